@@ -1,0 +1,2 @@
+//! Datasets, decoding, augmentation and a deterministic parallel loader
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Residual networks as data: ops, nodes, builder, shape inference and analysis
+#![forbid(unsafe_code)]

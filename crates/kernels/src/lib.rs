@@ -1,0 +1,2 @@
+//! SIMD kernels on slices: convolution, normalisation, pooling, losses and updates
+#![forbid(unsafe_code)]

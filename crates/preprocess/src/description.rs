@@ -1,0 +1,114 @@
+//! The description of an image's way into a network, as a checkpoint stores it.
+
+use serde::{Deserialize, Serialize};
+
+/// How pixels are interpolated when an image is resized. Both filters widen with the scale when an image
+/// shrinks, as Pillow's and torchvision's (`antialias=True`) do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// Triangle filter.
+    #[default]
+    Bilinear,
+    /// Catmull–Rom-like cubic with a = −0.5.
+    Bicubic,
+}
+
+/// From a decoded image to the network's input, for evaluation, with timm's meaning: the shorter side is resized
+/// to `input size / crop_pct`, the centre is cropped, values become `(x / 255 − mean) / std`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocessing {
+    /// Height and width of the network's input, in pixels.
+    pub size: [usize; 2],
+    /// Share of the resized image that the centre crop keeps, in (0, 1].
+    pub crop_pct: f32,
+    /// The resizing filter.
+    pub interpolation: Interpolation,
+    /// Mean of each channel, on a scale of 0 to 1. Its length is the number of channels.
+    pub mean: Vec<f32>,
+    /// Standard deviation of each channel, on the same scale.
+    pub std: Vec<f32>,
+}
+
+/// A description that cannot be carried out.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("preprocessing: {field}: expected {expected}, got {got}")]
+pub struct PreprocessingError {
+    /// The field at fault.
+    pub field: &'static str,
+    /// What it may hold.
+    pub expected: &'static str,
+    /// What it held.
+    pub got: String,
+}
+
+impl Preprocessing {
+    /// The mean of ImageNet's channels.
+    pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+    /// The standard deviation of ImageNet's channels.
+    pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+    /// torchvision's classification preset: resize to 256, crop 224, ImageNet statistics.
+    pub fn imagenet() -> Self {
+        Self {
+            size: [224, 224],
+            crop_pct: 0.875,
+            interpolation: Interpolation::Bilinear,
+            mean: Self::IMAGENET_MEAN.to_vec(),
+            std: Self::IMAGENET_STD.to_vec(),
+        }
+    }
+
+    /// Images that are already `size` pixels high and wide, normalised with `mean` and `std`.
+    pub fn unscaled(size: [usize; 2], mean: &[f32], std: &[f32]) -> Self {
+        Self { size, crop_pct: 1.0, interpolation: Interpolation::Bilinear, mean: mean.to_vec(), std: std.to_vec() }
+    }
+
+    /// The number of channels of the network's input.
+    pub fn channels(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// Holds every field against its range.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn validate(&self) -> Result<(), PreprocessingError> {
+        let fail = |field, expected, got: String| Err(PreprocessingError { field, expected, got });
+        if self.size.iter().any(|&side| side == 0 || side > 16_384) {
+            return fail("size", "a height and a width of 1 to 16384", format!("{:?}", self.size));
+        }
+        if !(self.crop_pct > 0.0 && self.crop_pct <= 1.0) {
+            return fail("crop_pct", "a share in (0, 1]", self.crop_pct.to_string());
+        }
+        if self.mean.is_empty() || self.mean.iter().any(|value| !value.is_finite()) {
+            return fail("mean", "one finite number a channel", format!("{:?}", self.mean));
+        }
+        if self.std.len() != self.mean.len() || self.std.iter().any(|&value| !(value.is_finite() && value > 0.0)) {
+            return fail("std", "one positive number a channel, as many as in mean", format!("{:?}", self.std));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_out_of_range_is_named() {
+        let good = Preprocessing::imagenet();
+        assert_eq!(good.validate(), Ok(()));
+        let cases = [
+            ("size", Preprocessing { size: [0, 224], ..good.clone() }),
+            ("crop_pct", Preprocessing { crop_pct: f32::NAN, ..good.clone() }),
+            ("mean", Preprocessing { mean: vec![f32::INFINITY; 3], ..good.clone() }),
+            ("std", Preprocessing { std: vec![1.0, 0.0, 1.0], ..good.clone() }),
+            ("std", Preprocessing { std: vec![1.0], ..good }),
+        ];
+        for (field, case) in cases {
+            assert_eq!(case.validate().unwrap_err().field, field);
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! Residual image classifiers on CPUs.
+#![forbid(unsafe_code)]

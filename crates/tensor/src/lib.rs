@@ -1,0 +1,123 @@
+//! Shapes, element types, aligned storage, named tensors and counter-based random streams.
+//!
+//! A [`Tensor`] is what stands in a file: a shape in torch's order and its elements. The engine works on
+//! flat [`AlignedBuffer`]s and meets tensors only where a model is loaded or saved.
+#![forbid(unsafe_code)]
+
+mod buffer;
+mod random;
+
+pub use buffer::AlignedBuffer;
+pub use random::Stream;
+
+use indexmap::IndexMap;
+
+/// Tensors by torch module path, in file order.
+pub type NamedTensors = IndexMap<String, Tensor>;
+
+/// The elements of a [`Tensor`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Elements {
+    /// 32-bit floats: parameters and running statistics.
+    F32(Vec<f32>),
+    /// 64-bit integers: torch's `num_batches_tracked`.
+    I64(Vec<i64>),
+}
+
+/// A dense, row-major tensor in torch's dimension order (`[out, in, height, width]` for a convolution).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    elements: Elements,
+}
+
+impl Tensor {
+    /// A tensor of 32-bit floats.
+    ///
+    /// # Panics
+    /// If `values` does not hold exactly the product of `shape`.
+    pub fn f32(shape: &[usize], values: Vec<f32>) -> Self {
+        assert_eq!(count(shape), values.len(), "shape {shape:?} against the number of values");
+        Self { shape: shape.to_vec(), elements: Elements::F32(values) }
+    }
+
+    /// A tensor of 64-bit integers.
+    ///
+    /// # Panics
+    /// If `values` does not hold exactly the product of `shape`.
+    pub fn i64(shape: &[usize], values: Vec<i64>) -> Self {
+        assert_eq!(count(shape), values.len(), "shape {shape:?} against the number of values");
+        Self { shape: shape.to_vec(), elements: Elements::I64(values) }
+    }
+
+    /// A tensor of 32-bit floats, all `value`.
+    pub fn full(shape: &[usize], value: f32) -> Self {
+        Self::f32(shape, vec![value; count(shape)])
+    }
+
+    /// The extent of each dimension; empty for a scalar.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The elements, whatever their type.
+    pub fn elements(&self) -> &Elements {
+        &self.elements
+    }
+
+    /// The number of elements: 1 for a scalar.
+    pub fn len(&self) -> usize {
+        count(&self.shape)
+    }
+
+    /// Whether some dimension is zero.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements as floats, or `None` for an integer tensor.
+    pub fn as_f32(&self) -> Option<&[f32]> {
+        match &self.elements {
+            Elements::F32(values) => Some(values),
+            Elements::I64(_) => None,
+        }
+    }
+
+    /// The elements as floats, to be changed, or `None` for an integer tensor.
+    pub fn as_f32_mut(&mut self) -> Option<&mut [f32]> {
+        match &mut self.elements {
+            Elements::F32(values) => Some(values),
+            Elements::I64(_) => None,
+        }
+    }
+
+    /// The elements as integers, or `None` for a float tensor.
+    pub fn as_i64(&self) -> Option<&[i64]> {
+        match &self.elements {
+            Elements::I64(values) => Some(values),
+            Elements::F32(_) => None,
+        }
+    }
+}
+
+fn count(shape: &[usize]) -> usize {
+    shape.iter().product()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scalar_has_one_element() {
+        let tensor = Tensor::i64(&[], vec![7]);
+        assert_eq!((tensor.len(), tensor.shape(), tensor.as_i64()), (1, &[][..], Some(&[7][..])));
+        assert_eq!(tensor.as_f32(), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "against the number of values")]
+    fn a_shape_that_does_not_fit_its_values_is_refused() {
+        Tensor::f32(&[2, 3], vec![0.0; 5]);
+    }
+}

@@ -1,0 +1,2 @@
+//! Models as files: safetensors, torch checkpoints and key mapping
+#![forbid(unsafe_code)]
