@@ -1,2 +1,159 @@
-//! Residual networks as data: ops, nodes, builder, shape inference and analysis
+//! Residual networks as data: ops, nodes, a builder, shape inference and analysis.
+//!
+//! A [`Graph`] is a plain, serialisable list of nodes in execution order, named by their torch module paths.
+//! It holds no tensor data and does no I/O; model families build it and every other part of the program reads it.
+//!
+//! ```
+//! use residual_graph::{Builder, Conv2d};
+//!
+//! # fn main() -> Result<(), residual_graph::GraphError> {
+//! let mut net = Builder::new("tiny", [3, 32, 32]);
+//! let x = net.conv("conv1", net.input(), Conv2d::new(3, 16, 3).padding(1))?;
+//! let x = net.batch_norm("bn1", x)?;
+//! let x = net.relu("relu", x)?;
+//! let x = net.global_avg_pool("avgpool", x)?;
+//! let x = net.flatten("flatten", x)?;
+//! let x = net.linear("fc", x, 10, true)?;
+//! let graph = net.finish(x)?;
+//! assert_eq!(graph.parameter_count(), 3 * 16 * 9 + 2 * 16 + 16 * 10 + 10);
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
+
+mod analysis;
+mod builder;
+mod error;
+mod json;
+mod op;
+mod shape;
+
+pub use analysis::{Analysis, NodeAnalysis, ReceptiveField};
+pub use builder::Builder;
+pub use error::GraphError;
+pub use op::{Conv2d, Op, ParameterSpec, Pool2d, Role};
+pub use shape::Shape;
+
+use serde::{Deserialize, Serialize};
+
+/// The position of a node in [`Graph::nodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub usize);
+
+/// One step of a network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// The torch module path, unique in the graph: `layer1.0.conv1`.
+    pub name: String,
+    /// What the node computes.
+    pub op: Op,
+    /// The nodes it reads, all of them earlier in the list.
+    pub inputs: Vec<NodeId>,
+}
+
+impl Node {
+    /// The state-dict key of one of the node's tensors: `conv1` and `weight` give `conv1.weight`.
+    pub fn key(&self, tensor: &str) -> String {
+        format!("{}.{tensor}", self.name)
+    }
+}
+
+/// A network: nodes in execution order, the first of them the input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Graph {
+    /// What the network is called, usually its registry name.
+    pub name: String,
+    /// The nodes; every node comes after its inputs.
+    pub nodes: Vec<Node>,
+    /// The node whose value is the network's result.
+    pub output: NodeId,
+}
+
+impl Graph {
+    /// The node at `id`.
+    ///
+    /// # Panics
+    /// If `id` is not of this graph.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// The node called `name`.
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().position(|node| node.name == name).map(NodeId)
+    }
+
+    /// Channels, height and width of the image the network was designed for.
+    ///
+    /// # Panics
+    /// If the first node is not an input, which [`Graph::validate`] rules out.
+    pub fn input_size(&self) -> [usize; 3] {
+        match self.nodes[0].op {
+            Op::Input { channels, height, width } => [channels, height, width],
+            _ => unreachable!("a validated graph starts with its input"),
+        }
+    }
+
+    /// Channels of the result: the number of classes of a classifier.
+    ///
+    /// # Errors
+    /// If the graph's shapes do not fit together.
+    pub fn output_channels(&self) -> Result<usize, GraphError> {
+        let [_, height, width] = self.input_size();
+        Ok(self.shapes(height, width)?[self.output.0].channels)
+    }
+
+    /// For every node, the nodes that read it.
+    pub fn consumers(&self) -> Vec<Vec<NodeId>> {
+        let mut consumers = vec![Vec::new(); self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            for input in &node.inputs {
+                consumers[input.0].push(NodeId(index));
+            }
+        }
+        consumers
+    }
+
+    /// Every tensor of the network's state dict, in torch's order.
+    pub fn parameters(&self) -> impl Iterator<Item = (String, ParameterSpec)> {
+        self.nodes.iter().flat_map(|node| node.op.parameters().into_iter().map(|spec| (node.key(spec.name), spec)))
+    }
+
+    /// The number of trainable values (buffers such as running statistics are not counted).
+    pub fn parameter_count(&self) -> usize {
+        self.parameters()
+            .filter(|(_, spec)| spec.role == Role::Parameter)
+            .map(|(_, spec)| spec.shape.iter().product::<usize>())
+            .sum()
+    }
+
+    /// Checks that the list is a network: an input first and only there, unique non-empty names, nodes after their
+    /// inputs, sensible extents, and shapes that fit at the designed input size.
+    ///
+    /// # Errors
+    /// The first node at fault, by name.
+    pub fn validate(&self) -> Result<(), GraphError> {
+        let mut names = std::collections::HashSet::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let fail = |message: String| Err(GraphError::new(&node.name, message));
+            if node.name.is_empty() || !names.insert(node.name.as_str()) {
+                return fail("expected a unique, non-empty name".into());
+            }
+            if matches!(node.op, Op::Input { .. }) != (index == 0) {
+                return fail("expected one input, as the first node".into());
+            }
+            if let Some(bad) = node.inputs.iter().find(|input| input.0 >= index) {
+                return fail(format!("expected inputs before node {index}, got {}", bad.0));
+            }
+            node.op.validate().or_else(fail)?;
+        }
+        if self.output.0 >= self.nodes.len() {
+            return Err(GraphError::new(&self.name, format!("expected an output among {} nodes", self.nodes.len())));
+        }
+        let [_, height, width] = self.input_size();
+        self.shapes(height, width).map(|_| ())
+    }
+}

@@ -1,0 +1,118 @@
+//! What a network costs and sees, node by node: parameters, multiply-accumulates, activations, receptive field.
+
+use crate::{Graph, GraphError, Op, Role, Shape};
+
+/// How much of the input one value of a node can see along one axis, by the recurrences of Araujo et al.,
+/// "Computing receptive fields of convolutional neural networks" (2019).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceptiveField {
+    /// Extent in input pixels. Where paths of several lengths meet, the largest.
+    pub size: usize,
+    /// Distance in input pixels between neighbouring values.
+    pub stride: usize,
+}
+
+/// One node's share of an [`Analysis`], for one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeAnalysis {
+    /// The node's name.
+    pub name: String,
+    /// The name of its op.
+    pub op: &'static str,
+    /// The shape of its value.
+    pub output: Shape,
+    /// Trainable values.
+    pub parameters: usize,
+    /// Multiply-accumulates of convolutions and linear layers.
+    pub macs: u64,
+    /// Receptive field, the larger of height and width. `None` past a global mean, which sees everything.
+    pub receptive_field: Option<ReceptiveField>,
+}
+
+/// The analysis of a graph at one input size, for one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Analysis {
+    /// Every node, in the graph's order.
+    pub nodes: Vec<NodeAnalysis>,
+    /// Trainable values in total.
+    pub parameters: usize,
+    /// Multiply-accumulates in total.
+    pub macs: u64,
+    /// The receptive field in pixels of the last feature map, before any global mean.
+    pub receptive_field: usize,
+}
+
+impl Graph {
+    /// Analyses the graph for images of `height` × `width` pixels.
+    ///
+    /// # Errors
+    /// If the shapes do not fit together.
+    pub fn analyse(&self, height: usize, width: usize) -> Result<Analysis, GraphError> {
+        let shapes = self.shapes(height, width)?;
+        let mut fields: Vec<Option<[ReceptiveField; 2]>> = Vec::with_capacity(self.nodes.len());
+        let mut nodes = Vec::with_capacity(self.nodes.len());
+        for (index, node) in self.nodes.iter().enumerate() {
+            let inputs: Vec<_> = node.inputs.iter().map(|input| fields[input.0]).collect();
+            fields.push(receptive_field(&node.op, &inputs));
+            nodes.push(NodeAnalysis {
+                name: node.name.clone(),
+                op: node.op.name(),
+                output: shapes[index],
+                parameters: trainable(&node.op),
+                macs: macs(&node.op, shapes[index]),
+                receptive_field: fields[index].map(|[h, w]| if h.size >= w.size { h } else { w }),
+            });
+        }
+        Ok(Analysis {
+            parameters: nodes.iter().map(|node| node.parameters).sum(),
+            macs: nodes.iter().map(|node| node.macs).sum(),
+            receptive_field: nodes.iter().rev().find_map(|node| node.receptive_field).map_or(0, |field| field.size),
+            nodes,
+        })
+    }
+}
+
+fn trainable(op: &Op) -> usize {
+    let parameters = op.parameters();
+    parameters.iter().filter(|spec| spec.role == Role::Parameter).map(|spec| spec.shape.iter().product::<usize>()).sum()
+}
+
+fn macs(op: &Op, output: Shape) -> u64 {
+    match *op {
+        Op::Conv2d(conv) => {
+            let taps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels / conv.groups);
+            output.len() as u64 * taps as u64
+        }
+        Op::Linear { in_features, out_features, .. } => in_features as u64 * out_features as u64,
+        _ => 0,
+    }
+}
+
+/// `None` stands for "the whole image".
+fn receptive_field(op: &Op, inputs: &[Option<[ReceptiveField; 2]>]) -> Option<[ReceptiveField; 2]> {
+    let slide = |kernel: [usize; 2], stride: [usize; 2], dilation: [usize; 2]| {
+        inputs[0].map(|field| {
+            std::array::from_fn(|axis| ReceptiveField {
+                size: field[axis].size + (kernel[axis] - 1) * dilation[axis] * field[axis].stride,
+                stride: field[axis].stride * stride[axis],
+            })
+        })
+    };
+    match *op {
+        Op::Input { .. } => Some([ReceptiveField { size: 1, stride: 1 }; 2]),
+        Op::Conv2d(conv) => slide(conv.kernel, conv.stride, conv.dilation),
+        Op::MaxPool2d(pool) | Op::AvgPool2d { pool, .. } => slide(pool.kernel, pool.stride, [1, 1]),
+        Op::PadShortcut { stride, .. } => slide([1, 1], [stride; 2], [1, 1]),
+        Op::GlobalAvgPool | Op::Flatten | Op::Linear { .. } => None,
+        Op::BatchNorm2d { .. } | Op::Relu | Op::Dropout { .. } => inputs[0],
+        Op::Add | Op::Concat => inputs.iter().copied().reduce(widest).flatten(),
+    }
+}
+
+fn widest(a: Option<[ReceptiveField; 2]>, b: Option<[ReceptiveField; 2]>) -> Option<[ReceptiveField; 2]> {
+    let (a, b) = (a?, b?);
+    Some(std::array::from_fn(|axis| ReceptiveField {
+        size: a[axis].size.max(b[axis].size),
+        stride: a[axis].stride.max(b[axis].stride),
+    }))
+}

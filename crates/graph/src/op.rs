@@ -1,0 +1,293 @@
+//! What a node can compute, and the tensors it needs for it.
+
+use serde::{Deserialize, Serialize};
+
+/// Extents above this are refused, so that products of four of them stay far from overflow.
+const MAX_EXTENT: usize = 1 << 20;
+
+/// A 2-d convolution (torch's `Conv2d` with zero padding). `[usize; 2]` is height, width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conv2d {
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Kernel size in pixels.
+    pub kernel: [usize; 2],
+    /// Step between outputs in pixels.
+    pub stride: [usize; 2],
+    /// Zeros on either side, in pixels.
+    pub padding: [usize; 2],
+    /// Distance between kernel taps in pixels.
+    pub dilation: [usize; 2],
+    /// Number of groups of channels that do not mix.
+    pub groups: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+}
+
+impl Conv2d {
+    /// A square convolution with stride 1, no padding, no groups and no bias.
+    pub fn new(in_channels: usize, out_channels: usize, kernel: usize) -> Self {
+        Self {
+            in_channels,
+            out_channels,
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            padding: [0; 2],
+            dilation: [1; 2],
+            groups: 1,
+            bias: false,
+        }
+    }
+
+    /// With this stride in both directions.
+    pub fn stride(self, stride: usize) -> Self {
+        Self { stride: [stride; 2], ..self }
+    }
+
+    /// With this many zeros on every side.
+    pub fn padding(self, padding: usize) -> Self {
+        Self { padding: [padding; 2], ..self }
+    }
+
+    /// With this dilation in both directions.
+    pub fn dilation(self, dilation: usize) -> Self {
+        Self { dilation: [dilation; 2], ..self }
+    }
+
+    /// With this many groups.
+    pub fn groups(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// With a bias.
+    pub fn bias(self) -> Self {
+        Self { bias: true, ..self }
+    }
+}
+
+/// The window of a pooling op. `[usize; 2]` is height, width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool2d {
+    /// Window size in pixels.
+    pub kernel: [usize; 2],
+    /// Step between windows in pixels.
+    pub stride: [usize; 2],
+    /// Padding on either side in pixels, at most half the window.
+    pub padding: [usize; 2],
+}
+
+impl Pool2d {
+    /// A square window.
+    pub fn new(kernel: usize, stride: usize, padding: usize) -> Self {
+        Self { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2] }
+    }
+}
+
+/// What a node computes. Feature maps have channels, height and width; vectors have height and width 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Op {
+    /// The image, normalised. The extents are those the network was designed for.
+    Input {
+        /// Channels of the image.
+        channels: usize,
+        /// Height in pixels.
+        height: usize,
+        /// Width in pixels.
+        width: usize,
+    },
+    /// torch's `Conv2d`.
+    Conv2d(Conv2d),
+    /// torch's `BatchNorm2d` with affine parameters and running statistics.
+    BatchNorm2d {
+        /// Channels.
+        channels: usize,
+        /// Added to the variance.
+        eps: f32,
+        /// Weight of the new batch in the running statistics.
+        momentum: f32,
+    },
+    /// max(x, 0).
+    Relu,
+    /// The sum of all inputs, which have one shape.
+    Add,
+    /// The inputs' channels one after another.
+    Concat,
+    /// Maximum over windows; padding never wins.
+    MaxPool2d(Pool2d),
+    /// Mean over windows.
+    AvgPool2d {
+        /// The windows.
+        #[serde(flatten)]
+        pool: Pool2d,
+        /// Whether padded zeros count in the divisor (torch's default: true).
+        count_include_pad: bool,
+    },
+    /// Mean over all pixels: height and width become 1.
+    GlobalAvgPool,
+    /// A feature map as a vector, in torch's channel-major order.
+    Flatten,
+    /// torch's `Linear` on a vector.
+    Linear {
+        /// Length of the input vector.
+        in_features: usize,
+        /// Length of the output vector.
+        out_features: usize,
+        /// Whether a bias is added.
+        bias: bool,
+    },
+    /// Zeroes elements with probability `p` while training and scales the rest by 1 / (1 − p); nothing otherwise.
+    Dropout {
+        /// Probability of a zero, in [0, 1).
+        p: f32,
+    },
+    /// The parameter-free shortcut "A" of the ResNet paper (section 3.3): every `stride`-th pixel, with the new
+    /// channels zero, half of them before and half after the old ones (as the widespread CIFAR code does).
+    PadShortcut {
+        /// Channels of the input.
+        in_channels: usize,
+        /// Channels of the output.
+        out_channels: usize,
+        /// Step between kept pixels.
+        stride: usize,
+    },
+}
+
+/// Whether a tensor is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Trained by gradient descent.
+    Parameter,
+    /// Kept beside the parameters: running statistics.
+    Buffer,
+    /// Kept beside the parameters as a 64-bit integer: `num_batches_tracked`.
+    Counter,
+}
+
+/// One tensor of an op.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterSpec {
+    /// Its name within the torch module.
+    pub name: &'static str,
+    /// Its shape in torch's order.
+    pub shape: Vec<usize>,
+    /// Whether it is trained.
+    pub role: Role,
+}
+
+impl Op {
+    /// The op's name as it stands in files and tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Input { .. } => "input",
+            Op::Conv2d(_) => "conv2d",
+            Op::BatchNorm2d { .. } => "batch_norm2d",
+            Op::Relu => "relu",
+            Op::Add => "add",
+            Op::Concat => "concat",
+            Op::MaxPool2d(_) => "max_pool2d",
+            Op::AvgPool2d { .. } => "avg_pool2d",
+            Op::GlobalAvgPool => "global_avg_pool",
+            Op::Flatten => "flatten",
+            Op::Linear { .. } => "linear",
+            Op::Dropout { .. } => "dropout",
+            Op::PadShortcut { .. } => "pad_shortcut",
+        }
+    }
+
+    /// The op's tensors in the order of torch's state dict.
+    pub fn parameters(&self) -> Vec<ParameterSpec> {
+        let spec = |name, shape: &[usize], role| ParameterSpec { name, shape: shape.to_vec(), role };
+        let with_bias = |weight, bias: bool, out: usize| {
+            let mut specs = vec![weight];
+            if bias {
+                specs.push(spec("bias", &[out], Role::Parameter));
+            }
+            specs
+        };
+        match *self {
+            Op::Conv2d(conv) => {
+                let [kh, kw] = conv.kernel;
+                let shape = [conv.out_channels, conv.in_channels / conv.groups, kh, kw];
+                with_bias(spec("weight", &shape, Role::Parameter), conv.bias, conv.out_channels)
+            }
+            Op::Linear { in_features, out_features, bias } => {
+                with_bias(spec("weight", &[out_features, in_features], Role::Parameter), bias, out_features)
+            }
+            Op::BatchNorm2d { channels, .. } => vec![
+                spec("weight", &[channels], Role::Parameter),
+                spec("bias", &[channels], Role::Parameter),
+                spec("running_mean", &[channels], Role::Buffer),
+                spec("running_var", &[channels], Role::Buffer),
+                spec("num_batches_tracked", &[], Role::Counter),
+            ],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Holds the op's own numbers against their ranges; the message says what was expected and what came.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        let extents = |what: &str, values: &[usize]| match values.iter().find(|&&v| v == 0 || v > MAX_EXTENT) {
+            Some(bad) => Err(format!("{what}: expected 1 to {MAX_EXTENT}, got {bad}")),
+            None => Ok(()),
+        };
+        let window = |kernel: [usize; 2], padding: [usize; 2]| {
+            if (0..2).any(|axis| padding[axis] > kernel[axis] / 2) {
+                return Err(format!("padding: expected at most half of kernel {kernel:?}, got {padding:?}"));
+            }
+            Ok(())
+        };
+        match *self {
+            Op::Input { channels, height, width } => extents("input", &[channels, height, width]),
+            Op::Conv2d(conv) => {
+                extents("channels", &[conv.in_channels, conv.out_channels])?;
+                extents("groups", &[conv.groups])?;
+                extents("kernel", &conv.kernel)?;
+                extents("stride", &conv.stride)?;
+                extents("dilation", &conv.dilation)?;
+                if conv.padding.iter().any(|&p| p > MAX_EXTENT) {
+                    return Err(format!("padding: expected at most {MAX_EXTENT}, got {:?}", conv.padding));
+                }
+                if conv.in_channels % conv.groups != 0 || conv.out_channels % conv.groups != 0 {
+                    return Err(format!(
+                        "groups: expected a divisor of {} and {}, got {}",
+                        conv.in_channels, conv.out_channels, conv.groups
+                    ));
+                }
+                Ok(())
+            }
+            Op::BatchNorm2d { channels, eps, momentum } => {
+                extents("channels", &[channels])?;
+                if !(eps > 0.0 && eps.is_finite()) {
+                    return Err(format!("eps: expected a positive number, got {eps}"));
+                }
+                if !(0.0..=1.0).contains(&momentum) {
+                    return Err(format!("momentum: expected 0 to 1, got {momentum}"));
+                }
+                Ok(())
+            }
+            Op::MaxPool2d(pool) | Op::AvgPool2d { pool, .. } => {
+                extents("kernel", &pool.kernel)?;
+                extents("stride", &pool.stride)?;
+                window(pool.kernel, pool.padding)
+            }
+            Op::Linear { in_features, out_features, .. } => extents("features", &[in_features, out_features]),
+            Op::Dropout { p } if !(0.0..1.0).contains(&p) => Err(format!("p: expected 0 to below 1, got {p}")),
+            Op::PadShortcut { in_channels, out_channels, stride } => {
+                extents("channels", &[in_channels, out_channels])?;
+                extents("stride", &[stride])?;
+                if out_channels < in_channels || (out_channels - in_channels) % 2 != 0 {
+                    return Err(format!(
+                        "out_channels: expected in_channels ({in_channels}) plus an even number, got {out_channels}"
+                    ));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
