@@ -1,8 +1,19 @@
-//! What happens to an image before a network sees it: resize, crop, normalise.
+//! What happens to an image before a network sees it: decode, resize, crop, normalise.
 //!
-//! One [`Preprocessing`] is stored in a checkpoint and used by training, evaluation, prediction and serving.
+//! One [`Preprocessing`] is stored in a checkpoint and used by training, evaluation, prediction and serving;
+//! a [`Preprocessor`] carries it out on an [`Image`]. Augmentation is built on the same steps: [`resize`],
+//! [`Window`] and [`Normalizer`].
 #![forbid(unsafe_code)]
 
+mod decode;
 mod description;
+mod execute;
+mod image;
+mod normalize;
+mod resize;
 
+pub use self::image::{Image, ImageError};
 pub use description::{Interpolation, Preprocessing, PreprocessingError};
+pub use execute::Preprocessor;
+pub use normalize::{Normalizer, Window};
+pub use resize::resize;

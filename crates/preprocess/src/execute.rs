@@ -1,0 +1,154 @@
+//! Carrying a [`Preprocessing`] out on a decoded image.
+
+use std::borrow::Cow;
+
+use crate::normalize::{Normalizer, Window};
+use crate::{Image, ImageError, Preprocessing, PreprocessingError, resize};
+
+/// A checked [`Preprocessing`], ready to be run on any number of images from any number of threads.
+///
+/// ```
+/// use residual_preprocess::{Image, Preprocessing, Preprocessor};
+/// let preprocessor = Preprocessor::new(Preprocessing::imagenet())?;
+/// let image = Image::new(300, 400, 3, vec![128; 300 * 400 * 3])?;
+/// let mut input = vec![0.0; preprocessor.output_len()];
+/// preprocessor.run(&image, &mut input)?;
+/// assert!((input[0] - (128.0 / 255.0 - 0.485) / 0.229).abs() < 1e-6);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Preprocessor {
+    description: Preprocessing,
+    normalizer: Normalizer,
+    scaled: [usize; 2],
+}
+
+impl Preprocessor {
+    /// Checks the description and prepares its tables.
+    ///
+    /// # Errors
+    /// The first field of the description that is out of range.
+    pub fn new(description: Preprocessing) -> Result<Self, PreprocessingError> {
+        description.validate()?;
+        let normalizer = Normalizer::new(&description.mean, &description.std);
+        let scaled = description.size.map(|side| scaled(side, description.crop_pct));
+        Ok(Self { description, normalizer, scaled })
+    }
+
+    /// What is carried out.
+    pub fn description(&self) -> &Preprocessing {
+        &self.description
+    }
+
+    /// The table that normalises a pixel.
+    pub fn normalizer(&self) -> &Normalizer {
+        &self.normalizer
+    }
+
+    /// height × width × channels of the network's input.
+    pub fn output_len(&self) -> usize {
+        self.description.size.iter().product::<usize>() * self.description.channels()
+    }
+
+    /// Resizes, crops the centre and normalises, as timm's evaluation transform does: the result is one image of
+    /// height × width × channels (NHWC), in `output`. Grey and transparent images are converted to the
+    /// description's number of channels first.
+    ///
+    /// # Errors
+    /// [`ImageError::Output`] if `output` is not [`output_len`](Self::output_len) long, [`ImageError::Channels`] if the
+    /// image cannot be converted to the number of channels, [`ImageError::TooLarge`] if a very long image would exceed
+    /// [`Image::MAX_PIXELS`] when resized.
+    pub fn run(&self, image: &Image, output: &mut [f32]) -> Result<(), ImageError> {
+        if output.len() != self.output_len() {
+            return Err(ImageError::Output { expected: self.output_len(), got: output.len() });
+        }
+        let image = self.convert(image)?;
+        let target = self.resized_size([image.height(), image.width()]);
+        let [height, width] = target.map(|side| side as u64);
+        if height.saturating_mul(width) > Image::MAX_PIXELS {
+            return Err(ImageError::TooLarge { height, width });
+        }
+        let image = if target == [image.height(), image.width()] {
+            image
+        } else {
+            Cow::Owned(resize(&image, target, self.description.interpolation))
+        };
+        let size = self.description.size;
+        let window = Window { top: centre(image.height(), size[0]), left: centre(image.width(), size[1]), flip: false };
+        self.normalizer.write(&image, window, size, output);
+        Ok(())
+    }
+
+    /// The image with the description's number of channels.
+    ///
+    /// # Errors
+    /// [`ImageError::Channels`] if there is no such conversion.
+    pub fn convert<'a>(&self, image: &'a Image) -> Result<Cow<'a, Image>, ImageError> {
+        match self.description.channels() {
+            channels if channels == image.channels() => Ok(Cow::Borrowed(image)),
+            channels => image.clone().with_channels(channels).map(Cow::Owned),
+        }
+    }
+
+    /// The size to which an image of the given height and width is resized before the crop: torchvision's
+    /// `Resize(side)` for a square input, timm's `ResizeKeepRatio` for any other.
+    fn resized_size(&self, [height, width]: [usize; 2]) -> [usize; 2] {
+        let [target_height, target_width] = self.scaled;
+        if target_height == target_width {
+            let side = target_height;
+            return if width <= height { [side * height / width, side] } else { [side, side * width / height] };
+        }
+        let ratio = (height as f64 / target_height as f64).min(width as f64 / target_width as f64);
+        [height, width].map(|side| ((side as f64 / ratio).round_ties_even() as usize).max(1))
+    }
+}
+
+/// `floor(side / crop_pct)`, where `crop_pct` is the decimal number that was written down, not its nearest `f32`.
+fn scaled(side: usize, crop_pct: f32) -> usize {
+    let crop_pct: f64 = crop_pct.to_string().parse().expect("a float prints as a float");
+    (side as f64 / crop_pct).floor().min(f64::from(u32::MAX)) as usize
+}
+
+/// The first row (or column) of a centred crop, negative where the image is smaller, with torchvision's rounding:
+/// half to even inside the image, the smaller half of the padding in front.
+fn centre(image: usize, crop: usize) -> isize {
+    if crop > image {
+        return -(((crop - image) / 2) as isize);
+    }
+    ((image - crop) as f64 / 2.0).round_ties_even() as isize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_round_as_timm_and_torchvision_round_them() {
+        // math.floor(288 / 0.9), math.floor(224 / 0.8): the nearest f32 of 0.8 would give 279.
+        assert_eq!([scaled(288, 0.9), scaled(224, 0.8), scaled(224, 0.875), scaled(224, 0.95)], [320, 280, 256, 235]);
+        // CenterCrop(4) of 7 and 9 rows starts at round(1.5) and round(2.5).
+        assert_eq!([centre(7, 4), centre(9, 4), centre(4, 4), centre(3, 6)], [2, 2, 0, -1]);
+    }
+
+    #[test]
+    fn an_image_of_the_exact_size_is_only_normalised() {
+        let preprocessor = Preprocessor::new(Preprocessing::unscaled([2, 3], &[0.5; 3], &[0.25; 3])).unwrap();
+        let pixels: Vec<u8> = (0..18).map(|value| value * 14).collect();
+        let image = Image::new(2, 3, 3, pixels.clone()).unwrap();
+        let mut output = vec![0.0; 18];
+        preprocessor.run(&image, &mut output).unwrap();
+        let expected: Vec<f32> = pixels.iter().map(|&x| (f32::from(x) / 255.0 - 0.5) / 0.25).collect();
+        assert_eq!(output, expected);
+    }
+
+    #[test]
+    fn an_output_of_the_wrong_size_and_an_absurd_strip_are_refused() {
+        let preprocessor = Preprocessor::new(Preprocessing::imagenet()).unwrap();
+        let image = Image::new(1, 1, 1, vec![0]).unwrap();
+        assert!(matches!(preprocessor.run(&image, &mut [0.0; 3]), Err(ImageError::Output { .. })));
+        let strip = Image::new(1, 16_384, 3, vec![0; 3 * 16_384]).unwrap();
+        let mut output = vec![0.0; preprocessor.output_len()];
+        assert!(matches!(preprocessor.run(&strip, &mut output), Err(ImageError::TooLarge { .. })));
+        preprocessor.run(&image, &mut output).unwrap();
+    }
+}

@@ -1,0 +1,175 @@
+//! The decoded image, and its conversion between channel counts.
+
+/// A decoded image: 8-bit values, rows of pixels of interleaved channels (height × width × channels).
+///
+/// One channel is grey, two are grey and alpha, three are red, green, blue, four are those and alpha.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    height: usize,
+    width: usize,
+    channels: usize,
+    pixels: Vec<u8>,
+}
+
+/// An image that cannot be made, converted or prepared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// The number of values is not height × width × channels, or one of these is zero.
+    #[error("image of {height}x{width} with {channels} channels: expected that many values, got {got}")]
+    Size {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+        /// Values a pixel.
+        channels: usize,
+        /// The number of values that came.
+        got: usize,
+    },
+    /// There is no conversion between the two numbers of channels.
+    #[error("expected an image of {expected} channels, got {got}")]
+    Channels {
+        /// What was asked for.
+        expected: usize,
+        /// What the image has.
+        got: usize,
+    },
+    /// The bytes are no image of a supported format, or a damaged one.
+    #[error("not a readable image: {0}")]
+    Decode(String),
+    /// The image is larger than [`Image::MAX_SIDE`] or [`Image::MAX_PIXELS`] allow.
+    #[error(
+        "image of {height}x{width}: expected sides of at most {} and at most {} pixels",
+        Image::MAX_SIDE,
+        Image::MAX_PIXELS
+    )]
+    TooLarge {
+        /// Rows.
+        height: u64,
+        /// Columns.
+        width: u64,
+    },
+    /// The place for the result does not have its size.
+    #[error("output: expected room for {expected} values, got {got}")]
+    Output {
+        /// height × width × channels of the network's input.
+        expected: usize,
+        /// The length of the slice that came.
+        got: usize,
+    },
+}
+
+impl Image {
+    /// The most rows, and the most columns, that are decoded.
+    pub const MAX_SIDE: u32 = 16_384;
+    /// The most pixels that are decoded (Pillow's limit as well): 256 MiB of RGB.
+    pub const MAX_PIXELS: u64 = 89_478_485;
+
+    /// An image of the given size.
+    ///
+    /// # Errors
+    /// [`ImageError::Size`] if `pixels` does not hold exactly height × width × channels values, or none.
+    pub fn new(height: usize, width: usize, channels: usize, pixels: Vec<u8>) -> Result<Self, ImageError> {
+        let count = height.checked_mul(width).and_then(|area| area.checked_mul(channels));
+        if pixels.is_empty() || count != Some(pixels.len()) {
+            return Err(ImageError::Size { height, width, channels, got: pixels.len() });
+        }
+        Ok(Self { height, width, channels, pixels })
+    }
+
+    /// Rows.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Columns.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Values a pixel.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// The values, row by row, channels interleaved.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// The values, taken out of the image.
+    pub fn into_pixels(self) -> Vec<u8> {
+        self.pixels
+    }
+
+    /// The image with `channels` channels, as Pillow's `convert("RGB")` and `convert("L")`: grey is repeated, alpha
+    /// is dropped, colour becomes grey with ITU-R 601 weights.
+    ///
+    /// # Errors
+    /// [`ImageError::Channels`] for any other pair of numbers.
+    pub fn with_channels(self, channels: usize) -> Result<Self, ImageError> {
+        let Self { height, width, channels: from, pixels } = self;
+        let pixels = match (from, channels) {
+            (from, to) if from == to => pixels,
+            (1, 3) => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
+            (2, 1) => pixels.chunks_exact(2).map(|pixel| pixel[0]).collect(),
+            (2, 3) => pixels.chunks_exact(2).flat_map(|pixel| [pixel[0]; 3]).collect(),
+            (4, 3) => pixels.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
+            (3 | 4, 1) => pixels.chunks_exact(from).map(luma).collect(),
+            (from, to) => return Err(ImageError::Channels { expected: to, got: from }),
+        };
+        Ok(Self { height, width, channels, pixels })
+    }
+
+    /// A copy of the rectangle whose upper left corner is at (`top`, `left`).
+    ///
+    /// # Panics
+    /// If the rectangle is empty or does not lie inside the image.
+    pub fn crop(&self, top: usize, left: usize, height: usize, width: usize) -> Self {
+        assert!(height > 0 && width > 0 && top + height <= self.height && left + width <= self.width, "crop outside");
+        let (row, from, count) = (self.width * self.channels, left * self.channels, width * self.channels);
+        let rows = self.pixels.chunks_exact(row).skip(top).take(height);
+        let pixels = rows.flat_map(|row| &row[from..from + count]).copied().collect();
+        Self { height, width, channels: self.channels, pixels }
+    }
+}
+
+/// Pillow's `L = R * 299/1000 + G * 587/1000 + B * 114/1000`, in its 16-bit fixed point.
+fn luma(pixel: &[u8]) -> u8 {
+    let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
+    ((r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_convert_as_pillow_converts_them() {
+        let image = |channels, pixels: &[u8]| Image::new(1, 2, channels, pixels.to_vec()).unwrap();
+        let converted = |image: Image, to| image.with_channels(to).unwrap().into_pixels();
+        assert_eq!(converted(image(1, &[3, 9]), 3), [3, 3, 3, 9, 9, 9]);
+        assert_eq!(converted(image(4, &[1, 2, 3, 0, 4, 5, 6, 255]), 3), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(converted(image(2, &[1, 2, 3, 4]), 1), [1, 3]);
+        // Image.new("RGB", (1, 1), (200, 100, 50)).convert("L") is 124; grey survives the way there and back.
+        assert_eq!(converted(image(3, &[200, 100, 50, 77, 77, 77]), 1), [124, 77]);
+        assert_eq!(
+            image(3, &[0; 6]).with_channels(5),
+            Err(ImageError::Channels { expected: 5, got: 3 }),
+            "no conversion is invented"
+        );
+    }
+
+    #[test]
+    fn a_crop_copies_its_rectangle() {
+        let image = Image::new(3, 3, 1, (0..9).collect()).unwrap();
+        assert_eq!(image.crop(1, 1, 2, 2).pixels(), [4, 5, 7, 8]);
+    }
+
+    #[test]
+    fn a_size_that_does_not_fit_its_values_is_refused() {
+        assert!(Image::new(2, 2, 3, vec![0; 11]).is_err());
+        assert!(Image::new(0, 2, 3, vec![]).is_err());
+        assert!(Image::new(usize::MAX, 2, 3, vec![0; 6]).is_err());
+    }
+}

@@ -1,0 +1,141 @@
+//! From 8-bit pixels to the network's input: crop, flip and normalise in one pass.
+
+use crate::Image;
+
+/// Which part of an image becomes the network's input. The rectangle may reach outside the image; what lies
+/// outside is black (pixel value 0), as torchvision's `RandomCrop(padding)` and `CenterCrop` pad.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// The image's row that becomes the first.
+    pub top: isize,
+    /// The image's column that becomes the first (the last one with `flip`).
+    pub left: isize,
+    /// Whether the window is mirrored left to right.
+    pub flip: bool,
+}
+
+impl Window {
+    /// Calls `fill` for every pixel of an output of `size` with its position and that of the pixel it shows, or `None`
+    /// outside an image of `height` × `width`.
+    fn walk(self, [height, width]: [usize; 2], size: [usize; 2], mut fill: impl FnMut(usize, Option<usize>)) {
+        for y in 0..size[0] {
+            let row =
+                self.top.checked_add_unsigned(y).and_then(|row| usize::try_from(row).ok()).filter(|&r| r < height);
+            for x in 0..size[1] {
+                let column = if self.flip { size[1] - 1 - x } else { x };
+                let column = self.left.checked_add_unsigned(column).and_then(|column| usize::try_from(column).ok());
+                let source = row.zip(column.filter(|&c| c < width)).map(|(row, column)| row * width + column);
+                fill(y * size[1] + x, source);
+            }
+        }
+    }
+
+    /// Copies the window of an image of already normalised values, height × width × channels, to an output of `size`
+    /// (height, width); outside the image the values are 0.
+    ///
+    /// # Panics
+    /// If a slice does not have its size.
+    pub fn copy(self, values: &[f32], image: [usize; 2], channels: usize, size: [usize; 2], output: &mut [f32]) {
+        assert_eq!(values.len(), image[0] * image[1] * channels, "values against the image's size");
+        assert_eq!(output.len(), size[0] * size[1] * channels, "output against its size");
+        self.walk(image, size, |to, from| {
+            let to = &mut output[to * channels..][..channels];
+            match from {
+                Some(from) => to.copy_from_slice(&values[from * channels..][..channels]),
+                None => to.fill(0.0),
+            }
+        });
+    }
+}
+
+/// `(x / 255 − mean) / std` for each of the 256 values of each channel, computed once.
+#[derive(Clone, Debug)]
+pub struct Normalizer {
+    tables: Vec<[f32; 256]>,
+}
+
+impl Normalizer {
+    /// The tables for channels of the given means and standard deviations, on a scale of 0 to 1. The values are
+    /// those of torchvision's `ToTensor` and `Normalize`, bit for bit.
+    pub fn new(mean: &[f32], std: &[f32]) -> Self {
+        let table = |(&mean, &std): (&f32, &f32)| std::array::from_fn(|x| (x as f32 / 255.0 - mean) / std);
+        Self { tables: mean.iter().zip(std).map(table).collect() }
+    }
+
+    /// The number of channels.
+    pub fn channels(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// Writes the window of `image` as normalised values, height × width × channels.
+    ///
+    /// # Panics
+    /// If the image does not have as many channels as the tables, or `output` not `size` (height, width) of them.
+    pub fn write(&self, image: &Image, window: Window, size: [usize; 2], output: &mut [f32]) {
+        let channels = self.channels();
+        assert_eq!(image.channels(), channels, "the image's channels");
+        assert_eq!(output.len(), size[0] * size[1] * channels, "output against its size");
+        let inside = [image.height(), image.width()];
+        match &self.tables[..] {
+            [red, green, blue] => {
+                let (pixels, _) = image.pixels().as_chunks::<3>();
+                let (output, _) = output.as_chunks_mut::<3>();
+                window.walk(inside, size, |to, from| {
+                    let [r, g, b] = from.map_or([0; 3], |from| pixels[from]);
+                    output[to] = [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]];
+                });
+            }
+            tables => window.walk(inside, size, |to, from| {
+                let output = &mut output[to * channels..][..channels];
+                for (channel, (output, table)) in output.iter_mut().zip(tables).enumerate() {
+                    *output = table[from.map_or(0, |from| usize::from(image.pixels()[from * channels + channel]))];
+                }
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(height: usize, width: usize, channels: usize) -> Image {
+        Image::new(height, width, channels, (0..(height * width * channels) as u8).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_window_outside_the_image_is_black() {
+        let identity = Normalizer::new(&[0.0], &[1.0 / 255.0]);
+        let mut output = [-1.0; 4];
+        identity.write(&numbered(2, 2, 1), Window { top: -1, left: 1, flip: false }, [2, 2], &mut output);
+        assert_eq!(output.map(f32::round), [0.0, 0.0, 1.0, 0.0]);
+        identity.write(
+            &numbered(2, 2, 1),
+            Window { top: isize::MAX, left: isize::MIN, flip: true },
+            [2, 2],
+            &mut output,
+        );
+        assert_eq!(output, [0.0; 4]);
+    }
+
+    #[test]
+    fn a_flip_mirrors_the_window_not_the_image() {
+        let identity = Normalizer::new(&[0.0; 3], &[1.0 / 255.0; 3]);
+        let mut output = [0.0; 6];
+        identity.write(&numbered(1, 3, 3), Window { top: 0, left: 1, flip: true }, [1, 2], &mut output);
+        assert_eq!(output.map(f32::round), [6.0, 7.0, 8.0, 3.0, 4.0, 5.0]);
+    }
+
+    #[test]
+    fn three_channels_and_any_other_number_agree() {
+        let (mean, std) = ([0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0.4, 0.3, 0.2, 0.1]);
+        let five = numbered(4, 4, 5);
+        let three: Vec<u8> = five.pixels().chunks_exact(5).flat_map(|pixel| &pixel[..3]).copied().collect();
+        let three = Image::new(4, 4, 3, three).unwrap();
+        let window = Window { top: -1, left: 2, flip: true };
+        let (mut all, mut some) = ([0.0; 45], [0.0; 27]);
+        Normalizer::new(&mean, &std).write(&five, window, [3, 3], &mut all);
+        Normalizer::new(&mean[..3], &std[..3]).write(&three, window, [3, 3], &mut some);
+        assert!(all.chunks_exact(5).zip(some.chunks_exact(3)).all(|(all, some)| all[..3] == *some));
+    }
+}
