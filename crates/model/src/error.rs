@@ -6,11 +6,11 @@ use residual_preprocess::PreprocessingError;
 /// Parts of a model that do not fit together.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ModelError {
-    /// Tensors that do not fit the graph, one line each.
-    #[error("{}", problems.join("; "))]
+    /// Tensors that do not fit the graph. The message shows the first few of them.
+    #[error("{}", list(problems))]
     Tensors {
-        /// Every missing, unexpected, mis-shaped or mistyped tensor.
-        problems: Vec<String>,
+        /// Every missing, unexpected, mis-shaped or mistyped tensor, in the graph's order, unexpected ones last.
+        problems: Vec<TensorProblem>,
     },
     /// Preprocessing for another number of channels than the network's input has.
     #[error("preprocessing: expected a mean for each of {expected} input channels, got {got}")]
@@ -28,10 +28,68 @@ pub enum ModelError {
         /// Labels given.
         got: usize,
     },
+    /// No linear layer decides the number of outputs.
+    #[error("head: expected a linear layer as the last op with parameters, got {got}")]
+    NoHead {
+        /// What stands there.
+        got: String,
+    },
     /// The graph is no network.
     #[error(transparent)]
     Graph(#[from] GraphError),
     /// The preprocessing cannot be carried out.
     #[error(transparent)]
     Preprocessing(#[from] PreprocessingError),
+}
+
+/// One tensor that does not fit the graph.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TensorProblem {
+    /// The graph names it, but it is not there.
+    #[error("tensor \"{key}\": expected {expected:?}, got none")]
+    Missing {
+        /// The state-dict key.
+        key: String,
+        /// The shape the graph gives it.
+        expected: Vec<usize>,
+    },
+    /// It is there, but the graph does not name it.
+    #[error("tensor \"{key}\": expected none, got {got:?}")]
+    Unexpected {
+        /// The state-dict key.
+        key: String,
+        /// Its shape.
+        got: Vec<usize>,
+    },
+    /// It has another shape.
+    #[error("tensor \"{key}\": expected {expected:?}, got {got:?}")]
+    Shape {
+        /// The state-dict key.
+        key: String,
+        /// The shape the graph gives it.
+        expected: Vec<usize>,
+        /// Its shape.
+        got: Vec<usize>,
+    },
+    /// It has another element type.
+    #[error("tensor \"{key}\": expected elements of type {expected}, got {got}")]
+    Type {
+        /// The state-dict key.
+        key: String,
+        /// The element type the graph gives it.
+        expected: &'static str,
+        /// Its element type.
+        got: String,
+    },
+}
+
+/// Problems shown in a message; the rest are counted.
+const SHOWN: usize = 3;
+
+fn list(problems: &[TensorProblem]) -> String {
+    let mut text = problems.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if problems.len() > SHOWN {
+        text += &format!("; and {} more", problems.len() - SHOWN);
+    }
+    text
 }

@@ -1,13 +1,43 @@
 //! A network with its tensors, preprocessing and labels, and the rewrites that touch tensors.
+//!
+//! A [`Model`] is made from a graph by [`initialise`], or read from a file by the `residual-weights` crate. Rewrites
+//! take a model and return another: [`fold_batch_norm`], [`replace_head`].
+//!
+//! ```
+//! use residual_graph::{Builder, Conv2d};
+//! use residual_model::{Initialisation, Model, fold_batch_norm, initialise};
+//! use residual_preprocess::Preprocessing;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut net = Builder::new("tiny", [3, 8, 8]);
+//! let x = net.conv("conv1", net.input(), Conv2d::new(3, 4, 3))?;
+//! let x = net.batch_norm("bn1", x)?;
+//! let graph = net.finish(x)?;
+//!
+//! let tensors = initialise(&graph, Initialisation::Torch, 0);
+//! let preprocessing = Preprocessing::unscaled([8, 8], &[0.5; 3], &[0.25; 3]);
+//! let model = Model::new(graph, tensors, preprocessing, Vec::new())?;
+//!
+//! let folded = fold_batch_norm(&model);
+//! assert_eq!(folded.tensors.keys().collect::<Vec<_>>(), ["conv1.weight", "conv1.bias"]);
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod error;
+mod fold;
+mod head;
+mod initialise;
 
-pub use error::ModelError;
+pub use error::{ModelError, TensorProblem};
+pub use fold::fold_batch_norm;
+pub use head::replace_head;
+pub use initialise::{Initialisation, initialise};
 
 use residual_graph::{Graph, ParameterSpec, Role};
 use residual_preprocess::Preprocessing;
-use residual_tensor::{Elements, NamedTensors};
+use residual_tensor::{Elements, NamedTensors, Tensor};
 
 /// A network that can be run: a graph, a tensor for every key the graph names, and what surrounds them.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,34 +53,33 @@ pub struct Model {
 }
 
 impl Model {
-    /// Joins the parts and holds them against each other.
+    /// Joins the parts and holds them against each other. The tensors are brought into the graph's order.
     ///
     /// # Errors
-    /// If a tensor is missing, unexpected or mis-shaped, if preprocessing and graph disagree about the channels, or
-    /// if there are labels but not one for each output. All tensors at fault are listed.
+    /// If the graph is no network, if a tensor is missing, unexpected, mis-shaped or of the wrong type (all at fault
+    /// are listed), if preprocessing and graph disagree about the channels or the graph cannot run at the
+    /// preprocessing's size, or if there are labels but not one for each output.
     pub fn new(
         graph: Graph,
-        tensors: NamedTensors,
+        mut tensors: NamedTensors,
         preprocessing: Preprocessing,
         labels: Vec<String>,
     ) -> Result<Self, ModelError> {
+        graph.validate()?;
         check_tensors(&graph, &tensors)?;
         preprocessing.validate()?;
         let channels = graph.input_size()[0];
         if preprocessing.channels() != channels {
             return Err(ModelError::Channels { expected: channels, got: preprocessing.channels() });
         }
+        let [height, width] = preprocessing.size;
+        graph.shapes(height, width)?;
         let classes = graph.output_channels()?;
         if !labels.is_empty() && labels.len() != classes {
             return Err(ModelError::Labels { expected: classes, got: labels.len() });
         }
-        let tensors = graph
-            .parameters()
-            .map(|(key, _)| {
-                let tensor = tensors[&key].clone();
-                (key, tensor)
-            })
-            .collect();
+        let tensors =
+            graph.parameters().filter_map(|(key, _)| tensors.swap_remove(&key).map(|tensor| (key, tensor))).collect();
         Ok(Self { graph, tensors, preprocessing, labels })
     }
 }
@@ -63,29 +92,32 @@ pub fn check_tensors(graph: &Graph, tensors: &NamedTensors) -> Result<(), ModelE
     let mut problems = Vec::new();
     let mut known = std::collections::HashSet::new();
     for (key, spec) in graph.parameters() {
-        match tensors.get(&key) {
-            None => problems.push(format!("tensor \"{key}\": expected {:?}, got none", spec.shape)),
-            Some(tensor) if tensor.shape() != spec.shape => {
-                problems.push(format!("tensor \"{key}\": expected {:?}, got {:?}", spec.shape, tensor.shape()));
-            }
-            Some(tensor) if !type_fits(&spec, tensor.elements()) => {
-                problems.push(format!("tensor \"{key}\": expected another element type"));
-            }
-            Some(_) => {}
-        }
+        problems.extend(check_tensor(&key, &spec, tensors.get(&key)));
         known.insert(key);
     }
     for (key, tensor) in tensors {
         if !known.contains(key) {
-            problems.push(format!("tensor \"{key}\": unexpected, {:?}", tensor.shape()));
+            problems.push(TensorProblem::Unexpected { key: key.clone(), got: tensor.shape().to_vec() });
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(ModelError::Tensors { problems }) }
 }
 
-fn type_fits(spec: &ParameterSpec, elements: &Elements) -> bool {
-    matches!(
-        (spec.role, elements),
-        (Role::Counter, Elements::I64(_)) | (Role::Parameter | Role::Buffer, Elements::F32(_))
-    )
+fn check_tensor(key: &str, spec: &ParameterSpec, tensor: Option<&Tensor>) -> Option<TensorProblem> {
+    let key = key.to_owned();
+    let Some(tensor) = tensor else {
+        return Some(TensorProblem::Missing { key, expected: spec.shape.clone() });
+    };
+    if tensor.shape() != spec.shape {
+        return Some(TensorProblem::Shape { key, expected: spec.shape.clone(), got: tensor.shape().to_vec() });
+    }
+    let expected = match spec.role {
+        Role::Parameter | Role::Buffer => "f32",
+        Role::Counter => "i64",
+    };
+    let got = match tensor.elements() {
+        Elements::F32(_) => "f32",
+        Elements::I64(_) => "i64",
+    };
+    (expected != got).then(|| TensorProblem::Type { key, expected, got: got.into() })
 }

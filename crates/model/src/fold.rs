@@ -1,0 +1,85 @@
+//! Batch norms folded into the convolutions before them.
+
+use crate::Model;
+use residual_graph::{Graph, Node, NodeId, Op};
+use residual_tensor::{NamedTensors, Tensor};
+
+/// The same function, for inference, with fewer nodes: every convolution or linear layer whose only reader is a batch
+/// norm takes over that batch norm's running statistics, weight and bias.
+///
+/// With s = weight / √(running_var + eps) the new weight is s·w and the new bias is bias + s·(b − running_mean),
+/// computed in f64. The convolution keeps its name and gains a bias, the batch norm's node disappears, and all others
+/// stay as they are. Batch norms that follow something else, or a convolution that others read too, stay.
+///
+/// # Panics
+/// If the model's public fields were changed so that tensors and graph no longer fit (see [`crate::check_tensors`]).
+pub fn fold_batch_norm(model: &Model) -> Model {
+    let graph = &model.graph;
+    let consumers = graph.consumers();
+    let mut tensors: NamedTensors = model.tensors.clone();
+    let mut nodes: Vec<Node> = Vec::with_capacity(graph.nodes.len());
+    // For every old node, the new node that holds its value.
+    let mut moved: Vec<NodeId> = Vec::with_capacity(graph.nodes.len());
+    // Old nodes whose value is a weighted sum that the new node computes, so that a batch norm can fold into it.
+    let mut linear: Vec<bool> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        if let Op::BatchNorm2d { eps, .. } = node.op {
+            let input = node.inputs[0];
+            if linear[input.0] && consumers[input.0].len() == 1 && input != graph.output {
+                let target = moved[input.0];
+                fold(&mut nodes[target.0], node, eps, &mut tensors);
+                moved.push(target);
+                linear.push(true);
+                continue;
+            }
+        }
+        linear.push(matches!(node.op, Op::Conv2d(_) | Op::Linear { .. }));
+        moved.push(NodeId(nodes.len()));
+        let inputs = node.inputs.iter().map(|input| moved[input.0]).collect();
+        nodes.push(Node { name: node.name.clone(), op: node.op.clone(), inputs });
+    }
+    let graph = Graph { name: graph.name.clone(), nodes, output: moved[graph.output.0] };
+    let tensors = graph
+        .parameters()
+        .map(|(key, _)| {
+            let tensor = tensors.swap_remove(&key).expect("a model has every tensor of its graph");
+            (key, tensor)
+        })
+        .collect();
+    Model { graph, tensors, preprocessing: model.preprocessing.clone(), labels: model.labels.clone() }
+}
+
+fn fold(target: &mut Node, norm: &Node, eps: f32, tensors: &mut NamedTensors) {
+    let values = |key: String| tensors.get(&key).and_then(Tensor::as_f32).expect("a model has its graph's tensors");
+    let (gamma, beta) = (values(norm.key("weight")), values(norm.key("bias")));
+    let (mean, variance) = (values(norm.key("running_mean")), values(norm.key("running_var")));
+    let channels = gamma.len();
+    let scale: Vec<f64> =
+        (0..channels).map(|c| f64::from(gamma[c]) / (f64::from(variance[c]) + f64::from(eps)).sqrt()).collect();
+    let (Op::Conv2d(residual_graph::Conv2d { bias: has_bias, .. }) | Op::Linear { bias: has_bias, .. }) =
+        &mut target.op
+    else {
+        unreachable!("batch norms fold into convolutions and linear layers only")
+    };
+    let old_bias = if *has_bias { values(target_key(&target.name, "bias")).to_vec() } else { vec![0.0; channels] };
+    *has_bias = true;
+    let bias = (0..channels)
+        .map(|c| (f64::from(beta[c]) + scale[c] * (f64::from(old_bias[c]) - f64::from(mean[c]))) as f32)
+        .collect();
+    let weight = tensors
+        .get_mut(&target_key(&target.name, "weight"))
+        .and_then(Tensor::as_f32_mut)
+        .expect("a model has its graph's tensors");
+    let filter = weight.len() / channels;
+    for (filter, scale) in weight.chunks_exact_mut(filter).zip(scale) {
+        for value in filter {
+            *value = (f64::from(*value) * scale) as f32;
+        }
+    }
+    tensors.insert(target_key(&target.name, "bias"), Tensor::f32(&[channels], bias));
+}
+
+/// [`Node::key`], for a node that is being changed.
+fn target_key(name: &str, tensor: &str) -> String {
+    format!("{name}.{tensor}")
+}

@@ -1,0 +1,85 @@
+//! First values for every tensor of a graph.
+
+use residual_graph::{Graph, Node, NodeId, Op, ParameterSpec, Role};
+use residual_tensor::{NamedTensors, Stream, Tensor};
+use std::collections::HashSet;
+
+/// The distribution that weights are drawn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initialisation {
+    /// What torch's modules do when they are made: convolutions and linear layers, weight and bias, uniform in
+    /// ±1/√fan_in (`kaiming_uniform_(a=√5)`); batch norms 1 and 0.
+    Torch,
+    /// What torchvision's ResNets do: convolution weights normal with variance 2/fan_out (He et al.,
+    /// arXiv:1502.01852), everything else as [`Initialisation::Torch`].
+    KaimingFanOut {
+        /// Whether the batch norm that ends a residual branch starts with weight 0, so that every block starts as
+        /// the identity (Goyal et al., arXiv:1706.02677, section 5.1).
+        zero_init_residual: bool,
+    },
+}
+
+/// Keeps these streams apart from others that are drawn from the same seed.
+const DOMAIN: u64 = u64::from_be_bytes(*b"initial.");
+
+/// A state dict for `graph`: torch's keys, shapes and order.
+///
+/// Every tensor has a random stream of its own, given by `seed` and its place in the state dict.
+pub fn initialise(graph: &Graph, how: Initialisation, seed: u64) -> NamedTensors {
+    let zeroed = match how {
+        Initialisation::KaimingFanOut { zero_init_residual: true } => last_norms_of_branches(graph),
+        _ => HashSet::new(),
+    };
+    let mut tensors = NamedTensors::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        for spec in node.op.parameters() {
+            let tensor = if spec.name == "weight" && zeroed.contains(&NodeId(index)) {
+                Tensor::full(&spec.shape, 0.0)
+            } else {
+                first_values(node, &spec, how, seed, tensors.len())
+            };
+            tensors.insert(node.key(spec.name), tensor);
+        }
+    }
+    tensors
+}
+
+/// The tensor of `node` that `spec` describes, being number `index` of the state dict.
+pub(crate) fn first_values(node: &Node, spec: &ParameterSpec, how: Initialisation, seed: u64, index: usize) -> Tensor {
+    let shape = &spec.shape;
+    if spec.role == Role::Counter {
+        return Tensor::i64(shape, vec![0; shape.iter().product()]);
+    }
+    let draw = |value: &mut dyn FnMut(&mut Stream) -> f32| {
+        let mut stream = Stream::new(seed, &[DOMAIN, index as u64]);
+        Tensor::f32(shape, (0..shape.iter().product()).map(|_| value(&mut stream)).collect())
+    };
+    let uniform = |fan_in: usize| {
+        let bound = 1.0 / (fan_in as f32).sqrt();
+        draw(&mut |stream| stream.range(-bound, bound))
+    };
+    match node.op {
+        Op::Conv2d(conv) => {
+            let area = conv.kernel[0] * conv.kernel[1];
+            match how {
+                Initialisation::KaimingFanOut { .. } if spec.name == "weight" => {
+                    // As torch counts: the groups do not divide the fan-out.
+                    let deviation = (2.0 / (conv.out_channels * area) as f32).sqrt();
+                    draw(&mut |stream| deviation * stream.normal())
+                }
+                _ => uniform(conv.in_channels / conv.groups * area),
+            }
+        }
+        Op::Linear { in_features, .. } => uniform(in_features),
+        // Normalisations: scale 1, shift 0, running statistics of a standard normal.
+        _ => Tensor::full(shape, if matches!(spec.name, "weight" | "running_var") { 1.0 } else { 0.0 }),
+    }
+}
+
+/// The batch norms that end a residual branch: those that an [`Op::Add`] reads directly, as its first input. The
+/// shortcut is its second.
+fn last_norms_of_branches(graph: &Graph) -> HashSet<NodeId> {
+    let sums = graph.nodes.iter().filter(|node| node.op == Op::Add);
+    let ends = sums.filter_map(|node| node.inputs.first().copied());
+    ends.filter(|&end| matches!(graph.node(end).op, Op::BatchNorm2d { .. })).collect()
+}

@@ -1,0 +1,194 @@
+//! Folding batch norms leaves the function alone, as a naive evaluator in f64 sees it.
+
+use residual_graph::{Builder, Conv2d, Graph, Node, NodeId, Op};
+use residual_model::{Initialisation, Model, check_tensors, fold_batch_norm, initialise};
+use residual_preprocess::Preprocessing;
+use residual_tensor::{NamedTensors, Stream};
+
+/// A feature map: channels, height, width and values in that order.
+#[derive(Clone)]
+struct Map {
+    extent: [usize; 3],
+    values: Vec<f64>,
+}
+
+impl Map {
+    fn at(&self, c: usize, y: isize, x: isize) -> f64 {
+        let [_, h, w] = self.extent;
+        let inside = (0..h as isize).contains(&y) && (0..w as isize).contains(&x);
+        if inside { self.values[(c * h + y as usize) * w + x as usize] } else { 0.0 }
+    }
+}
+
+fn evaluate(model: &Model, image: &Map) -> Vec<f64> {
+    let [_, height, width] = image.extent;
+    let shapes = model.graph.shapes(height, width).unwrap();
+    let mut maps: Vec<Map> = Vec::new();
+    for (node, shape) in model.graph.nodes.iter().zip(shapes) {
+        let inputs: Vec<&Map> = node.inputs.iter().map(|input| &maps[input.0]).collect();
+        let extent = [shape.channels, shape.height, shape.width];
+        let mut values = Vec::with_capacity(shape.len());
+        for c in 0..extent[0] {
+            for y in 0..extent[1] {
+                for x in 0..extent[2] {
+                    values.push(value(node, &inputs, &model.tensors, image, [c, y, x]));
+                }
+            }
+        }
+        maps.push(Map { extent, values });
+    }
+    maps[model.graph.output.0].values.clone()
+}
+
+fn value(node: &Node, inputs: &[&Map], tensors: &NamedTensors, image: &Map, [c, y, x]: [usize; 3]) -> f64 {
+    let parameter = |name: &str, index: usize| f64::from(tensors[&node.key(name)].as_f32().unwrap()[index]);
+    let (row, column) = (y as isize, x as isize);
+    match node.op {
+        Op::Input { .. } => image.at(c, row, column),
+        Op::Conv2d(conv) => {
+            let mut sum = if conv.bias { parameter("bias", c) } else { 0.0 };
+            let depth = conv.in_channels / conv.groups;
+            let first = c / (conv.out_channels / conv.groups) * depth;
+            let [kh, kw] = conv.kernel;
+            for i in 0..depth {
+                for ky in 0..kh {
+                    for kx in 0..kw {
+                        let from_y = (y * conv.stride[0] + ky * conv.dilation[0]) as isize - conv.padding[0] as isize;
+                        let from_x = (x * conv.stride[1] + kx * conv.dilation[1]) as isize - conv.padding[1] as isize;
+                        let weight = parameter("weight", ((c * depth + i) * kh + ky) * kw + kx);
+                        sum += weight * inputs[0].at(first + i, from_y, from_x);
+                    }
+                }
+            }
+            sum
+        }
+        Op::BatchNorm2d { eps, .. } => {
+            let variance = parameter("running_var", c) + f64::from(eps);
+            let normal = (inputs[0].at(c, row, column) - parameter("running_mean", c)) / variance.sqrt();
+            normal * parameter("weight", c) + parameter("bias", c)
+        }
+        Op::Linear { in_features, bias, .. } => {
+            let sum: f64 =
+                (0..in_features).map(|i| inputs[0].values[i] * parameter("weight", c * in_features + i)).sum();
+            sum + if bias { parameter("bias", c) } else { 0.0 }
+        }
+        Op::Relu => inputs[0].at(c, row, column).max(0.0),
+        Op::Add => inputs.iter().map(|map| map.at(c, row, column)).sum(),
+        Op::GlobalAvgPool => {
+            let area = inputs[0].extent[1] * inputs[0].extent[2];
+            inputs[0].values[c * area..(c + 1) * area].iter().sum::<f64>() / area as f64
+        }
+        Op::Flatten => inputs[0].values[c],
+        Op::PadShortcut { in_channels, out_channels, stride } => {
+            let before = (out_channels - in_channels) / 2;
+            let kept = (before..before + in_channels).contains(&c);
+            if kept { inputs[0].at(c - before, (y * stride) as isize, (x * stride) as isize) } else { 0.0 }
+        }
+        _ => panic!("the test's networks have no {}", node.op.name()),
+    }
+}
+
+fn model(graph: Graph, size: usize) -> Model {
+    let mut tensors = initialise(&graph, Initialisation::Torch, 11);
+    // Statistics as after training: nothing is 0 or 1.
+    for (index, (key, tensor)) in tensors.iter_mut().enumerate() {
+        let mut stream = Stream::new(12, &[index as u64]);
+        let [low, high] = match key.rsplit('.').next().unwrap() {
+            "running_var" => [0.2, 3.0],
+            "running_mean" | "bias" => [-0.5, 0.5],
+            "weight" if tensor.shape().len() == 1 => [-1.5, 1.5],
+            _ => continue,
+        };
+        tensor.as_f32_mut().unwrap().iter_mut().for_each(|v| *v = stream.range(low, high));
+    }
+    let channels = graph.input_size()[0];
+    let preprocessing = Preprocessing::unscaled([size; 2], &vec![0.5; channels], &vec![0.25; channels]);
+    Model::new(graph, tensors, preprocessing, Vec::new()).unwrap()
+}
+
+fn assert_same_function(model: &Model, folded: &Model) {
+    check_tensors(&folded.graph, &folded.tensors).unwrap();
+    folded.graph.validate().unwrap();
+    let [height, width] = model.preprocessing.size;
+    let extent = [model.graph.input_size()[0], height, width];
+    let mut stream = Stream::new(13, &[]);
+    let values = (0..extent.iter().product()).map(|_| f64::from(stream.normal())).collect();
+    let image = Map { extent, values };
+    let (expected, got) = (evaluate(model, &image), evaluate(folded, &image));
+    let scale = expected.iter().map(|v| v.abs()).fold(1e-3, f64::max);
+    for (a, b) in expected.iter().zip(&got) {
+        assert!((a - b).abs() < 1e-5 * scale, "{expected:?} against {got:?}");
+    }
+}
+
+fn names(graph: &Graph) -> Vec<&str> {
+    graph.nodes.iter().map(|node| node.name.as_str()).collect()
+}
+
+#[test]
+fn every_batch_norm_of_a_resnet_folds_into_its_convolution() {
+    for name in ["resnet20", "resnet20_a"] {
+        let model = model(residual_zoo::build(name, 10).unwrap(), 8);
+        let folded = fold_batch_norm(&model);
+        let kept: Vec<&str> = names(&model.graph)
+            .into_iter()
+            .filter(|name| !matches!(model.graph.node(model.graph.find(name).unwrap()).op, Op::BatchNorm2d { .. }))
+            .collect();
+        assert_eq!(names(&folded.graph), kept, "{name}");
+        assert!(folded.tensors.contains_key("layer2.0.conv2.bias"));
+        assert!(!folded.tensors.keys().any(|key| key.contains("bn") || key.contains("running")));
+        assert_same_function(&model, &folded);
+    }
+}
+
+#[test]
+fn the_published_bottleneck_network_loses_its_53_batch_norms() {
+    let graph = residual_zoo::build("resnet50", 4).unwrap();
+    let before = graph.nodes.len();
+    let tensors = initialise(&graph, Initialisation::Torch, 0);
+    let folded = fold_batch_norm(&Model::new(graph, tensors, Preprocessing::imagenet(), Vec::new()).unwrap());
+    assert_eq!(folded.graph.nodes.len(), before - 53);
+}
+
+#[test]
+fn biases_groups_strides_linear_layers_and_chains_fold() {
+    let mut net = Builder::new("mixed", [4, 7, 7]);
+    let conv = Conv2d::new(4, 6, 3).groups(2).stride(2).padding(1).bias();
+    let x = net.conv("grouped", net.input(), conv).unwrap();
+    let x = net.batch_norm("bn1", x).unwrap();
+    let x = net.batch_norm("bn2", x).unwrap();
+    let x = net.relu("relu", x).unwrap();
+    let x = net.global_avg_pool("pool", x).unwrap();
+    let x = net.linear("fc", x, 5, false).unwrap();
+    let x = net.batch_norm("bn3", x).unwrap();
+    let model = model(net.finish(x).unwrap(), 7);
+    let folded = fold_batch_norm(&model);
+    assert_eq!(names(&folded.graph), ["input", "grouped", "relu", "pool", "fc"]);
+    assert_eq!(folded.graph.output, NodeId(4));
+    assert_same_function(&model, &folded);
+}
+
+#[test]
+fn a_batch_norm_that_cannot_fold_stays() {
+    let mut net = Builder::new("stays", [3, 5, 5]);
+    // First of all nodes, after a ReLU, and after a convolution that a sum reads too.
+    let x = net.batch_norm("data", net.input()).unwrap();
+    let x = net.relu("relu", x).unwrap();
+    let x = net.batch_norm("pre", x).unwrap();
+    let shared = net.conv("shared", x, Conv2d::new(3, 3, 3).padding(1)).unwrap();
+    let norm = net.batch_norm("post", shared).unwrap();
+    let sum = net.add("add", norm, shared).unwrap();
+    let model = model(net.finish(sum).unwrap(), 5);
+    let folded = fold_batch_norm(&model);
+    assert_eq!(folded, model);
+    assert_same_function(&model, &folded);
+}
+
+#[test]
+fn a_convolution_that_is_the_result_keeps_its_value() {
+    let mut net = Builder::new("output", [3, 5, 5]);
+    let conv = net.conv("conv", net.input(), Conv2d::new(3, 2, 3)).unwrap();
+    net.batch_norm("unused", conv).unwrap();
+    let model = model(net.finish(conv).unwrap(), 5);
+    assert_eq!(fold_batch_norm(&model), model);
+}

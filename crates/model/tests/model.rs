@@ -1,0 +1,111 @@
+//! A model's parts are held against each other, and a new head replaces the old one.
+
+use residual_graph::{Builder, Conv2d};
+use residual_model::{Initialisation, Model, ModelError, TensorProblem, check_tensors, initialise, replace_head};
+use residual_preprocess::Preprocessing;
+use residual_tensor::Tensor;
+
+fn cifar() -> Preprocessing {
+    Preprocessing::unscaled([32, 32], &[0.5; 3], &[0.25; 3])
+}
+
+fn resnet20(classes: usize) -> Model {
+    let graph = residual_zoo::build("resnet20", classes).unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 1);
+    Model::new(graph, tensors, cifar(), (0..classes).map(|class| format!("class {class}")).collect()).unwrap()
+}
+
+#[test]
+fn every_tensor_that_does_not_fit_is_listed() {
+    let model = resnet20(10);
+    let mut tensors = model.tensors.clone();
+    tensors.shift_remove("bn1.bias");
+    tensors.insert("fc.weight".into(), Tensor::full(&[1000, 64], 0.0));
+    tensors.insert("bn1.running_var".into(), Tensor::i64(&[16], vec![1; 16]));
+    tensors.insert("extra".into(), Tensor::full(&[2], 0.0));
+    let error = check_tensors(&model.graph, &tensors).unwrap_err();
+    let ModelError::Tensors { problems } = &error else { panic!("{error}") };
+    assert_eq!(
+        problems,
+        &[
+            TensorProblem::Missing { key: "bn1.bias".into(), expected: vec![16] },
+            TensorProblem::Type { key: "bn1.running_var".into(), expected: "f32", got: "i64".into() },
+            TensorProblem::Shape { key: "fc.weight".into(), expected: vec![10, 64], got: vec![1000, 64] },
+            TensorProblem::Unexpected { key: "extra".into(), got: vec![2] },
+        ]
+    );
+    assert_eq!(
+        error.to_string(),
+        "tensor \"bn1.bias\": expected [16], got none; \
+         tensor \"bn1.running_var\": expected elements of type f32, got i64; \
+         tensor \"fc.weight\": expected [10, 64], got [1000, 64]; and 1 more"
+    );
+}
+
+#[test]
+fn tensors_come_into_the_graphs_order() {
+    let model = resnet20(10);
+    let reversed = model.tensors.clone().into_iter().rev().collect();
+    let again = Model::new(model.graph.clone(), reversed, cifar(), Vec::new()).unwrap();
+    assert!(again.tensors.keys().eq(model.tensors.keys()));
+}
+
+#[test]
+fn parts_that_disagree_are_refused() {
+    let Model { graph, tensors, .. } = resnet20(10);
+    let refuse = |preprocessing: Preprocessing, labels: usize| {
+        let labels = vec![String::from("x"); labels];
+        Model::new(graph.clone(), tensors.clone(), preprocessing, labels).unwrap_err().to_string()
+    };
+    assert_eq!(refuse(cifar(), 9), "labels: expected one for each of 10 outputs, got 9");
+    let gray = Preprocessing::unscaled([32, 32], &[0.5], &[0.5]);
+    assert_eq!(refuse(gray, 0), "preprocessing: expected a mean for each of 3 input channels, got 1");
+    let crop = Preprocessing { crop_pct: 2.0, ..cifar() };
+    assert!(refuse(crop, 0).starts_with("preprocessing: crop_pct: "));
+
+    let mut net = Builder::new("flat", [3, 8, 8]);
+    let x = net.flatten("flatten", net.input()).unwrap();
+    let x = net.linear("fc", x, 2, true).unwrap();
+    let graph = net.finish(x).unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 0);
+    let error = Model::new(graph, tensors, cifar(), Vec::new()).unwrap_err();
+    assert_eq!(error.to_string(), "node \"fc\": expected a vector of 192, got 1×1×3072");
+
+    let mut broken = resnet20(10);
+    broken.graph.nodes.clear();
+    assert!(matches!(Model::new(broken.graph, broken.tensors, cifar(), Vec::new()), Err(ModelError::Graph(_))));
+}
+
+#[test]
+fn a_new_head_changes_the_last_linear_layer_and_nothing_else() {
+    let model = resnet20(10);
+    let new = replace_head(&model, 3, 5).unwrap();
+    assert_eq!(new.graph.output_channels(), Ok(3));
+    assert!(new.labels.is_empty());
+    for (key, tensor) in &new.tensors {
+        if key.starts_with("fc.") {
+            assert_eq!(tensor.shape()[0], 3);
+            assert!(tensor.as_f32().unwrap().iter().all(|v| v.abs() <= 1.0 / 8.0));
+        } else {
+            assert_eq!(*tensor, model.tensors[key]);
+        }
+    }
+    assert_ne!(new.tensors["fc.weight"], replace_head(&model, 3, 6).unwrap().tensors["fc.weight"]);
+}
+
+#[test]
+fn a_head_that_cannot_be_replaced_is_an_error() {
+    let model = resnet20(10);
+    assert!(matches!(replace_head(&model, 0, 0), Err(ModelError::Graph(_))));
+
+    let mut net = Builder::new("conv head", [3, 8, 8]);
+    let x = net.conv("classifier", net.input(), Conv2d::new(3, 4, 1)).unwrap();
+    let x = net.global_avg_pool("pool", x).unwrap();
+    let graph = net.finish(x).unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 0);
+    let model = Model::new(graph, tensors, cifar(), Vec::new()).unwrap();
+    assert_eq!(
+        replace_head(&model, 2, 0).unwrap_err().to_string(),
+        "head: expected a linear layer as the last op with parameters, got conv2d \"classifier\""
+    );
+}
