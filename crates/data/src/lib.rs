@@ -1,2 +1,48 @@
-//! Datasets, decoding, augmentation and a deterministic parallel loader
+//! Datasets, augmentation and a deterministic parallel loader. Knows no network.
+//!
+//! A [`Source`] is what a user names (`shapes10`, `cifar10`, a folder, a file); its [splits](Source::split) are
+//! [`Dataset`]s; a [`Transform`] turns a sample into the network's input; a [`Loader`] does that in parallel and
+//! yields batches that are the same for any number of workers.
+//!
+//! ```
+//! use residual_data::{Loader, LoaderOptions, Source, Split, Transform};
+//! let source = Source::open("shapes10", None)?;
+//! let test = source.split(Split::Test)?;
+//! let transform = Transform::evaluation(test.format().preprocessing().expect("all images have one size"))?;
+//! let options = LoaderOptions { batch_size: 100, ..LoaderOptions::default() };
+//! let batch = Loader::new(test, transform, options)?.next().expect("the set is not empty")?;
+//! assert_eq!(batch.images().len(), 100 * 32 * 32 * 3);
+//! assert_eq!(batch.labels()[3], 3);
+//! # Ok::<(), residual_data::DataError>(())
+//! ```
 #![forbid(unsafe_code)]
+
+mod augment;
+mod cifar;
+mod dataset;
+mod error;
+mod export;
+mod folder;
+mod loader;
+mod shapes;
+mod source;
+mod subset;
+mod tensors;
+
+pub use augment::{Augmentation, Crop, Transform};
+pub use cifar::{Cifar, CifarKind};
+pub use dataset::{Dataset, Format, Sample};
+pub use error::DataError;
+pub use export::export;
+pub use folder::{Folder, read_image};
+pub use loader::{Batch, Loader, LoaderOptions, Skipped};
+pub use shapes::Shapes;
+pub use source::{Source, Split};
+pub use subset::{Subset, stratified_split};
+pub use tensors::TensorFile;
+
+/// The readers of foreign bytes, as fuzz targets call them.
+pub mod parse {
+    pub use crate::cifar::{parse_binary, parse_python};
+    pub use crate::tensors::parse_tensor_file;
+}

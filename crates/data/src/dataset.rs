@@ -1,0 +1,77 @@
+//! What a dataset is to the rest of the program.
+
+use residual_preprocess::{Image, Preprocessing};
+
+use crate::DataError;
+
+/// Labelled images, to be read in any order from several threads.
+pub trait Dataset: Send + Sync {
+    /// The number of samples.
+    fn len(&self) -> usize;
+
+    /// Whether there are no samples.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The class of sample `index`, below the number of [`class_names`](Self::class_names). Panics if there is no such
+    /// sample.
+    fn label(&self, index: usize) -> u32;
+
+    /// The classes' names, by label.
+    fn class_names(&self) -> &[String];
+
+    /// Reads sample `index`. Fails if its file cannot be read or decoded; panics if there is no such sample.
+    fn sample(&self, index: usize) -> Result<Sample, DataError>;
+
+    /// Where sample `index` comes from, for messages: a path, or a file and the image's number in it.
+    fn describe(&self, index: usize) -> String;
+
+    /// What all samples have in common.
+    fn format(&self) -> &Format;
+
+    /// What a user should know about the set, one line each, such as files that were ignored.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// One image of a [`Dataset`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sample {
+    /// 8-bit pixels, yet to be normalised.
+    Pixels(Image),
+    /// Values that are taken as already normalised: height × width × channels.
+    Normalized {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+        /// Values a pixel.
+        channels: usize,
+        /// Row by row, channels interleaved.
+        values: Vec<f32>,
+    },
+}
+
+/// What the samples of a [`Dataset`] have in common, and how they are normalised unless the user says otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Format {
+    /// Height and width of every image in pixels; `None` if they differ.
+    pub image_size: Option<[usize; 2]>,
+    /// Values a pixel.
+    pub channels: usize,
+    /// Whether samples are [`Sample::Normalized`].
+    pub normalized: bool,
+    /// The usual mean of each channel, on a scale of 0 to 1.
+    pub mean: Vec<f32>,
+    /// The usual standard deviation of each channel, on the same scale.
+    pub std: Vec<f32>,
+}
+
+impl Format {
+    /// The preprocessing that takes images as they are and normalises them; `None` if their sizes differ.
+    pub fn preprocessing(&self) -> Option<Preprocessing> {
+        Some(Preprocessing::unscaled(self.image_size?, &self.mean, &self.std))
+    }
+}

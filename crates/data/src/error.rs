@@ -1,0 +1,64 @@
+//! What can be wrong with data, each in one line that says where, what was expected and what came.
+
+use std::path::{Path, PathBuf};
+
+use residual_preprocess::{ImageError, PreprocessingError};
+
+/// An error of this crate. The message is complete; causes are kept in the `cause` fields.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The file system refused.
+    #[error("{}: {cause}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// An image cannot be decoded or prepared.
+    #[error("{place}: {cause}")]
+    Image {
+        /// The file, or the file and the image's number.
+        place: String,
+        /// Why.
+        cause: ImageError,
+    },
+    /// A file, folder or option does not hold what it should.
+    #[error("{place}: expected {expected}, got {got}")]
+    Invalid {
+        /// The file and offset, the folder or the option.
+        place: String,
+        /// What it may hold.
+        expected: String,
+        /// What it holds.
+        got: String,
+    },
+    /// The preprocessing cannot be carried out.
+    #[error("{0}")]
+    Preprocessing(PreprocessingError),
+    /// A dataset panicked while a sample was read.
+    #[error("{place}: the dataset failed: {message}")]
+    Panic {
+        /// The sample.
+        place: String,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+impl From<PreprocessingError> for DataError {
+    fn from(cause: PreprocessingError) -> Self {
+        Self::Preprocessing(cause)
+    }
+}
+
+impl DataError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |cause| Self::Io { path, cause }
+    }
+
+    pub(crate) fn invalid(place: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
+        Self::Invalid { place: place.to_string(), expected: expected.to_string(), got: got.to_string() }
+    }
+}

@@ -1,0 +1,64 @@
+//! A dataset written out as a folder of PNG files.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+
+use crate::{DataError, Dataset, Sample};
+
+/// Writes every image of `dataset` to `folder/<class name>/<number>.png`, creating the folders; returns the number of
+/// images. A file appears under its name when it is complete.
+///
+/// # Errors
+/// [`DataError::Invalid`] if `folder` exists and is not empty, if a class name cannot be a folder's name, or for images that
+/// are normalised or have neither 1, 3 nor 4 channels; [`DataError::Io`] if a file cannot be written.
+pub fn export(dataset: &dyn Dataset, folder: &Path) -> Result<usize, DataError> {
+    if folder.exists() && fs::read_dir(folder).map_err(DataError::io(folder))?.next().is_some() {
+        return Err(DataError::invalid(folder.display(), "an empty folder or a new one", "a folder with files"));
+    }
+    for name in dataset.class_names() {
+        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
+            return Err(DataError::invalid(format!("class {name:?}"), "a name that a folder can have", "another"));
+        }
+        let class = folder.join(name);
+        fs::create_dir_all(&class).map_err(DataError::io(&class))?;
+    }
+    let digits = dataset.len().saturating_sub(1).to_string().len();
+    for index in 0..dataset.len() {
+        let name = &dataset.class_names()[dataset.label(index) as usize];
+        let path = folder.join(name).join(format!("{index:0digits$}.png"));
+        write(&path, &encode(dataset, index)?)?;
+    }
+    Ok(dataset.len())
+}
+
+fn encode(dataset: &dyn Dataset, index: usize) -> Result<Vec<u8>, DataError> {
+    let unsuitable = |got: &str| DataError::invalid(dataset.describe(index), "8-bit pixels of 1, 3 or 4 channels", got);
+    let Sample::Pixels(image) = dataset.sample(index)? else {
+        return Err(unsuitable("normalised values"));
+    };
+    let kind = match image.channels() {
+        1 => ExtendedColorType::L8,
+        3 => ExtendedColorType::Rgb8,
+        4 => ExtendedColorType::Rgba8,
+        channels => return Err(unsuitable(&format!("{channels} channels"))),
+    };
+    let mut bytes = Vec::new();
+    let encoder = PngEncoder::new(&mut bytes);
+    let written = encoder.write_image(image.pixels(), image.width() as u32, image.height() as u32, kind);
+    written.map_err(|cause| unsuitable(&cause.to_string()))?;
+    Ok(bytes)
+}
+
+/// To a temporary name in the same folder, synced, then renamed.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+    let folder = path.parent().expect("a file in a class folder");
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(folder))?;
+    file.write_all(bytes).map_err(DataError::io(path))?;
+    file.as_file().sync_all().map_err(DataError::io(path))?;
+    file.persist(path).map_err(|error| DataError::io(path)(error.error))?;
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! A part of a dataset, and the division of one into two.
+
+use std::sync::Arc;
+
+use residual_tensor::Stream;
+
+use crate::{DataError, Dataset, Format, Sample};
+
+/// Some samples of another dataset.
+pub struct Subset {
+    whole: Arc<dyn Dataset>,
+    indices: Vec<usize>,
+}
+
+impl Subset {
+    /// The samples of `whole` at `indices`, in that order.
+    ///
+    /// # Panics
+    /// If an index is not below `whole.len()`.
+    pub fn new(whole: Arc<dyn Dataset>, indices: Vec<usize>) -> Self {
+        assert!(indices.iter().all(|&index| index < whole.len()), "a sample that the set does not have");
+        Self { whole, indices }
+    }
+
+    /// Where the samples stand in the whole set.
+    pub fn indices(&self) -> &[usize] {
+        &self.indices
+    }
+}
+
+impl Dataset for Subset {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.whole.label(self.indices[index])
+    }
+
+    fn class_names(&self) -> &[String] {
+        self.whole.class_names()
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        self.whole.sample(self.indices[index])
+    }
+
+    fn describe(&self, index: usize) -> String {
+        self.whole.describe(self.indices[index])
+    }
+
+    fn format(&self) -> &Format {
+        self.whole.format()
+    }
+
+    fn notes(&self) -> &[String] {
+        self.whole.notes()
+    }
+}
+
+/// Divides a set into one to train on and one to hold out, which gets `fraction` of each class, rounded, but of a
+/// class with two samples or more at least one and never all. The same seed gives the same division; both parts
+/// keep the set's order.
+///
+/// # Errors
+/// [`DataError::Invalid`] if `fraction` is not in (0, 1), or if no class has two samples.
+pub fn stratified_split(whole: &Arc<dyn Dataset>, fraction: f32, seed: u64) -> Result<(Subset, Subset), DataError> {
+    if !(fraction > 0.0 && fraction < 1.0) {
+        return Err(DataError::invalid("val split", "a share in (0, 1)", fraction));
+    }
+    let mut classes = vec![Vec::new(); whole.class_names().len()];
+    for index in 0..whole.len() {
+        classes[whole.label(index) as usize].push(index);
+    }
+    let (mut train, mut held_out) = (Vec::new(), Vec::new());
+    for (label, mut members) in classes.into_iter().enumerate() {
+        Stream::new(seed, &[SPLIT, label as u64]).shuffle(&mut members);
+        let most = members.len().saturating_sub(1);
+        let count = ((members.len() as f64 * f64::from(fraction)).round() as usize).clamp(most.min(1), most);
+        held_out.extend(&members[..count]);
+        train.extend(&members[count..]);
+    }
+    if held_out.is_empty() {
+        return Err(DataError::invalid("val split", "a class with two samples or more", "none"));
+    }
+    train.sort_unstable();
+    held_out.sort_unstable();
+    Ok((Subset::new(whole.clone(), train), Subset::new(whole.clone(), held_out)))
+}
+
+/// Keeps the division's random numbers apart from those of the epochs.
+const SPLIT: u64 = u64::from_be_bytes(*b"valsplit");

@@ -1,0 +1,173 @@
+//! A dataset in one `.safetensors` file: `images` and `labels`.
+
+use std::ops::Range;
+use std::path::Path;
+
+use residual_preprocess::{Image, Preprocessing};
+use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
+
+use crate::{DataError, Dataset, Format, Sample};
+
+/// The largest file that is read; it is held in memory.
+const MAX_FILE_BYTES: u64 = 16 << 30;
+/// Labels count to this at most.
+const MAX_CLASSES: i128 = 65_536;
+
+/// The tensors `images` (u8, or f32 that is already normalised; N×C×H×W) and `labels` (N integers of any type) of a file,
+/// held in memory. Classes are named by their numbers.
+#[derive(Debug)]
+pub struct TensorFile {
+    place: String,
+    bytes: Vec<u8>,
+    images: Range<usize>,
+    float: bool,
+    size: [usize; 3],
+    labels: Vec<u32>,
+    names: Vec<String>,
+    format: Format,
+}
+
+impl TensorFile {
+    /// Reads a file of at most 16 GiB.
+    ///
+    /// # Errors
+    /// [`DataError::Io`] if it cannot be read, [`DataError::Invalid`] if it is no such file.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let len = std::fs::metadata(path).map_err(DataError::io(path))?.len();
+        if len > MAX_FILE_BYTES {
+            return Err(DataError::invalid(path.display(), "a file of at most 16 GiB", format!("{len} bytes")));
+        }
+        let bytes = std::fs::read(path).map_err(DataError::io(path))?;
+        parse_tensor_file(bytes, &path.display().to_string())
+    }
+}
+
+/// Reads the bytes of a `.safetensors` dataset; `place` names it in errors. Never panics, and allocates no more than a
+/// small multiple of the bytes it was given.
+///
+/// # Errors
+/// [`DataError::Invalid`] that says which tensor is missing or what is wrong with it.
+pub fn parse_tensor_file(bytes: Vec<u8>, place: &str) -> Result<TensorFile, DataError> {
+    let damaged = |cause| DataError::invalid(place, "a safetensors file", cause);
+    let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+    let find = |name: &str| {
+        let missing = || DataError::invalid(place, format!("a tensor {name:?}"), "none of that name");
+        metadata.info(name).ok_or_else(missing)
+    };
+    let range = |info: &TensorInfo| 8 + header + info.data_offsets.0..8 + header + info.data_offsets.1;
+    let (images, labels) = (find("images")?, find("labels")?);
+
+    let image_fault = |got: String| {
+        DataError::invalid(
+            format!("{place}: tensor \"images\""),
+            "u8 or f32 values of N x C x H x W, none of them 0",
+            got,
+        )
+    };
+    let (&[count, channels, height, width], Dtype::U8 | Dtype::F32) = (&images.shape[..], images.dtype) else {
+        return Err(image_fault(format!("{:?} of shape {:?}", images.dtype, images.shape)));
+    };
+    if images.shape.contains(&0) || channels > 1024 {
+        return Err(image_fault(format!("shape {:?}", images.shape)));
+    }
+    if labels.shape[..] != [count] {
+        let place = format!("{place}: tensor \"labels\"");
+        return Err(DataError::invalid(place, format!("shape [{count}]"), format!("{:?}", labels.shape)));
+    }
+    let labels = read_labels(&bytes[range(labels)], labels.dtype, place)?;
+    let classes = labels.iter().max().map_or(0, |&most| most as usize + 1);
+    let float = images.dtype == Dtype::F32;
+    let rgb = channels == 3 && !float;
+    let format = Format {
+        image_size: Some([height, width]),
+        channels,
+        normalized: float,
+        mean: if rgb { Preprocessing::IMAGENET_MEAN.to_vec() } else { vec![if float { 0.0 } else { 0.5 }; channels] },
+        std: if rgb { Preprocessing::IMAGENET_STD.to_vec() } else { vec![if float { 1.0 } else { 0.25 }; channels] },
+    };
+    Ok(TensorFile {
+        place: place.to_owned(),
+        images: range(images),
+        float,
+        size: [channels, height, width],
+        labels,
+        names: (0..classes).map(|class| class.to_string()).collect(),
+        format,
+        bytes,
+    })
+}
+
+fn read_labels(bytes: &[u8], dtype: Dtype, place: &str) -> Result<Vec<u32>, DataError> {
+    fn all<const SIZE: usize>(bytes: &[u8], read: impl Fn([u8; SIZE]) -> i128) -> Vec<i128> {
+        bytes.as_chunks::<SIZE>().0.iter().map(|&chunk| read(chunk)).collect()
+    }
+    let place = format!("{place}: tensor \"labels\"");
+    let values = match dtype {
+        Dtype::U8 => all(bytes, |chunk| u8::from_le_bytes(chunk).into()),
+        Dtype::I8 => all(bytes, |chunk| i8::from_le_bytes(chunk).into()),
+        Dtype::U16 => all(bytes, |chunk| u16::from_le_bytes(chunk).into()),
+        Dtype::I16 => all(bytes, |chunk| i16::from_le_bytes(chunk).into()),
+        Dtype::U32 => all(bytes, |chunk| u32::from_le_bytes(chunk).into()),
+        Dtype::I32 => all(bytes, |chunk| i32::from_le_bytes(chunk).into()),
+        Dtype::U64 => all(bytes, |chunk| u64::from_le_bytes(chunk).into()),
+        Dtype::I64 => all(bytes, |chunk| i64::from_le_bytes(chunk).into()),
+        other => return Err(DataError::invalid(place, "integers", format!("{other:?}"))),
+    };
+    let label = |(index, &value): (usize, &i128)| {
+        let in_range = (0..MAX_CLASSES).contains(&value);
+        in_range.then_some(value as u32).ok_or_else(|| {
+            DataError::invalid(
+                format!("{place}: element {index}"),
+                format!("a label from 0 to {}", MAX_CLASSES - 1),
+                value,
+            )
+        })
+    };
+    values.iter().enumerate().map(label).collect()
+}
+
+impl Dataset for TensorFile {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.labels[index]
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        let [channels, height, width] = self.size;
+        let len = channels * height * width;
+        let images = &self.bytes[self.images.clone()];
+        if self.float {
+            let values: Vec<f32> = images[index * len * 4..][..len * 4]
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|&value| f32::from_le_bytes(value))
+                .collect();
+            return Ok(Sample::Normalized { height, width, channels, values: interleave(&values, channels) });
+        }
+        let pixels = interleave(&images[index * len..][..len], channels);
+        let image = Image::new(height, width, channels, pixels);
+        image.map(Sample::Pixels).map_err(|cause| DataError::Image { place: self.describe(index), cause })
+    }
+
+    fn describe(&self, index: usize) -> String {
+        format!("{} image {index}", self.place)
+    }
+
+    fn format(&self) -> &Format {
+        &self.format
+    }
+}
+
+/// Planes of values, one a channel, as pixels of interleaved channels.
+pub(crate) fn interleave<T: Copy>(planes: &[T], channels: usize) -> Vec<T> {
+    let area = planes.len() / channels;
+    (0..area).flat_map(|at| (0..channels).map(move |channel| planes[channel * area + at])).collect()
+}
