@@ -1,2 +1,14 @@
-//! SIMD kernels on slices: convolution, normalisation, pooling, losses and updates
-#![forbid(unsafe_code)]
+//! SIMD kernels on slices: convolution, normalisation, pooling, losses and updates.
+//!
+//! Activations are NHWC floats. Every kernel takes an [`Isa`], which only detection can make, so that the token is the
+//! proof that its instructions exist here; it reads no environment, allocates nothing and owns no threads. Results are
+//! bit-identical for any number of threads of the pool.
+//!
+//! [`mod@reference`] holds the naive, safe twin of each kernel.
+
+pub mod conv;
+mod isa;
+mod raw;
+pub mod reference;
+
+pub use isa::{Isa, IsaError};

@@ -1,0 +1,223 @@
+//! The product of a gathered matrix and packed weights: the forward and the backward-data pass.
+
+use super::gather::{Gather, MAX_ROWS, Position};
+use super::pack::{packed_len, panel_count};
+use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
+use crate::isa::{Isa, Kernel, Simd};
+use crate::raw::SharedMut;
+use residual_threads::Pool;
+
+/// Columns of the matrix that one panel holds. The panel's share of the packed weights (64 channels wide at most)
+/// then takes a quarter of a megabyte, which stays in L2 while a block of rows goes past it.
+const DEPTH: usize = 1024;
+
+/// Floats of a thread's panel: 96 rows of the full depth.
+pub(super) const PANEL_LEN: usize = 96 * (DEPTH + 16);
+
+/// Fewer tasks than this leave threads idle at the end of a layer.
+const MIN_TASKS: usize = 8;
+
+/// What happens to a product before it is stored: accumulate, add bias, add residual, ReLU, in this order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// Whether the product is added to what the output holds.
+    pub accumulate: bool,
+    /// One number for each output channel.
+    pub bias: Option<&'a [f32]>,
+    /// A tensor of the output's shape.
+    pub add: Option<&'a [f32]>,
+    /// Whether negative results become zero.
+    pub relu: bool,
+}
+
+/// y = gather(x) · packed, then the epilogue.
+pub(super) fn multiply(
+    isa: Isa,
+    pool: &Pool,
+    gather: &Gather,
+    images: usize,
+    x: &[f32],
+    packed: &[f32],
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+    workspace: &mut [f32],
+) {
+    assert_eq!(x.len(), images * gather.source[0] * gather.source[1] * gather.source_channels);
+    assert_eq!(y.len(), images * gather.target[0] * gather.target[1] * gather.target_channels);
+    assert_eq!(packed.len(), packed_len(isa, gather));
+    assert!(workspace.len() >= pool.threads() * PANEL_LEN, "workspace of {}", workspace.len());
+    assert!(epilogue.bias.is_none_or(|bias| bias.len() == gather.target_channels));
+    assert!(epilogue.add.is_none_or(|add| add.len() == y.len()));
+    if gather.depth() == 0 && epilogue.accumulate {
+        return;
+    }
+    let vectors = tile_vectors(isa, gather.outputs);
+    let rows = images * gather.rows_per_image();
+    let blocks = Blocks::new(rows, gather, tile_rows(isa, vectors));
+    let panels = panel_count(isa, gather);
+    let splits = MIN_TASKS.div_ceil(blocks.count * gather.groups).min(panels);
+    let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
+    pool.run(blocks.count * gather.groups * splits, |task, worker| {
+        let (block, rest) = (task / (gather.groups * splits), task % (gather.groups * splits));
+        isa.run(Block {
+            gather,
+            vectors,
+            group: rest / splits,
+            rows: block * blocks.rows..((block + 1) * blocks.rows).min(rows),
+            panels: residual_threads::split(panels, splits, 1, rest % splits),
+            x,
+            packed,
+            epilogue,
+            y,
+            panel: workspace.at(worker * PANEL_LEN),
+        });
+    });
+}
+
+/// How the rows are cut into blocks: a function of shapes alone.
+struct Blocks {
+    count: usize,
+    rows: usize,
+}
+
+impl Blocks {
+    fn new(rows: usize, gather: &Gather, tile: usize) -> Self {
+        let most = (PANEL_LEN / panel_stride(gather.depth().min(DEPTH))).min(MAX_ROWS) / tile * tile;
+        // A multiple of four blocks shares out evenly among two or four threads.
+        let count = rows.div_ceil(most).next_multiple_of(4);
+        let rows_per_block = rows.div_ceil(count).next_multiple_of(tile).min(most);
+        Self { count: rows.div_ceil(rows_per_block), rows: rows_per_block }
+    }
+}
+
+/// Floats between rows of a panel: whole vectors, and never a multiple of 512 bytes, which would put the rows of a
+/// tile into few sets of the L1 cache.
+pub(super) fn panel_stride(depth: usize) -> usize {
+    let stride = depth.max(1).next_multiple_of(16);
+    if stride.is_multiple_of(128) { stride + 16 } else { stride }
+}
+
+struct Block<'a> {
+    gather: &'a Gather,
+    vectors: usize,
+    group: usize,
+    rows: std::ops::Range<usize>,
+    panels: std::ops::Range<usize>,
+    x: &'a [f32],
+    packed: &'a [f32],
+    epilogue: Epilogue<'a>,
+    y: SharedMut<'a>,
+    panel: *mut f32,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // The arms agree with `tile_rows`.
+        match (self.vectors, S::REGISTERS >= 32) {
+            (1, _) => self.tiles::<S, 12, 1>(s),
+            (2, true) => self.tiles::<S, 12, 2>(s),
+            (2, false) => self.tiles::<S, 6, 2>(s),
+            (4, true) => self.tiles::<S, 6, 4>(s),
+            other => unreachable!("no tile of {other:?}"),
+        }
+    }
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    fn tiles<S: Simd, const MR: usize, const NV: usize>(&self, s: S) {
+        let gather = self.gather;
+        let (depth, width) = (gather.depth(), NV * S::LANES);
+        let mut table = [Position::default(); MAX_ROWS];
+        let positions = &mut table[..self.rows.len()];
+        gather.positions(self.rows.start, positions);
+        let panels_per_group = gather.outputs.div_ceil(width);
+        let mut start = 0;
+        loop {
+            let end = (start + DEPTH).min(depth);
+            let (matrix, stride) = if gather.is_direct() {
+                let offset = self.rows.start * gather.source_channels + self.group * gather.channels + start;
+                (self.x.as_ptr().wrapping_add(offset), gather.source_channels)
+            } else {
+                let stride = panel_stride(end - start);
+                // SAFETY: `x` was checked to be a tensor of the source with all images; the panel holds the rows of
+                // a block at this stride by the choice of `Blocks`, and belongs to this thread.
+                unsafe { gather.fill(s, self.x.as_ptr(), self.group, positions, start..end, self.panel, stride) };
+                (self.panel.cast_const(), stride)
+            };
+            let (first, last) = (start == 0, end == depth);
+            for panel in self.panels.clone() {
+                let b = ((self.group * panels_per_group + panel) * depth + start) * width;
+                let b = self.packed.as_ptr().wrapping_add(b);
+                for tile in (0..positions.len()).step_by(MR) {
+                    let valid = (positions.len() - tile).min(MR);
+                    // Rows past the end repeat the last one and are not stored.
+                    let row = |r: usize| matrix.wrapping_add((tile + r.min(valid - 1)) * stride);
+                    let mut rows = [matrix; MR];
+                    for (r, pointer) in rows.iter_mut().enumerate() {
+                        *pointer = row(r);
+                    }
+                    let mut acc = [[s.zero(); NV]; MR];
+                    // SAFETY: each row has end − start floats, in the panel or in `x`; `packed` was checked to hold
+                    // whole panels.
+                    unsafe { multiply_tile(s, end - start, &rows, b, &mut acc) };
+                    self.finish(s, &positions[tile..tile + valid], panel * width, first, last, acc);
+                }
+            }
+            start = end;
+            if last {
+                break;
+            }
+        }
+    }
+
+    /// Applies the epilogue to a tile and stores it. `column` is its first output channel within the group.
+    #[inline(always)]
+    fn finish<S: Simd, const MR: usize, const NV: usize>(
+        &self,
+        s: S,
+        positions: &[Position],
+        column: usize,
+        first: bool,
+        last: bool,
+        acc: [[S::Reg; NV]; MR],
+    ) {
+        let gather = self.gather;
+        let left = gather.outputs - column;
+        let channel = self.group * gather.outputs + column;
+        let accumulate = self.epilogue.accumulate || !first;
+        for (r, &position) in positions.iter().enumerate() {
+            let start = gather.target_pixel(position) * gather.target_channels + channel;
+            for (v, &value) in acc[r].iter().enumerate() {
+                if v * S::LANES >= left {
+                    break;
+                }
+                let (n, mut value) = (left - v * S::LANES, value);
+                let at = start + v * S::LANES;
+                // SAFETY: `at..at + min(n, LANES)` are channels of one pixel of the target, which only this task
+                // writes; `bias` has a number for each channel and `add` the target's length.
+                unsafe {
+                    let y = self.y.at(at);
+                    if accumulate {
+                        value = s.add(value, s.load_up_to(y, n));
+                    }
+                    if last {
+                        if let Some(bias) = self.epilogue.bias {
+                            value = s.add(value, s.load_up_to(bias.as_ptr().add(channel + v * S::LANES), n));
+                        }
+                        if let Some(add) = self.epilogue.add {
+                            value = s.add(value, s.load_up_to(add.as_ptr().add(at), n));
+                        }
+                        if self.epilogue.relu {
+                            value = s.max(value, s.zero());
+                        }
+                    }
+                    s.store_up_to(y, n, value);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Where the rows of the implicit matrix come from: which pixel of the source each tap of each target pixel reads.
+
+use super::ConvShape;
+use crate::isa::Simd;
+
+/// Rows one block may have; [`positions`] fills a table of this size on the stack.
+pub(super) const MAX_ROWS: usize = 192;
+
+/// An implicit matrix with one row for every pixel of a grid and one column for every (tap row, tap column, channel).
+///
+/// Grid pixel (i, j) reads source pixel `(i, j) · source_step + (rows[a], columns[b])`, zero outside the source, and
+/// belongs to target pixel `target_origin + (i, j) · target_step`. The forward pass has `target_step` 1; the
+/// backward-data pass has `source_step` 1 and one gather for each phase of the stride.
+#[derive(Clone, Debug)]
+pub(super) struct Gather {
+    /// Grid height and width.
+    pub(super) grid: [usize; 2],
+    /// Source height and width.
+    pub(super) source: [usize; 2],
+    /// Channels of a source pixel, all groups.
+    pub(super) source_channels: usize,
+    /// Channels of one group in the source.
+    pub(super) channels: usize,
+    pub(super) source_step: [usize; 2],
+    /// Offsets of the tap rows, ascending.
+    pub(super) rows: Vec<isize>,
+    /// Offsets of the tap columns, ascending.
+    pub(super) columns: Vec<isize>,
+    /// The kernel tap (row · width + column) of each (rows, columns) pair.
+    pub(super) taps: Vec<usize>,
+    /// Target height and width.
+    pub(super) target: [usize; 2],
+    /// Channels of a target pixel, all groups.
+    pub(super) target_channels: usize,
+    /// Channels of one group in the target.
+    pub(super) outputs: usize,
+    pub(super) target_origin: [usize; 2],
+    pub(super) target_step: [usize; 2],
+    pub(super) groups: usize,
+}
+
+/// A grid pixel.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Position {
+    pub(super) image: u32,
+    pub(super) i: u32,
+    pub(super) j: u32,
+}
+
+impl Gather {
+    /// The gather of the forward pass: x to y.
+    pub(super) fn forward(shape: &ConvShape) -> Self {
+        let taps = |axis: usize| -> Vec<isize> {
+            (0..shape.kernel[axis])
+                .map(|tap| (tap * shape.dilation[axis]) as isize - shape.padding[axis] as isize)
+                .collect()
+        };
+        Self {
+            grid: shape.output(),
+            source: shape.input,
+            source_channels: shape.in_channels,
+            channels: shape.in_channels / shape.groups,
+            source_step: shape.stride,
+            rows: taps(0),
+            columns: taps(1),
+            taps: (0..shape.kernel[0] * shape.kernel[1]).collect(),
+            target: shape.output(),
+            target_channels: shape.out_channels,
+            outputs: shape.out_channels / shape.groups,
+            target_origin: [0; 2],
+            target_step: [1; 2],
+            groups: shape.groups,
+        }
+    }
+
+    /// The gathers of the backward-data pass, dy to dx: input pixels whose coordinates leave the same remainders by
+    /// the stride see the same taps.
+    pub(super) fn backward(shape: &ConvShape) -> Vec<Self> {
+        let mut phases = Vec::new();
+        for row in 0..shape.stride[0].min(shape.input[0]) {
+            for column in 0..shape.stride[1].min(shape.input[1]) {
+                let (rows, columns) = (phase_taps(shape, 0, row), phase_taps(shape, 1, column));
+                let taps = rows.iter().flat_map(|(_, r)| columns.iter().map(move |(_, c)| r * shape.kernel[1] + c));
+                phases.push(Self {
+                    grid: [
+                        (shape.input[0] - row).div_ceil(shape.stride[0]),
+                        (shape.input[1] - column).div_ceil(shape.stride[1]),
+                    ],
+                    source: shape.output(),
+                    source_channels: shape.out_channels,
+                    channels: shape.out_channels / shape.groups,
+                    source_step: [1; 2],
+                    taps: taps.collect(),
+                    rows: rows.iter().map(|&(offset, _)| offset).collect(),
+                    columns: columns.iter().map(|&(offset, _)| offset).collect(),
+                    target: shape.input,
+                    target_channels: shape.in_channels,
+                    outputs: shape.in_channels / shape.groups,
+                    target_origin: [row, column],
+                    target_step: shape.stride,
+                    groups: shape.groups,
+                });
+            }
+        }
+        phases
+    }
+
+    /// Columns of the matrix: taps × channels of one group.
+    pub(super) fn depth(&self) -> usize {
+        self.taps.len() * self.channels
+    }
+
+    /// Rows of the matrix for one image.
+    pub(super) fn rows_per_image(&self) -> usize {
+        self.grid[0] * self.grid[1]
+    }
+
+    /// Whether the rows already stand one after another in the source, so that no panel is needed.
+    pub(super) fn is_direct(&self) -> bool {
+        self.rows == [0] && self.columns == [0] && self.source_step == [1; 2] && self.grid == self.source
+    }
+
+    /// The pixel index within the target tensor of a grid pixel.
+    #[inline(always)]
+    pub(super) fn target_pixel(&self, at: Position) -> usize {
+        let row = self.target_origin[0] + at.i as usize * self.target_step[0];
+        let column = self.target_origin[1] + at.j as usize * self.target_step[1];
+        (at.image as usize * self.target[0] + row) * self.target[1] + column
+    }
+
+    /// The grid pixels of matrix rows `first..`, as many as `table` holds.
+    #[inline(always)]
+    pub(super) fn positions(&self, first: usize, table: &mut [Position]) {
+        let [height, width] = self.grid;
+        let (image, rest) = (first / (height * width), first % (height * width));
+        let mut at = Position { image: image as u32, i: (rest / width) as u32, j: (rest % width) as u32 };
+        for entry in table {
+            *entry = at;
+            at.j += 1;
+            if at.j as usize == width {
+                at = Position { image: at.image, i: at.i + 1, j: 0 };
+                if at.i as usize == height {
+                    at = Position { image: at.image + 1, i: 0, j: 0 };
+                }
+            }
+        }
+    }
+
+    /// Whether neighbouring tap columns read neighbouring pixels with all their channels, so that a tap row is one
+    /// run of floats.
+    fn columns_touch(&self) -> bool {
+        self.channels == self.source_channels && self.columns.windows(2).all(|pair| pair[1] == pair[0] + 1)
+    }
+
+    /// Writes columns `depth` of the matrix rows at `positions` into `panel`, `stride` floats from row to row.
+    ///
+    /// # Safety
+    /// `source` is a tensor of this gather's source with every image named in `positions`, `group` is below the
+    /// number of groups, `depth` lies within [`Gather::depth`], and `positions.len() * stride` floats can be
+    /// written at `panel`, with `stride` at least the length of `depth`.
+    #[inline(always)]
+    pub(super) unsafe fn fill<S: Simd>(
+        &self,
+        s: S,
+        source: *const f32,
+        group: usize,
+        positions: &[Position],
+        depth: std::ops::Range<usize>,
+        panel: *mut f32,
+        stride: usize,
+    ) {
+        if depth.is_empty() {
+            return;
+        }
+        let touch = self.columns_touch();
+        let run_columns = if touch { self.columns.len() } else { 1 };
+        let run = run_columns * self.channels;
+        let runs_per_row = self.columns.len() / run_columns;
+        let (first_run, last_run) = (depth.start / run, depth.end.div_ceil(run));
+        let [height, width] = self.source;
+        for (index, at) in positions.iter().enumerate() {
+            let row_top = at.i as usize * self.source_step[0];
+            let row_left = at.j as usize * self.source_step[1];
+            let image = at.image as usize * height * width;
+            for number in first_run..last_run {
+                let (tap_row, tap_column) = (number / runs_per_row, number % runs_per_row * run_columns);
+                let y = row_top as isize + self.rows[tap_row];
+                let x = row_left as isize + self.columns[tap_column];
+                // The part of this run that `depth` asks for, and of that the part inside the image.
+                let start = depth.start.max(number * run) - number * run;
+                let end = depth.end.min((number + 1) * run) - number * run;
+                let inside = y >= 0 && (y as usize) < height;
+                let left = (-x).max(0) as usize * self.channels;
+                let right = (width as isize - x).clamp(0, run_columns as isize) as usize * self.channels;
+                let (from, to) = if inside { (left.clamp(start, end), right.clamp(start, end)) } else { (end, end) };
+                let to = to.max(from);
+                let pixel = image as isize + y * width as isize + x;
+                let base = pixel * self.source_channels as isize + (group * self.channels) as isize;
+                // SAFETY: the target range is within the row of the panel; `from..to` covers only pixels inside
+                // the image, whose floats the caller lets us read. `base` may lie outside and is not read at.
+                unsafe {
+                    let row = panel.add(index * stride + number * run + start - depth.start);
+                    zero(s, row, from - start);
+                    copy(s, source.wrapping_offset(base + from as isize), row.add(from - start), to - from);
+                    zero(s, row.add(to - start), end - to);
+                }
+            }
+        }
+    }
+}
+
+/// The taps of one axis that pixels with remainder `phase` see, as (offset in dy, tap), by ascending offset.
+fn phase_taps(shape: &ConvShape, axis: usize, phase: usize) -> Vec<(isize, usize)> {
+    let stride = shape.stride[axis] as isize;
+    (0..shape.kernel[axis])
+        .rev()
+        .filter_map(|tap| {
+            let reach = (phase + shape.padding[axis]) as isize - (tap * shape.dilation[axis]) as isize;
+            (reach.rem_euclid(stride) == 0).then(|| (reach.div_euclid(stride), tap))
+        })
+        .collect()
+}
+
+/// # Safety
+/// `n` floats can be written at `to`.
+#[inline(always)]
+unsafe fn zero<S: Simd>(s: S, to: *mut f32, n: usize) {
+    let mut i = 0;
+    while i < n {
+        // SAFETY: i < n, and only n − i floats are touched.
+        unsafe { s.store_up_to(to.add(i), n - i, s.zero()) };
+        i += S::LANES;
+    }
+}
+
+/// # Safety
+/// `n` floats can be read at `from` and written at `to`, and the two do not overlap.
+#[inline(always)]
+unsafe fn copy<S: Simd>(s: S, from: *const f32, to: *mut f32, n: usize) {
+    let mut i = 0;
+    while i < n {
+        // SAFETY: i < n, and only n − i floats are touched.
+        unsafe { s.store_up_to(to.add(i), n - i, s.load_up_to(from.add(i), n - i)) };
+        i += S::LANES;
+    }
+}

@@ -1,0 +1,95 @@
+//! Weights laid out as the micro-kernels read them: `[group][panel of output channels][depth][channels of the panel]`,
+//! zero-filled to whole panels, so that a tile reads one stream of aligned vectors.
+
+use super::ConvShape;
+use super::gather::Gather;
+use super::tile::tile_vectors;
+use crate::isa::Isa;
+use crate::raw::SharedMut;
+use residual_threads::Pool;
+
+/// Output channels of one panel.
+pub(super) fn panel_width(isa: Isa, outputs: usize) -> usize {
+    tile_vectors(isa, outputs) * isa.lanes()
+}
+
+/// Panels of one group.
+pub(super) fn panel_count(isa: Isa, gather: &Gather) -> usize {
+    gather.outputs.div_ceil(panel_width(isa, gather.outputs))
+}
+
+/// Floats of a packed matrix.
+pub(super) fn packed_len(isa: Isa, gather: &Gather) -> usize {
+    gather.groups * panel_count(isa, gather) * gather.depth() * panel_width(isa, gather.outputs)
+}
+
+/// Packs for the forward pass: depth is (tap, input channel), columns are output channels.
+pub(super) fn pack_forward(
+    isa: Isa,
+    pool: &Pool,
+    shape: &ConvShape,
+    gather: &Gather,
+    weights: &[f32],
+    packed: &mut [f32],
+) {
+    let outputs = shape.out_channels / shape.groups;
+    let depth = gather.depth();
+    pack(isa, pool, gather, packed, |group, first, width, panel, panel_width| {
+        let weights = &weights[group * depth * outputs..][..depth * outputs];
+        for (from, to) in weights.chunks_exact(outputs).zip(panel.chunks_exact_mut(panel_width)) {
+            to[..width].copy_from_slice(&from[first..first + width]);
+            to[width..].fill(0.0);
+        }
+    });
+}
+
+/// Packs one phase for the backward-data pass: depth is (tap, output channel), columns are input channels.
+pub(super) fn pack_backward(
+    isa: Isa,
+    pool: &Pool,
+    shape: &ConvShape,
+    phase: &Gather,
+    weights: &[f32],
+    packed: &mut [f32],
+) {
+    let (inputs, outputs) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
+    let taps = shape.kernel[0] * shape.kernel[1];
+    pack(isa, pool, phase, packed, |group, first, width, panel, panel_width| {
+        for (to, &tap) in panel.chunks_exact_mut(outputs * panel_width).zip(&phase.taps) {
+            let weights = &weights[((group * taps + tap) * inputs + first) * outputs..][..width * outputs];
+            // A square at a time, so that neither side strides through the cache.
+            for start in (0..outputs).step_by(16) {
+                let end = (start + 16).min(outputs);
+                for (column, from) in weights.chunks_exact(outputs).enumerate() {
+                    for (output, &weight) in (start..end).zip(&from[start..end]) {
+                        to[output * panel_width + column] = weight;
+                    }
+                }
+                to[start * panel_width..end * panel_width]
+                    .chunks_exact_mut(panel_width)
+                    .for_each(|row| row[width..].fill(0.0));
+            }
+        }
+    });
+}
+
+/// Calls `fill(group, first column, columns, panel, panel width)` for every panel.
+fn pack(
+    isa: Isa,
+    pool: &Pool,
+    gather: &Gather,
+    packed: &mut [f32],
+    fill: impl Fn(usize, usize, usize, &mut [f32], usize) + Sync,
+) {
+    assert_eq!(packed.len(), packed_len(isa, gather));
+    let (panel_width, panels) = (panel_width(isa, gather.outputs), panel_count(isa, gather));
+    let len = gather.depth() * panel_width;
+    let packed = SharedMut::new(packed);
+    pool.run(gather.groups * panels, |task, _| {
+        let first = task % panels * panel_width;
+        let width = panel_width.min(gather.outputs - first);
+        // SAFETY: every task has a panel of its own.
+        let panel = unsafe { packed.part(task * len..(task + 1) * len) };
+        fill(task / panels, first, width, panel, panel_width);
+    });
+}

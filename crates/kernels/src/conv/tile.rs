@@ -1,0 +1,106 @@
+//! The micro-kernels: a tile of the product that stays in registers.
+//!
+//! Loops count with constants and index arrays of registers, which the compiler unrolls away.
+#![allow(clippy::needless_range_loop, reason = "a register tile is addressed by row and vector")]
+
+use crate::isa::{Isa, Simd};
+
+/// Vectors of output channels in a tile.
+///
+/// Four where the registers allow it and the channels fill them: each element of the panel is then read least often.
+pub(super) fn tile_vectors(isa: Isa, outputs: usize) -> usize {
+    let widest = if isa.registers() >= 32 { 4 } else { 2 };
+    let waste = |vectors: usize| outputs.div_ceil(vectors * isa.lanes()) * vectors;
+    let penalty = |vectors: usize| match vectors {
+        4 => 100,
+        2 => 103,
+        _ => 110,
+    };
+    [4, 2, 1].into_iter().filter(|&v| v <= widest).min_by_key(|&v| waste(v) * penalty(v)).expect("never empty")
+}
+
+/// Rows of a tile that is `vectors` wide.
+pub(super) fn tile_rows(isa: Isa, vectors: usize) -> usize {
+    match (vectors, isa.registers() >= 32) {
+        (1, _) | (2, true) => 12,
+        _ => 6,
+    }
+}
+
+/// acc[r][v] += Σ over k of rows[r][k] · b[k][v].
+///
+/// # Safety
+/// `depth` floats can be read at each of `rows`, and `depth · NV · LANES` at `b`.
+#[inline(always)]
+pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    depth: usize,
+    rows: &[*const f32; MR],
+    b: *const f32,
+    acc: &mut [[S::Reg; NV]; MR],
+) {
+    let mut k = 0;
+    macro_rules! step {
+        ($k:expr) => {{
+            let k = $k;
+            // SAFETY: k < depth.
+            unsafe {
+                let mut columns = [s.zero(); NV];
+                for v in 0..NV {
+                    columns[v] = s.load(b.add((k * NV + v) * S::LANES));
+                }
+                for r in 0..MR {
+                    let a = s.splat(*rows[r].add(k));
+                    for v in 0..NV {
+                        acc[r][v] = s.mul_add(a, columns[v], acc[r][v]);
+                    }
+                }
+            }
+        }};
+    }
+    while k + 4 <= depth {
+        step!(k);
+        step!(k + 1);
+        step!(k + 2);
+        step!(k + 3);
+        k += 4;
+    }
+    while k < depth {
+        step!(k);
+        k += 1;
+    }
+}
+
+/// acc[r][v] += Σ over rows m of a[m][r] · d[m][v]: a tile of the weights' gradient.
+///
+/// # Safety
+/// For every m below `rows`: `MR` floats can be read at `a + m·a_stride`, and `n` floats at `d + m·d_stride`, where
+/// `(NV − 1) · LANES < n`.
+#[inline(always)]
+pub(super) unsafe fn outer<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    rows: usize,
+    (a, a_stride): (*const f32, usize),
+    (d, d_stride): (*const f32, usize),
+    n: usize,
+    acc: &mut [[S::Reg; NV]; MR],
+) {
+    let full = n >= NV * S::LANES;
+    for m in 0..rows {
+        // SAFETY: m < rows; a vector that is not whole is read only as far as n.
+        unsafe {
+            let (a, d) = (a.add(m * a_stride), d.add(m * d_stride));
+            let mut columns = [s.zero(); NV];
+            for v in 0..NV {
+                let at = d.add(v * S::LANES);
+                columns[v] = if full { s.load(at) } else { s.load_up_to(at, n - v * S::LANES) };
+            }
+            for r in 0..MR {
+                let a = s.splat(*a.add(r));
+                for v in 0..NV {
+                    acc[r][v] = s.mul_add(a, columns[v], acc[r][v]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The gradient of the weights: gathered rows of x, transposed, times dy.
+//!
+//! The sum over all pixels is cut into a few fixed parts, each summed in order and the parts added in order, so that
+//! the result does not depend on the number of threads.
+
+use super::forward::panel_stride;
+use super::gather::{MAX_ROWS, Position};
+use super::tile::outer;
+use super::{Conv, Gather};
+use crate::isa::{Isa, Kernel, Simd};
+use crate::raw::SharedMut;
+use residual_threads::{Pool, split};
+
+/// Rows gathered at a time.
+const ROWS: usize = 128;
+/// Columns of the matrix that one task gathers.
+const DEPTH: usize = 512;
+/// Floats of a thread's panel.
+const PANEL_LEN: usize = ROWS * (DEPTH + 16);
+/// Most parts of the sum.
+const MAX_PARTS: usize = 8;
+/// Fewest rows that make a part worth its addition.
+const MIN_ROWS: usize = 512;
+/// Floats that all parts together may take.
+const MAX_PARTIAL: usize = 8 << 20;
+/// Rows of a tile; panels are filled with zeros up to a multiple.
+const TILE_ROWS: usize = 8;
+
+const _: () = assert!(ROWS <= MAX_ROWS);
+
+fn parts(conv: &Conv, images: usize) -> usize {
+    let rows = images * conv.forward.rows_per_image();
+    let fitting = (MAX_PARTIAL / conv.shape.weight_len()).clamp(1, MAX_PARTS);
+    (rows / MIN_ROWS).clamp(1, fitting)
+}
+
+pub(super) fn workspace_len(conv: &Conv, images: usize, threads: usize) -> usize {
+    let parts = parts(conv, images);
+    threads * PANEL_LEN + if parts > 1 { parts * conv.shape.weight_len() } else { 0 }
+}
+
+pub(super) fn backward_weights(
+    conv: &Conv,
+    pool: &Pool,
+    images: usize,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    workspace: &mut [f32],
+) {
+    assert!(workspace.len() >= workspace_len(conv, images, pool.threads()), "workspace of {}", workspace.len());
+    let gather = &conv.forward;
+    let (rows, depth) = (images * gather.rows_per_image(), gather.depth());
+    let parts = parts(conv, images);
+    let (panels, partial) = workspace.split_at_mut(pool.threads() * PANEL_LEN);
+    let panels = SharedMut::new(panels);
+    let len = dw.len();
+    let chunks = depth.div_ceil(DEPTH);
+    {
+        let sums = SharedMut::new(if parts > 1 { &mut partial[..parts * len] } else { &mut *dw });
+        pool.run(parts * gather.groups * chunks, |task, worker| {
+            let (part, rest) = (task / (gather.groups * chunks), task % (gather.groups * chunks));
+            let (group, chunk) = (rest / chunks, rest % chunks);
+            let columns = split(depth, chunks, TILE_ROWS, chunk);
+            let first = part * len + (group * depth + columns.start) * gather.outputs;
+            // SAFETY: every task has its own part, group and columns.
+            let sum = unsafe { sums.part(first..first + columns.len() * gather.outputs) };
+            let rows = split(rows, parts, 1, part);
+            conv.isa.run(Part { gather, group, columns, rows, x, dy, sum, panel: panels.at(worker * PANEL_LEN) });
+        });
+    }
+    if parts > 1 {
+        add_parts(conv.isa, pool, &partial[..parts * len], dw);
+    }
+}
+
+struct Part<'a> {
+    gather: &'a Gather,
+    group: usize,
+    columns: std::ops::Range<usize>,
+    rows: std::ops::Range<usize>,
+    x: &'a [f32],
+    dy: &'a [f32],
+    sum: &'a mut [f32],
+    panel: *mut f32,
+}
+
+impl Kernel for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        match (self.gather.outputs > S::LANES, S::REGISTERS >= 32) {
+            (true, true) => self.blocks::<S, 8, 2>(s),
+            (true, false) => self.blocks::<S, 4, 2>(s),
+            (false, _) => self.blocks::<S, 8, 1>(s),
+        }
+    }
+}
+
+impl Part<'_> {
+    #[inline(always)]
+    fn blocks<S: Simd, const MR: usize, const NV: usize>(&mut self, s: S) {
+        let gather = self.gather;
+        let direct = gather.is_direct() && self.columns.len() % MR == 0;
+        let depth = self.columns.len();
+        let mut table = [Position::default(); ROWS];
+        if self.rows.is_empty() {
+            self.sum.fill(0.0);
+        }
+        let mut row = self.rows.start;
+        while row < self.rows.end {
+            let count = (self.rows.end - row).min(ROWS);
+            let (a, a_stride) = if direct {
+                let offset = row * gather.source_channels + self.group * gather.channels + self.columns.start;
+                (self.x.as_ptr().wrapping_add(offset), gather.source_channels)
+            } else {
+                let positions = &mut table[..count];
+                gather.positions(row, positions);
+                let stride = panel_stride(depth);
+                // SAFETY: `x` was checked to be a tensor of the source with all images; the panel has ROWS rows of
+                // this stride and belongs to this thread.
+                unsafe {
+                    let columns = self.columns.clone();
+                    gather.fill(s, self.x.as_ptr(), self.group, positions, columns, self.panel, stride);
+                    // Columns up to a whole tile are multiplied too; their products are not stored.
+                    for row in 0..count {
+                        for column in depth..depth.next_multiple_of(TILE_ROWS).min(stride) {
+                            *self.panel.add(row * stride + column) = 0.0;
+                        }
+                    }
+                }
+                (self.panel.cast_const(), stride)
+            };
+            let d = self.dy.as_ptr().wrapping_add(row * gather.target_channels + self.group * gather.outputs);
+            let first = row == self.rows.start;
+            for output in (0..gather.outputs).step_by(NV * S::LANES) {
+                let left = gather.outputs - output;
+                for column in (0..depth).step_by(MR) {
+                    let d = (d.wrapping_add(output), gather.target_channels);
+                    // SAFETY: the panel's stride is a multiple of 16 and so of MR: a tile's columns exist, and are
+                    // real or zero (a direct matrix has a multiple of MR columns). dy has `left` channels from here.
+                    unsafe {
+                        self.tile::<S, MR, NV>(
+                            s,
+                            count,
+                            (a.wrapping_add(column), a_stride),
+                            d,
+                            column,
+                            output,
+                            left,
+                            first,
+                        );
+                    }
+                }
+            }
+            row += count;
+        }
+    }
+
+    /// # Safety
+    /// As [`outer`], if at least one vector of `left` is whole or partly there for each of NV; fewer are handled here.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
+        &mut self,
+        s: S,
+        rows: usize,
+        a: (*const f32, usize),
+        d: (*const f32, usize),
+        column: usize,
+        output: usize,
+        left: usize,
+        first: bool,
+    ) {
+        if NV > 1 && left <= (NV - 1) * S::LANES {
+            // Only the first vector has channels left.
+            // SAFETY: the caller's promise, with one vector.
+            unsafe { self.tile::<S, MR, 1>(s, rows, a, d, column, output, left, first) };
+            return;
+        }
+        let mut acc = [[s.zero(); NV]; MR];
+        // SAFETY: the caller's promise.
+        unsafe { outer(s, rows, a, d, left, &mut acc) };
+        let valid = (self.columns.len() - column).min(MR);
+        for (r, sums) in acc.iter().enumerate().take(valid) {
+            for (v, &value) in sums.iter().enumerate() {
+                let n = left - v * S::LANES;
+                let at = (column + r) * self.gather.outputs + output + v * S::LANES;
+                // SAFETY: row `column + r` of the sum has `n` channels from here on.
+                unsafe {
+                    let to = self.sum.as_mut_ptr().add(at);
+                    let value = if first { value } else { s.add(value, s.load_up_to(to, n)) };
+                    s.store_up_to(to, n, value);
+                }
+            }
+        }
+    }
+}
+
+fn add_parts(isa: Isa, pool: &Pool, parts: &[f32], dw: &mut [f32]) {
+    const GRAIN: usize = 4096;
+    let len = dw.len();
+    let dw = SharedMut::new(dw);
+    pool.run(len.div_ceil(GRAIN), |task, _| {
+        let range = task * GRAIN..((task + 1) * GRAIN).min(len);
+        // SAFETY: every task has its own range.
+        let sum = unsafe { dw.part(range.clone()) };
+        isa.run(AddParts { parts, len, first: range.start, sum });
+    });
+}
+
+struct AddParts<'a> {
+    parts: &'a [f32],
+    len: usize,
+    first: usize,
+    sum: &'a mut [f32],
+}
+
+impl Kernel for AddParts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut i = 0;
+        while i < self.sum.len() {
+            let n = self.sum.len() - i;
+            let mut value = s.zero();
+            let mut at = self.first + i;
+            while at < self.parts.len() {
+                // SAFETY: `at` lies in one part with n floats of this range ahead; i + n is the sum's length.
+                value = s.add(value, unsafe { s.load_up_to(self.parts.as_ptr().add(at), n) });
+                at += self.len;
+            }
+            // SAFETY: as above.
+            unsafe { s.store_up_to(self.sum.as_mut_ptr().add(i), n, value) };
+            i += S::LANES;
+        }
+    }
+}

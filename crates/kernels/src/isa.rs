@@ -1,0 +1,201 @@
+//! Instruction sets: detection, the token that proves it, and the vector operations kernels are written in.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+/// Proof that this machine has an instruction set. Only detection makes one, so holding it is reason enough to run
+/// the set's instructions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Kind);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// An instruction set that was asked for by name and cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IsaError {
+    /// No set of that name.
+    #[error("instruction set: expected portable, avx2 or avx512, got \"{0}\"")]
+    Unknown(String),
+    /// This machine lacks it.
+    #[error("instruction set: \"{0}\" was asked for, but this machine lacks it")]
+    Missing(String),
+}
+
+impl Isa {
+    /// The widest set of this machine.
+    pub fn detect() -> Self {
+        *Self::available().last().expect("the portable set is always there")
+    }
+
+    /// Every set of this machine, narrowest first.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "only some targets have more than the portable set")]
+        let mut sets = vec![Isa(Kind::Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                sets.push(Isa(Kind::Avx2));
+                let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
+                if avx512 && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512dq") {
+                    sets.push(Isa(Kind::Avx512));
+                }
+            }
+        }
+        sets
+    }
+
+    /// The set called `name`: `portable`, `avx2` (with FMA) or `avx512` (F, VL, BW, DQ).
+    ///
+    /// # Errors
+    /// If there is no such set or this machine lacks it.
+    pub fn from_name(name: &str) -> Result<Self, IsaError> {
+        if let Some(isa) = Self::available().into_iter().find(|isa| isa.name() == name) {
+            return Ok(isa);
+        }
+        match name {
+            "avx2" | "avx512" => Err(IsaError::Missing(name.into())),
+            _ => Err(IsaError::Unknown(name.into())),
+        }
+    }
+
+    /// The name that [`Isa::from_name`] takes.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+        }
+    }
+
+    /// Floats in a vector.
+    pub(crate) fn lanes(self) -> usize {
+        struct Lanes;
+        impl Kernel for Lanes {
+            type Output = usize;
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::LANES
+            }
+        }
+        self.run(Lanes)
+    }
+
+    /// Vector registers.
+    pub(crate) fn registers(self) -> usize {
+        struct Registers;
+        impl Kernel for Registers {
+            type Output = usize;
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::REGISTERS
+            }
+        }
+        self.run(Registers)
+    }
+
+    /// Runs `kernel` compiled for this set.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Kind::Portable => kernel.run(portable::Portable),
+            // SAFETY: `Isa` was made by detection, so the machine has the instructions.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { avx2::enter(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => unsafe { avx512::enter(kernel) },
+        }
+    }
+}
+
+impl std::fmt::Debug for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Isa({})", self.name())
+    }
+}
+
+/// Work that is compiled once for every instruction set. Everything `run` calls must be `#[inline(always)]`, so that
+/// it ends up in a function that has the set's features.
+pub(crate) trait Kernel {
+    /// What the work gives.
+    type Output;
+    /// The work.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Vector operations. A value of an implementing type proves that the machine has the instructions.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// Floats in a register.
+    const LANES: usize;
+    /// Registers that a micro-kernel may count on.
+    const REGISTERS: usize;
+    /// A vector.
+    type Reg: Copy;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::Reg;
+    /// # Safety
+    /// `LANES` floats can be read at `p`.
+    unsafe fn load(self, p: *const f32) -> Self::Reg;
+    /// The first `n < LANES` floats at `p`, zeros above.
+    ///
+    /// # Safety
+    /// `n` floats can be read at `p`.
+    unsafe fn load_first(self, p: *const f32, n: usize) -> Self::Reg;
+    /// # Safety
+    /// `LANES` floats can be written at `p`.
+    unsafe fn store(self, p: *mut f32, x: Self::Reg);
+    /// Stores the first `n < LANES` lanes.
+    ///
+    /// # Safety
+    /// `n` floats can be written at `p`.
+    unsafe fn store_first(self, p: *mut f32, n: usize, x: Self::Reg);
+    /// a + b
+    fn add(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// a − b
+    fn sub(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// a · b
+    fn mul(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// a · b + c, fused where the set has it.
+    fn mul_add(self, a: Self::Reg, b: Self::Reg, c: Self::Reg) -> Self::Reg;
+    /// The larger of each pair; a NaN in `a` stays NaN, as in torch.
+    fn max(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// `x` where `mask` is above zero, zero elsewhere.
+    fn where_positive(self, mask: Self::Reg, x: Self::Reg) -> Self::Reg;
+
+    /// All lanes zero.
+    #[inline(always)]
+    fn zero(self) -> Self::Reg {
+        self.splat(0.0)
+    }
+
+    /// `LANES` floats if `n` is at least that, else the first `n`.
+    ///
+    /// # Safety
+    /// `min(n, LANES)` floats can be read at `p`.
+    #[inline(always)]
+    unsafe fn load_up_to(self, p: *const f32, n: usize) -> Self::Reg {
+        // SAFETY: the caller's promise covers either branch.
+        unsafe { if n >= Self::LANES { self.load(p) } else { self.load_first(p, n) } }
+    }
+
+    /// Stores `LANES` floats if `n` is at least that, else the first `n`.
+    ///
+    /// # Safety
+    /// `min(n, LANES)` floats can be written at `p`.
+    #[inline(always)]
+    unsafe fn store_up_to(self, p: *mut f32, n: usize, x: Self::Reg) {
+        // SAFETY: the caller's promise covers either branch.
+        unsafe { if n >= Self::LANES { self.store(p, x) } else { self.store_first(p, n, x) } }
+    }
+}

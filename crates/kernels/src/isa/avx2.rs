@@ -1,0 +1,101 @@
+//! AVX2 with FMA: vectors of eight floats.
+
+use super::{Kernel, Simd};
+use std::arch::x86_64::*;
+
+/// Made only inside [`enter`], where the machine is known to have AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+/// Runs `kernel` in a function that has the features.
+///
+/// # Safety
+/// The machine has AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx2(()))
+}
+
+/// `MASKS[8 - n..]` begins with n lanes of ones.
+static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[inline(always)]
+fn mask(n: usize) -> __m256i {
+    debug_assert!(n < 8);
+    // SAFETY: a token exists, so the machine has AVX2; 8 − n + 8 is at most 16, the table's length.
+    unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - n).cast()) }
+}
+
+// SAFETY of every block below: `self` exists, so the machine has AVX2 and FMA; memory accesses are covered by the
+// caller's promise in the trait.
+impl Simd for Avx2 {
+    const LANES: usize = 8;
+    const REGISTERS: usize = 16;
+    type Reg = __m256;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_loadu_ps(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> __m256 {
+        // SAFETY: see the impl; masked lanes are not read.
+        unsafe { _mm256_maskload_ps(p, mask(n)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, x: __m256) {
+        // SAFETY: see the impl.
+        unsafe { _mm256_storeu_ps(p, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize, x: __m256) {
+        // SAFETY: see the impl; masked lanes are not written.
+        unsafe { _mm256_maskstore_ps(p, mask(n), x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see the impl. The instruction returns its second operand when either is NaN.
+        unsafe { _mm256_max_ps(b, a) }
+    }
+
+    #[inline(always)]
+    fn where_positive(self, mask: __m256, x: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(mask, _mm256_setzero_ps()), x) }
+    }
+}

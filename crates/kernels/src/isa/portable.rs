@@ -1,0 +1,80 @@
+//! Vectors of four floats as plain arrays, which the compiler turns into whatever the target has.
+
+use super::Simd;
+
+/// Every machine has this set.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+const N: usize = 4;
+
+impl Simd for Portable {
+    const LANES: usize = N;
+    const REGISTERS: usize = 16;
+    type Reg = [f32; N];
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> [f32; N] {
+        [x; N]
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> [f32; N] {
+        // SAFETY: the caller lets N floats be read; arrays of floats have any float's alignment.
+        unsafe { p.cast::<[f32; N]>().read() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> [f32; N] {
+        let mut x = [0.0; N];
+        for (lane, x) in x.iter_mut().enumerate().take(n) {
+            // SAFETY: the caller lets n floats be read, and lane < n.
+            *x = unsafe { *p.add(lane) };
+        }
+        x
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, x: [f32; N]) {
+        // SAFETY: the caller lets N floats be written.
+        unsafe { p.cast::<[f32; N]>().write(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize, x: [f32; N]) {
+        for (lane, &x) in x.iter().enumerate().take(n) {
+            // SAFETY: the caller lets n floats be written, and lane < n.
+            unsafe { *p.add(lane) = x }
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: [f32; N], b: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn sub(self, a: [f32; N], b: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| a[i] - b[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [f32; N], b: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+
+    #[inline(always)]
+    fn max(self, a: [f32; N], b: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| if b[i] > a[i] { b[i] } else { a[i] })
+    }
+
+    #[inline(always)]
+    fn where_positive(self, mask: [f32; N], x: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| if mask[i] > 0.0 { x[i] } else { 0.0 })
+    }
+}

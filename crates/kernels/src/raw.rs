@@ -1,0 +1,39 @@
+//! Pointers that tasks on several threads share because each touches its own part.
+
+/// A slice that tasks write disjoint parts of. The borrow lasts as long as the value does.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedMut<'a> {
+    start: *mut f32,
+    len: usize,
+    slice: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: the methods are unsafe, and their callers promise that parts used at the same time do not overlap.
+unsafe impl Send for SharedMut<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for SharedMut<'_> {}
+
+impl<'a> SharedMut<'a> {
+    /// Shares `slice` out.
+    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), slice: std::marker::PhantomData }
+    }
+
+    /// The address of element `index`, which may be one past the end.
+    #[inline(always)]
+    pub(crate) fn at(self, index: usize) -> *mut f32 {
+        debug_assert!(index <= self.len, "index {index} of a slice of {}", self.len);
+        self.start.wrapping_add(index)
+    }
+
+    /// The elements of `range`.
+    ///
+    /// # Safety
+    /// No one else uses them while the result lives.
+    #[inline(always)]
+    pub(crate) unsafe fn part(self, range: std::ops::Range<usize>) -> &'a mut [f32] {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of a slice of {}", self.len);
+        // SAFETY: inside the slice; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+}

@@ -1,0 +1,207 @@
+//! Convolution against its naive twin and against finite differences.
+
+use crate::{close, same_on_any_pool, stamp, uniform};
+use residual_kernels::Isa;
+use residual_kernels::conv::{Conv, ConvShape, Epilogue};
+use residual_kernels::reference::{conv_backward_data, conv_backward_weights, conv_forward};
+use residual_threads::Pool;
+
+stamp!(
+    forward_is_the_definition,
+    backward_data_is_the_definition,
+    backward_weights_is_the_definition,
+    epilogues_apply_in_order,
+    gradients_are_finite_differences,
+    empty_phases_give_zero_gradients,
+);
+
+fn square(input: usize, channels: [usize; 2], kernel: usize, stride: usize, padding: usize) -> ConvShape {
+    ConvShape {
+        input: [input; 2],
+        in_channels: channels[0],
+        out_channels: channels[1],
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        padding: [padding; 2],
+        dilation: [1; 2],
+        groups: 1,
+    }
+}
+
+/// Awkward sizes: channels that fill no vector, several panels, depths past one panel, windows larger than the image,
+/// every kind of stride, dilation and grouping.
+fn shapes() -> Vec<(usize, ConvShape)> {
+    vec![
+        (1, square(1, [1, 1], 1, 1, 0)),
+        (3, square(7, [5, 3], 3, 1, 1)),
+        (2, square(9, [16, 16], 3, 1, 1)),
+        (2, square(8, [17, 33], 3, 2, 1)),
+        (1, square(23, [3, 64], 7, 2, 3)),
+        (2, square(6, [64, 70], 1, 1, 0)),
+        (2, square(7, [40, 24], 1, 2, 0)),
+        (1, square(4, [130, 48], 3, 1, 1)),
+        (1, square(3, [600, 20], 3, 1, 1)),
+        (2, square(2, [8, 8], 5, 1, 2)),
+        (40, square(1, [64, 10], 1, 1, 0)),
+        (5, square(15, [8, 16], 3, 1, 1)),
+        (2, ConvShape { dilation: [2; 2], ..square(9, [6, 10], 3, 1, 2) }),
+        (2, ConvShape { dilation: [3, 2], stride: [2, 3], padding: [3, 1], ..square(11, [4, 9], 3, 1, 0) }),
+        (2, ConvShape { groups: 4, ..square(6, [8, 12], 3, 1, 1) }),
+        (2, ConvShape { groups: 2, ..square(6, [32, 64], 1, 1, 0) }),
+        (2, ConvShape { groups: 10, ..square(8, [10, 10], 3, 2, 1) }),
+        (2, ConvShape { input: [5, 12], kernel: [1, 4], padding: [0, 2], ..square(0, [3, 18], 1, 1, 0) }),
+        (1, ConvShape { input: [12, 5], kernel: [5, 2], stride: [3, 1], ..square(0, [20, 7], 1, 1, 0) }),
+        (1, square(7, [4, 4], 2, 3, 0)),
+    ]
+}
+
+fn forward(
+    isa: Isa,
+    pool: &Pool,
+    shape: &ConvShape,
+    images: usize,
+    x: &[f32],
+    w: &[f32],
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+) {
+    let conv = Conv::new(isa, *shape);
+    let mut packed = vec![f32::NAN; conv.packed_forward_len()];
+    conv.pack_forward(pool, w, &mut packed);
+    let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
+    conv.forward(pool, images, x, &packed, epilogue, y, &mut workspace);
+}
+
+fn backward_data(
+    isa: Isa,
+    pool: &Pool,
+    shape: &ConvShape,
+    images: usize,
+    dy: &[f32],
+    w: &[f32],
+    accumulate: bool,
+    dx: &mut [f32],
+) {
+    let conv = Conv::new(isa, *shape);
+    let mut packed = vec![f32::NAN; conv.packed_backward_len()];
+    conv.pack_backward(pool, w, &mut packed);
+    let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
+    conv.backward_data(pool, images, dy, &packed, accumulate, dx, &mut workspace);
+}
+
+fn backward_weights(isa: Isa, pool: &Pool, shape: &ConvShape, images: usize, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    let conv = Conv::new(isa, *shape);
+    let mut workspace = vec![f32::NAN; conv.weights_workspace_len(images, pool.threads())];
+    let mut dw = vec![f32::NAN; shape.weight_len()];
+    conv.backward_weights(pool, images, x, dy, &mut dw, &mut workspace);
+    dw
+}
+
+fn forward_is_the_definition(isa: Isa) {
+    for (images, shape) in shapes() {
+        let (x, w) = (uniform(1, images * shape.input_len()), uniform(2, shape.weight_len()));
+        let got = same_on_any_pool(&format!("{shape:?}"), |pool| {
+            let mut y = vec![f32::NAN; images * shape.output_len()];
+            forward(isa, pool, &shape, images, &x, &w, Epilogue::default(), &mut y);
+            y
+        });
+        close(&got, &conv_forward(&shape, images, &x, &w), 2e-6, &format!("{shape:?}"));
+    }
+}
+
+fn backward_data_is_the_definition(isa: Isa) {
+    for (images, shape) in shapes() {
+        let (dy, w) = (uniform(3, images * shape.output_len()), uniform(4, shape.weight_len()));
+        let expected = conv_backward_data(&shape, images, &dy, &w);
+        let before = uniform(5, expected.len());
+        for accumulate in [false, true] {
+            let what = format!("accumulate {accumulate}: {shape:?}");
+            let got = same_on_any_pool(&what, |pool| {
+                let mut dx = if accumulate { before.clone() } else { vec![f32::NAN; expected.len()] };
+                backward_data(isa, pool, &shape, images, &dy, &w, accumulate, &mut dx);
+                dx
+            });
+            let add = |(index, value): (usize, &f32)| if accumulate { value + before[index] } else { *value };
+            let expected: Vec<f32> = expected.iter().enumerate().map(add).collect();
+            close(&got, &expected, 2e-6, &what);
+        }
+    }
+}
+
+fn backward_weights_is_the_definition(isa: Isa) {
+    let many_rows =
+        [(40, square(16, [5, 18], 3, 1, 1)), (30, square(20, [3, 16], 3, 2, 1)), (9, square(30, [24, 64], 1, 1, 0))];
+    for (images, shape) in shapes().into_iter().chain(many_rows) {
+        let (x, dy) = (uniform(6, images * shape.input_len()), uniform(7, images * shape.output_len()));
+        let what = format!("{shape:?}");
+        let got = same_on_any_pool(&what, |pool| backward_weights(isa, pool, &shape, images, &x, &dy));
+        close(&got, &conv_backward_weights(&shape, images, &x, &dy), 3e-6, &what);
+    }
+}
+
+fn epilogues_apply_in_order(isa: Isa) {
+    for (images, shape) in shapes() {
+        let (x, w) = (uniform(1, images * shape.input_len()), uniform(2, shape.weight_len()));
+        let len = images * shape.output_len();
+        let (bias, add, before) = (uniform(8, shape.out_channels), uniform(9, len), uniform(10, len));
+        let plain = conv_forward(&shape, images, &x, &w);
+        for mask in 0..16 {
+            let (accumulate, biased, added, relu) = (mask & 1 > 0, mask & 2 > 0, mask & 4 > 0, mask & 8 > 0);
+            let mut expected = plain.clone();
+            for (index, value) in expected.iter_mut().enumerate() {
+                *value += if accumulate { before[index] } else { 0.0 };
+                *value += if biased { bias[index % shape.out_channels] } else { 0.0 };
+                *value += if added { add[index] } else { 0.0 };
+                *value = if relu { value.max(0.0) } else { *value };
+            }
+            let epilogue = Epilogue { accumulate, bias: biased.then_some(&bias), add: added.then_some(&add), relu };
+            let mut y = before.clone();
+            forward(isa, &Pool::new(2), &shape, images, &x, &w, epilogue, &mut y);
+            close(&y, &expected, 2e-6, &format!("{mask:#b} {shape:?}"));
+        }
+    }
+}
+
+fn gradients_are_finite_differences(isa: Isa) {
+    let pool = Pool::new(2);
+    for (images, shape) in shapes().into_iter().take(5) {
+        let (x, w) = (uniform(1, images * shape.input_len()), uniform(2, shape.weight_len()));
+        let seed = uniform(3, images * shape.output_len());
+        let loss = |x: &[f32], w: &[f32]| -> f64 {
+            let mut y = vec![0.0; seed.len()];
+            forward(isa, &pool, &shape, images, x, w, Epilogue::default(), &mut y);
+            y.iter().zip(&seed).map(|(y, seed)| f64::from(*y) * f64::from(*seed)).sum()
+        };
+        let slope = |change: &dyn Fn(f32) -> f64| (change(0.5) - change(-0.5)) as f32;
+        let mut dx = vec![0.0; x.len()];
+        backward_data(isa, &pool, &shape, images, &seed, &w, false, &mut dx);
+        let dw = backward_weights(isa, &pool, &shape, images, &x, &seed);
+        for probe in 0..8 {
+            let (xi, wi) = (probe * 7919 % x.len(), probe * 104_729 % w.len());
+            let numeric = slope(&|step| {
+                let mut x = x.clone();
+                x[xi] += step;
+                loss(&x, &w)
+            });
+            close(&[dx[xi]], &[numeric], 2e-4, &format!("dx[{xi}] {shape:?}"));
+            let numeric = slope(&|step| {
+                let mut w = w.clone();
+                w[wi] += step;
+                loss(&x, &w)
+            });
+            close(&[dw[wi]], &[numeric], 2e-4, &format!("dw[{wi}] {shape:?}"));
+        }
+    }
+}
+
+/// A stride larger than the kernel leaves inputs that no output sees.
+fn empty_phases_give_zero_gradients(isa: Isa) {
+    let shape = square(6, [3, 4], 1, 2, 0);
+    let (dy, w) = (uniform(1, shape.output_len()), uniform(2, shape.weight_len()));
+    let mut dx = vec![f32::NAN; shape.input_len()];
+    backward_data(isa, &Pool::new(2), &shape, 1, &dy, &w, false, &mut dx);
+    for (index, value) in dx.iter().enumerate() {
+        let pixel = index / 3;
+        assert_eq!(*value != 0.0, pixel / 6 % 2 == 0 && pixel % 6 % 2 == 0, "pixel {pixel}");
+    }
+}
