@@ -84,7 +84,8 @@ impl Conv {
     /// # Panics
     /// If the groups do not divide the channels or the padded input is smaller than the window.
     pub fn new(isa: Isa, shape: ConvShape) -> Self {
-        assert!(shape.in_channels % shape.groups == 0 && shape.out_channels % shape.groups == 0, "{shape:?}");
+        let grouped = |channels: usize| channels.is_multiple_of(shape.groups);
+        assert!(grouped(shape.in_channels) && grouped(shape.out_channels), "{shape:?}");
         Self { shape, isa, forward: Gather::forward(&shape), backward: Gather::backward(&shape) }
     }
 

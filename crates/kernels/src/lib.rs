@@ -7,7 +7,12 @@
 //! [`mod@reference`] holds the naive, safe twin of each kernel.
 
 pub mod conv;
+pub mod elementwise;
 mod isa;
+pub mod loss;
+pub mod norm;
+pub mod optim;
+pub mod pool;
 mod raw;
 pub mod reference;
 

@@ -26,6 +26,13 @@ impl<'a> SharedMut<'a> {
         self.start.wrapping_add(index)
     }
 
+    /// The slice from element `start` on.
+    #[inline(always)]
+    pub(crate) fn offset(self, start: usize) -> Self {
+        assert!(start <= self.len, "offset {start} of a slice of {}", self.len);
+        Self { start: self.start.wrapping_add(start), len: self.len - start, slice: self.slice }
+    }
+
     /// The elements of `range`.
     ///
     /// # Safety

@@ -102,7 +102,7 @@ impl Part<'_> {
     #[inline(always)]
     fn blocks<S: Simd, const MR: usize, const NV: usize>(&mut self, s: S) {
         let gather = self.gather;
-        let direct = gather.is_direct() && self.columns.len() % MR == 0;
+        let direct = gather.is_direct() && self.columns.len().is_multiple_of(MR);
         let depth = self.columns.len();
         let mut table = [Position::default(); ROWS];
         if self.rows.is_empty() {

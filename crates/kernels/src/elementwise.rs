@@ -1,0 +1,266 @@
+//! Ops that treat every element, or every channel of a pixel, alike.
+
+use crate::isa::{Isa, Kernel, Simd};
+use crate::raw::SharedMut;
+use residual_threads::Pool;
+
+/// Elements of one task.
+const GRAIN: usize = 16 << 10;
+
+/// Calls `body` with ranges of `y` that together cover it.
+fn for_ranges(pool: &Pool, y: &mut [f32], body: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) {
+    let len = y.len();
+    let y = SharedMut::new(y);
+    pool.run(len.div_ceil(GRAIN), |task, _| {
+        let range = task * GRAIN..((task + 1) * GRAIN).min(len);
+        // SAFETY: every task has its own range.
+        let part = unsafe { y.part(range.clone()) };
+        body(range, part);
+    });
+}
+
+/// A function of one or two vectors, applied along slices.
+trait Map: Copy + Sync {
+    fn map<S: Simd>(self, s: S, x: S::Reg, y: S::Reg) -> S::Reg;
+}
+
+/// y = map(x, y), element by element.
+struct Apply<'a, M> {
+    map: M,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl<M: Map> Kernel for Apply<'_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut i = 0;
+        while i < self.y.len() {
+            let n = self.y.len() - i;
+            // SAFETY: `n` floats are left in both slices, whose lengths `apply` has compared.
+            unsafe {
+                let to = self.y.as_mut_ptr().add(i);
+                let value = self.map.map(s, s.load_up_to(self.x.as_ptr().add(i), n), s.load_up_to(to, n));
+                s.store_up_to(to, n, value);
+            }
+            i += S::LANES;
+        }
+    }
+}
+
+fn apply<M: Map>(isa: Isa, pool: &Pool, map: M, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len());
+    for_ranges(pool, y, |range, y| isa.run(Apply { map, x: &x[range], y }));
+}
+
+#[derive(Clone, Copy)]
+struct Relu;
+impl Map for Relu {
+    #[inline(always)]
+    fn map<S: Simd>(self, s: S, x: S::Reg, _: S::Reg) -> S::Reg {
+        s.max(x, s.zero())
+    }
+}
+
+/// y = max(x, 0).
+///
+/// # Panics
+/// If the lengths differ.
+pub fn relu(isa: Isa, pool: &Pool, x: &[f32], y: &mut [f32]) {
+    apply(isa, pool, Relu, x, y);
+}
+
+#[derive(Clone, Copy)]
+struct Mask;
+impl Map for Mask {
+    #[inline(always)]
+    fn map<S: Simd>(self, s: S, x: S::Reg, y: S::Reg) -> S::Reg {
+        s.where_positive(x, y)
+    }
+}
+
+/// dy = 0 where `y`, the result of a ReLU, is not positive: the gradient of ReLU, in place.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn relu_backward(isa: Isa, pool: &Pool, y: &[f32], dy: &mut [f32]) {
+    apply(isa, pool, Mask, y, dy);
+}
+
+#[derive(Clone, Copy)]
+struct Accumulate;
+impl Map for Accumulate {
+    #[inline(always)]
+    fn map<S: Simd>(self, s: S, x: S::Reg, y: S::Reg) -> S::Reg {
+        s.add(y, x)
+    }
+}
+
+/// y += x.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn accumulate(isa: Isa, pool: &Pool, x: &[f32], y: &mut [f32]) {
+    apply(isa, pool, Accumulate, x, y);
+}
+
+#[derive(Clone, Copy)]
+struct AccumulateRelu;
+impl Map for AccumulateRelu {
+    #[inline(always)]
+    fn map<S: Simd>(self, s: S, x: S::Reg, y: S::Reg) -> S::Reg {
+        s.max(s.add(y, x), s.zero())
+    }
+}
+
+/// y = max(y + x, 0).
+///
+/// # Panics
+/// If the lengths differ.
+pub fn accumulate_relu(isa: Isa, pool: &Pool, x: &[f32], y: &mut [f32]) {
+    apply(isa, pool, AccumulateRelu, x, y);
+}
+
+/// y = x, or y += x if `accumulate`.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn copy(isa: Isa, pool: &Pool, x: &[f32], accumulate: bool, y: &mut [f32]) {
+    if accumulate {
+        self::accumulate(isa, pool, x, y);
+    } else {
+        assert_eq!(x.len(), y.len());
+        for_ranges(pool, y, |range, y| y.copy_from_slice(&x[range]));
+    }
+}
+
+/// y = x · `keep⁻¹` where a coin that is a function of `seed` and the position falls with probability `keep`, else 0;
+/// added to `y` if `accumulate`. With the same seed it is its own gradient.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn dropout(pool: &Pool, x: &[f32], p: f32, seed: u64, accumulate: bool, y: &mut [f32]) {
+    assert_eq!(x.len(), y.len());
+    let threshold = (f64::from(p) * 4_294_967_296.0) as u64;
+    let scale = 1.0 / (1.0 - p);
+    for_ranges(pool, y, |range, y| {
+        for ((index, x), y) in range.clone().zip(&x[range]).zip(y) {
+            let kept = (mix(seed ^ mix(index as u64)) >> 32) >= threshold;
+            let value = if kept { x * scale } else { 0.0 };
+            *y = if accumulate { *y + value } else { value };
+        }
+    });
+}
+
+/// The finaliser of SplitMix64.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
+}
+
+/// Channels of one tensor: `count` of them from `offset` on, of `channels` in all.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelSlice {
+    /// Channels of a pixel.
+    pub channels: usize,
+    /// The first channel of the slice.
+    pub offset: usize,
+    /// Channels of the slice.
+    pub count: usize,
+}
+
+impl ChannelSlice {
+    fn of<'a>(&self, tensor: &'a [f32], pixel: usize) -> &'a [f32] {
+        &tensor[pixel * self.channels + self.offset..][..self.count]
+    }
+}
+
+/// The pixels that a subsampling keeps: every `stride`-th of each row and column.
+#[derive(Clone, Copy, Debug)]
+pub struct Subsample {
+    /// Height and width of the large image.
+    pub size: [usize; 2],
+    /// Step between kept pixels.
+    pub stride: usize,
+}
+
+impl Subsample {
+    /// All pixels of images of `size`.
+    pub fn all(size: [usize; 2]) -> Self {
+        Self { size, stride: 1 }
+    }
+
+    fn kept(&self) -> [usize; 2] {
+        self.size.map(|side| side.div_ceil(self.stride))
+    }
+
+    /// The index in the large tensor of kept pixel `index`.
+    fn large(&self, index: usize) -> usize {
+        let [height, width] = self.kept();
+        let (image, row, column) = (index / (height * width), index / width % height, index % width);
+        (image * self.size[0] + row * self.stride) * self.size[1] + column * self.stride
+    }
+}
+
+/// Copies channels `from` of the kept pixels of `x` to channels `to` of the (smaller) `y`; other channels of `y` are left
+/// alone. Concatenation, and the shortcut "A" of the ResNet paper.
+///
+/// # Panics
+/// If the slices do not fit.
+pub fn copy_channels(pool: &Pool, pixels: Subsample, x: &[f32], from: ChannelSlice, y: &mut [f32], to: ChannelSlice) {
+    assert_eq!(from.count, to.count);
+    for_pixels(pool, to.channels, y, |pixel, y| {
+        y[to.offset..][..to.count].copy_from_slice(from.of(x, pixels.large(pixel)));
+    });
+}
+
+/// The gradient of [`copy_channels`]: adds channels `to` of `dy` to channels `from` of the kept pixels of `dx`.
+///
+/// # Panics
+/// If the slices do not fit.
+pub fn copy_channels_backward(
+    pool: &Pool,
+    pixels: Subsample,
+    dy: &[f32],
+    to: ChannelSlice,
+    dx: &mut [f32],
+    from: ChannelSlice,
+) {
+    assert_eq!(from.count, to.count);
+    let image = pixels.size[0] * pixels.size[1] * from.channels;
+    let kept = pixels.kept().iter().product::<usize>();
+    let images = dx.len() / image;
+    let dx = SharedMut::new(dx);
+    pool.run(images, |task, _| {
+        // SAFETY: every task has its own image.
+        let dx = unsafe { dx.part(task * image..(task + 1) * image) };
+        for pixel in task * kept..(task + 1) * kept {
+            let at = (pixels.large(pixel) - task * pixels.size[0] * pixels.size[1]) * from.channels + from.offset;
+            dx[at..][..from.count].iter_mut().zip(to.of(dy, pixel)).for_each(|(dx, dy)| *dx += dy);
+        }
+    });
+}
+
+/// Sets a tensor to zero.
+pub fn zero(pool: &Pool, y: &mut [f32]) {
+    for_ranges(pool, y, |_, y| y.fill(0.0));
+}
+
+fn for_pixels(pool: &Pool, channels: usize, y: &mut [f32], body: impl Fn(usize, &mut [f32]) + Sync) {
+    assert!(y.len().is_multiple_of(channels));
+    let step = GRAIN.div_ceil(channels);
+    let pixels = y.len() / channels;
+    let y = SharedMut::new(y);
+    pool.run(pixels.div_ceil(step), |task, _| {
+        let range = task * step..((task + 1) * step).min(pixels);
+        // SAFETY: every task has its own pixels.
+        let part = unsafe { y.part(range.start * channels..range.end * channels) };
+        for (pixel, y) in range.zip(part.chunks_exact_mut(channels)) {
+            body(pixel, y);
+        }
+    });
+}

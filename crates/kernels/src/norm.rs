@@ -1,0 +1,405 @@
+//! Batch normalisation on a matrix of rows (pixels) and channels, and sums over its rows.
+//!
+//! Statistics are taken block by block, first the mean and then the squared deviations while the block is in cache, and
+//! joined in f64 in a fixed order (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm", 1979).
+
+use crate::isa::{Isa, Kernel, Simd};
+use crate::raw::SharedMut;
+use residual_threads::Pool;
+
+/// Floats of a block: two passes over it find it in the L2 cache.
+const BLOCK: usize = 32 << 10;
+/// Most blocks of a reduction.
+const MAX_BLOCKS: usize = 256;
+
+/// Floats of workspace that the reductions of this module need for `channels` channels.
+pub fn workspace_len(channels: usize) -> usize {
+    2 * MAX_BLOCKS * channels
+}
+
+/// Rows of each block of a reduction over `rows` rows: a function of the matrix's shape alone.
+fn block_rows(rows: usize, channels: usize) -> usize {
+    let blocks = (rows * channels).div_ceil(BLOCK).clamp(1, MAX_BLOCKS);
+    rows.div_ceil(blocks).max(1)
+}
+
+/// Mean and biased variance of each channel of `x` (rows × channels).
+///
+/// # Panics
+/// If a slice has not the length stated.
+pub fn statistics(isa: Isa, pool: &Pool, x: &[f32], mean: &mut [f32], variance: &mut [f32], workspace: &mut [f32]) {
+    let channels = mean.len();
+    assert!(x.len().is_multiple_of(channels) && !x.is_empty() && variance.len() == channels);
+    let rows = x.len() / channels;
+    let block = block_rows(rows, channels);
+    let blocks = rows.div_ceil(block);
+    let partial = &mut workspace[..2 * blocks * channels];
+    {
+        let partial = SharedMut::new(partial);
+        pool.run(blocks, |task, _| {
+            let x = &x[task * block * channels..((task + 1) * block * channels).min(x.len())];
+            // SAFETY: every task has its own part.
+            let sums = unsafe { partial.part(2 * task * channels..2 * (task + 1) * channels) };
+            isa.run(Moments { x, channels, sums });
+        });
+    }
+    for channel in 0..channels {
+        let (mut count, mut average, mut squares) = (0.0, 0.0, 0.0);
+        for (index, sums) in partial.chunks_exact(2 * channels).enumerate() {
+            let n = block.min(rows - index * block) as f64;
+            let (block_mean, block_squares) = (f64::from(sums[channel]), f64::from(sums[channels + channel]));
+            let delta = block_mean - average;
+            let total = count + n;
+            average += delta * n / total;
+            squares += block_squares + delta * delta * count * n / total;
+            count = total;
+        }
+        mean[channel] = average as f32;
+        variance[channel] = (squares / count) as f32;
+    }
+}
+
+/// The mean and the sum of squared deviations of one block.
+struct Moments<'a> {
+    x: &'a [f32],
+    channels: usize,
+    sums: &'a mut [f32],
+}
+
+impl Kernel for Moments<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (x, channels) = (self.x.as_ptr(), self.channels);
+        let rows = self.x.len() / channels;
+        let scale = s.splat(1.0 / rows as f32);
+        let (means, squares) = self.sums.split_at_mut(channels);
+        let mut c = 0;
+        while c < channels {
+            let n = channels - c;
+            // SAFETY: rows · channels floats are in `x`; `means` and `squares` have `n` floats from `c` on.
+            unsafe {
+                let mean = s.mul(column_sum(s, x.add(c), rows, channels, n, |x| x), scale);
+                let deviations = column_sum(s, x.add(c), rows, channels, n, |x| {
+                    let x = s.sub(x, mean);
+                    s.mul(x, x)
+                });
+                s.store_up_to(means.as_mut_ptr().add(c), n, mean);
+                s.store_up_to(squares.as_mut_ptr().add(c), n, deviations);
+            }
+            c += S::LANES;
+        }
+    }
+}
+
+/// Σ over rows of `map` of the vector at `x + row · stride`, of which `n` lanes are there.
+///
+/// # Safety
+/// `min(n, LANES)` floats can be read at `x + row · stride` for every row.
+#[inline(always)]
+unsafe fn column_sum<S: Simd>(
+    s: S,
+    x: *const f32,
+    rows: usize,
+    stride: usize,
+    n: usize,
+    map: impl Fn(S::Reg) -> S::Reg,
+) -> S::Reg {
+    // Four sums hide the latency of an addition.
+    let mut sums = [s.zero(); 4];
+    let mut row = 0;
+    while row + 4 <= rows {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: row + lane < rows.
+            *sum = s.add(*sum, map(unsafe { s.load_up_to(x.add((row + lane) * stride), n) }));
+        }
+        row += 4;
+    }
+    while row < rows {
+        // SAFETY: row < rows.
+        sums[0] = s.add(sums[0], map(unsafe { s.load_up_to(x.add(row * stride), n) }));
+        row += 1;
+    }
+    s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]))
+}
+
+/// y = x · scale + shift for each channel, plus `add`, then ReLU if asked: batch normalisation once its statistics are
+/// known.
+///
+/// # Panics
+/// If a slice has not the length stated.
+pub fn affine(
+    isa: Isa,
+    pool: &Pool,
+    x: &[f32],
+    scale: &[f32],
+    shift: &[f32],
+    add: Option<&[f32]>,
+    relu: bool,
+    y: &mut [f32],
+) {
+    let channels = scale.len();
+    assert!(shift.len() == channels && y.len() == x.len() && x.len().is_multiple_of(channels));
+    assert!(add.is_none_or(|add| add.len() == x.len()));
+    for_rows(pool, channels, y, |range, y| {
+        let (x, add) = (&x[range.clone()], add.map(|add| &add[range.clone()]));
+        isa.run(Affine { x, scale, shift, add, relu, y });
+    });
+}
+
+/// Calls `body` with ranges of whole rows of `y` that together cover it.
+fn for_rows(pool: &Pool, channels: usize, y: &mut [f32], body: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) {
+    let step = (BLOCK / 2).div_ceil(channels) * channels;
+    let len = y.len();
+    let y = SharedMut::new(y);
+    pool.run(len.div_ceil(step), |task, _| {
+        let range = task * step..((task + 1) * step).min(len);
+        // SAFETY: every task has its own range.
+        let part = unsafe { y.part(range.clone()) };
+        body(range, part);
+    });
+}
+
+struct Affine<'a> {
+    x: &'a [f32],
+    scale: &'a [f32],
+    shift: &'a [f32],
+    add: Option<&'a [f32]>,
+    relu: bool,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Affine<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let channels = self.scale.len();
+        let mut start = 0;
+        while start < self.x.len() {
+            let mut c = 0;
+            while c < channels {
+                let (n, at) = (channels - c, start + c);
+                // SAFETY: `at` starts `n` channels of a row that all of the tensors have.
+                unsafe {
+                    let scale = s.load_up_to(self.scale.as_ptr().add(c), n);
+                    let shift = s.load_up_to(self.shift.as_ptr().add(c), n);
+                    let mut y = s.mul_add(s.load_up_to(self.x.as_ptr().add(at), n), scale, shift);
+                    if let Some(add) = self.add {
+                        y = s.add(y, s.load_up_to(add.as_ptr().add(at), n));
+                    }
+                    if self.relu {
+                        y = s.max(y, s.zero());
+                    }
+                    s.store_up_to(self.y.as_mut_ptr().add(at), n, y);
+                }
+                c += S::LANES;
+            }
+            start += channels;
+        }
+    }
+}
+
+/// The sums that the gradient of a batch normalisation needs: Σ dy and Σ dy · (x − mean) for each channel. With `y`, the
+/// result of the ReLU that followed, `dy` is first set to zero where `y` is not positive, in place.
+///
+/// # Panics
+/// If a slice has not the length stated.
+pub fn backward_sums(
+    isa: Isa,
+    pool: &Pool,
+    dy: &mut [f32],
+    y: Option<&[f32]>,
+    x: &[f32],
+    mean: &[f32],
+    sum: &mut [f32],
+    sum_x: &mut [f32],
+    workspace: &mut [f32],
+) {
+    let channels = mean.len();
+    assert!(sum.len() == channels && sum_x.len() == channels && x.len().is_multiple_of(channels));
+    assert!(dy.len() == x.len() && y.is_none_or(|y| y.len() == x.len()));
+    let rows = x.len() / channels;
+    let block = block_rows(rows, channels);
+    let blocks = rows.div_ceil(block);
+    let partial = &mut workspace[..2 * blocks * channels];
+    {
+        let (partial, dy, len) = (SharedMut::new(partial), SharedMut::new(dy), x.len());
+        pool.run(blocks, |task, _| {
+            let range = task * block * channels..((task + 1) * block * channels).min(len);
+            // SAFETY: every task has its own part and its own rows.
+            let (sums, dy) =
+                unsafe { (partial.part(2 * task * channels..2 * (task + 1) * channels), dy.part(range.clone())) };
+            let (y, x) = (y.map(|y| &y[range.clone()]), &x[range]);
+            isa.run(BackwardSums { dy, y, x, mean, sums });
+        });
+    }
+    join(partial, channels, sum, sum_x);
+}
+
+/// Adds the blocks' sums, in order, in f64.
+fn join(partial: &[f32], channels: usize, first: &mut [f32], second: &mut [f32]) {
+    for channel in 0..channels {
+        let total = |offset: usize| -> f64 {
+            partial.chunks_exact(2 * channels).map(|sums| f64::from(sums[offset + channel])).sum()
+        };
+        first[channel] = total(0) as f32;
+        second[channel] = total(channels) as f32;
+    }
+}
+
+struct BackwardSums<'a> {
+    dy: &'a mut [f32],
+    y: Option<&'a [f32]>,
+    x: &'a [f32],
+    mean: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl Kernel for BackwardSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let channels = self.mean.len();
+        let rows = self.x.len() / channels;
+        let (sums, sums_x) = self.sums.split_at_mut(channels);
+        let mut c = 0;
+        while c < channels {
+            let n = channels - c;
+            // SAFETY: `at` starts `n` channels of a row that all of the tensors have; the sums have `n` from `c` on.
+            unsafe {
+                let mean = s.load_up_to(self.mean.as_ptr().add(c), n);
+                let (mut sum, mut sum_x) = ([s.zero(); 2], [s.zero(); 2]);
+                for row in 0..rows {
+                    let at = row * channels + c;
+                    let to = self.dy.as_mut_ptr().add(at);
+                    let mut dy = s.load_up_to(to, n);
+                    if let Some(y) = self.y {
+                        dy = s.where_positive(s.load_up_to(y.as_ptr().add(at), n), dy);
+                        s.store_up_to(to, n, dy);
+                    }
+                    let x = s.sub(s.load_up_to(self.x.as_ptr().add(at), n), mean);
+                    sum[row % 2] = s.add(sum[row % 2], dy);
+                    sum_x[row % 2] = s.mul_add(dy, x, sum_x[row % 2]);
+                }
+                s.store_up_to(sums.as_mut_ptr().add(c), n, s.add(sum[0], sum[1]));
+                s.store_up_to(sums_x.as_mut_ptr().add(c), n, s.add(sum_x[0], sum_x[1]));
+            }
+            c += S::LANES;
+        }
+    }
+}
+
+/// dx = dy · a + x · b + c for each channel; `dy` absent means that `dx` holds it. Added to `dx` if `accumulate`.
+///
+/// # Panics
+/// If a slice has not the length stated, or if `dx` is to hold both `dy` and an earlier gradient.
+pub fn backward_apply(
+    isa: Isa,
+    pool: &Pool,
+    dy: Option<&[f32]>,
+    x: &[f32],
+    [a, b, c]: [&[f32]; 3],
+    accumulate: bool,
+    dx: &mut [f32],
+) {
+    let channels = a.len();
+    assert!(b.len() == channels && c.len() == channels && x.len().is_multiple_of(channels) && dx.len() == x.len());
+    assert!(dy.is_none_or(|dy| dy.len() == x.len()) && !(dy.is_none() && accumulate));
+    for_rows(pool, channels, dx, |range, dx| {
+        let (dy, x) = (dy.map(|dy| &dy[range.clone()]), &x[range.clone()]);
+        isa.run(BackwardApply { dy, x, a, b, c, accumulate, dx });
+    });
+}
+
+struct BackwardApply<'a> {
+    dy: Option<&'a [f32]>,
+    x: &'a [f32],
+    a: &'a [f32],
+    b: &'a [f32],
+    c: &'a [f32],
+    accumulate: bool,
+    dx: &'a mut [f32],
+}
+
+impl Kernel for BackwardApply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let channels = self.a.len();
+        let dy = self.dy.map_or(self.dx.as_ptr(), <[f32]>::as_ptr);
+        let mut start = 0;
+        while start < self.x.len() {
+            let mut channel = 0;
+            while channel < channels {
+                let (n, at) = (channels - channel, start + channel);
+                // SAFETY: `at` starts `n` channels of a row that all of the tensors have.
+                unsafe {
+                    let a = s.load_up_to(self.a.as_ptr().add(channel), n);
+                    let b = s.load_up_to(self.b.as_ptr().add(channel), n);
+                    let c = s.load_up_to(self.c.as_ptr().add(channel), n);
+                    let x = s.mul_add(s.load_up_to(self.x.as_ptr().add(at), n), b, c);
+                    let mut value = s.mul_add(s.load_up_to(dy.add(at), n), a, x);
+                    let to = self.dx.as_mut_ptr().add(at);
+                    if self.accumulate {
+                        value = s.add(value, s.load_up_to(to, n));
+                    }
+                    s.store_up_to(to, n, value);
+                }
+                channel += S::LANES;
+            }
+            start += channels;
+        }
+    }
+}
+
+/// The sum of each column of `x` (rows × channels): the gradient of a bias.
+///
+/// # Panics
+/// If a slice has not the length stated.
+pub fn column_sums(isa: Isa, pool: &Pool, x: &[f32], sums: &mut [f32], workspace: &mut [f32]) {
+    let channels = sums.len();
+    assert!(x.len().is_multiple_of(channels));
+    let rows = x.len() / channels;
+    let block = block_rows(rows, channels);
+    let blocks = rows.div_ceil(block);
+    let partial = &mut workspace[..blocks * channels];
+    {
+        let partial = SharedMut::new(partial);
+        pool.run(blocks, |task, _| {
+            let x = &x[task * block * channels..((task + 1) * block * channels).min(x.len())];
+            // SAFETY: every task has its own part.
+            isa.run(ColumnSums { x, sums: unsafe { partial.part(task * channels..(task + 1) * channels) } });
+        });
+    }
+    for (channel, sum) in sums.iter_mut().enumerate() {
+        *sum = partial.chunks_exact(channels).map(|sums| f64::from(sums[channel])).sum::<f64>() as f32;
+    }
+}
+
+struct ColumnSums<'a> {
+    x: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl Kernel for ColumnSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let channels = self.sums.len();
+        let mut c = 0;
+        while c < channels {
+            let n = channels - c;
+            // SAFETY: each row of `x` has `n` channels from `c` on, and so have the sums.
+            unsafe {
+                let sum = column_sum(s, self.x.as_ptr().add(c), self.x.len() / channels, channels, n, |x| x);
+                s.store_up_to(self.sums.as_mut_ptr().add(c), n, sum);
+            }
+            c += S::LANES;
+        }
+    }
+}
