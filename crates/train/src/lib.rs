@@ -1,10 +1,29 @@
 //! Recipes, the training loop, schedules, metrics, events, checkpoint and resume.
 //!
-//! Nothing here prints: a run tells its caller what happens through [`Event`]s.
+//! A [`Recipe`] is resolved from [`Layer`]s, a [`Job`] is prepared from it, and [`train`] runs the job in a new
+//! [`RunFolder`]; [`resume`] goes on with one. Nothing here prints: a run tells its caller what happens through
+//! [`Event`]s.
 #![forbid(unsafe_code)]
 
+mod error;
+mod evaluate;
+mod event;
+mod metrics;
+mod model_file;
+mod prepare;
 mod recipe;
+mod run;
+mod run_folder;
 mod schedule;
+mod state;
 
+pub use error::TrainError;
+pub use evaluate::{EvaluateOptions, Evaluation, check_labels, evaluate};
+pub use event::{EpochRow, Event, Step};
+pub use metrics::{Tally, cross_entropy_sum};
+pub use model_file::read_model;
+pub use prepare::{Job, usual_preprocessing};
 pub use recipe::{Augment, Difference, Init, Layer, PRESETS, Preset, Recipe, RecipeError, Sched};
+pub use run::{Outcome, Summary, resume, train};
+pub use run_folder::RunFolder;
 pub use schedule::Schedule;

@@ -120,13 +120,8 @@ mod tests {
 
     #[test]
     fn a_warm_up_rises_in_equal_steps_to_the_peak_and_the_rest_spans_what_is_left() {
-        let recipe = Recipe {
-            sched: Sched::Linear,
-            lr: 0.4,
-            warmup_epochs: Some(2.0),
-            epochs: Some(4),
-            ..Recipe::default()
-        };
+        let recipe =
+            Recipe { sched: Sched::Linear, lr: 0.4, warmup_epochs: Some(2.0), epochs: Some(4), ..Recipe::default() };
         assert_course(recipe.clone(), 2, &[0.1, 0.2, 0.3, 0.4, 0.4, 0.3, 0.2, 0.1]);
         assert_eq!(Schedule::new(&recipe, 2).total_steps(), 8);
         let constant = Recipe { warmup_steps: Some(4), max_steps: Some(9), ..Recipe::default() };

@@ -122,7 +122,7 @@ pub(super) fn keys() -> Vec<String> {
         num_classes: Some(1),
         weights: Some("w".into()),
         data_dir: Some("d".into()),
-        val_split: Some("val".into()),
+        val_split: Some(0.1),
         img_size: Some(1),
         crop_pct: Some(1.0),
         interpolation: Some(residual_preprocess::Interpolation::Bilinear),

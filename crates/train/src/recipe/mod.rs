@@ -76,9 +76,9 @@ pub struct Recipe {
     /// Where a named dataset lies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
-    /// What is held out: the name of a split, or the share of a dataset that has none.
+    /// The share of the training images that is held out; without it, what the dataset itself sets apart.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub val_split: Option<String>,
+    pub val_split: Option<f64>,
     /// Images a step.
     pub batch_size: usize,
     /// Whether every epoch has its own order.

@@ -26,6 +26,7 @@ impl Recipe {
             return fail("data", "a dataset", "nothing");
         }
         whole("num_classes", self.num_classes.unwrap_or(1) as u64, 1, 1 << 20)?;
+        number("val_split", self.val_split.unwrap_or(0.1), 1e-6..=0.999_999, "a share above 0, below 1")?;
         whole("batch_size", self.batch_size as u64, 1, 1 << 16)?;
         whole("crop_padding", self.crop_padding as u64, 0, 1024)?;
         whole("img_size", self.img_size.unwrap_or(1) as u64, 1, 16_384)?;
@@ -38,10 +39,18 @@ impl Recipe {
         interval("ratio", self.ratio, 1000.0)?;
         number("crop_pct", self.crop_pct.unwrap_or(1.0), 1e-3..=1.0, "a share of 0.001 to 1")?;
         if self.mean.iter().flatten().any(|value| !value.is_finite()) {
-            return fail("mean", "one finite number a channel", format!("{:?}", self.mean.as_deref().unwrap_or_default()));
+            return fail(
+                "mean",
+                "one finite number a channel",
+                format!("{:?}", self.mean.as_deref().unwrap_or_default()),
+            );
         }
         if self.std.iter().flatten().any(|&value| !(value.is_finite() && value > 0.0)) {
-            return fail("std", "one positive number a channel", format!("{:?}", self.std.as_deref().unwrap_or_default()));
+            return fail(
+                "std",
+                "one positive number a channel",
+                format!("{:?}", self.std.as_deref().unwrap_or_default()),
+            );
         }
         Ok(())
     }
@@ -67,8 +76,12 @@ impl Recipe {
         match (&self.milestone_epochs, &self.milestone_steps) {
             (Some(_), Some(_)) => fail("milestone_steps", "milestones in epochs or in steps", "both")?,
             (None, None) if multistep => fail("milestone_epochs", "milestones for sched \"multistep\"", "none")?,
-            (Some(_), None) if !multistep => fail("milestone_epochs", "them with sched \"multistep\" only", self.sched())?,
-            (None, Some(_)) if !multistep => fail("milestone_steps", "them with sched \"multistep\" only", self.sched())?,
+            (Some(_), None) if !multistep => {
+                fail("milestone_epochs", "them with sched \"multistep\" only", self.sched())?
+            }
+            (None, Some(_)) if !multistep => {
+                fail("milestone_steps", "them with sched \"multistep\" only", self.sched())?
+            }
             _ => {}
         }
         for (field, milestones) in

@@ -1,0 +1,127 @@
+//! Counting how well logits fit labels.
+
+use serde::{Deserialize, Serialize};
+
+/// Running totals over images: exact to add to, in the order in which they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Images counted.
+    pub images: u64,
+    /// Images whose label has the highest logit.
+    pub top1: u64,
+    /// Images whose label is among the five highest logits.
+    pub top5: u64,
+    /// Sum of the images' losses.
+    #[serde(with = "bits")]
+    pub loss: f64,
+}
+
+impl Tally {
+    /// Counts a batch: `logits` are labels × `classes`, `loss` is the sum over the batch.
+    ///
+    /// Among equal logits the lower class stands first; a label whose logit is not a number is not found.
+    ///
+    /// # Panics
+    /// If the lengths do not fit or a label is not below `classes`.
+    pub fn add(&mut self, logits: &[f32], labels: &[u32], classes: usize, loss: f64) {
+        assert_eq!(logits.len(), labels.len() * classes, "one row of logits for each label");
+        for (row, &label) in logits.chunks_exact(classes).zip(labels) {
+            let rank = rank(row, label as usize);
+            self.top1 += u64::from(rank == 0);
+            self.top5 += u64::from(rank < 5);
+        }
+        self.images += labels.len() as u64;
+        self.loss += loss;
+    }
+
+    /// Share of images whose label has the highest logit, in percent.
+    pub fn top1_percent(&self) -> f64 {
+        100.0 * self.top1 as f64 / self.images.max(1) as f64
+    }
+
+    /// Share of images whose label is among the five highest logits, in percent.
+    pub fn top5_percent(&self) -> f64 {
+        100.0 * self.top5 as f64 / self.images.max(1) as f64
+    }
+
+    /// Mean loss of an image.
+    pub fn mean_loss(&self) -> f64 {
+        self.loss / self.images.max(1) as f64
+    }
+}
+
+/// How many classes stand before `label`.
+fn rank(logits: &[f32], label: usize) -> usize {
+    let own = logits[label];
+    let before = |(class, &logit): (usize, &f32)| !(logit < own || logit == own && class >= label);
+    logits.iter().enumerate().filter(|&(class, logit)| class != label && before((class, logit))).count()
+        + if own.is_nan() { logits.len() } else { 0 }
+}
+
+/// The sum over a batch of the cross-entropy of softmax(`logits`) with `labels`, in double precision.
+///
+/// # Panics
+/// If a label is not below `classes`.
+pub fn cross_entropy_sum(logits: &[f32], labels: &[u32], classes: usize) -> f64 {
+    logits.chunks_exact(classes).zip(labels).map(|(row, &label)| cross_entropy(row, label as usize)).sum()
+}
+
+fn cross_entropy(logits: &[f32], label: usize) -> f64 {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - most).exp()).sum();
+    sum.ln() - f64::from(logits[label] - most)
+}
+
+/// A double as its bits, so that a checkpoint gives back exactly what it was given.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(value.to_bits())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        u64::deserialize(deserializer).map(f64::from_bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_decide_top1_and_top5() {
+        let mut tally = Tally::default();
+        let rows = [[9.0f32, 8.0, 7.0, 6.0, 5.0, 4.0]; 4].concat();
+        tally.add(&rows, &[0, 1, 4, 5], 6, 2.0);
+        assert_eq!(tally, Tally { images: 4, top1: 1, top5: 3, loss: 2.0 });
+        assert_eq!((tally.top1_percent(), tally.top5_percent(), tally.mean_loss()), (25.0, 75.0, 0.5));
+    }
+
+    #[test]
+    fn of_equal_logits_the_first_class_stands_first() {
+        assert_eq!((rank(&[1.0, 1.0, 1.0], 0), rank(&[1.0, 1.0, 1.0], 2)), (0, 2));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_never_right() {
+        assert!(rank(&[f32::NAN, 0.0, 0.0, 0.0, 0.0, 0.0], 0) >= 5);
+        assert!(rank(&[f32::NAN; 6], 0) >= 5);
+        assert_eq!(rank(&[0.0, f32::NAN], 0), 1);
+    }
+
+    /// `torch.nn.functional.cross_entropy(torch.tensor([[1., 2., 3.], [1000., 0., -1000.]]), torch.tensor([0, 1]),
+    /// reduction="sum")`.
+    #[test]
+    fn cross_entropy_is_torchs() {
+        let sum = cross_entropy_sum(&[1.0, 2.0, 3.0, 1000.0, 0.0, -1000.0], &[0, 1], 3);
+        assert!((sum - 1002.407_605_964_444_4).abs() < 1e-9, "{sum}");
+    }
+
+    #[test]
+    fn a_tally_survives_its_text_to_the_bit() {
+        let tally = Tally { images: 3, top1: 1, top5: 2, loss: 0.1 + 0.2 };
+        let text = serde_json::to_string(&tally).unwrap();
+        assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), tally);
+    }
+}

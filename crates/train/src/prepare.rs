@@ -1,0 +1,167 @@
+//! From a recipe to a model and the data it is trained on.
+
+use crate::evaluate::check_labels;
+use crate::recipe::{Augment, Init, Recipe};
+use crate::{RunFolder, TrainError, read_model};
+use residual_data::{Augmentation, Crop, DataError, Dataset, Format, Source, Transform};
+use residual_model::{Initialisation, Model, initialise, replace_head};
+use residual_preprocess::Preprocessing;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The share that is held out of a dataset that sets nothing apart.
+const HELD_OUT: f64 = 0.1;
+
+/// A recipe with everything it speaks of: ready to be run.
+#[derive(Clone)]
+pub struct Job {
+    /// The recipe with every field that data and network decide filled in.
+    pub recipe: Recipe,
+    /// The model before its first step.
+    pub model: Model,
+    /// What is trained on.
+    pub train: Arc<dyn Dataset>,
+    /// What is evaluated on after every epoch.
+    pub held_out: Arc<dyn Dataset>,
+}
+
+impl Job {
+    /// Opens the recipe's data, builds its network, draws or loads its weights.
+    ///
+    /// # Errors
+    /// If the data cannot be read, the network is not known, or one does not fit the other.
+    pub fn prepare(recipe: Recipe) -> Result<Self, TrainError> {
+        let weights = recipe.weights.clone();
+        Self::open(recipe, weights.as_deref())
+    }
+
+    /// The job of a run that is to go on: its network comes from its last checkpoint, so that the weights it began
+    /// with need not be there any more.
+    ///
+    /// # Errors
+    /// As [`Job::prepare`].
+    pub fn resume(recipe: Recipe, run: &RunFolder) -> Result<Self, TrainError> {
+        let weights = if run.last().exists() { Some(run.last()) } else { recipe.weights.clone() };
+        Self::open(recipe, weights.as_deref())
+    }
+
+    fn open(mut recipe: Recipe, weights: Option<&Path>) -> Result<Self, TrainError> {
+        recipe.validate()?;
+        let source = Source::open(&recipe.data, recipe.data_dir.as_deref())?;
+        if recipe.val_split.is_none() && !source.has_held_out() {
+            recipe.val_split = Some(HELD_OUT);
+        }
+        let (train, held_out) = source.training(recipe.val_split.map(|share| share as f32), recipe.seed)?;
+        let held_out = held_out.ok_or_else(|| DataError::Invalid {
+            place: recipe.data.clone(),
+            expected: "images held out of training".into(),
+            got: "none".into(),
+        })?;
+        let names = train.class_names();
+        let classes = *recipe.num_classes.get_or_insert(names.len());
+        check_labels(&*train, classes)?;
+        check_labels(&*held_out, classes)?;
+
+        let mut model = start(&recipe, weights, train.format(), classes)?;
+        model.preprocessing = preprocessing(&recipe, model.preprocessing)?;
+        model.labels = if names.len() == classes { names.to_vec() } else { Vec::new() };
+        let Model { graph, tensors, preprocessing, labels } = model;
+        let model = Model::new(graph, tensors, preprocessing, labels)?;
+        recipe.model.clone_from(&model.graph.name);
+        fill(&mut recipe, &model.preprocessing);
+        let job = Self { recipe, model, train, held_out };
+        job.transform()?.check(&*job.train)?;
+        Transform::evaluation(job.model.preprocessing.clone())?.check(&*job.held_out)?;
+        Ok(job)
+    }
+
+    /// How training images become the network's input.
+    ///
+    /// # Errors
+    /// If a field of the augmentation is out of range.
+    pub fn transform(&self) -> Result<Transform, TrainError> {
+        let recipe = &self.recipe;
+        let narrow = |[low, high]: [f64; 2]| [low as f32, high as f32];
+        let crop = match recipe.augment {
+            Augment::None => Crop::None,
+            Augment::Crop => Crop::Pad(recipe.crop_padding),
+            Augment::ResizedCrop => Crop::Resized { scale: narrow(recipe.scale), ratio: narrow(recipe.ratio) },
+        };
+        let hflip = if recipe.augment == Augment::None { 0.0 } else { recipe.hflip as f32 };
+        Ok(Transform::training(self.model.preprocessing.clone(), Augmentation { crop, hflip })?)
+    }
+
+    /// The number of batches of an epoch, and whether the last one is left out: it is if it would hold a single
+    /// image, of which a batch norm cannot take a variance.
+    pub(crate) fn batches(&self) -> (u64, bool) {
+        let (images, size) = (self.train.len(), self.recipe.batch_size);
+        let drop_last = images > size && images % size == 1;
+        (if drop_last { images / size } else { images.div_ceil(size) } as u64, drop_last)
+    }
+}
+
+/// The model that training starts from.
+fn start(recipe: &Recipe, weights: Option<&Path>, format: &Format, classes: usize) -> Result<Model, TrainError> {
+    if let Some(path) = weights {
+        let model = read_model(path, Some(&recipe.model), |graph| usual_preprocessing(format, graph.input_size()))?;
+        let matches = model.graph.output_channels()? == classes;
+        return Ok(if matches { model } else { replace_head(&model, classes, recipe.seed)? });
+    }
+    let graph = residual_zoo::build(&recipe.model, classes)?;
+    let how = match recipe.init {
+        Init::He => Initialisation::KaimingFanOut { zero_init_residual: recipe.zero_init },
+        Init::Torch => Initialisation::Torch,
+    };
+    let tensors = initialise(&graph, how, recipe.seed);
+    let preprocessing = usual_preprocessing(format, graph.input_size());
+    Ok(Model::new(graph, tensors, preprocessing, Vec::new())?)
+}
+
+/// Images of one size are taken as they are; others are brought to the size that the network was designed for.
+pub fn usual_preprocessing(format: &Format, [channels, height, width]: [usize; 3]) -> Preprocessing {
+    let mut preprocessing = match format.image_size {
+        Some(size) => Preprocessing::unscaled(size, &format.mean, &format.std),
+        None => Preprocessing { size: [height, width], ..Preprocessing::imagenet() },
+    };
+    if format.image_size.is_none() {
+        preprocessing.mean.clone_from(&format.mean);
+        preprocessing.std.clone_from(&format.std);
+    }
+    // A grey image becomes a colour image of three equal channels.
+    for values in [&mut preprocessing.mean, &mut preprocessing.std] {
+        if let [value] = values[..] {
+            *values = vec![value; channels];
+        }
+    }
+    preprocessing
+}
+
+/// The preprocessing that is there, with what the recipe says instead.
+fn preprocessing(recipe: &Recipe, mut base: Preprocessing) -> Result<Preprocessing, TrainError> {
+    let narrow = |values: &[f64]| values.iter().map(|&value| value as f32).collect();
+    if let Some(mean) = &recipe.mean {
+        base.mean = narrow(mean);
+    }
+    if let Some(std) = &recipe.std {
+        base.std = narrow(std);
+    }
+    if let Some(side) = recipe.img_size {
+        base.size = [side; 2];
+    }
+    base.crop_pct = recipe.crop_pct.map_or(base.crop_pct, |share| share as f32);
+    base.interpolation = recipe.interpolation.unwrap_or(base.interpolation);
+    base.validate().map_err(DataError::from)?;
+    Ok(base)
+}
+
+/// Writes the preprocessing down in the recipe, so that it says all that was decided.
+fn fill(recipe: &mut Recipe, preprocessing: &Preprocessing) {
+    let widen = |value: f32| value.to_string().parse().expect("a float prints as a float");
+    recipe.mean = Some(preprocessing.mean.iter().copied().map(widen).collect());
+    recipe.std = Some(preprocessing.std.iter().copied().map(widen).collect());
+    recipe.crop_pct = Some(widen(preprocessing.crop_pct));
+    recipe.interpolation = Some(preprocessing.interpolation);
+    if preprocessing.size[0] == preprocessing.size[1] {
+        recipe.img_size = Some(preprocessing.size[0]);
+    }
+}

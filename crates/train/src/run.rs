@@ -1,0 +1,437 @@
+//! The training loop: steps, evaluations, checkpoints, and going on where a run was interrupted.
+
+use crate::evaluate::{EvaluateOptions, evaluate};
+use crate::event::EventLine;
+use crate::metrics::Tally;
+use crate::prepare::Job;
+use crate::run_folder::Lines;
+use crate::state::{Best, DataShape, Held, Progress, State};
+use crate::{EpochRow, Event, RunFolder, Schedule, Step, TrainError};
+use residual_data::{Loader, LoaderOptions};
+use residual_engine::{Engine, Mode, Options};
+use residual_kernels::loss::cross_entropy;
+use residual_kernels::optim::{Sgd, sgd};
+use residual_model::Model;
+use residual_tensor::Stream;
+use residual_weights::{atomic_write, save};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Images at a time when a run evaluates.
+const EVALUATION_BATCH: usize = 250;
+/// Keeps the seeds of dropout masks apart from other random numbers.
+const DROPOUT: u64 = u64::from_be_bytes(*b"dropout.");
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All its steps were taken.
+    Finished(Summary),
+    /// The stop flag was set; a checkpoint holds everything done so far.
+    Interrupted(Summary),
+}
+
+/// What a run came to. Accuracies are in percent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// The run's folder.
+    pub run: PathBuf,
+    /// Epochs that were finished.
+    pub epochs: u64,
+    /// Steps that were taken.
+    pub steps: u64,
+    /// Top-1 on the held-out images at the last evaluation; `None` before the first.
+    pub top1: Option<f64>,
+    /// Top-5 at the last evaluation.
+    pub top5: Option<f64>,
+    /// Mean loss at the last evaluation.
+    pub loss: Option<f64>,
+    /// The best top-1 of any epoch.
+    pub best_top1: Option<f64>,
+    /// The epoch of the best top-1, from 1.
+    pub best_epoch: Option<u64>,
+    /// Training images a second in this process, evaluations not counted.
+    pub images_per_second: f64,
+    /// Seconds of work, interruptions not counted.
+    pub seconds: f64,
+    /// Training images that were left out, and why.
+    pub skipped: Vec<String>,
+}
+
+/// Trains `job` in a new folder under `runs`, until its last step or until `stop` is set.
+///
+/// # Errors
+/// If the folder cannot be made or as [`resume`].
+pub fn train(
+    job: &Job,
+    runs: &Path,
+    options: &Options,
+    stop: &Arc<AtomicBool>,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Outcome, TrainError> {
+    // Compiled first: what cannot be run leaves no folder behind.
+    let engine = engine(job, options)?;
+    let folder = RunFolder::create(runs, &job.recipe.model, &job.recipe.data)?;
+    let config = job.recipe.to_toml();
+    atomic_write(&folder.config(), |file| file.write_all(config.as_bytes()))?;
+    Run::new(job, folder, engine, None, options, stop)?.go(on_event)
+}
+
+/// Goes on with the run in `folder` from its last checkpoint, or from the beginning if it has none. With the same
+/// instruction set the result is bit-identical to that of a run that was never interrupted.
+///
+/// # Errors
+/// If the checkpoint is not one of this job, an image cannot be read, the loss is no longer a number, or a file
+/// cannot be written.
+pub fn resume(
+    job: &Job,
+    folder: RunFolder,
+    options: &Options,
+    stop: &Arc<AtomicBool>,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Outcome, TrainError> {
+    let state = if folder.state().exists() { Some(State::load(&folder.state())?) } else { None };
+    Run::new(job, folder, engine(job, options)?, state, options, stop)?.go(on_event)
+}
+
+fn engine(job: &Job, options: &Options) -> Result<Engine, TrainError> {
+    let batch = job.recipe.batch_size.min(job.train.len());
+    Ok(Engine::new(&job.model, Mode::Train, batch, job.model.preprocessing.size, &[], options)?)
+}
+
+struct Run<'a> {
+    job: &'a Job,
+    folder: RunFolder,
+    engine: Engine,
+    velocity: Vec<f32>,
+    progress: Progress,
+    schedule: Schedule,
+    epoch_steps: u64,
+    drop_last: bool,
+    metrics: Lines,
+    events: Lines,
+    options: &'a Options,
+    stop: &'a AtomicBool,
+    /// When this process began, less the seconds that an earlier one worked.
+    earlier_seconds: f64,
+    began: Instant,
+    /// Images trained on by this process and the seconds that took.
+    trained: (u64, f64),
+    /// The step of the last checkpoint.
+    saved: Option<u64>,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        job: &'a Job,
+        folder: RunFolder,
+        mut engine: Engine,
+        state: Option<State>,
+        options: &'a Options,
+        stop: &'a AtomicBool,
+    ) -> Result<Self, TrainError> {
+        let data = DataShape {
+            train_images: job.train.len(),
+            held_out_images: job.held_out.len(),
+            classes: job.train.class_names().to_vec(),
+        };
+        let (progress, velocity, saved) = match state {
+            None => (Progress { data, ..Progress::default() }, vec![0.0; engine.flat_mut().values.len()], None),
+            Some(state) => {
+                check(&state, job, &data, &folder)?;
+                engine.load_state_dict(&state.model)?;
+                let velocity = engine.from_torch(&state.velocity)?;
+                let saved = state.progress.step;
+                (state.progress, velocity, Some(saved))
+            }
+        };
+        let (epoch_steps, drop_last) = job.batches();
+        Ok(Self {
+            metrics: Lines::open(folder.metrics(), EpochRow::HEADER, progress.metrics_rows)?,
+            events: Lines::open(folder.events(), "", progress.event_lines)?,
+            schedule: Schedule::new(&job.recipe, epoch_steps),
+            earlier_seconds: progress.seconds,
+            job,
+            folder,
+            engine,
+            velocity,
+            progress,
+            epoch_steps,
+            drop_last,
+            options,
+            stop,
+            began: Instant::now(),
+            trained: (0, 0.0),
+            saved,
+        })
+    }
+
+    fn go(mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Outcome, TrainError> {
+        let steps = self.schedule.total_steps();
+        on_event(&Event::Started {
+            run: self.folder.path().to_path_buf(),
+            step: self.progress.step,
+            steps,
+            epoch_steps: self.epoch_steps,
+        });
+        for note in self.job.train.notes().iter().chain(self.job.held_out.notes()) {
+            on_event(&Event::Note(note.clone()));
+        }
+        if self.saved.is_some() {
+            self.save_weights()?;
+        }
+        while self.progress.step < steps || self.progress.batch > 0 {
+            if !self.epoch(on_event)? {
+                self.checkpoint(on_event)?;
+                return Ok(Outcome::Interrupted(self.summary()));
+            }
+        }
+        Ok(Outcome::Finished(self.summary()))
+    }
+
+    /// Trains to the end of the epoch, or of the run, and evaluates. False if the stop flag was set before.
+    fn epoch(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<bool, TrainError> {
+        let steps = self.schedule.total_steps();
+        let began = Instant::now();
+        let mut images = 0;
+        if self.progress.step < steps && self.progress.batch < self.epoch_steps {
+            let mut loader = self.loader()?;
+            while self.progress.step < steps && self.progress.batch < self.epoch_steps {
+                if self.stopped() {
+                    return Ok(false);
+                }
+                images += self.step(&mut loader, on_event)?;
+                let at_end = self.progress.step == steps || self.progress.batch == self.epoch_steps;
+                let due = self.job.recipe.checkpoint_every.is_some_and(|n| self.progress.step.is_multiple_of(n));
+                if due && !at_end {
+                    self.checkpoint(on_event)?;
+                }
+            }
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        self.trained = (self.trained.0 + images, self.trained.1 + seconds);
+        let Some((model, held)) = self.evaluate(on_event)? else { return Ok(false) };
+        let row = self.row(&held, images as f64 / seconds.max(1e-9));
+        self.metrics.push(&row.to_csv())?;
+        self.progress.metrics_rows = self.metrics.count();
+        if self.progress.best.is_none_or(|best| held.top1 > best.held.0.top1) {
+            self.progress.best = Some(Best { epoch: self.progress.epoch, held: Held(held) });
+            save_model(&self.folder.best(), &model, &self.job.recipe.to_toml())?;
+        }
+        self.progress.last = Some(Held(held));
+        self.progress.epoch += 1;
+        self.progress.batch = 0;
+        self.progress.tally = Tally::default();
+        on_event(&Event::Epoch(row));
+        self.checkpoint(on_event)?;
+        Ok(true)
+    }
+
+    fn loader(&self) -> Result<Loader, TrainError> {
+        let recipe = &self.job.recipe;
+        let options = LoaderOptions {
+            batch_size: recipe.batch_size,
+            shuffle: recipe.shuffle,
+            drop_last: self.drop_last,
+            seed: recipe.seed,
+            epoch: self.progress.epoch,
+            start_batch: self.progress.batch as usize,
+            workers: recipe.workers,
+            skip_bad_images: recipe.skip_bad_images,
+        };
+        Ok(Loader::new(self.job.train.clone(), self.job.transform()?, options)?)
+    }
+
+    /// Takes one step; returns the number of its images.
+    fn step(&mut self, loader: &mut Loader, on_event: &mut dyn FnMut(&Event)) -> Result<u64, TrainError> {
+        let began = Instant::now();
+        let known = loader.skipped().len();
+        let batch = loader.next().expect("an epoch has as many batches as it was planned with")?;
+        for skipped in &loader.skipped()[known..] {
+            if self.progress.skipped.insert(skipped.index, skipped.reason.clone()).is_none() {
+                on_event(&Event::Skipped { reason: skipped.reason.clone() });
+            }
+        }
+        let lr = self.schedule.lr(self.progress.step);
+        let mut loss = 0.0;
+        // If every image of the batch was left out there is nothing to learn, and the step passes.
+        if !batch.is_empty() {
+            loss = self.learn(batch.images(), batch.labels(), lr)?;
+        }
+        self.progress.step += 1;
+        self.progress.batch += 1;
+        let recipe = &self.job.recipe;
+        let step = Step {
+            step: self.progress.step,
+            epoch: self.progress.epoch + 1,
+            loss,
+            lr,
+            top1: self.progress.tally.top1_percent(),
+            images_per_second: batch.len() as f64 / began.elapsed().as_secs_f64().max(1e-9),
+            logged: self.progress.step.is_multiple_of(recipe.log_every) || self.progress.step == 1,
+        };
+        if step.logged {
+            let Step { step, epoch, loss, lr, images_per_second, .. } = step;
+            let line = EventLine { step, epoch, loss, lr, images_per_second };
+            self.events.push(&serde_json::to_string(&line).expect("numbers have a JSON form"))?;
+            self.progress.event_lines = self.events.count();
+        }
+        on_event(&Event::Step(step));
+        Ok(batch.len() as u64)
+    }
+
+    /// Forward, loss, backward, update; returns the mean loss.
+    fn learn(&mut self, images: &[f32], labels: &[u32], lr: f64) -> Result<f64, TrainError> {
+        let recipe = &self.job.recipe;
+        let step = self.progress.step;
+        self.engine.set_seed(Stream::new(recipe.seed, &[DROPOUT, step]).next_u64());
+        self.engine.forward(images)?;
+        let logits = self.engine.output();
+        let classes = logits.len() / labels.len();
+        let mut gradient = vec![0.0; logits.len()];
+        let loss = cross_entropy(logits, labels, classes, recipe.smoothing as f32, &mut gradient);
+        if !loss.is_finite() {
+            return Err(self.diverged(step + 1, format!("a loss of {loss}")));
+        }
+        self.progress.tally.add(logits, labels, classes, loss * labels.len() as f64);
+        let output = self.engine.output_name().to_owned();
+        self.engine.backward(&[(&output, &gradient)])?;
+        let rule = Sgd {
+            lr: lr as f32,
+            momentum: recipe.momentum as f32,
+            weight_decay: recipe.weight_decay as f32,
+            nesterov: recipe.nesterov,
+            first_step: step == 0,
+        };
+        let flat = self.engine.flat_mut();
+        sgd(self.options.isa, &self.options.pool, flat.values, flat.gradients, &mut self.velocity, &rule);
+        Ok(loss)
+    }
+
+    fn evaluate(&self, on_event: &mut dyn FnMut(&Event)) -> Result<Option<(Model, Tally)>, TrainError> {
+        let model = self.model()?;
+        let options = EvaluateOptions {
+            engine: self.options.clone(),
+            batch_size: EVALUATION_BATCH,
+            workers: self.job.recipe.workers,
+            skip_bad_images: self.job.recipe.skip_bad_images,
+        };
+        let tally = crate::evaluate::tally(&model, &self.job.held_out, &options, self.stop, on_event)?;
+        Ok(tally.map(|(tally, _)| (model, tally)))
+    }
+
+    fn row(&self, held: &Tally, images_per_second: f64) -> EpochRow {
+        EpochRow {
+            epoch: self.progress.epoch + 1,
+            step: self.progress.step,
+            lr: self.schedule.lr(self.progress.step.saturating_sub(1)),
+            train_loss: self.progress.tally.mean_loss(),
+            train_top1: self.progress.tally.top1_percent(),
+            loss: held.mean_loss(),
+            top1: held.top1_percent(),
+            top5: held.top5_percent(),
+            images_per_second,
+            seconds: self.seconds(),
+        }
+    }
+
+    /// The model as it is now.
+    fn model(&self) -> Result<Model, TrainError> {
+        let Model { graph, preprocessing, labels, .. } = self.job.model.clone();
+        Ok(Model::new(graph, self.engine.state_dict(), preprocessing, labels)?)
+    }
+
+    /// Writes the state, which is what a resume reads, and then the weights, which are what it holds.
+    fn checkpoint(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
+        let model = self.engine.state_dict();
+        let broken = |(_, tensor): &(&String, &residual_tensor::Tensor)| {
+            tensor.as_f32().is_some_and(|values| values.iter().any(|value| !value.is_finite()))
+        };
+        if let Some((key, _)) = model.iter().find(broken) {
+            return Err(self.diverged(self.progress.step, format!("a tensor \"{key}\" that is not finite")));
+        }
+        self.metrics.sync()?;
+        self.events.sync()?;
+        self.progress.seconds = self.seconds();
+        let state = State {
+            progress: self.progress.clone(),
+            recipe: self.job.recipe.to_toml(),
+            model,
+            velocity: self.engine.to_torch(&self.velocity),
+        };
+        state.save(&self.folder.state())?;
+        self.saved = Some(self.progress.step);
+        self.save_weights()?;
+        on_event(&Event::Checkpoint { step: self.progress.step });
+        Ok(())
+    }
+
+    fn save_weights(&self) -> Result<(), TrainError> {
+        save_model(&self.folder.last(), &self.model()?, &self.job.recipe.to_toml())
+    }
+
+    fn diverged(&self, step: u64, got: String) -> TrainError {
+        TrainError::Diverged { step, got, good: self.saved.map(|step| (self.folder.last(), step)) }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn seconds(&self) -> f64 {
+        self.earlier_seconds + self.began.elapsed().as_secs_f64()
+    }
+
+    fn summary(&self) -> Summary {
+        let last = self.progress.last.map(|held| held.0);
+        let best = self.progress.best;
+        let (images, seconds) = self.trained;
+        Summary {
+            run: self.folder.path().to_path_buf(),
+            epochs: self.progress.epoch,
+            steps: self.progress.step,
+            top1: last.map(|tally| tally.top1_percent()),
+            top5: last.map(|tally| tally.top5_percent()),
+            loss: last.map(|tally| tally.mean_loss()),
+            best_top1: best.map(|best| best.held.0.top1_percent()),
+            best_epoch: best.map(|best| best.epoch + 1),
+            images_per_second: if seconds > 0.0 { images as f64 / seconds } else { 0.0 },
+            seconds: self.seconds(),
+            skipped: self.progress.skipped.values().cloned().collect(),
+        }
+    }
+}
+
+/// Whether a state is one of this job.
+fn check(state: &State, job: &Job, data: &DataShape, folder: &RunFolder) -> Result<(), TrainError> {
+    let other = |what: &str, expected: String, got: String| {
+        Err(TrainError::OtherRun { path: folder.path().to_path_buf(), what: what.into(), expected, got })
+    };
+    let recipe: crate::Recipe = toml::from_str(&state.recipe).map_err(|error| TrainError::State {
+        path: folder.state(),
+        what: "recipe".into(),
+        expected: "a resolved recipe".into(),
+        got: error.message().replace('\n', ", "),
+    })?;
+    if let Some(difference) = recipe.difference(&job.recipe) {
+        return other(&difference.field, difference.expected, difference.got);
+    }
+    let began = &state.progress.data;
+    if began != data {
+        let show = |data: &DataShape| {
+            let DataShape { train_images, held_out_images, classes } = data;
+            format!("{train_images} + {held_out_images} images of {} classes", classes.len())
+        };
+        let (expected, got) = (show(began), show(data));
+        let got = if expected == got { "other class names".into() } else { got };
+        return other("data", expected, got);
+    }
+    Ok(())
+}
+
+fn save_model(path: &Path, model: &Model, recipe: &str) -> Result<(), TrainError> {
+    Ok(save(path, model, Some(recipe))?)
+}

@@ -1,0 +1,184 @@
+//! The folder of a run: `runs/<n>-<model>-<data>/`.
+
+use crate::TrainError;
+use residual_weights::atomic_write;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// A run's folder and the names of what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// A new folder `<n>-<model>-<data>` under `root`, with n one above the highest there, and its sub-folders.
+    ///
+    /// # Errors
+    /// If a folder cannot be made.
+    pub fn create(root: &Path, model: &str, data: &str) -> Result<Self, TrainError> {
+        std::fs::create_dir_all(root).map_err(TrainError::io(root))?;
+        let data = Path::new(data).file_stem().map_or_else(|| "data".into(), |name| name.to_string_lossy());
+        let name: String = format!("{model}-{data}").chars().map(|c| if plain(c) { c } else { '_' }).collect();
+        let mut number = last_number(root)? + 1;
+        loop {
+            let path = root.join(format!("{number}-{name}"));
+            match std::fs::create_dir(&path) {
+                Ok(()) => {
+                    let run = Self { path };
+                    for folder in [run.path.join("weights"), run.path.join("state")] {
+                        std::fs::create_dir_all(&folder).map_err(TrainError::io(&folder))?;
+                    }
+                    return Ok(run);
+                }
+                // Another run took the number first.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(TrainError::io(&path)(error)),
+            }
+        }
+    }
+
+    /// The folder of an earlier run.
+    ///
+    /// # Errors
+    /// If it has no `config.toml`.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let run = Self { path: path.to_path_buf() };
+        if !run.config().is_file() {
+            return Err(TrainError::NoRun { path: path.to_path_buf() });
+        }
+        Ok(run)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The resolved recipe.
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// One row an epoch.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.csv")
+    }
+
+    /// One object a logged step.
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
+    /// The model with the best top-1 on the held-out images, the earliest of equal ones.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("weights").join("best.safetensors")
+    }
+
+    /// The model as the last checkpoint holds it.
+    pub fn last(&self) -> PathBuf {
+        self.path.join("weights").join("last.safetensors")
+    }
+
+    /// All that a resume needs.
+    pub fn state(&self) -> PathBuf {
+        self.path.join("state").join("last.safetensors")
+    }
+}
+
+fn plain(c: char) -> bool {
+    c.is_alphanumeric() || "-_.".contains(c)
+}
+
+fn last_number(root: &Path) -> Result<u64, TrainError> {
+    let mut last = 0;
+    for entry in std::fs::read_dir(root).map_err(TrainError::io(root))? {
+        let name = entry.map_err(TrainError::io(root))?.file_name();
+        let number = name.to_str().and_then(|name| name.split_once('-')).and_then(|(number, _)| number.parse().ok());
+        last = last.max(number.unwrap_or(0));
+    }
+    Ok(last)
+}
+
+/// A text file that grows line by line, each written at once.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    path: PathBuf,
+    file: File,
+    count: u64,
+}
+
+impl Lines {
+    /// Opens the file with its first `keep` lines (after the `header`, if it has one) and nothing more: what stands
+    /// behind them came after the checkpoint that says so.
+    pub(crate) fn open(path: PathBuf, header: &str, keep: u64) -> Result<Self, TrainError> {
+        let old = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(TrainError::io(&path)(error)),
+        };
+        let skip = usize::from(!header.is_empty());
+        let kept: String = old.split_inclusive('\n').skip(skip).take(keep as usize).collect();
+        let text = if header.is_empty() { kept } else { format!("{header}\n{kept}") };
+        if text != old || text.is_empty() {
+            atomic_write(&path, |file| file.write_all(text.as_bytes()))?;
+        }
+        let file = OpenOptions::new().append(true).open(&path).map_err(TrainError::io(&path))?;
+        Ok(Self { path, file, count: keep })
+    }
+
+    pub(crate) fn push(&mut self, line: &str) -> Result<(), TrainError> {
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(TrainError::io(&self.path))?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Lines after the header.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Waits until the disk has every line.
+    pub(crate) fn sync(&self) -> Result<(), TrainError> {
+        self.file.sync_data().map_err(TrainError::io(&self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_numbered_on_and_named_after_model_and_data() {
+        let root = tempfile::tempdir().unwrap();
+        let name = |model, data| {
+            let run = RunFolder::create(&root.path().join("runs"), model, data).unwrap();
+            run.path().file_name().unwrap().to_str().unwrap().to_owned()
+        };
+        assert_eq!(name("resnet20", "shapes10"), "1-resnet20-shapes10");
+        assert_eq!(name("resnet18", "../photos/ants and bees/"), "2-resnet18-ants_and_bees");
+        assert_eq!(name("resnet20", "a/b.safetensors"), "3-resnet20-b");
+        std::fs::create_dir(root.path().join("runs/41-other")).unwrap();
+        assert_eq!(name("resnet20", "shapes10"), "42-resnet20-shapes10");
+    }
+
+    #[test]
+    fn lines_past_the_checkpoint_are_dropped_even_a_torn_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.csv");
+        std::fs::write(&path, "a,b\n1,2\n3,4\n5").unwrap();
+        let mut lines = Lines::open(path.clone(), "a,b", 1).unwrap();
+        lines.push("7,8").unwrap();
+        lines.sync().unwrap();
+        assert_eq!(lines.count(), 2);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a,b\n1,2\n7,8\n");
+    }
+
+    #[test]
+    fn a_folder_that_is_no_run_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = RunFolder::open(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with("expected a run folder, got one without config.toml"), "{error}");
+    }
+}

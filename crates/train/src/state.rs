@@ -1,0 +1,163 @@
+//! The training state: one file that holds all that a resume needs, and so is consistent with itself at any moment.
+
+use crate::TrainError;
+use crate::metrics::Tally;
+use residual_tensor::NamedTensors;
+use residual_weights::{load_tensors, save_tensors};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Parameters and running statistics, under their state-dict keys.
+const MODEL: &str = "model.";
+/// SGD's momentum, under the parameters' keys.
+const VELOCITY: &str = "velocity.";
+/// The metadata key of [`Progress`], as JSON.
+const PROGRESS: &str = "residual.progress";
+/// The metadata key of the resolved recipe, as TOML.
+const RECIPE: &str = "residual.recipe";
+
+/// Where a run stands. Steps, epochs and batches count from 0 here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Progress {
+    /// Steps taken.
+    pub(crate) step: u64,
+    /// The epoch under way.
+    pub(crate) epoch: u64,
+    /// Its batches that were taken.
+    pub(crate) batch: u64,
+    /// Its training images so far.
+    pub(crate) tally: Tally,
+    /// Rows of `metrics.csv`.
+    pub(crate) metrics_rows: u64,
+    /// Lines of `events.jsonl`.
+    pub(crate) event_lines: u64,
+    /// The best epoch so far.
+    pub(crate) best: Option<Best>,
+    /// What the last evaluation found.
+    pub(crate) last: Option<Held>,
+    /// Images left out: their place in the dataset and the reason.
+    pub(crate) skipped: BTreeMap<usize, String>,
+    /// Seconds of work behind this state.
+    pub(crate) seconds: f64,
+    /// What the data looked like.
+    pub(crate) data: DataShape,
+}
+
+/// The epoch with the best top-1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Best {
+    pub(crate) epoch: u64,
+    pub(crate) held: Held,
+}
+
+/// An evaluation on the held-out images.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Held(pub(crate) Tally);
+
+/// What tells two datasets of one name apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DataShape {
+    pub(crate) train_images: usize,
+    pub(crate) held_out_images: usize,
+    pub(crate) classes: Vec<String>,
+}
+
+/// A whole training state.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct State {
+    pub(crate) progress: Progress,
+    /// The resolved recipe's text.
+    pub(crate) recipe: String,
+    /// The state dict.
+    pub(crate) model: NamedTensors,
+    /// The momentum of every parameter.
+    pub(crate) velocity: NamedTensors,
+}
+
+impl State {
+    /// Writes the state as one file, whole or not at all.
+    pub(crate) fn save(&self, path: &Path) -> Result<(), TrainError> {
+        let named = |prefix, tensors: &NamedTensors| {
+            let tensors = tensors.clone().into_iter();
+            tensors.map(move |(key, tensor)| (format!("{prefix}{key}"), tensor)).collect::<NamedTensors>()
+        };
+        let mut tensors = named(MODEL, &self.model);
+        tensors.extend(named(VELOCITY, &self.velocity));
+        let progress = serde_json::to_string(&self.progress).expect("progress has a JSON form");
+        let metadata =
+            [(PROGRESS.to_owned(), progress), (RECIPE.to_owned(), self.recipe.clone())].into_iter().collect();
+        Ok(save_tensors(path, &tensors, &metadata)?)
+    }
+
+    /// Reads a state.
+    pub(crate) fn load(path: &Path) -> Result<Self, TrainError> {
+        let fail = |what: &str, expected: &str, got: String| TrainError::State {
+            path: path.to_path_buf(),
+            what: what.into(),
+            expected: expected.into(),
+            got,
+        };
+        let (tensors, metadata) = load_tensors(path)?;
+        let get = |key| metadata.get(key).ok_or_else(|| fail(key, "a training state", "none".into()));
+        let progress = serde_json::from_str(get(PROGRESS)?)
+            .map_err(|error| fail(PROGRESS, "the progress of a run", error.to_string()))?;
+        let recipe = get(RECIPE)?.clone();
+        let (mut model, mut velocity) = (NamedTensors::new(), NamedTensors::new());
+        for (key, tensor) in tensors {
+            if let Some(key) = key.strip_prefix(MODEL) {
+                model.insert(key.to_owned(), tensor);
+            } else if let Some(key) = key.strip_prefix(VELOCITY) {
+                velocity.insert(key.to_owned(), tensor);
+            } else {
+                return Err(fail(&format!("tensor \"{key}\""), "a name in model. or velocity.", "another".into()));
+            }
+        }
+        Ok(Self { progress, recipe, model, velocity })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use residual_tensor::Tensor;
+
+    #[test]
+    fn a_state_survives_its_file_to_the_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        let tally = Tally { images: 7, top1: 3, top5: 5, loss: 0.1 + 0.2 };
+        let progress = Progress {
+            step: 9,
+            epoch: 1,
+            batch: 4,
+            tally,
+            best: Some(Best { epoch: 0, held: Held(tally) }),
+            skipped: [(3, "a.jpg: broken".to_owned())].into(),
+            ..Progress::default()
+        };
+        let tensors = |value| NamedTensors::from_iter([("fc.bias".to_owned(), Tensor::f32(&[2], vec![value, -value]))]);
+        let mut model = tensors(1e-42);
+        model.insert("bn1.num_batches_tracked".into(), Tensor::i64(&[], vec![5]));
+        let state = State { progress, recipe: "lr = 0.1\n".into(), model, velocity: tensors(3.5) };
+        state.save(&path).unwrap();
+        let mut loaded = State::load(&path).unwrap();
+        loaded.model.sort_by(|a, _, b, _| b.cmp(a));
+        assert_eq!(loaded, state);
+    }
+
+    #[test]
+    fn a_file_that_is_no_state_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        save_tensors(&path, &NamedTensors::new(), &BTreeMap::new()).unwrap();
+        let error = State::load(&path).unwrap_err().to_string();
+        assert!(error.ends_with("residual.progress: expected a training state, got none"), "{error}");
+        std::fs::write(&path, b"not a state").unwrap();
+        State::load(&path).unwrap_err();
+    }
+}
