@@ -170,6 +170,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn mul_add(self, a: Self::Reg, b: Self::Reg, c: Self::Reg) -> Self::Reg;
     /// The larger of each pair; a NaN in `a` stays NaN, as in torch.
     fn max(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// The larger of each pair; a NaN in either stays NaN.
+    fn max_or_nan(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
     /// `x` where `mask` is above zero, zero elsewhere.
     fn where_positive(self, mask: Self::Reg, x: Self::Reg) -> Self::Reg;
 

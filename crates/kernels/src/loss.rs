@@ -16,7 +16,9 @@ pub fn cross_entropy(logits: &[f32], labels: &[u32], classes: usize, smoothing: 
         let shifted = |logit: f32| f64::from(logit) - f64::from(largest);
         let log_sum = row.iter().map(|&logit| shifted(logit).exp()).sum::<f64>().ln();
         let mean = row.iter().map(|&logit| shifted(logit)).sum::<f64>() / classes as f64;
-        loss += log_sum - (1.0 - smoothing) * shifted(row[label as usize]) - smoothing * mean;
+        // A logit of −∞ makes the mean infinite; without smoothing that must not count.
+        let spread = if smoothing > 0.0 { smoothing * mean } else { 0.0 };
+        loss += log_sum - (1.0 - smoothing) * shifted(row[label as usize]) - spread;
         for (class, (gradient, &logit)) in gradient.iter_mut().zip(row).enumerate() {
             let hit = if class == label as usize { 1.0 - smoothing } else { 0.0 };
             let target = hit + smoothing / classes as f64;

@@ -329,8 +329,8 @@ impl Kernel for BackwardApply<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let channels = self.a.len();
-        let dy = self.dy.map_or(self.dx.as_ptr(), <[f32]>::as_ptr);
+        let (channels, dx) = (self.a.len(), self.dx.as_mut_ptr());
+        let dy = self.dy.map_or(dx.cast_const(), <[f32]>::as_ptr);
         let mut start = 0;
         while start < self.x.len() {
             let mut channel = 0;
@@ -343,7 +343,7 @@ impl Kernel for BackwardApply<'_> {
                     let c = s.load_up_to(self.c.as_ptr().add(channel), n);
                     let x = s.mul_add(s.load_up_to(self.x.as_ptr().add(at), n), b, c);
                     let mut value = s.mul_add(s.load_up_to(dy.add(at), n), a, x);
-                    let to = self.dx.as_mut_ptr().add(at);
+                    let to = dx.add(at);
                     if self.accumulate {
                         value = s.add(value, s.load_up_to(to, n));
                     }

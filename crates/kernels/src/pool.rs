@@ -68,7 +68,7 @@ fn for_output_rows(pool: &Pool, shape: &PoolShape, y: &mut [f32], body: impl Fn(
     });
 }
 
-/// The maximum over each window; padding never wins.
+/// The maximum over each window, NaN if it has one; padding never wins.
 ///
 /// # Panics
 /// If a slice has not the length stated.
@@ -104,7 +104,7 @@ impl Kernel for MaxRow<'_> {
                     for column in columns.clone() {
                         let at = (row * self.shape.input[1] + column) * channels + c;
                         // SAFETY: the window was clipped to the image, so the pixel has `n` channels from `c` on.
-                        value = s.max(unsafe { s.load_up_to(self.x.as_ptr().add(at), n) }, value);
+                        value = s.max_or_nan(unsafe { s.load_up_to(self.x.as_ptr().add(at), n) }, value);
                     }
                 }
                 // SAFETY: `y` is one pixel with `n` channels from `c` on.
@@ -199,9 +199,9 @@ impl Kernel for MaxBackward<'_> {
                         // SAFETY: only this task touches these channels of this image.
                         let dx = unsafe { self.dx.part(at + self.channels.start..at + self.channels.end) };
                         for (((x, y), left), dx) in x.iter().zip(y).zip(left.iter_mut()).zip(dx) {
-                            let gradient = if x == y { *left } else { 0.0 };
-                            *dx += gradient;
-                            *left -= gradient;
+                            let won = x == y;
+                            *dx += if won { *left } else { 0.0 };
+                            *left = if won { 0.0 } else { *left };
                         }
                     }
                 }

@@ -94,6 +94,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn max_or_nan(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_blendv_ps(_mm256_max_ps(b, a), b, _mm256_cmp_ps::<_CMP_UNORD_Q>(b, b)) }
+    }
+
+    #[inline(always)]
     fn where_positive(self, mask: __m256, x: __m256) -> __m256 {
         // SAFETY: see the impl.
         unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(mask, _mm256_setzero_ps()), x) }

@@ -90,6 +90,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn max_or_nan(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see the impl.
+        unsafe { _mm512_mask_mov_ps(_mm512_max_ps(b, a), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(b, b), b) }
+    }
+
+    #[inline(always)]
     fn where_positive(self, mask: __m512, x: __m512) -> __m512 {
         // SAFETY: see the impl.
         unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(mask, _mm512_setzero_ps()), x) }

@@ -1,5 +1,6 @@
 //! Convolution by its definition.
 
+use super::narrow;
 use crate::conv::ConvShape;
 
 /// Calls `visit(x index, weight index, y index)` for every product of the convolution.
@@ -36,10 +37,6 @@ fn products(shape: &ConvShape, images: usize, mut visit: impl FnMut(usize, usize
             }
         }
     }
-}
-
-fn narrow(values: Vec<f64>) -> Vec<f32> {
-    values.into_iter().map(|value| value as f32).collect()
 }
 
 /// y = x ∗ w.

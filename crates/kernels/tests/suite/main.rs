@@ -2,6 +2,11 @@
 //! `RESIDUAL_REQUIRE_ISA` (`avx2,avx512`) names it.
 
 mod conv;
+mod elementwise;
+mod loss;
+mod norm;
+mod optim;
+mod pool;
 
 use residual_kernels::Isa;
 use residual_tensor::Stream;
@@ -62,4 +67,26 @@ fn same_on_any_pool(what: &str, compute: impl Fn(&Pool) -> Vec<f32>) -> Vec<f32>
         assert_eq!(bits(&compute(&Pool::new(threads))), bits(&one), "{what}: {threads} threads against one");
     }
     one
+}
+
+/// Holds entries of `gradient` against central differences of `loss` around `x`.
+#[track_caller]
+fn slopes(what: &str, x: &[f32], gradient: &[f32], step: f64, tolerance: f32, loss: impl Fn(&[f64]) -> f64) {
+    assert_eq!(x.len(), gradient.len(), "{what}");
+    let x: Vec<f64> = x.iter().copied().map(f64::from).collect();
+    for index in (0..8).map(|probe| probe * 7919 % x.len()) {
+        let at = |step: f64| {
+            let mut x = x.clone();
+            x[index] += step;
+            loss(&x)
+        };
+        let slope = (at(step) - at(-step)) / (2.0 * step);
+        close(&[gradient[index]], &[slope as f32], tolerance, &format!("{what}: slope {index}"));
+    }
+}
+
+/// Σ y · seed: the loss whose gradient with respect to `y` is `seed`.
+fn dot(y: &[f32], seed: &[f32]) -> f64 {
+    assert_eq!(y.len(), seed.len());
+    y.iter().zip(seed).map(|(y, seed)| f64::from(*y) * f64::from(*seed)).sum()
 }

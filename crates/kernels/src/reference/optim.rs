@@ -1,0 +1,15 @@
+//! Optimiser steps by their definitions.
+
+use crate::optim::Sgd;
+
+/// One step of torch's `SGD`, without dampening.
+pub fn sgd(values: &mut [f32], gradients: &[f32], velocity: &mut [f32], step: &Sgd) {
+    let [lr, momentum, decay] = [step.lr, step.momentum, step.weight_decay].map(f64::from);
+    for ((value, gradient), velocity) in values.iter_mut().zip(gradients).zip(velocity) {
+        let g = f64::from(*gradient) + decay * f64::from(*value);
+        let v = momentum * f64::from(*velocity) + g;
+        let direction = if step.nesterov { g + momentum * v } else { v };
+        *velocity = v as f32;
+        *value = (f64::from(*value) - lr * direction) as f32;
+    }
+}

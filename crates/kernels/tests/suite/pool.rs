@@ -1,0 +1,220 @@
+//! Pooling against its naive twins, finite differences and torch's rules for ties and NaN.
+
+use crate::{close, dot, same_on_any_pool, slopes, stamp, uniform};
+use residual_kernels::pool::{self, PoolShape};
+use residual_kernels::{Isa, reference};
+use residual_tensor::Stream;
+use residual_threads::Pool;
+
+stamp!(
+    max_pool_is_the_definition,
+    max_pool_backward_is_the_definition,
+    max_pool_gradients_are_finite_differences,
+    the_first_maximum_takes_the_gradient,
+    nan_wins_its_window,
+    infinities_pool,
+);
+
+fn square(input: [usize; 2], channels: usize, kernel: usize, stride: usize, padding: usize) -> PoolShape {
+    PoolShape { input, channels, kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2] }
+}
+
+/// Awkward sizes: channels that fill no vector and several channel blocks, odd images, windows that overlap, that leave
+/// gaps, that are larger than the image.
+fn shapes() -> Vec<(usize, PoolShape)> {
+    vec![
+        (1, square([1, 1], 1, 1, 1, 0)),
+        (2, square([7, 5], 3, 3, 2, 1)),
+        (2, square([9, 9], 16, 3, 1, 1)),
+        (1, square([8, 7], 17, 2, 2, 0)),
+        (3, square([11, 6], 33, 3, 2, 1)),
+        (2, square([6, 7], 64, 2, 3, 0)),
+        (1, square([13, 9], 70, 3, 2, 1)),
+        (1, square([5, 5], 130, 5, 1, 2)),
+        (2, square([2, 2], 8, 5, 1, 2)),
+        (2, square([7, 7], 65, 7, 7, 0)),
+        (2, PoolShape { kernel: [2, 3], stride: [3, 1], padding: [1, 0], ..square([8, 6], 5, 0, 0, 0) }),
+    ]
+}
+
+fn lens(images: usize, shape: &PoolShape) -> [usize; 2] {
+    [shape.input, shape.output()].map(|[height, width]| images * height * width * shape.channels)
+}
+
+/// Small whole numbers, so that many maxima are tied.
+fn tied(seed: u64, len: usize) -> Vec<f32> {
+    uniform(seed, len).iter().map(|x| (2.0 * x).round()).collect()
+}
+
+/// 0, 1, 2, … in random order.
+fn distinct(seed: u64, len: usize) -> Vec<f32> {
+    let mut stream = Stream::new(seed, &[]);
+    let mut values: Vec<f32> = (0..len).map(|value| value as f32).collect();
+    for last in (1..len).rev() {
+        values.swap(last, stream.below(last as u32 + 1) as usize);
+    }
+    values
+}
+
+fn max_pool(isa: Isa, pool: &Pool, shape: &PoolShape, images: usize, x: &[f32]) -> Vec<f32> {
+    let mut y = vec![f32::NAN; lens(images, shape)[1]];
+    pool::max_pool(isa, pool, shape, images, x, &mut y);
+    y
+}
+
+/// Runs a backward pass that overwrites, then one that accumulates, and holds both against `expected`.
+#[track_caller]
+fn check_backward(what: &str, expected: &[f32], backward: impl Fn(&Pool, bool, &mut [f32])) {
+    let before = uniform(9, expected.len());
+    let got = same_on_any_pool(what, |pool| {
+        let mut dx = vec![f32::NAN; expected.len()];
+        backward(pool, false, &mut dx);
+        dx
+    });
+    close(&got, expected, 1e-6, what);
+    let got = same_on_any_pool(what, |pool| {
+        let mut dx = before.clone();
+        backward(pool, true, &mut dx);
+        dx
+    });
+    close(&got, &reference::accumulate(&before, expected), 1e-6, &format!("accumulated: {what}"));
+}
+
+fn max_pool_is_the_definition(isa: Isa) {
+    for (images, shape) in shapes() {
+        // Below zero throughout: padding that counted as zero would win.
+        let x: Vec<f32> = uniform(1, lens(images, &shape)[0]).iter().map(|x| x - 2.0).collect();
+        let got = same_on_any_pool(&format!("{shape:?}"), |pool| max_pool(isa, pool, &shape, images, &x));
+        assert_eq!(got, reference::max_pool(&shape, images, &x), "{shape:?}");
+    }
+}
+
+fn max_pool_backward_is_the_definition(isa: Isa) {
+    for (images, shape) in shapes() {
+        let [input, output] = lens(images, &shape);
+        let dy = uniform(2, output);
+        for x in [uniform(1, input), tied(1, input), vec![0.0; input]] {
+            let y = max_pool(isa, &Pool::new(1), &shape, images, &x);
+            let expected = reference::max_pool_backward(&shape, images, &x, &dy);
+            check_backward(&format!("{shape:?}"), &expected, |pool, accumulate, dx| {
+                pool::max_pool_backward(isa, pool, &shape, images, &x, &y, &dy, accumulate, dx);
+            });
+        }
+    }
+}
+
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|value| *value as f32).collect()
+}
+
+fn max_pool_gradients_are_finite_differences(isa: Isa) {
+    let pool = Pool::new(2);
+    for (images, shape) in shapes() {
+        let [input, output] = lens(images, &shape);
+        let (x, seed) = (distinct(1, input), uniform(2, output));
+        let y = max_pool(isa, &pool, &shape, images, &x);
+        let mut dx = vec![f32::NAN; input];
+        pool::max_pool_backward(isa, &pool, &shape, images, &x, &y, &seed, false, &mut dx);
+        slopes(&format!("{shape:?}"), &x, &dx, 0.25, 1e-5, |x| {
+            dot(&max_pool(isa, &pool, &shape, images, &narrow(x)), &seed)
+        });
+    }
+}
+
+/// torch keeps the first maximum in row-major order of the window.
+fn the_first_maximum_takes_the_gradient(isa: Isa) {
+    let (shape, pool) = (square([3, 3], 1, 2, 1, 0), Pool::new(1));
+    let x = [0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0];
+    let dy = [1.0, 10.0, 100.0, f32::INFINITY];
+    let y = max_pool(isa, &pool, &shape, 1, &x);
+    assert_eq!(y, [1.0; 4]);
+    let mut dx = [f32::NAN; 9];
+    pool::max_pool_backward(isa, &pool, &shape, 1, &x, &y, &dy, false, &mut dx);
+    assert_eq!(dx, [0.0, 11.0, 0.0, 100.0, f32::INFINITY, 0.0, 0.0, 0.0, 0.0]);
+}
+
+/// Wherever in a window NaN stands, the window's maximum is NaN, and no other's is.
+fn nan_wins_its_window(isa: Isa) {
+    for shape in [square([7, 5], 3, 3, 2, 1), square([6, 6], 19, 2, 2, 0)] {
+        for at in 0..lens(1, &shape)[0] {
+            let mut x = uniform(1, lens(1, &shape)[0]);
+            x[at] = f32::NAN;
+            let got = max_pool(isa, &Pool::new(1), &shape, 1, &x);
+            let expected = reference::max_pool(&shape, 1, &x);
+            for (got, expected) in got.iter().zip(&expected) {
+                assert!(got == expected || got.is_nan() && expected.is_nan(), "NaN at {at}: {expected}, got {got}");
+            }
+        }
+    }
+}
+
+fn infinities_pool(isa: Isa) {
+    let (shape, pool) = (square([2, 4], 1, 2, 2, 0), Pool::new(1));
+    let (low, high) = (f32::NEG_INFINITY, f32::INFINITY);
+    let x = [low, low, 1.0, high, low, low, 2.0, 3.0];
+    let y = max_pool(isa, &pool, &shape, 1, &x);
+    assert_eq!(y, [low, high]);
+    let mut dx = [f32::NAN; 8];
+    pool::max_pool_backward(isa, &pool, &shape, 1, &x, &y, &[5.0, 7.0], false, &mut dx);
+    assert_eq!(dx, [5.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0, 0.0]);
+}
+
+fn avg_pool(pool: &Pool, shape: &PoolShape, include: bool, images: usize, x: &[f32]) -> Vec<f32> {
+    let mut y = vec![f32::NAN; lens(images, shape)[1]];
+    pool::avg_pool(pool, shape, include, images, x, &mut y);
+    y
+}
+
+#[test]
+fn avg_pool_is_the_definition() {
+    for (images, shape) in shapes() {
+        let x = uniform(1, lens(images, &shape)[0]);
+        for include in [false, true] {
+            let what = format!("padding counts {include}: {shape:?}");
+            let got = same_on_any_pool(&what, |pool| avg_pool(pool, &shape, include, images, &x));
+            close(&got, &reference::avg_pool(&shape, include, images, &x), 1e-6, &what);
+        }
+    }
+}
+
+#[test]
+fn avg_pool_backward_is_the_definition() {
+    for (images, shape) in shapes() {
+        let [input, output] = lens(images, &shape);
+        let (x, dy) = (uniform(1, input), uniform(2, output));
+        for include in [false, true] {
+            let what = format!("padding counts {include}: {shape:?}");
+            let expected = reference::avg_pool_backward(&shape, include, images, &dy);
+            check_backward(&what, &expected, |pool, accumulate, dx| {
+                pool::avg_pool_backward(pool, &shape, include, images, &dy, accumulate, dx);
+            });
+            let mut dx = vec![f32::NAN; input];
+            pool::avg_pool_backward(&Pool::new(1), &shape, include, images, &dy, false, &mut dx);
+            slopes(&what, &x, &dx, 1.0, 1e-5, |x| {
+                dot(&avg_pool(&Pool::new(1), &shape, include, images, &narrow(x)), &dy)
+            });
+        }
+    }
+}
+
+#[test]
+fn global_avg_pool_and_its_gradient_are_the_definition() {
+    for (images, pixels, channels) in [(1, 1, 1), (3, 49, 3), (2, 64, 17), (5, 1, 33), (2, 3136, 64), (1, 7, 2048)] {
+        let what = format!("{images} x {pixels} x {channels}");
+        let (x, dy) = (uniform(1, images * pixels * channels), uniform(2, images * channels));
+        let forward = |pool: &Pool, x: &[f32]| {
+            let mut y = vec![f32::NAN; images * channels];
+            pool::global_avg_pool(pool, pixels, channels, x, &mut y);
+            y
+        };
+        let got = same_on_any_pool(&what, |pool| forward(pool, &x));
+        close(&got, &reference::global_avg_pool(pixels, channels, &x), 1e-6, &what);
+        let expected = reference::global_avg_pool_backward(pixels, channels, &dy);
+        check_backward(&what, &expected, |pool, accumulate, dx| {
+            pool::global_avg_pool_backward(pool, pixels, channels, &dy, accumulate, dx);
+        });
+        let mut dx = vec![f32::NAN; x.len()];
+        pool::global_avg_pool_backward(&Pool::new(1), pixels, channels, &dy, false, &mut dx);
+        slopes(&what, &x, &dx, 1.0, 1e-5, |x| dot(&forward(&Pool::new(1), &narrow(x)), &dy));
+    }
+}
