@@ -1,0 +1,192 @@
+//! The self-describing checkpoint: graph, weights, preprocessing and labels in one safetensors file.
+
+use crate::names::{resolve, tensors_of_graph};
+use crate::tensors_file::{Metadata, parse_safetensors, save_tensors};
+use crate::torch::{is_torch, parse_torch};
+use crate::view::TensorView;
+use crate::{Cause, FormatError, WeightsError, file};
+use residual_graph::Graph;
+use residual_model::Model;
+use residual_preprocess::Preprocessing;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+const GRAPH: &str = "residual.graph";
+const PREPROCESSING: &str = "residual.preprocessing";
+const LABELS: &str = "residual.labels";
+const RECIPE: &str = "residual.recipe";
+
+/// A model and what it was made by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The model.
+    pub model: Model,
+    /// The recipe it was trained with, as TOML.
+    pub recipe: Option<String>,
+}
+
+/// What a weights file holds.
+#[derive(Clone, Debug)]
+pub enum Weights {
+    /// A checkpoint of ours: all that is needed to run it.
+    Checkpoint(Box<Checkpoint>),
+    /// Tensors without a network.
+    StateDict(StateDict),
+}
+
+/// Tensors of a file that does not say of what network.
+#[derive(Clone, Debug)]
+pub struct StateDict {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+/// Writes `model` to `path`, as a whole or not at all, with `recipe` (TOML) beside it.
+///
+/// The file is safetensors with torch's keys, so that Python reads it too:
+/// `net.load_state_dict(safetensors.torch.load_file(path))`. Graph, preprocessing, labels and recipe stand in its
+/// metadata. Equal models give equal bytes.
+///
+/// # Errors
+/// If the model's public fields were changed so that they no longer fit together, or the file cannot be written; what
+/// was there before still is.
+pub fn save(path: &Path, model: &Model, recipe: Option<&str>) -> Result<(), WeightsError> {
+    residual_model::check_tensors(&model.graph, &model.tensors).map_err(|error| WeightsError::new(path, error))?;
+    let json = |key, text: serde_json::Result<String>| {
+        text.map_err(|source| WeightsError::new(path, FormatError::Metadata { key, source }))
+    };
+    let mut metadata = Metadata::from([
+        ("format".into(), "pt".into()),
+        (GRAPH.into(), model.graph.to_json()),
+        (PREPROCESSING.into(), json(PREPROCESSING, serde_json::to_string(&model.preprocessing))?),
+        (LABELS.into(), json(LABELS, serde_json::to_string(&model.labels))?),
+    ]);
+    if let Some(recipe) = recipe {
+        metadata.insert(RECIPE.into(), recipe.into());
+    }
+    save_tensors(path, &model.tensors, &metadata)
+}
+
+/// Reads a checkpoint of ours. `path` is a file or a run folder (see [`weights_file`]).
+///
+/// # Errors
+/// If the file cannot be read, or is damaged, or is a state dict without a graph.
+pub fn load(path: &Path) -> Result<Checkpoint, WeightsError> {
+    match open(path)? {
+        Weights::Checkpoint(checkpoint) => Ok(*checkpoint),
+        Weights::StateDict(state) => Err(WeightsError::new(&state.path, Cause::NoGraph)),
+    }
+}
+
+/// Reads the tensors of any weights file (safetensors or torch's, a checkpoint of ours as well) into a network that
+/// is given.
+///
+/// # Errors
+/// If the file cannot be read, or its tensors do not fit the graph (all that do not are listed), or the parts do not
+/// fit together.
+pub fn load_into(
+    path: &Path,
+    graph: &Graph,
+    preprocessing: Preprocessing,
+    labels: Vec<String>,
+) -> Result<Model, WeightsError> {
+    let path = weights_file(path);
+    let bytes = file::read(&path)?;
+    StateDict { path, bytes }.into_model(graph, preprocessing, labels)
+}
+
+/// Reads a weights file, whatever its name: its first bytes say what it is. `path` is a file or a run folder (see
+/// [`weights_file`]).
+///
+/// # Errors
+/// If the file cannot be read, is damaged, or is neither safetensors nor a torch checkpoint.
+pub fn open(path: &Path) -> Result<Weights, WeightsError> {
+    let path = weights_file(path);
+    let bytes = file::read(&path)?;
+    match parse_checkpoint(&bytes) {
+        Ok(Some(checkpoint)) => Ok(Weights::Checkpoint(Box::new(checkpoint))),
+        Ok(None) => Ok(Weights::StateDict(StateDict { path, bytes })),
+        Err(cause) => Err(WeightsError { path, cause }),
+    }
+}
+
+/// The weights of a run folder (`weights/best.safetensors` in it), or `path` itself if it is no folder.
+pub fn weights_file(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join("weights").join("best.safetensors") } else { path.to_owned() }
+}
+
+/// The checkpoint that `bytes` are, or `None` if they are a state dict without a graph.
+///
+/// # Errors
+/// If `bytes` are damaged, or neither safetensors nor a torch checkpoint.
+pub fn parse_checkpoint(bytes: &[u8]) -> Result<Option<Checkpoint>, Cause> {
+    let (views, mut metadata) = parse_state_dict(bytes)?;
+    let Some(graph) = metadata.get(GRAPH) else { return Ok(None) };
+    let graph = Graph::from_json(graph).map_err(FormatError::from)?;
+    let preprocessing: Preprocessing = json(&metadata, PREPROCESSING)?;
+    preprocessing.validate().map_err(FormatError::from)?;
+    let labels = json(&metadata, LABELS)?;
+    let tensors = tensors_of_graph(views, &graph)?;
+    let model = Model::new(graph, tensors, preprocessing, labels)?;
+    Ok(Some(Checkpoint { model, recipe: metadata.remove(RECIPE) }))
+}
+
+fn json<T: DeserializeOwned>(metadata: &Metadata, key: &'static str) -> Result<T, FormatError> {
+    let text = metadata.get(key).ok_or(FormatError::MetadataMissing { key })?;
+    serde_json::from_str(text).map_err(|source| FormatError::Metadata { key, source })
+}
+
+/// The tensors of a safetensors file's or torch checkpoint's bytes, not yet converted, and the metadata, which only
+/// safetensors has.
+///
+/// # Errors
+/// If `bytes` are damaged, or neither.
+pub fn parse_state_dict(bytes: &[u8]) -> Result<(Vec<(String, TensorView<'_>)>, Metadata), FormatError> {
+    // A safetensors file begins with the length of its header (eight bytes), which begins with a brace.
+    if bytes.get(4..9) == Some(b"\0\0\0\0{") {
+        return parse_safetensors(bytes);
+    }
+    if is_torch(bytes) {
+        return Ok((parse_torch(bytes)?, Metadata::new()));
+    }
+    let got = match bytes.get(..bytes.len().min(8)) {
+        None | Some([]) => "an empty file".into(),
+        Some(start) => format!("bytes \"{}\"", start.escape_ascii()),
+    };
+    Err(FormatError::Unknown { got })
+}
+
+impl StateDict {
+    /// The number of outputs of the network whose tensors these are, if it is `graph` but for the number of its
+    /// outputs: the first extent of the last weight.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub fn outputs(&self, graph: &Graph) -> Result<Option<usize>, WeightsError> {
+        let (views, _) = self.parse()?;
+        let views = resolve(views, graph);
+        let last = graph.parameters().filter(|(key, _)| key.ends_with(".weight")).last();
+        Ok(last.and_then(|(key, _)| views.get(&key)?.shape().first().copied()))
+    }
+
+    /// The model of these tensors and a network that is given.
+    ///
+    /// # Errors
+    /// If the file is damaged, its tensors do not fit the graph (all that do not are listed), or the parts do not fit
+    /// together.
+    pub fn into_model(
+        self,
+        graph: &Graph,
+        preprocessing: Preprocessing,
+        labels: Vec<String>,
+    ) -> Result<Model, WeightsError> {
+        let (views, _) = self.parse()?;
+        tensors_of_graph(views, graph)
+            .and_then(|tensors| Ok(Model::new(graph.clone(), tensors, preprocessing, labels)?))
+            .map_err(|cause| WeightsError::new(&self.path, cause))
+    }
+
+    fn parse(&self) -> Result<(Vec<(String, TensorView<'_>)>, Metadata), WeightsError> {
+        parse_state_dict(&self.bytes).map_err(|error| WeightsError::new(&self.path, error))
+    }
+}

@@ -1,0 +1,118 @@
+//! What can be wrong with a file.
+
+use residual_graph::GraphError;
+use residual_model::ModelError;
+use residual_preprocess::PreprocessingError;
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file and why it could not be read or written. The message is one line, without the text of its sources.
+#[derive(Debug)]
+pub struct WeightsError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub cause: Cause,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// It cannot be opened or read.
+    #[error("cannot be read")]
+    Read(#[source] io::Error),
+    /// It cannot be written; what was there before still is.
+    #[error("cannot be written")]
+    Write(#[source] io::Error),
+    /// It is larger than anything this crate reads.
+    #[error("expected at most {limit} bytes, got more")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Its bytes are not what they should be.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// Its tensors do not fit the graph, or the graph not what surrounds it.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// It holds tensors but does not say of what network.
+    #[error("a state dict without a graph: name the network with --model")]
+    NoGraph,
+}
+
+/// Bytes that are not what they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// Neither of the formats this crate reads.
+    #[error("expected a safetensors file or a torch checkpoint, got {got}")]
+    Unknown {
+        /// What stands at the beginning.
+        got: String,
+    },
+    /// Not a safetensors file.
+    #[error("safetensors")]
+    Safetensors(#[from] safetensors::SafeTensorError),
+    /// A safetensors file that cannot be written or read within limits.
+    #[error("safetensors: {0}")]
+    Header(String),
+    /// Not a torch checkpoint, or one that this crate does not read.
+    #[error("torch checkpoint: {0}")]
+    Torch(String),
+    /// The zip archive of a torch checkpoint is damaged.
+    #[error("torch checkpoint")]
+    Zip(#[from] zip::result::ZipError),
+    /// Not a numpy array, or one that this crate does not read.
+    #[error("npy: {0}")]
+    Npy(String),
+    /// A tensor with elements of another type.
+    #[error("tensor \"{key}\": expected elements of type {expected}, got {got}")]
+    Type {
+        /// Its key.
+        key: String,
+        /// The element types that are read.
+        expected: &'static str,
+        /// Its element type.
+        got: String,
+    },
+    /// A checkpoint whose graph is no network.
+    #[error("metadata \"residual.graph\"")]
+    Graph(#[from] GraphError),
+    /// A checkpoint whose preprocessing cannot be carried out.
+    #[error("metadata \"residual.preprocessing\"")]
+    Preprocessing(#[from] PreprocessingError),
+    /// A checkpoint with metadata that is missing.
+    #[error("metadata \"{key}\": expected JSON, got none")]
+    MetadataMissing {
+        /// The key of the metadata.
+        key: &'static str,
+    },
+    /// A checkpoint with metadata that is not what it should be.
+    #[error("metadata \"{key}\"")]
+    Metadata {
+        /// The key of the metadata.
+        key: &'static str,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+}
+
+impl WeightsError {
+    pub(crate) fn new(path: &Path, cause: impl Into<Cause>) -> Self {
+        Self { path: path.to_owned(), cause: cause.into() }
+    }
+}
+
+impl std::fmt::Display for WeightsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.cause)
+    }
+}
+
+impl Error for WeightsError {
+    /// The cause of the cause, whose own text stands in this error's message already.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.source()
+    }
+}
