@@ -3,6 +3,7 @@
 
 mod conv;
 mod elementwise;
+mod golden;
 mod loss;
 mod norm;
 mod optim;

@@ -149,15 +149,25 @@ fn column_sums_are_the_definition(isa: Isa) {
 const EPS: f64 = 1e-5;
 
 /// Batch normalisation with all of its gradients, composed of the kernels.
-struct Norm {
-    y: Vec<f32>,
-    dx: Vec<f32>,
-    dgamma: Vec<f32>,
-    dbeta: Vec<f32>,
+pub(crate) struct Norm {
+    pub(crate) mean: Vec<f32>,
+    pub(crate) variance: Vec<f32>,
+    pub(crate) y: Vec<f32>,
+    pub(crate) dx: Vec<f32>,
+    pub(crate) dgamma: Vec<f32>,
+    pub(crate) dbeta: Vec<f32>,
 }
 
 /// Runs it with the statistics of the batch, or with `frozen` ones.
-fn batch_norm(isa: Isa, x: &[f32], gamma: &[f32], beta: &[f32], frozen: Option<(&[f32], &[f32])>, dy: &[f32]) -> Norm {
+pub(crate) fn batch_norm(
+    isa: Isa,
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    frozen: Option<(&[f32], &[f32])>,
+    eps: f64,
+    dy: &[f32],
+) -> Norm {
     let (pool, channels) = (Pool::new(2), gamma.len());
     let rows = (x.len() / channels) as f32;
     let each = |value: &dyn Fn(usize) -> f32| (0..channels).map(value).collect::<Vec<f32>>();
@@ -165,7 +175,7 @@ fn batch_norm(isa: Isa, x: &[f32], gamma: &[f32], beta: &[f32], frozen: Option<(
         Some((mean, variance)) => (mean.to_vec(), variance.to_vec()),
         None => statistics(isa, &pool, x, channels),
     };
-    let invstd = each(&|c| (1.0 / (f64::from(variance[c]) + EPS).sqrt()) as f32);
+    let invstd = each(&|c| (1.0 / (f64::from(variance[c]) + eps).sqrt()) as f32);
     let a = each(&|c| gamma[c] * invstd[c]);
     let y = affine(isa, &pool, x, &a, &each(&|c| beta[c] - mean[c] * a[c]), None, false);
 
@@ -175,7 +185,7 @@ fn batch_norm(isa: Isa, x: &[f32], gamma: &[f32], beta: &[f32], frozen: Option<(
     let c = each(&|c| -batch * a[c] * sum[c] / rows - b[c] * mean[c]);
     let mut dx = vec![f32::NAN; x.len()];
     norm::backward_apply(isa, &pool, Some(dy), x, [&a, &b, &c], false, &mut dx);
-    Norm { y, dx, dgamma: each(&|c| sum_x[c] * invstd[c]), dbeta: sum }
+    Norm { mean, variance, y, dx, dgamma: each(&|c| sum_x[c] * invstd[c]), dbeta: sum }
 }
 
 /// Batch normalisation by its definition.
@@ -205,7 +215,7 @@ fn gradients_are_finite_differences(isa: Isa, frozen: bool) {
         let beta = uniform(4, channels);
         let (mean, variance) = (uniform(5, channels), vec![0.7; channels]);
         let frozen = frozen.then_some((&mean[..], &variance[..]));
-        let got = batch_norm(isa, &x, &gamma, &beta, frozen, &seed);
+        let got = batch_norm(isa, &x, &gamma, &beta, frozen, EPS, &seed);
 
         let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
         let (wide_x, wide_gamma, wide_beta) = (wide(&x), wide(&gamma), wide(&beta));
