@@ -9,11 +9,12 @@ use residual_tensor::{NamedTensors, Tensor};
 ///
 /// With s = weight / √(running_var + eps) the new weight is s·w and the new bias is bias + s·(b − running_mean),
 /// computed in f64. The convolution keeps its name and gains a bias, the batch norm's node disappears, and all others
-/// stay as they are. Batch norms that follow something else, or a convolution that others read too, stay.
+/// stay as they are. A batch norm stays where `keep` names it or what it reads, because the caller will ask for that
+/// node's value. Batch norms that follow something else, or a convolution that others read too, stay.
 ///
 /// # Panics
 /// If the model's public fields were changed so that tensors and graph no longer fit (see [`crate::check_tensors`]).
-pub fn fold_batch_norm(model: &Model) -> Model {
+pub fn fold_batch_norm(model: &Model, keep: &[&str]) -> Model {
     let graph = &model.graph;
     let consumers = graph.consumers();
     let mut tensors: NamedTensors = model.tensors.clone();
@@ -25,7 +26,9 @@ pub fn fold_batch_norm(model: &Model) -> Model {
     for node in &graph.nodes {
         if let Op::BatchNorm2d { eps, .. } = node.op {
             let input = node.inputs[0];
-            if linear[input.0] && consumers[input.0].len() == 1 && input != graph.output {
+            let read = |name: &str| keep.contains(&name);
+            let folds = linear[input.0] && consumers[input.0].len() == 1 && input != graph.output;
+            if folds && !read(&node.name) && !read(&graph.node(input).name) {
                 let target = moved[input.0];
                 fold(&mut nodes[target.0], node, eps, &mut tensors);
                 moved.push(target);

@@ -18,7 +18,7 @@
 //! let preprocessing = Preprocessing::unscaled([8, 8], &[0.5; 3], &[0.25; 3]);
 //! let model = Model::new(graph, tensors, preprocessing, Vec::new())?;
 //!
-//! let folded = fold_batch_norm(&model);
+//! let folded = fold_batch_norm(&model, &[]);
 //! assert_eq!(folded.tensors.keys().collect::<Vec<_>>(), ["conv1.weight", "conv1.bias"]);
 //! # Ok(())
 //! # }

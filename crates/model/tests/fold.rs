@@ -129,7 +129,7 @@ fn names(graph: &Graph) -> Vec<&str> {
 fn every_batch_norm_of_a_resnet_folds_into_its_convolution() {
     for name in ["resnet20", "resnet20_a"] {
         let model = model(residual_zoo::build(name, 10).unwrap(), 8);
-        let folded = fold_batch_norm(&model);
+        let folded = fold_batch_norm(&model, &[]);
         let kept: Vec<&str> = names(&model.graph)
             .into_iter()
             .filter(|name| !matches!(model.graph.node(model.graph.find(name).unwrap()).op, Op::BatchNorm2d { .. }))
@@ -146,7 +146,7 @@ fn the_published_bottleneck_network_loses_its_53_batch_norms() {
     let graph = residual_zoo::build("resnet50", 4).unwrap();
     let before = graph.nodes.len();
     let tensors = initialise(&graph, Initialisation::Torch, 0);
-    let folded = fold_batch_norm(&Model::new(graph, tensors, Preprocessing::imagenet(), Vec::new()).unwrap());
+    let folded = fold_batch_norm(&Model::new(graph, tensors, Preprocessing::imagenet(), Vec::new()).unwrap(), &[]);
     assert_eq!(folded.graph.nodes.len(), before - 53);
 }
 
@@ -162,7 +162,7 @@ fn biases_groups_strides_linear_layers_and_chains_fold() {
     let x = net.linear("fc", x, 5, false).unwrap();
     let x = net.batch_norm("bn3", x).unwrap();
     let model = model(net.finish(x).unwrap(), 7);
-    let folded = fold_batch_norm(&model);
+    let folded = fold_batch_norm(&model, &[]);
     assert_eq!(names(&folded.graph), ["input", "grouped", "relu", "pool", "fc"]);
     assert_eq!(folded.graph.output, NodeId(4));
     assert_same_function(&model, &folded);
@@ -179,7 +179,7 @@ fn a_batch_norm_that_cannot_fold_stays() {
     let norm = net.batch_norm("post", shared).unwrap();
     let sum = net.add("add", norm, shared).unwrap();
     let model = model(net.finish(sum).unwrap(), 5);
-    let folded = fold_batch_norm(&model);
+    let folded = fold_batch_norm(&model, &[]);
     assert_eq!(folded, model);
     assert_same_function(&model, &folded);
 }
@@ -190,5 +190,5 @@ fn a_convolution_that_is_the_result_keeps_its_value() {
     let conv = net.conv("conv", net.input(), Conv2d::new(3, 2, 3)).unwrap();
     net.batch_norm("unused", conv).unwrap();
     let model = model(net.finish(conv).unwrap(), 5);
-    assert_eq!(fold_batch_norm(&model), model);
+    assert_eq!(fold_batch_norm(&model, &[]), model);
 }

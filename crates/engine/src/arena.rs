@@ -1,0 +1,140 @@
+//! One block of memory for all values, each at a place that no other value needs while it is alive.
+
+use residual_tensor::AlignedBuffer;
+use std::ops::Range;
+
+/// A value's place in the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct BufferId(pub(crate) usize);
+
+/// What has to be placed.
+#[derive(Clone, Debug)]
+pub(crate) struct Buffer {
+    /// Floats for one image.
+    pub(crate) len: usize,
+    /// The instructions between which it is alive, both included.
+    pub(crate) alive: Range<usize>,
+}
+
+/// The placed buffers.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    memory: AlignedBuffer,
+    /// First float and floats per image of each buffer.
+    places: Vec<(usize, usize)>,
+}
+
+impl Arena {
+    /// Places `buffers`, each for `batch` images: largest first, at the lowest place that is free while they live.
+    pub(crate) fn new(buffers: &[Buffer], batch: usize) -> Self {
+        let size = |buffer: &Buffer| (buffer.len * batch).next_multiple_of(16);
+        let mut order: Vec<usize> = (0..buffers.len()).collect();
+        order.sort_by_key(|&index| (std::cmp::Reverse(size(&buffers[index])), index));
+        let mut places = vec![(0, 0); buffers.len()];
+        // Placed buffers by ascending place.
+        let mut placed: Vec<usize> = Vec::new();
+        let mut end = 0;
+        for index in order {
+            let buffer = &buffers[index];
+            let mut place = 0;
+            for &other in &placed {
+                let apart =
+                    buffers[other].alive.end <= buffer.alive.start || buffer.alive.end <= buffers[other].alive.start;
+                if apart {
+                    continue;
+                }
+                if places[other].0 >= place + size(buffer) {
+                    break;
+                }
+                place = place.max(places[other].0 + size(&buffers[other]));
+            }
+            places[index] = (place, buffer.len);
+            let position = placed.partition_point(|&other| places[other].0 <= place);
+            placed.insert(position, index);
+            end = end.max(place + size(buffer));
+        }
+        Self { memory: AlignedBuffer::zeros(end), places }
+    }
+
+    /// Floats in all.
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    fn range(&self, id: BufferId, images: usize) -> Range<usize> {
+        let (start, len) = self.places[id.0];
+        start..start + len * images
+    }
+
+    /// The value of `id` for `images` images.
+    pub(crate) fn get(&self, id: BufferId, images: usize) -> &[f32] {
+        &self.memory[self.range(id, images)]
+    }
+
+    /// The value of `id` for `images` images, to be written.
+    pub(crate) fn get_mut(&mut self, id: BufferId, images: usize) -> &mut [f32] {
+        let range = self.range(id, images);
+        &mut self.memory[range]
+    }
+
+    /// One buffer to be written and others to be read with it.
+    ///
+    /// # Panics
+    /// If the written buffer overlaps one that is read, which the plan rules out.
+    pub(crate) fn write_and_read<const N: usize>(
+        &mut self,
+        write: BufferId,
+        read: [BufferId; N],
+        images: usize,
+    ) -> (&mut [f32], [&[f32]; N]) {
+        let range = self.range(write, images);
+        let ranges = read.map(|id| self.range(id, images));
+        let (before, rest) = self.memory.split_at_mut(range.start);
+        let (written, after) = rest.split_at_mut(range.len());
+        let (before, after): (&[f32], &[f32]) = (before, after);
+        let reads = ranges.map(|read| {
+            if read.end <= range.start {
+                &before[read]
+            } else {
+                let start = read.start.checked_sub(range.end).expect("a written value overlaps no value read with it");
+                &after[start..start + read.len()]
+            }
+        });
+        (written, reads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use residual_tensor::Stream;
+
+    #[test]
+    fn values_alive_together_never_overlap() {
+        let mut stream = Stream::new(1, &[]);
+        for round in 0..50 {
+            let buffers: Vec<Buffer> = (0..40)
+                .map(|_| {
+                    let start = stream.below(50) as usize;
+                    Buffer { len: 1 + stream.below(100) as usize, alive: start..start + 1 + stream.below(20) as usize }
+                })
+                .collect();
+            let arena = Arena::new(&buffers, 1 + round % 3);
+            let range = |index| arena.range(BufferId(index), 1 + round % 3);
+            for a in 0..buffers.len() {
+                for b in 0..a {
+                    let (x, y) = (&buffers[a].alive, &buffers[b].alive);
+                    let together = x.start < y.end && y.start < x.end;
+                    let (p, q) = (range(a), range(b));
+                    assert!(!together || p.end <= q.start || q.end <= p.start, "{a} and {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_chain_needs_two_places() {
+        let buffers: Vec<Buffer> = (0..10).map(|i| Buffer { len: 16, alive: i..i + 2 }).collect();
+        assert_eq!(Arena::new(&buffers, 1).len(), 32);
+    }
+}

@@ -1,0 +1,247 @@
+//! Parameters, their gradients and running statistics in flat buckets, and their way from and to torch's layout.
+
+use crate::EngineError;
+use residual_graph::{Graph, Op, Role};
+use residual_model::check_tensors;
+use residual_tensor::{AlignedBuffer, NamedTensors, Tensor};
+use std::ops::Range;
+
+/// One tensor of a bucket.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its state-dict key.
+    pub name: String,
+    /// Where it lies in the bucket. Tensors start on cache lines; what lies between them is zero and stays so.
+    pub range: Range<usize>,
+    layout: Layout,
+}
+
+/// All trainable parameters of a network in one bucket, in state-dict order.
+#[derive(Debug)]
+pub struct Flat<'a> {
+    /// Their values. Weights are in the engine's layout (see [`crate::Engine::to_torch`]).
+    pub values: &'a mut [f32],
+    /// Their gradients of the last backward pass, in the same layout.
+    pub gradients: &'a [f32],
+    /// What lies where.
+    pub entries: &'a [Entry],
+}
+
+/// How a tensor's elements are ordered in a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Layout {
+    /// As in torch.
+    Plain { shape: Vec<usize> },
+    /// Torch's `[groups · o, i, h, w]` as `[groups][h][w][i][o]`. A linear layer on a flattened feature map is a
+    /// convolution as large as the map; `shape` is what torch calls it.
+    Filter { shape: Vec<usize>, groups: usize, o: usize, i: usize, taps: usize },
+}
+
+/// The state of a network while it is trained.
+#[derive(Debug)]
+pub(crate) struct Parameters {
+    pub(crate) values: AlignedBuffer,
+    pub(crate) gradients: AlignedBuffer,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) statistics: AlignedBuffer,
+    statistic_entries: Vec<Entry>,
+    pub(crate) counters: Vec<(String, i64)>,
+    graph: Graph,
+}
+
+impl Parameters {
+    /// Buckets for `graph`, filled from `tensors`.
+    pub(crate) fn new(graph: &Graph, tensors: &NamedTensors) -> Result<Self, EngineError> {
+        let (mut entries, mut statistic_entries, mut counters) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut len, mut statistics_len) = (0, 0);
+        for node in &graph.nodes {
+            for spec in node.op.parameters() {
+                let name = node.key(spec.name);
+                let count: usize = spec.shape.iter().product();
+                let (list, end) = match spec.role {
+                    Role::Parameter => (&mut entries, &mut len),
+                    Role::Buffer => (&mut statistic_entries, &mut statistics_len),
+                    Role::Counter => {
+                        counters.push((name, 0));
+                        continue;
+                    }
+                };
+                let layout = layout(graph, node.op.clone(), node.inputs.first().map(|id| id.0), spec.shape);
+                list.push(Entry { name, range: *end..*end + count, layout });
+                *end += count.next_multiple_of(16);
+            }
+        }
+        let mut parameters = Self {
+            values: AlignedBuffer::zeros(len),
+            gradients: AlignedBuffer::zeros(len),
+            entries,
+            statistics: AlignedBuffer::zeros(statistics_len),
+            statistic_entries,
+            counters,
+            graph: graph.clone(),
+        };
+        parameters.load(tensors)?;
+        Ok(parameters)
+    }
+
+    /// Takes all values from a state dict.
+    pub(crate) fn load(&mut self, tensors: &NamedTensors) -> Result<(), EngineError> {
+        check_tensors(&self.graph, tensors)?;
+        scatter(&self.entries, tensors, &mut self.values);
+        scatter(&self.statistic_entries, tensors, &mut self.statistics);
+        for (name, count) in &mut self.counters {
+            *count = tensors[name.as_str()].as_i64().map_or(0, |values| values[0]);
+        }
+        Ok(())
+    }
+
+    /// All values as a state dict.
+    pub(crate) fn state_dict(&self) -> NamedTensors {
+        let mut parts = self.to_torch(&self.values);
+        parts.extend(gather(&self.statistic_entries, &self.statistics));
+        parts.extend(self.counters.iter().map(|(name, count)| (name.clone(), Tensor::i64(&[], vec![*count]))));
+        self.graph
+            .parameters()
+            .map(|(key, _)| {
+                let tensor = parts.swap_remove(&key).expect("every key of the graph is in one of the buckets");
+                (key, tensor)
+            })
+            .collect()
+    }
+
+    /// A bucket as torch tensors.
+    pub(crate) fn to_torch(&self, bucket: &[f32]) -> NamedTensors {
+        gather(&self.entries, bucket)
+    }
+
+    /// Torch tensors as a bucket.
+    pub(crate) fn read_torch(&self, tensors: &NamedTensors) -> Result<Vec<f32>, EngineError> {
+        let mut problems = Vec::new();
+        for entry in &self.entries {
+            match tensors.get(&entry.name) {
+                Some(tensor) if tensor.shape() == entry.layout.shape() && tensor.as_f32().is_some() => {}
+                other => problems.push((entry, other)),
+            }
+        }
+        if let Some((entry, got)) = problems.first() {
+            return Err(EngineError::Tensor {
+                name: entry.name.clone(),
+                expected: entry.layout.shape().to_vec(),
+                got: got.map(|tensor| tensor.shape().to_vec()),
+            });
+        }
+        let mut bucket = vec![0.0; self.values.len()];
+        scatter(&self.entries, tensors, &mut bucket);
+        Ok(bucket)
+    }
+
+    /// Where the parameter `key` lies in the bucket.
+    pub(crate) fn range(&self, key: &str) -> Range<usize> {
+        find(&self.entries, key)
+    }
+
+    /// Where the running statistic `key` lies in the bucket of statistics.
+    pub(crate) fn statistic_range(&self, key: &str) -> Range<usize> {
+        find(&self.statistic_entries, key)
+    }
+
+    /// The index of the counter `key`.
+    pub(crate) fn counter(&self, key: &str) -> usize {
+        self.counters.iter().position(|(name, _)| name == key).expect("the graph names its own counters")
+    }
+}
+
+fn find(entries: &[Entry], key: &str) -> Range<usize> {
+    let entry = entries.iter().find(|entry| entry.name == key).expect("the graph names its own parameters");
+    entry.range.clone()
+}
+
+fn layout(graph: &Graph, op: Op, input: Option<usize>, shape: Vec<usize>) -> Layout {
+    match op {
+        Op::Conv2d(conv) if shape.len() == 4 => Layout::Filter {
+            groups: conv.groups,
+            o: conv.out_channels / conv.groups,
+            i: conv.in_channels / conv.groups,
+            taps: conv.kernel[0] * conv.kernel[1],
+            shape,
+        },
+        Op::Linear { out_features, in_features, .. } if shape.len() == 2 => {
+            let channels = input.map_or(in_features, |input| flattened_channels(graph, input, in_features));
+            Layout::Filter { groups: 1, o: out_features, i: channels, taps: in_features / channels, shape }
+        }
+        _ => Layout::Plain { shape },
+    }
+}
+
+/// The channels of the feature map that node `index`, a vector of `features`, is the flattened form of.
+fn flattened_channels(graph: &Graph, mut index: usize, features: usize) -> usize {
+    loop {
+        let node = &graph.nodes[index];
+        match node.op {
+            Op::Flatten => return channels_of(graph, node.inputs[0].0),
+            Op::Relu | Op::Dropout { .. } => index = node.inputs[0].0,
+            _ => return features,
+        }
+    }
+}
+
+fn channels_of(graph: &Graph, index: usize) -> usize {
+    let node = &graph.nodes[index];
+    match &node.op {
+        Op::Input { channels, .. } | Op::BatchNorm2d { channels, .. } => *channels,
+        Op::Conv2d(conv) => conv.out_channels,
+        Op::Linear { out_features, .. } => *out_features,
+        Op::PadShortcut { out_channels, .. } => *out_channels,
+        Op::Concat => node.inputs.iter().map(|input| channels_of(graph, input.0)).sum(),
+        _ => channels_of(graph, node.inputs[0].0),
+    }
+}
+
+impl Layout {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Layout::Plain { shape } | Layout::Filter { shape, .. } => shape,
+        }
+    }
+
+    /// Calls `visit(torch index, bucket index)` for every element.
+    fn visit(&self, mut visit: impl FnMut(usize, usize)) {
+        match *self {
+            Layout::Plain { ref shape } => (0..shape.iter().product()).for_each(|index| visit(index, index)),
+            Layout::Filter { groups, o, i, taps, .. } => {
+                for group in 0..groups {
+                    for tap in 0..taps {
+                        for input in 0..i {
+                            let to = ((group * taps + tap) * i + input) * o;
+                            let from = (group * o * i + input) * taps + tap;
+                            for output in 0..o {
+                                visit(from + output * i * taps, to + output);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `tensors` were checked against `entries`.
+fn scatter(entries: &[Entry], tensors: &NamedTensors, bucket: &mut [f32]) {
+    for entry in entries {
+        let values = tensors[entry.name.as_str()].as_f32().expect("checked: parameters and statistics are floats");
+        let bucket = &mut bucket[entry.range.clone()];
+        entry.layout.visit(|torch, here| bucket[here] = values[torch]);
+    }
+}
+
+fn gather(entries: &[Entry], bucket: &[f32]) -> NamedTensors {
+    entries
+        .iter()
+        .map(|entry| {
+            let bucket = &bucket[entry.range.clone()];
+            let mut values = vec![0.0; bucket.len()];
+            entry.layout.visit(|torch, here| values[torch] = bucket[here]);
+            (entry.name.clone(), Tensor::f32(entry.layout.shape(), values))
+        })
+        .collect()
+}

@@ -1,0 +1,196 @@
+//! From a graph to instructions, in three passes: [`fuse`] joins nodes into steps, [`schedule`] turns steps into
+//! instructions forward and backward, and the lifetimes that follow from those decide each value's place.
+
+mod fuse;
+mod schedule;
+
+pub(crate) use fuse::{Head, Step, fuse};
+pub(crate) use schedule::{Schedule, schedule};
+
+use crate::arena::BufferId;
+use residual_graph::Pool2d;
+
+/// The index of a convolution (or linear layer) among those of the plan.
+pub(crate) type ConvId = usize;
+/// The index of a batch norm among those of the plan.
+pub(crate) type NormId = usize;
+
+/// One kernel call or a few that belong together. Buffers are named by what the kernel calls them.
+#[derive(Clone, Debug)]
+pub(crate) enum Instruction {
+    /// y = conv(x) + bias, + add, ReLU.
+    Conv {
+        conv: ConvId,
+        x: BufferId,
+        add: Option<BufferId>,
+        relu: bool,
+        y: BufferId,
+    },
+    /// y = batch norm of x, + add, ReLU.
+    BatchNorm {
+        norm: NormId,
+        x: BufferId,
+        add: Option<BufferId>,
+        relu: bool,
+        y: BufferId,
+    },
+    /// y = max(x, 0).
+    Relu {
+        x: BufferId,
+        y: BufferId,
+    },
+    /// y = x, or y += x.
+    Copy {
+        x: BufferId,
+        accumulate: bool,
+        y: BufferId,
+    },
+    /// y = max(y + x, 0).
+    AccumulateRelu {
+        x: BufferId,
+        y: BufferId,
+    },
+    /// y = 0.
+    Zero {
+        y: BufferId,
+    },
+    /// Some channels of y = some channels of every `stride`-th pixel of x.
+    CopyChannels {
+        x: BufferId,
+        slice: Slice,
+        y: BufferId,
+    },
+    MaxPool {
+        pool: Pooling,
+        x: BufferId,
+        y: BufferId,
+    },
+    AvgPool {
+        pool: Pooling,
+        count_include_pad: bool,
+        x: BufferId,
+        y: BufferId,
+    },
+    GlobalAvgPool {
+        pixels: usize,
+        channels: usize,
+        x: BufferId,
+        y: BufferId,
+    },
+    /// y = x with some elements dropped; its own gradient. `node` decides which, with the engine's seed.
+    Dropout {
+        node: usize,
+        p: f32,
+        x: BufferId,
+        accumulate: bool,
+        y: BufferId,
+    },
+    /// The gradients of weights and bias.
+    ConvWeights {
+        conv: ConvId,
+        x: BufferId,
+        dy: BufferId,
+    },
+    ConvData {
+        conv: ConvId,
+        dy: BufferId,
+        accumulate: bool,
+        dx: BufferId,
+    },
+    /// dy = 0 where y is not positive; then the sums over dy, and the gradients of weight and bias.
+    BatchNormSums {
+        norm: NormId,
+        x: BufferId,
+        y: Option<BufferId>,
+        dy: BufferId,
+    },
+    /// dx from dy; in place if `dy` is `dx`.
+    BatchNormData {
+        norm: NormId,
+        x: BufferId,
+        dy: BufferId,
+        accumulate: bool,
+        dx: BufferId,
+    },
+    /// dy = 0 where y is not positive.
+    ReluBackward {
+        y: BufferId,
+        dy: BufferId,
+    },
+    /// The gradient of [`Instruction::CopyChannels`], added to dx.
+    CopyChannelsBackward {
+        dy: BufferId,
+        slice: Slice,
+        dx: BufferId,
+    },
+    MaxPoolBackward {
+        pool: Pooling,
+        x: BufferId,
+        y: BufferId,
+        dy: BufferId,
+        accumulate: bool,
+        dx: BufferId,
+    },
+    AvgPoolBackward {
+        pool: Pooling,
+        count_include_pad: bool,
+        dy: BufferId,
+        accumulate: bool,
+        dx: BufferId,
+    },
+    GlobalAvgPoolBackward {
+        pixels: usize,
+        channels: usize,
+        dy: BufferId,
+        accumulate: bool,
+        dx: BufferId,
+    },
+}
+
+/// The windows of a pooling op and what they run over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pooling {
+    pub(crate) window: Pool2d,
+    pub(crate) input: [usize; 2],
+    pub(crate) channels: usize,
+}
+
+/// Which channels and pixels [`Instruction::CopyChannels`] copies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slice {
+    pub(crate) size: [usize; 2],
+    pub(crate) stride: usize,
+    pub(crate) x_channels: usize,
+    pub(crate) y_channels: usize,
+    pub(crate) y_offset: usize,
+}
+
+impl Instruction {
+    /// Every buffer it touches.
+    pub(crate) fn buffers(&self) -> Vec<BufferId> {
+        use Instruction::*;
+        match *self {
+            Conv { x, add, y, .. } | BatchNorm { x, add, y, .. } => {
+                [Some(x), add, Some(y)].into_iter().flatten().collect()
+            }
+            Relu { x, y }
+            | Copy { x, y, .. }
+            | AccumulateRelu { x, y }
+            | CopyChannels { x, y, .. }
+            | MaxPool { x, y, .. }
+            | AvgPool { x, y, .. }
+            | GlobalAvgPool { x, y, .. }
+            | Dropout { x, y, .. } => vec![x, y],
+            Zero { y } => vec![y],
+            ConvWeights { x, dy, .. } => vec![x, dy],
+            BatchNormSums { x, y, dy, .. } => [Some(x), y, Some(dy)].into_iter().flatten().collect(),
+            BatchNormData { x, dy, dx, .. } => vec![x, dy, dx],
+            ReluBackward { y, dy } => vec![y, dy],
+            MaxPoolBackward { x, y, dy, dx, .. } => vec![x, y, dy, dx],
+            ConvData { dy, dx, .. }
+            | CopyChannelsBackward { dy, dx, .. }
+            | AvgPoolBackward { dy, dx, .. }
+            | GlobalAvgPoolBackward { dy, dx, .. } => vec![dy, dx],
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Joins nodes into steps: a convolution, linear layer or batch norm takes along the addition and the ReLU that follow
+//! it, and an addition its ReLU, wherever no one else reads what lies between.
+
+use crate::Mode;
+use residual_graph::{Graph, NodeId, Op, Shape};
+
+/// What a step computes before its addition and ReLU.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Head {
+    /// The node: anything but an input, a flattening, or a dropout that does nothing.
+    Node(NodeId),
+    /// The sum of all values, the first of them included.
+    Sum(Vec<NodeId>),
+}
+
+/// Some nodes that are run as one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Step {
+    pub(crate) head: Head,
+    /// A value added to the head's result.
+    pub(crate) add: Option<NodeId>,
+    pub(crate) relu: bool,
+    /// The last node: the step's value is its value.
+    pub(crate) output: NodeId,
+}
+
+/// The steps of a graph in execution order, and for each node the node whose value stands for its own: a flattening, or
+/// a dropout outside training, has the value of what it reads.
+#[derive(Debug)]
+pub(crate) struct Fused {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) source: Vec<NodeId>,
+}
+
+/// Fuses `graph`, but leaves the value of every node in `kept` to be read.
+pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
+    let source = sources(graph, mode);
+    let readers = readers(graph, &source);
+    let only_reader = |id: NodeId| match readers[id.0][..] {
+        [reader] if !kept.contains(&id) => Some(reader),
+        _ => None,
+    };
+    // For each node that ends a fused step, the nodes inside it.
+    let mut absorbed = vec![false; graph.nodes.len()];
+    let mut head_of_sum = vec![None; graph.nodes.len()];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        if node.op != Op::Add || node.inputs.len() != 2 {
+            continue;
+        }
+        let inputs = [source[node.inputs[0].0], source[node.inputs[1].0]];
+        for (this, other) in [(inputs[0], inputs[1]), (inputs[1], inputs[0])] {
+            let can_add = matches!(graph.node(this).op, Op::Conv2d(_) | Op::Linear { .. } | Op::BatchNorm2d { .. });
+            if can_add && this != other && only_reader(this) == Some(NodeId(index)) {
+                absorbed[this.0] = true;
+                head_of_sum[index] = Some((this, other));
+                break;
+            }
+        }
+    }
+    let mut steps = Vec::new();
+    let mut takes_relu = vec![false; graph.nodes.len()];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let id = NodeId(index);
+        if source[index] != id || absorbed[index] || matches!(node.op, Op::Input { .. }) {
+            continue;
+        }
+        if node.op == Op::Relu && takes_relu[source[node.inputs[0].0].0] {
+            continue;
+        }
+        let can_relu = matches!(node.op, Op::Conv2d(_) | Op::Linear { .. } | Op::BatchNorm2d { .. } | Op::Add);
+        let relu = only_reader(id).filter(|reader| can_relu && graph.node(*reader).op == Op::Relu);
+        takes_relu[index] = relu.is_some();
+        let (head, add) = match (head_of_sum[index], &node.op) {
+            (Some((head, add)), _) => (Head::Node(head), Some(add)),
+            (None, Op::Add) => (Head::Sum(node.inputs.iter().map(|input| source[input.0]).collect()), None),
+            (None, _) => (Head::Node(id), None),
+        };
+        steps.push(Step { head, add, relu: relu.is_some(), output: relu.unwrap_or(id) });
+    }
+    Fused { steps, source }
+}
+
+/// For each node, the node whose value stands for its own.
+fn sources(graph: &Graph, mode: Mode) -> Vec<NodeId> {
+    let mut source: Vec<NodeId> = Vec::with_capacity(graph.nodes.len());
+    for (index, node) in graph.nodes.iter().enumerate() {
+        source.push(match node.op {
+            Op::Flatten => source[node.inputs[0].0],
+            Op::Dropout { p } if mode != Mode::Train || p == 0.0 => source[node.inputs[0].0],
+            _ => NodeId(index),
+        });
+    }
+    source
+}
+
+/// For each node that stands for itself, the nodes that read its value.
+fn readers(graph: &Graph, source: &[NodeId]) -> Vec<Vec<NodeId>> {
+    let mut readers = vec![Vec::new(); graph.nodes.len()];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        if source[index] == NodeId(index) {
+            for input in &node.inputs {
+                readers[source[input.0].0].push(NodeId(index));
+            }
+        }
+    }
+    readers
+}
+
+/// The shapes values have in memory: a flattened feature map stays a feature map.
+pub(crate) fn physical(shapes: &[Shape], source: &[NodeId]) -> Vec<Shape> {
+    source.iter().map(|id| shapes[id.0]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use residual_graph::{Builder, Conv2d};
+
+    /// conv, bn, relu, conv, bn, + input of the block, relu.
+    fn block() -> Graph {
+        let mut net = Builder::new("block", [4, 8, 8]);
+        let conv = Conv2d::new(4, 4, 3).padding(1);
+        let stem = net.conv("stem", net.input(), conv).unwrap();
+        let x = net.conv("conv1", stem, conv).unwrap();
+        let x = net.batch_norm("bn1", x).unwrap();
+        let x = net.relu("relu1", x).unwrap();
+        let x = net.conv("conv2", x, conv).unwrap();
+        let x = net.batch_norm("bn2", x).unwrap();
+        let x = net.add("add", x, stem).unwrap();
+        let x = net.relu("relu2", x).unwrap();
+        net.finish(x).unwrap()
+    }
+
+    fn describe(kept: &[&str]) -> Vec<String> {
+        let graph = block();
+        let kept: Vec<NodeId> = kept.iter().map(|name| graph.find(name).unwrap()).collect();
+        let name = |id: &NodeId| graph.node(*id).name.clone();
+        let line = |step: &Step| {
+            let head = match &step.head {
+                Head::Node(id) => name(id),
+                Head::Sum(ids) => ids.iter().map(name).collect::<Vec<_>>().join("+"),
+            };
+            let add = step.add.as_ref().map_or(String::new(), |id| format!(" + {}", name(id)));
+            format!("{head}{add}{} -> {}", if step.relu { " relu" } else { "" }, name(&step.output))
+        };
+        fuse(&graph, Mode::Train, &kept).steps.iter().map(line).collect()
+    }
+
+    #[test]
+    fn batch_norms_take_their_addition_and_relu_along() {
+        let expected =
+            ["stem -> stem", "conv1 -> conv1", "bn1 relu -> relu1", "conv2 -> conv2", "bn2 + stem relu -> relu2"];
+        assert_eq!(describe(&[]), expected);
+    }
+
+    #[test]
+    fn what_is_kept_is_not_fused_away() {
+        let steps = describe(&["bn1", "bn2", "add"]);
+        assert_eq!(steps[2..4], ["bn1 -> bn1", "relu1 -> relu1"]);
+        assert_eq!(steps[5..], ["bn2 -> bn2", "bn2+stem -> add", "relu2 -> relu2"]);
+    }
+}

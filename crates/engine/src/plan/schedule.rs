@@ -1,0 +1,418 @@
+//! Turns steps into instructions, forward and backward, and finds out when each value is alive.
+
+use super::fuse::{Fused, physical};
+use super::{ConvId, Head, Instruction, NormId, Pooling, Slice, Step};
+use crate::arena::{Buffer, BufferId};
+use crate::{EngineError, Mode};
+use residual_graph::{Graph, NodeId, Op, Shape};
+use std::ops::Range;
+
+/// The instructions of a plan and the buffers they use.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    pub(crate) forward: Vec<Instruction>,
+    pub(crate) backward: Vec<Instruction>,
+    pub(crate) buffers: Vec<Buffer>,
+    /// The node of each convolution or linear layer.
+    pub(crate) convs: Vec<NodeId>,
+    /// The node of each batch norm.
+    pub(crate) norms: Vec<NodeId>,
+    /// The input image.
+    pub(crate) input: BufferId,
+    /// For each kept node, its value and where its gradient is seeded.
+    pub(crate) kept: Vec<(NodeId, BufferId, Option<BufferId>)>,
+    /// The shape of every node's value in memory, for one image.
+    pub(crate) shapes: Vec<Shape>,
+}
+
+/// Schedules the steps of `graph`, keeping the values of `kept` to the end. In training and frozen mode every kept
+/// node can be given a gradient to go backward from.
+pub(crate) fn schedule(
+    graph: &Graph,
+    fused: &Fused,
+    mode: Mode,
+    size: [usize; 2],
+    kept: &[NodeId],
+) -> Result<Schedule, EngineError> {
+    let shapes = physical(&graph.shapes(size[0], size[1])?, &fused.source);
+    let mut scheduler = Scheduler::new(graph, fused, shapes);
+    for step in &fused.steps {
+        scheduler.forward(step);
+    }
+    let mut seeds = vec![None; kept.len()];
+    if mode != Mode::Infer {
+        scheduler.find_gradients(fused, kept);
+        for (seed, &node) in seeds.iter_mut().zip(kept) {
+            *seed = Some(scheduler.seed(node));
+        }
+        for step in fused.steps.iter().rev() {
+            scheduler.backward(step);
+        }
+    }
+    let kept_buffers = kept.iter().zip(seeds).map(|(&node, seed)| (node, scheduler.value(node), seed)).collect();
+    Ok(scheduler.finish(kept_buffers))
+}
+
+struct Scheduler<'a> {
+    graph: &'a Graph,
+    source: &'a [NodeId],
+    shapes: Vec<Shape>,
+    forward: Vec<Instruction>,
+    backward: Vec<Instruction>,
+    /// Floats per image of each buffer.
+    lens: Vec<usize>,
+    values: Vec<Option<BufferId>>,
+    gradients: Vec<Option<BufferId>>,
+    /// Whether a gradient of the node's value is needed.
+    wanted: Vec<bool>,
+    /// Whether the node's gradient is the caller's to read and seed, and so not to be written over.
+    seeded: Vec<bool>,
+    convs: Vec<NodeId>,
+    norms: Vec<NodeId>,
+}
+
+impl<'a> Scheduler<'a> {
+    fn new(graph: &'a Graph, fused: &'a Fused, shapes: Vec<Shape>) -> Self {
+        let count = graph.nodes.len();
+        let of_kind = |wanted: fn(&Op) -> bool| -> Vec<NodeId> {
+            (0..count).map(NodeId).filter(|id| wanted(&graph.node(*id).op)).collect()
+        };
+        let mut scheduler = Self {
+            graph,
+            source: &fused.source,
+            forward: Vec::new(),
+            backward: Vec::new(),
+            lens: Vec::new(),
+            values: vec![None; count],
+            gradients: vec![None; count],
+            wanted: vec![false; count],
+            seeded: vec![false; count],
+            convs: of_kind(|op| matches!(op, Op::Conv2d(_) | Op::Linear { .. })),
+            norms: of_kind(|op| matches!(op, Op::BatchNorm2d { .. })),
+            shapes,
+        };
+        scheduler.values[0] = Some(scheduler.allocate(NodeId(0)));
+        scheduler
+    }
+
+    /// A buffer as large as the value of `node`.
+    fn allocate(&mut self, node: NodeId) -> BufferId {
+        self.lens.push(self.shapes[node.0].len());
+        BufferId(self.lens.len() - 1)
+    }
+
+    fn value(&self, node: NodeId) -> BufferId {
+        self.values[self.source[node.0].0].expect("steps come after what they read")
+    }
+
+    fn conv(&self, node: NodeId) -> ConvId {
+        self.convs.iter().position(|&id| id == node).expect("a convolution of this graph")
+    }
+
+    fn norm(&self, node: NodeId) -> NormId {
+        self.norms.iter().position(|&id| id == node).expect("a batch norm of this graph")
+    }
+
+    /// The node whose value the only (or first) input of `node` has.
+    fn input(&self, node: NodeId) -> NodeId {
+        self.source[self.graph.node(node).inputs[0].0]
+    }
+
+    fn forward(&mut self, step: &Step) {
+        let y = self.allocate(step.output);
+        self.values[step.output.0] = Some(y);
+        let node = match &step.head {
+            Head::Sum(values) => {
+                let values: Vec<BufferId> = values.iter().map(|&id| self.value(id)).collect();
+                let (last, rest) = values.split_last().expect("shape inference wants two inputs");
+                for (index, &x) in rest.iter().enumerate() {
+                    self.forward.push(Instruction::Copy { x, accumulate: index > 0, y });
+                }
+                self.forward.push(match step.relu {
+                    true => Instruction::AccumulateRelu { x: *last, y },
+                    false => Instruction::Copy { x: *last, accumulate: true, y },
+                });
+                return;
+            }
+            Head::Node(node) => *node,
+        };
+        let x = self.value(self.graph.node(node).inputs[0]);
+        let add = step.add.map(|id| self.value(id));
+        let relu = step.relu;
+        let instruction = match self.graph.node(node).op {
+            Op::Conv2d(_) | Op::Linear { .. } => Instruction::Conv { conv: self.conv(node), x, add, relu, y },
+            Op::BatchNorm2d { .. } => Instruction::BatchNorm { norm: self.norm(node), x, add, relu, y },
+            Op::Relu => Instruction::Relu { x, y },
+            Op::MaxPool2d(_) => Instruction::MaxPool { pool: self.pooling(node), x, y },
+            Op::AvgPool2d { count_include_pad, .. } => {
+                Instruction::AvgPool { pool: self.pooling(node), count_include_pad, x, y }
+            }
+            Op::GlobalAvgPool => {
+                let (pixels, channels) = self.pixels(node);
+                Instruction::GlobalAvgPool { pixels, channels, x, y }
+            }
+            Op::Dropout { p } => Instruction::Dropout { node: node.0, p, x, accumulate: false, y },
+            Op::Concat | Op::PadShortcut { .. } => {
+                let slices = self.slices(node);
+                if matches!(self.graph.node(node).op, Op::PadShortcut { .. }) {
+                    self.forward.push(Instruction::Zero { y });
+                }
+                for (input, slice) in slices {
+                    self.forward.push(Instruction::CopyChannels { x: self.value(input), slice, y });
+                }
+                return;
+            }
+            Op::Input { .. } | Op::Flatten | Op::Add => unreachable!("no step begins with these"),
+        };
+        self.forward.push(instruction);
+    }
+
+    fn pooling(&self, node: NodeId) -> Pooling {
+        let input = self.shapes[self.input(node).0];
+        let (Op::MaxPool2d(window) | Op::AvgPool2d { pool: window, .. }) = self.graph.node(node).op else {
+            unreachable!("called for pooling nodes")
+        };
+        Pooling { window, input: [input.height, input.width], channels: input.channels }
+    }
+
+    fn pixels(&self, node: NodeId) -> (usize, usize) {
+        let input = self.shapes[self.input(node).0];
+        (input.height * input.width, input.channels)
+    }
+
+    /// What a concatenation or padding shortcut copies: from which input, and where to.
+    fn slices(&self, node: NodeId) -> Vec<(NodeId, Slice)> {
+        let y_channels = self.shapes[node.0].channels;
+        let slice = |input: NodeId, stride, y_offset| {
+            let shape = self.shapes[input.0];
+            let size = [shape.height, shape.width];
+            (input, Slice { size, stride, x_channels: shape.channels, y_channels, y_offset })
+        };
+        match self.graph.node(node).op {
+            Op::PadShortcut { in_channels, out_channels, stride } => {
+                vec![slice(self.input(node), stride, (out_channels - in_channels) / 2)]
+            }
+            _ => {
+                let mut offset = 0;
+                let inputs = self.graph.node(node).inputs.iter();
+                inputs
+                    .map(|input| {
+                        let slice = slice(self.source[input.0], 1, offset);
+                        offset += slice.1.x_channels;
+                        slice
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    /// Marks the values whose gradient is needed: those that depend on a parameter, and those the caller reads.
+    fn find_gradients(&mut self, fused: &Fused, kept: &[NodeId]) {
+        for id in kept {
+            self.wanted[self.source[id.0].0] = true;
+        }
+        for step in &fused.steps {
+            let (trained, inputs) = match &step.head {
+                Head::Sum(inputs) => (false, inputs.clone()),
+                Head::Node(node) => {
+                    let node = self.graph.node(*node);
+                    let inputs = node.inputs.iter().map(|input| self.source[input.0]);
+                    (!node.op.parameters().is_empty(), inputs.chain(step.add).collect())
+                }
+            };
+            self.wanted[step.output.0] |= trained || inputs.iter().any(|id| self.wanted[id.0]);
+        }
+    }
+
+    /// The buffer that takes the caller's gradient of `node`.
+    fn seed(&mut self, node: NodeId) -> BufferId {
+        let node = self.source[node.0];
+        self.seeded[node.0] = true;
+        if let Some(buffer) = self.gradients[node.0] {
+            return buffer;
+        }
+        let buffer = self.allocate(node);
+        self.gradients[node.0] = Some(buffer);
+        buffer
+    }
+
+    /// Where to write the gradient of `node`, and whether to add to what is there.
+    fn gradient(&mut self, node: NodeId) -> (BufferId, bool) {
+        match self.gradients[node.0] {
+            Some(buffer) => (buffer, true),
+            None => {
+                let buffer = self.allocate(node);
+                self.gradients[node.0] = Some(buffer);
+                (buffer, false)
+            }
+        }
+    }
+
+    /// Gives `node` the gradient in `buffer`, which nothing else needs any more: as its own buffer if it has none yet.
+    fn hand_over(&mut self, buffer: BufferId, node: NodeId) -> bool {
+        match self.gradients[node.0] {
+            Some(y) => {
+                self.backward.push(Instruction::Copy { x: buffer, accumulate: true, y });
+                false
+            }
+            None => {
+                self.gradients[node.0] = Some(buffer);
+                true
+            }
+        }
+    }
+
+    fn backward(&mut self, step: &Step) {
+        if !self.wanted[step.output.0] {
+            return;
+        }
+        let Some(mut dy) = self.gradients[step.output.0] else {
+            // Nothing that was seeded depends on this step.
+            let dy = self.allocate(step.output);
+            self.backward.push(Instruction::Zero { y: dy });
+            self.gradients[step.output.0] = Some(dy);
+            return self.backward(step);
+        };
+        let changes_dy =
+            step.relu || step.add.is_some() || matches!(step.head, Head::Sum(_)) || self.runs_in_place(step);
+        if self.seeded[step.output.0] && changes_dy {
+            let copy = self.allocate(step.output);
+            self.backward.push(Instruction::Copy { x: dy, accumulate: false, y: copy });
+            dy = copy;
+        }
+        let y = self.value(step.output);
+        let node = match &step.head {
+            Head::Sum(inputs) => {
+                if step.relu {
+                    self.backward.push(Instruction::ReluBackward { y, dy });
+                }
+                let mut inputs: Vec<NodeId> = inputs.iter().copied().filter(|id| self.wanted[id.0]).collect();
+                // The last takes the buffer itself.
+                let last = inputs.pop();
+                for input in inputs {
+                    let (dx, accumulate) = self.gradient(input);
+                    self.backward.push(Instruction::Copy { x: dy, accumulate, y: dx });
+                }
+                if let Some(last) = last {
+                    self.hand_over(dy, last);
+                }
+                return;
+            }
+            Head::Node(node) => *node,
+        };
+        let input = self.input(node);
+        let x = self.value(input);
+        match self.graph.node(node).op {
+            Op::BatchNorm2d { .. } => {
+                let norm = self.norm(node);
+                self.backward.push(Instruction::BatchNormSums { norm, x, y: step.relu.then_some(y), dy });
+                let given = self.add_gradient(step, dy);
+                if self.wanted[input.0] {
+                    if !given && self.gradients[input.0].is_none() {
+                        self.gradients[input.0] = Some(dy);
+                        self.backward.push(Instruction::BatchNormData { norm, x, dy, accumulate: false, dx: dy });
+                    } else {
+                        let (dx, accumulate) = self.gradient(input);
+                        self.backward.push(Instruction::BatchNormData { norm, x, dy, accumulate, dx });
+                    }
+                }
+            }
+            Op::Conv2d(_) | Op::Linear { .. } => {
+                let conv = self.conv(node);
+                if step.relu {
+                    self.backward.push(Instruction::ReluBackward { y, dy });
+                }
+                self.backward.push(Instruction::ConvWeights { conv, x, dy });
+                if self.wanted[input.0] {
+                    let (dx, accumulate) = self.gradient(input);
+                    self.backward.push(Instruction::ConvData { conv, dy, accumulate, dx });
+                }
+                self.add_gradient(step, dy);
+            }
+            _ if !self.wanted[input.0] && !matches!(self.graph.node(node).op, Op::Concat) => {}
+            Op::Relu => {
+                self.backward.push(Instruction::ReluBackward { y, dy });
+                self.hand_over(dy, input);
+            }
+            Op::MaxPool2d(_) => {
+                let (pool, (dx, accumulate)) = (self.pooling(node), self.gradient(input));
+                self.backward.push(Instruction::MaxPoolBackward { pool, x, y, dy, accumulate, dx });
+            }
+            Op::AvgPool2d { count_include_pad, .. } => {
+                let (pool, (dx, accumulate)) = (self.pooling(node), self.gradient(input));
+                self.backward.push(Instruction::AvgPoolBackward { pool, count_include_pad, dy, accumulate, dx });
+            }
+            Op::GlobalAvgPool => {
+                let ((pixels, channels), (dx, accumulate)) = (self.pixels(node), self.gradient(input));
+                self.backward.push(Instruction::GlobalAvgPoolBackward { pixels, channels, dy, accumulate, dx });
+            }
+            Op::Dropout { p } => {
+                let (y, accumulate) = self.gradient(input);
+                self.backward.push(Instruction::Dropout { node: node.0, p, x: dy, accumulate, y });
+            }
+            Op::Concat | Op::PadShortcut { .. } => {
+                for (input, slice) in self.slices(node) {
+                    if self.wanted[input.0] {
+                        let (dx, accumulate) = self.gradient(input);
+                        if !accumulate {
+                            self.backward.push(Instruction::Zero { y: dx });
+                        }
+                        self.backward.push(Instruction::CopyChannelsBackward { dy, slice, dx });
+                    }
+                }
+            }
+            Op::Input { .. } | Op::Flatten | Op::Add => unreachable!("no step begins with these"),
+        }
+    }
+
+    /// Whether the backward of a step's head writes over its dy.
+    fn runs_in_place(&self, step: &Step) -> bool {
+        match step.head {
+            Head::Node(node) => matches!(self.graph.node(node).op, Op::BatchNorm2d { .. } | Op::Relu),
+            Head::Sum(_) => true,
+        }
+    }
+
+    /// Passes dy on to the value that was added; true if that value took the buffer over.
+    fn add_gradient(&mut self, step: &Step, dy: BufferId) -> bool {
+        match step.add {
+            Some(add) if self.wanted[add.0] => self.hand_over(dy, add),
+            _ => false,
+        }
+    }
+
+    fn finish(self, kept: Vec<(NodeId, BufferId, Option<BufferId>)>) -> Schedule {
+        let forward = self.forward.len();
+        let end = forward + self.backward.len() + 1;
+        let mut alive: Vec<Option<Range<usize>>> = vec![None; self.lens.len()];
+        let mut touch = |id: BufferId, at: usize| {
+            let range = alive[id.0].take().unwrap_or(at..at);
+            alive[id.0] = Some(range.start.min(at)..range.end.max(at + 1));
+        };
+        for (at, instruction) in self.forward.iter().chain(&self.backward).enumerate() {
+            instruction.buffers().into_iter().for_each(|id| touch(id, at));
+        }
+        let input = self.values[0].expect("the input has a buffer");
+        touch(input, 0);
+        for &(_, value, seed) in &kept {
+            touch(value, end);
+            // Seeds are written between the passes and may be read after the last.
+            if let Some(seed) = seed {
+                touch(seed, forward);
+                touch(seed, end);
+            }
+        }
+        let buffer = |(&len, alive): (&usize, Option<Range<usize>>)| Buffer { len, alive: alive.unwrap_or(0..0) };
+        let buffers = self.lens.iter().zip(alive).map(buffer).collect();
+        Schedule {
+            forward: self.forward,
+            backward: self.backward,
+            buffers,
+            convs: self.convs,
+            norms: self.norms,
+            input,
+            kept,
+            shapes: self.shapes,
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Carries out instructions: one match arm a kernel.
+
+use crate::arena::{Arena, BufferId};
+use crate::parameters::Parameters;
+use crate::plan::{Instruction, Pooling, Slice};
+use crate::{Mode, Options};
+use residual_kernels::conv::{Conv, Epilogue};
+use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
+use residual_kernels::norm;
+use residual_kernels::pool::{self, PoolShape};
+use residual_tensor::AlignedBuffer;
+use std::ops::Range;
+
+/// A convolution or linear layer of the plan.
+#[derive(Debug)]
+pub(crate) struct PlannedConv {
+    pub(crate) conv: Conv,
+    /// Its weight and bias in the bucket of parameters.
+    pub(crate) weight: Range<usize>,
+    pub(crate) bias: Option<Range<usize>>,
+    /// Its places in [`Machine::packed`].
+    pub(crate) packed_forward: Range<usize>,
+    pub(crate) packed_backward: Range<usize>,
+    pub(crate) packed_bias: Range<usize>,
+}
+
+/// A batch norm of the plan.
+#[derive(Debug)]
+pub(crate) struct PlannedNorm {
+    pub(crate) channels: usize,
+    pub(crate) eps: f32,
+    pub(crate) momentum: f32,
+    /// Its weight and bias in the bucket of parameters.
+    pub(crate) weight: Range<usize>,
+    pub(crate) bias: Range<usize>,
+    /// Its running mean and variance in the bucket of statistics.
+    pub(crate) running_mean: Range<usize>,
+    pub(crate) running_var: Range<usize>,
+    pub(crate) counter: usize,
+    pub(crate) state: NormState,
+}
+
+/// What a batch norm remembers from its forward to its backward pass, one number a channel each.
+#[derive(Debug)]
+pub(crate) struct NormState {
+    mean: Vec<f32>,
+    variance: Vec<f32>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    sum: Vec<f32>,
+    sum_x: Vec<f32>,
+    slopes: [Vec<f32>; 3],
+}
+
+impl NormState {
+    pub(crate) fn new(channels: usize) -> Self {
+        let zeros = || vec![0.0; channels];
+        Self {
+            mean: zeros(),
+            variance: zeros(),
+            scale: zeros(),
+            shift: zeros(),
+            sum: zeros(),
+            sum_x: zeros(),
+            slopes: [zeros(), zeros(), zeros()],
+        }
+    }
+}
+
+impl PlannedNorm {
+    /// scale and shift from mean and variance.
+    fn set_affine(&mut self, weight: &[f32], bias: &[f32]) {
+        let state = &mut self.state;
+        for c in 0..self.channels {
+            let scale = f64::from(weight[c]) / (f64::from(state.variance[c]) + f64::from(self.eps)).sqrt();
+            state.scale[c] = scale as f32;
+            state.shift[c] = (f64::from(bias[c]) - f64::from(state.mean[c]) * scale) as f32;
+        }
+    }
+
+    /// Moves the running statistics towards the batch's, over which `count` values were taken.
+    fn update_running(&self, statistics: &mut [f32], count: usize) {
+        let unbiased = count as f32 / (count as f32 - 1.0);
+        let follow = |running: &mut [f32], batch: &[f32], factor: f32| {
+            for (running, batch) in running.iter_mut().zip(batch) {
+                *running = (1.0 - self.momentum) * *running + self.momentum * (batch * factor);
+            }
+        };
+        follow(&mut statistics[self.running_mean.clone()], &self.state.mean, 1.0);
+        follow(&mut statistics[self.running_var.clone()], &self.state.variance, unbiased);
+    }
+
+    /// The gradients of weight and bias, and the slopes of dx = a·dy + b·x + c, from the sums over dy. With running
+    /// statistics (`frozen`) mean and variance do not depend on x.
+    fn set_slopes(&mut self, weight: &[f32], count: usize, frozen: bool, gradients: &mut [f32]) {
+        let state = &mut self.state;
+        let [a, b, shift] = &mut state.slopes;
+        for c in 0..self.channels {
+            let inverse = 1.0 / (f64::from(state.variance[c]) + f64::from(self.eps)).sqrt();
+            let (sum, sum_x) = (f64::from(state.sum[c]), f64::from(state.sum_x[c]));
+            gradients[self.weight.start + c] = (sum_x * inverse) as f32;
+            gradients[self.bias.start + c] = sum as f32;
+            let scale = f64::from(weight[c]) * inverse;
+            let slope = if frozen { 0.0 } else { -scale * inverse * inverse * sum_x / count as f64 };
+            let mean_dy = if frozen { 0.0 } else { sum / count as f64 };
+            a[c] = scale as f32;
+            b[c] = slope as f32;
+            shift[c] = (-scale * mean_dy - slope * f64::from(state.mean[c])) as f32;
+        }
+    }
+}
+
+/// Everything instructions work on.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) mode: Mode,
+    pub(crate) options: Options,
+    pub(crate) arena: Arena,
+    pub(crate) convs: Vec<PlannedConv>,
+    pub(crate) norms: Vec<PlannedNorm>,
+    /// Weights as the kernels read them.
+    pub(crate) packed: AlignedBuffer,
+    pub(crate) workspace: AlignedBuffer,
+    /// Absent in inference, once everything is packed.
+    pub(crate) parameters: Option<Parameters>,
+    /// Decides what dropout drops.
+    pub(crate) seed: u64,
+}
+
+impl Machine {
+    /// Packs all weights, and in frozen and inference mode takes the running statistics.
+    pub(crate) fn prepare(&mut self) {
+        let pool = &self.options.pool;
+        let parameters = self.parameters.as_ref().expect("parameters are there until everything is packed");
+        let values: &[f32] = &parameters.values;
+        for planned in &self.convs {
+            let weight = &values[planned.weight.clone()];
+            planned.conv.pack_forward(pool, weight, &mut self.packed[planned.packed_forward.clone()]);
+            if !planned.packed_backward.is_empty() {
+                planned.conv.pack_backward(pool, weight, &mut self.packed[planned.packed_backward.clone()]);
+            }
+            if let Some(bias) = &planned.bias {
+                self.packed[planned.packed_bias.clone()].copy_from_slice(&values[bias.clone()]);
+            }
+        }
+        if self.mode != Mode::Train {
+            for norm in &mut self.norms {
+                norm.state.mean.copy_from_slice(&parameters.statistics[norm.running_mean.clone()]);
+                norm.state.variance.copy_from_slice(&parameters.statistics[norm.running_var.clone()]);
+                norm.set_affine(&values[norm.weight.clone()], &values[norm.bias.clone()]);
+            }
+        }
+    }
+
+    /// Runs one instruction on a batch of `images`.
+    pub(crate) fn run(&mut self, instruction: &Instruction, images: usize) {
+        let Self { options, arena, .. } = self;
+        let (isa, threads) = (options.isa, &*options.pool);
+        match *instruction {
+            Instruction::Conv { conv, x, add, relu, y } => self.conv(conv, x, add, relu, y, images),
+            Instruction::BatchNorm { norm, x, add, relu, y } => self.batch_norm(norm, x, add, relu, y, images),
+            Instruction::Relu { x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                elementwise::relu(isa, threads, x, y);
+            }
+            Instruction::Copy { x, accumulate, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                elementwise::copy(isa, threads, x, accumulate, y);
+            }
+            Instruction::AccumulateRelu { x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                elementwise::accumulate_relu(isa, threads, x, y);
+            }
+            Instruction::Zero { y } => elementwise::zero(threads, arena.get_mut(y, images)),
+            Instruction::CopyChannels { x, slice, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                elementwise::copy_channels(threads, pixels(slice), x, from(slice), y, to(slice));
+            }
+            Instruction::MaxPool { pool, x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                pool::max_pool(isa, threads, &shape(pool), images, x, y);
+            }
+            Instruction::AvgPool { pool, count_include_pad, x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                pool::avg_pool(threads, &shape(pool), count_include_pad, images, x, y);
+            }
+            Instruction::GlobalAvgPool { pixels, channels, x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                pool::global_avg_pool(threads, pixels, channels, x, y);
+            }
+            Instruction::Dropout { node, p, x, accumulate, y } => {
+                let seed = self.seed.wrapping_add((node as u64) << 32);
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                elementwise::dropout(threads, x, p, seed, accumulate, y);
+            }
+            Instruction::ConvWeights { conv, x, dy } => self.conv_weights(conv, x, dy, images),
+            Instruction::ConvData { conv, dy, accumulate, dx } => {
+                let planned = &self.convs[conv];
+                let packed = &self.packed[planned.packed_backward.clone()];
+                let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
+                planned.conv.backward_data(threads, images, dy, packed, accumulate, dx, &mut self.workspace);
+            }
+            Instruction::BatchNormSums { norm, x, y, dy } => self.batch_norm_sums(norm, x, y, dy, images),
+            Instruction::BatchNormData { norm, x, dy, accumulate, dx } => {
+                let [a, b, c] = &self.norms[norm].state.slopes;
+                let slopes = [a.as_slice(), b, c];
+                if dx == dy {
+                    let (dx, [x]) = arena.write_and_read(dx, [x], images);
+                    norm::backward_apply(isa, threads, None, x, slopes, accumulate, dx);
+                } else {
+                    let (dx, [x, dy]) = arena.write_and_read(dx, [x, dy], images);
+                    norm::backward_apply(isa, threads, Some(dy), x, slopes, accumulate, dx);
+                }
+            }
+            Instruction::ReluBackward { y, dy } => {
+                let (dy, [y]) = arena.write_and_read(dy, [y], images);
+                elementwise::relu_backward(isa, threads, y, dy);
+            }
+            Instruction::CopyChannelsBackward { dy, slice, dx } => {
+                let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
+                elementwise::copy_channels_backward(threads, pixels(slice), dy, to(slice), dx, from(slice));
+            }
+            Instruction::MaxPoolBackward { pool, x, y, dy, accumulate, dx } => {
+                let (dx, [x, y, dy]) = arena.write_and_read(dx, [x, y, dy], images);
+                pool::max_pool_backward(isa, threads, &shape(pool), images, x, y, dy, accumulate, dx);
+            }
+            Instruction::AvgPoolBackward { pool, count_include_pad, dy, accumulate, dx } => {
+                let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
+                pool::avg_pool_backward(threads, &shape(pool), count_include_pad, images, dy, accumulate, dx);
+            }
+            Instruction::GlobalAvgPoolBackward { pixels, channels, dy, accumulate, dx } => {
+                let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
+                pool::global_avg_pool_backward(threads, pixels, channels, dy, accumulate, dx);
+            }
+        }
+    }
+
+    fn conv(&mut self, conv: usize, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
+        let planned = &self.convs[conv];
+        let bias = planned.bias.as_ref().map(|_| &self.packed[planned.packed_bias.clone()]);
+        let packed = &self.packed[planned.packed_forward.clone()];
+        let (y, [x, added]) = self.arena.write_and_read(y, [x, add.unwrap_or(x)], images);
+        let epilogue = Epilogue { accumulate: false, bias, add: add.map(|_| added), relu };
+        planned.conv.forward(&self.options.pool, images, x, packed, epilogue, y, &mut self.workspace);
+    }
+
+    fn batch_norm(&mut self, norm: usize, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
+        let (isa, pool) = (self.options.isa, &*self.options.pool);
+        let norm = &mut self.norms[norm];
+        let (y, [x, added]) = self.arena.write_and_read(y, [x, add.unwrap_or(x)], images);
+        if self.mode == Mode::Train {
+            let parameters = self.parameters.as_mut().expect("training keeps its parameters");
+            let state = &mut norm.state;
+            norm::statistics(isa, pool, x, &mut state.mean, &mut state.variance, &mut self.workspace);
+            norm.update_running(&mut parameters.statistics, x.len() / norm.channels);
+            parameters.counters[norm.counter].1 += 1;
+            norm.set_affine(&parameters.values[norm.weight.clone()], &parameters.values[norm.bias.clone()]);
+        }
+        norm::affine(isa, pool, x, &norm.state.scale, &norm.state.shift, add.map(|_| added), relu, y);
+    }
+
+    fn conv_weights(&mut self, conv: usize, x: BufferId, dy: BufferId, images: usize) {
+        let (isa, pool) = (self.options.isa, &*self.options.pool);
+        let planned = &self.convs[conv];
+        let parameters = self.parameters.as_mut().expect("a plan with gradients keeps its parameters");
+        let (x, dy) = (self.arena.get(x, images), self.arena.get(dy, images));
+        let dw = &mut parameters.gradients[planned.weight.clone()];
+        planned.conv.backward_weights(pool, images, x, dy, dw, &mut self.workspace);
+        if let Some(bias) = &planned.bias {
+            norm::column_sums(isa, pool, dy, &mut parameters.gradients[bias.clone()], &mut self.workspace);
+        }
+    }
+
+    fn batch_norm_sums(&mut self, norm: usize, x: BufferId, y: Option<BufferId>, dy: BufferId, images: usize) {
+        let (isa, pool) = (self.options.isa, &*self.options.pool);
+        let norm = &mut self.norms[norm];
+        let (dy, [x, mask]) = self.arena.write_and_read(dy, [x, y.unwrap_or(x)], images);
+        let state = &mut norm.state;
+        let (mean, sum, sum_x) = (&state.mean, &mut state.sum, &mut state.sum_x);
+        norm::backward_sums(isa, pool, dy, y.map(|_| mask), x, mean, sum, sum_x, &mut self.workspace);
+        let Parameters { values, gradients, .. } =
+            self.parameters.as_mut().expect("a plan with gradients keeps its parameters");
+        let frozen = self.mode != Mode::Train;
+        norm.set_slopes(&values[norm.weight.clone()], x.len() / norm.channels, frozen, gradients);
+    }
+}
+
+fn shape(pool: Pooling) -> PoolShape {
+    let window = pool.window;
+    PoolShape {
+        input: pool.input,
+        channels: pool.channels,
+        kernel: window.kernel,
+        stride: window.stride,
+        padding: window.padding,
+    }
+}
+
+fn pixels(slice: Slice) -> Subsample {
+    Subsample { size: slice.size, stride: slice.stride }
+}
+
+fn from(slice: Slice) -> ChannelSlice {
+    ChannelSlice { channels: slice.x_channels, offset: 0, count: slice.x_channels }
+}
+
+fn to(slice: Slice) -> ChannelSlice {
+    ChannelSlice { channels: slice.y_channels, offset: slice.y_offset, count: slice.x_channels }
+}
