@@ -1,1 +1,48 @@
-fn main() {}
+//! The `residual` command: arguments in, results on stdout, progress on stderr, an exit code.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod failure;
+mod machine;
+mod output;
+mod progress;
+mod signals;
+
+use args::{Arguments, Command, Data, Models};
+use clap::Parser;
+use failure::Failure;
+use std::process::ExitCode;
+
+/// How a command that did not fail ended.
+enum Done {
+    /// With its result.
+    Finished,
+    /// By a signal, after what it had done was saved.
+    Interrupted,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.command) {
+        Ok(Done::Finished) => ExitCode::SUCCESS,
+        Ok(Done::Interrupted) => ExitCode::from(130),
+        Err(failure) => {
+            output::complain(&format!("error: {failure}"));
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Done, Failure> {
+    let stop = signals::listen()?;
+    match command {
+        Command::Train(train) => commands::train::run(&train, &stop),
+        Command::Eval(eval) => commands::eval::run(&eval, &stop),
+        Command::Predict(predict) => commands::predict::run(&predict, &stop),
+        Command::Inspect(inspect) => commands::inspect::run(&inspect),
+        Command::Models { command: Models::List(format) } => commands::models::list(format),
+        Command::Data { command: Data::List(format) } => commands::data::list(format),
+        Command::Data { command: Data::Export(export) } => commands::data::export(&export),
+    }
+}

@@ -1,2 +1,81 @@
-//! Residual image classifiers on CPUs.
+//! Residual image classifiers on CPUs: train, evaluate and predict, without Python.
+//!
+//! Name what is in a picture:
+//!
+//! ```no_run
+//! use residual::Classifier;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = residual::load("runs/1-resnet20-shapes10")?;
+//! let mut classifier = Classifier::new(model)?;
+//! let image = residual::read_image("photo.jpg")?;
+//! for prediction in classifier.classify(&image)?.top(5) {
+//!     println!("{:5.1} %  {}", 100.0 * prediction.probability, prediction.label);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The parts, each a module here: [`graph`] (networks as data), [`zoo`] (networks by name), [`model`] (networks with
+//! their tensors), [`weights`] (models as files), [`preprocess`] and [`data`] (images), [`engine`] (running a network,
+//! forward and backward), and [`train`].
 #![forbid(unsafe_code)]
+
+mod classifier;
+
+pub use classifier::{Classifier, ClassifyError, Output, Prediction};
+
+pub use residual_data as data;
+pub use residual_engine as engine;
+pub use residual_graph as graph;
+pub use residual_kernels::{Isa, IsaError};
+pub use residual_model as model;
+pub use residual_preprocess as preprocess;
+pub use residual_tensor as tensor;
+pub use residual_threads::Pool;
+pub use residual_train as train;
+pub use residual_weights as weights;
+pub use residual_zoo as zoo;
+
+use residual_data::DataError;
+use residual_graph::Graph;
+use residual_model::Model;
+use residual_preprocess::{Image, Preprocessing};
+use residual_train::TrainError;
+use residual_weights::WeightsError;
+use std::path::Path;
+
+/// Reads a checkpoint of ours: a file, or the folder of a run, whose best weights are taken.
+///
+/// # Errors
+/// If it cannot be read, is damaged, or is a state dict without a network (see [`load_state_dict`]).
+pub fn load(path: impl AsRef<Path>) -> Result<Model, WeightsError> {
+    Ok(weights::load(path.as_ref())?.model)
+}
+
+/// Reads a bare state dict (safetensors, or torch's `.pth`) into the network of the registry called `name`, with as
+/// many outputs as the file's last layer has.
+///
+/// # Errors
+/// If the file cannot be read, the name is not known, or one does not fit the other.
+pub fn load_state_dict(path: impl AsRef<Path>, name: &str, preprocessing: Preprocessing) -> Result<Model, TrainError> {
+    train::read_model(path.as_ref(), Some(name), |_| preprocessing)
+}
+
+/// Reads and decodes an image file (JPEG, PNG, WebP or BMP).
+///
+/// # Errors
+/// If it cannot be read or decoded.
+pub fn read_image(path: impl AsRef<Path>) -> Result<Image, DataError> {
+    data::read_image(path.as_ref())
+}
+
+/// The preprocessing that is usual for `graph` where nothing better is known: torchvision's for photographs, images as
+/// they are for networks of small ones, and ImageNet's statistics.
+pub fn default_preprocessing(graph: &Graph) -> Preprocessing {
+    let [channels, height, width] = graph.input_size();
+    let spread = |values: [f32; 3]| (0..channels).map(|channel| values[channel % 3]).collect::<Vec<_>>();
+    let (mean, std) = (spread(Preprocessing::IMAGENET_MEAN), spread(Preprocessing::IMAGENET_STD));
+    let unscaled = Preprocessing::unscaled([height, width], &mean, &std);
+    if height.min(width) < 64 { unscaled } else { Preprocessing { crop_pct: 0.875, ..unscaled } }
+}

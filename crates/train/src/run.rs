@@ -1,6 +1,6 @@
 //! The training loop: steps, evaluations, checkpoints, and going on where a run was interrupted.
 
-use crate::evaluate::{EvaluateOptions, evaluate};
+use crate::evaluate::EvaluateOptions;
 use crate::event::EventLine;
 use crate::metrics::Tally;
 use crate::prepare::Job;
@@ -304,7 +304,6 @@ impl<'a> Run<'a> {
             momentum: recipe.momentum as f32,
             weight_decay: recipe.weight_decay as f32,
             nesterov: recipe.nesterov,
-            first_step: step == 0,
         };
         let flat = self.engine.flat_mut();
         sgd(self.options.isa, &self.options.pool, flat.values, flat.gradients, &mut self.velocity, &rule);

@@ -1,0 +1,46 @@
+//! How images become a network's input, where it differs from what the weights say.
+
+use clap::Args;
+use residual::preprocess::{Interpolation, Preprocessing};
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Preprocessing")]
+pub(crate) struct ImageArgs {
+    /// Mean of each channel, on a scale of 0 to 1
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', allow_hyphen_values = true)]
+    mean: Option<Vec<f32>>,
+    /// Standard deviation of each channel, on the same scale
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',')]
+    std: Option<Vec<f32>>,
+    /// Side of the network's input in pixels
+    #[arg(long, value_name = "PIXELS")]
+    img_size: Option<usize>,
+    /// Share of the resized image that the centre crop keeps
+    #[arg(long, value_name = "SHARE")]
+    crop_pct: Option<f32>,
+    /// The resizing filter
+    #[arg(long, value_parser = ["bilinear", "bicubic"])]
+    interpolation: Option<String>,
+}
+
+impl ImageArgs {
+    /// `preprocessing` with what was typed instead.
+    pub(crate) fn apply(&self, mut preprocessing: Preprocessing) -> Preprocessing {
+        if let Some(mean) = &self.mean {
+            preprocessing.mean.clone_from(mean);
+        }
+        if let Some(std) = &self.std {
+            preprocessing.std.clone_from(std);
+        }
+        if let Some(side) = self.img_size {
+            preprocessing.size = [side; 2];
+        }
+        preprocessing.crop_pct = self.crop_pct.unwrap_or(preprocessing.crop_pct);
+        match self.interpolation.as_deref() {
+            Some("bicubic") => preprocessing.interpolation = Interpolation::Bicubic,
+            Some(_) => preprocessing.interpolation = Interpolation::Bilinear,
+            None => {}
+        }
+        preprocessing
+    }
+}

@@ -1,0 +1,81 @@
+//! `residual eval`.
+
+use crate::args::{Eval, Split};
+use crate::failure::Failure;
+use crate::output::{facts, print, print_json};
+use crate::progress::Progress;
+use crate::{Done, commands, machine};
+use residual::train::{self, EvaluateOptions, Evaluation};
+use residual::weights::{self, Weights};
+use residual::{data, model::Model};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+pub(crate) fn run(arguments: &Eval, stop: &Arc<AtomicBool>) -> Result<Done, Failure> {
+    let options = machine::options(arguments.threads)?;
+    let (name, data_dir) = data_of(arguments)?;
+    let source = commands::data::open(&name, data_dir.as_deref())?;
+    let split = match arguments.split {
+        Split::Train => data::Split::Train,
+        Split::Val => data::Split::Val,
+        Split::Test => data::Split::Test,
+    };
+    let dataset = source.evaluation(split)?;
+    let usual = |graph: &residual::graph::Graph| train::usual_preprocessing(dataset.format(), graph.input_size());
+    let model = train::read_model(&arguments.weights.weights, arguments.weights.model.as_deref(), usual)?;
+    let Model { graph, tensors, preprocessing, labels } = model;
+    let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
+
+    let mut progress = Progress::new();
+    dataset.notes().iter().for_each(|note| progress.line(note));
+    let options = EvaluateOptions {
+        engine: options,
+        batch_size: arguments.batch_size.get().into(),
+        workers: arguments.workers.into(),
+        skip_bad_images: arguments.skip_bad_images,
+    };
+    let result = train::evaluate(&model, &dataset, &options, stop, &mut |event| progress.show(event));
+    progress.finish();
+    let Some(evaluation) = result? else { return Ok(Done::Interrupted) };
+    evaluation.skipped.iter().for_each(|reason| progress.line(&format!("left out: {reason}")));
+    if arguments.format.json {
+        print_json(&evaluation)?
+    } else {
+        print(&facts(&rows(&evaluation)))?
+    }
+    Ok(Done::Finished)
+}
+
+fn rows(evaluation: &Evaluation) -> Vec<(&'static str, String)> {
+    let Evaluation { images, top1, top5, loss, images_per_second, skipped } = evaluation;
+    let mut rows = vec![
+        ("images", images.to_string()),
+        ("Acc@1", format!("{top1:.2}")),
+        ("Acc@5", format!("{top5:.2}")),
+        ("loss", format!("{loss:.4}")),
+        ("images/s", format!("{images_per_second:.0}")),
+    ];
+    if !skipped.is_empty() {
+        rows.push(("left out", skipped.len().to_string()));
+    }
+    rows
+}
+
+/// The dataset that was typed, or the one that a checkpoint says it was trained on.
+fn data_of(arguments: &Eval) -> Result<(String, Option<PathBuf>), Failure> {
+    if let Some(name) = &arguments.data {
+        return Ok((name.clone(), arguments.data_dir.clone()));
+    }
+    let recipe = match weights::open(&arguments.weights.weights)? {
+        Weights::Checkpoint(checkpoint) => checkpoint.recipe,
+        Weights::StateDict(_) => None,
+    };
+    let layer = recipe.and_then(|text| train::Layer::parse("recipe", &text).ok());
+    let text = |key| layer.as_ref().and_then(|layer| layer.text(key)).map(str::to_owned);
+    let name = text("data").ok_or_else(|| {
+        let path = arguments.weights.weights.display();
+        Failure::usage(format!("data: expected --data, as {path} does not say what it was trained on, got none"))
+    })?;
+    Ok((name, arguments.data_dir.clone().or_else(|| text("data_dir").map(PathBuf::from))))
+}

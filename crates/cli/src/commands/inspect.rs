@@ -1,0 +1,95 @@
+//! `residual inspect`.
+
+use crate::Done;
+use crate::args::Inspect;
+use crate::failure::Failure;
+use crate::output::{grouped, print, print_json, table};
+use residual::graph::{Graph, NodeAnalysis};
+use residual::{train, zoo};
+use serde::Serialize;
+use std::path::Path;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    model: &'a str,
+    parameters: usize,
+    macs: u64,
+    receptive_field: usize,
+    nodes: Vec<NodeRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct NodeRow<'a> {
+    name: &'a str,
+    op: &'a str,
+    output: [usize; 3],
+    parameters: usize,
+    macs: u64,
+    receptive_field: Option<usize>,
+}
+
+pub(crate) fn run(arguments: &Inspect) -> Result<Done, Failure> {
+    let (graph, size) = subject(arguments)?;
+    let [height, width] = arguments.img_size.map_or(size, |side| [side; 2]);
+    let analysis = graph.analyse(height, width)?;
+    let row = |node: &'_ NodeAnalysis| -> [usize; 3] { [node.output.height, node.output.width, node.output.channels] };
+    if arguments.format.json {
+        let nodes = analysis.nodes.iter().map(|node| NodeRow {
+            name: &node.name,
+            op: node.op,
+            output: row(node),
+            parameters: node.parameters,
+            macs: node.macs,
+            receptive_field: node.receptive_field.map(|field| field.size),
+        });
+        print_json(&Document {
+            model: &graph.name,
+            parameters: analysis.parameters,
+            macs: analysis.macs,
+            receptive_field: analysis.receptive_field,
+            nodes: nodes.collect(),
+        })?;
+        return Ok(Done::Finished);
+    }
+    let head = ["node", "op", "output", "parameters", "MACs", "receptive field"].map(String::from).to_vec();
+    let line = |node: &NodeAnalysis| {
+        let [height, width, channels] = row(node);
+        vec![
+            node.name.clone(),
+            node.op.to_owned(),
+            format!("{height}×{width}×{channels}"),
+            grouped(node.parameters as u64),
+            grouped(node.macs),
+            node.receptive_field.map_or_else(|| "all".to_owned(), |field| field.size.to_string()),
+        ]
+    };
+    let total = vec![
+        graph.name.clone(),
+        "total".to_owned(),
+        String::new(),
+        grouped(analysis.parameters as u64),
+        grouped(analysis.macs),
+        analysis.receptive_field.to_string(),
+    ];
+    let rows: Vec<_> = std::iter::once(head).chain(analysis.nodes.iter().map(line)).chain([total]).collect();
+    print(&table(&rows))?;
+    Ok(Done::Finished)
+}
+
+/// The network, and the size of the images that it was made or trained for.
+fn subject(arguments: &Inspect) -> Result<(Graph, [usize; 2]), Failure> {
+    let path = Path::new(&arguments.subject);
+    match zoo::find(&arguments.subject) {
+        Err(_) if path.exists() => {
+            let name = arguments.model.as_deref();
+            let model = train::read_model(path, name, residual::default_preprocessing)?;
+            Ok((model.graph, model.preprocessing.size))
+        }
+        found => {
+            let entry = found?;
+            let graph = entry.graph(arguments.num_classes.unwrap_or(entry.num_classes))?;
+            let [_, height, width] = graph.input_size();
+            Ok((graph, [height, width]))
+        }
+    }
+}

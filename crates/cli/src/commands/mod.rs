@@ -1,0 +1,8 @@
+//! One file a command.
+
+pub(crate) mod data;
+pub(crate) mod eval;
+pub(crate) mod inspect;
+pub(crate) mod models;
+pub(crate) mod predict;
+pub(crate) mod train;

@@ -1,0 +1,106 @@
+//! What a run looks like while it goes on: a live bar on a terminal, plain lines elsewhere.
+
+use crate::output::complain;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use residual::train::{EpochRow, Event, Step};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// Where the events of a run or an evaluation are shown, on stderr.
+pub(crate) struct Progress {
+    /// The bar; `None` where nobody sees it move.
+    bar: Option<ProgressBar>,
+    steps: u64,
+    epochs: u64,
+    /// Images a second, smoothed over some steps.
+    speed: f64,
+    run: Option<PathBuf>,
+    skipped: u64,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left");
+            bar.set_style(style.expect("the template is well formed").progress_chars("█▉▊▋▌▍▎▏ "));
+            bar
+        });
+        Self { bar, steps: 0, epochs: 0, speed: 0.0, run: None, skipped: 0 }
+    }
+
+    /// Shows one event.
+    pub(crate) fn show(&mut self, event: &Event) {
+        match event {
+            Event::Started { run, step, steps, epoch_steps } => {
+                (self.steps, self.epochs) = (*steps, steps.div_ceil((*epoch_steps).max(1)));
+                let from = if *step > 0 { format!(", from step {step}") } else { String::new() };
+                self.line(&format!("run {}: {steps} steps, {} epochs{from}", run.display(), self.epochs));
+                self.run = Some(run.clone());
+                if let Some(bar) = &self.bar {
+                    bar.set_length(*steps);
+                    bar.set_position(*step);
+                    bar.reset_eta();
+                }
+            }
+            Event::Step(step) => self.step(step),
+            Event::Evaluated { done, total } => {
+                if let Some(bar) = &self.bar {
+                    if self.run.is_none() {
+                        bar.set_length(*total);
+                        bar.set_position(*done);
+                    }
+                    bar.set_message(format!("evaluating, {done} of {total} images"));
+                }
+            }
+            Event::Epoch(row) => self.epoch(row),
+            Event::Checkpoint { .. } => {}
+            Event::Skipped { reason } => {
+                self.skipped += 1;
+                self.line(&format!("left out: {reason}"));
+            }
+            Event::Note(text) => self.line(text),
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// A line that stays, above the bar.
+    pub(crate) fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| complain(text)),
+            None => complain(text),
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.speed =
+            if self.speed == 0.0 { step.images_per_second } else { 0.9 * self.speed + 0.1 * step.images_per_second };
+        let text = format!(
+            "epoch {}/{}  loss {:.4}  acc {:.2} %  lr {:.4}  {:.0} images/s",
+            step.epoch, self.epochs, step.loss, step.top1, step.lr, self.speed
+        );
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(step.step);
+                bar.set_message(text);
+            }
+            None if step.logged => complain(&format!("step {}/{}  {text}", step.step, self.steps)),
+            None => {}
+        }
+    }
+
+    fn epoch(&self, row: &EpochRow) {
+        let EpochRow { epoch, train_loss, train_top1, loss, top1, top5, seconds, .. } = row;
+        self.line(&format!(
+            "epoch {epoch}/{}: train loss {train_loss:.4}, acc {train_top1:.2} %; held out loss {loss:.4}, \
+             Acc@1 {top1:.2}, Acc@5 {top5:.2}; {seconds:.0} s",
+            self.epochs
+        ));
+    }
+}
