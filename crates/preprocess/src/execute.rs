@@ -62,21 +62,27 @@ impl Preprocessor {
         if output.len() != self.output_len() {
             return Err(ImageError::Output { expected: self.output_len(), got: output.len() });
         }
+        let image = self.scale(image)?;
+        self.normalizer.write(&image, self.centre(&image), self.description.size, output);
+        Ok(())
+    }
+
+    /// The first half of [`run`](Self::run): the image with the description's number of channels, resized so that
+    /// the centre crop keeps its share of the shorter side.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn scale<'a>(&self, image: &'a Image) -> Result<Cow<'a, Image>, ImageError> {
         let image = self.convert(image)?;
         let target = self.resized_size([image.height(), image.width()]);
         let [height, width] = target.map(|side| side as u64);
         if height.saturating_mul(width) > Image::MAX_PIXELS {
             return Err(ImageError::TooLarge { height, width });
         }
-        let image = if target == [image.height(), image.width()] {
-            image
-        } else {
-            Cow::Owned(resize(&image, target, self.description.interpolation))
-        };
-        let size = self.description.size;
-        let window = Window { top: centre(image.height(), size[0]), left: centre(image.width(), size[1]), flip: false };
-        self.normalizer.write(&image, window, size, output);
-        Ok(())
+        if target == [image.height(), image.width()] {
+            return Ok(image);
+        }
+        Ok(Cow::Owned(resize(&image, target, self.description.interpolation)))
     }
 
     /// The image with the description's number of channels.
@@ -88,6 +94,12 @@ impl Preprocessor {
             channels if channels == image.channels() => Ok(Cow::Borrowed(image)),
             channels => image.clone().with_channels(channels).map(Cow::Owned),
         }
+    }
+
+    /// The window of the network's input in the middle of `image`.
+    pub fn centre(&self, image: &Image) -> Window {
+        let [height, width] = self.description.size;
+        Window { top: centre(image.height(), height), left: centre(image.width(), width), flip: false }
     }
 
     /// The size to which an image of the given height and width is resized before the crop: torchvision's
