@@ -1,4 +1,4 @@
-//! A dataset written out as a folder of PNG files.
+//! A source written out as a folder of PNG files.
 
 use std::fs;
 use std::io::Write;
@@ -7,18 +7,28 @@ use std::path::Path;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-use crate::{DataError, Dataset, Sample};
+use crate::{DataError, Dataset, Sample, Source, Split};
 
-/// Writes every image of `dataset` to `folder/<class name>/<number>.png`, creating the folders; returns the number of
-/// images. A file appears under its name when it is complete.
+/// Writes every image of `source` to `folder/<split>/<class name>/<number>.png`, or without the splits to
+/// `folder/<class name>/<number>.png`, creating the folders; returns the number of images. A file appears under its
+/// name when it is complete.
 ///
 /// # Errors
 /// [`DataError::Invalid`] if `folder` exists and is not empty, if a class name cannot be a folder's name, or for images that
 /// are normalised or have neither 1, 3 nor 4 channels; [`DataError::Io`] if a file cannot be written.
-pub fn export(dataset: &dyn Dataset, folder: &Path) -> Result<usize, DataError> {
+pub fn export(source: &Source, folder: &Path) -> Result<usize, DataError> {
     if folder.exists() && fs::read_dir(folder).map_err(DataError::io(folder))?.next().is_some() {
         return Err(DataError::invalid(folder.display(), "an empty folder or a new one", "a folder with files"));
     }
+    let train = source.split(Split::Train)?;
+    if !source.has_held_out() {
+        return write_all(&*train, folder);
+    }
+    let test = source.split(Split::Test)?;
+    Ok(write_all(&*train, &folder.join("train"))? + write_all(&*test, &folder.join("test"))?)
+}
+
+fn write_all(dataset: &dyn Dataset, folder: &Path) -> Result<usize, DataError> {
     for name in dataset.class_names() {
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
             return Err(DataError::invalid(format!("class {name:?}"), "a name that a folder can have", "another"));
@@ -30,7 +40,7 @@ pub fn export(dataset: &dyn Dataset, folder: &Path) -> Result<usize, DataError> 
     for index in 0..dataset.len() {
         let name = &dataset.class_names()[dataset.label(index) as usize];
         let path = folder.join(name).join(format!("{index:0digits$}.png"));
-        write(&path, &encode(dataset, index)?)?;
+        write_file(&path, &encode(dataset, index)?)?;
     }
     Ok(dataset.len())
 }
@@ -54,9 +64,17 @@ fn encode(dataset: &dyn Dataset, index: usize) -> Result<Vec<u8>, DataError> {
 }
 
 /// To a temporary name in the same folder, synced, then renamed.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     let folder = path.parent().expect("a file in a class folder");
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(folder))?;
+    #[cfg_attr(not(unix), expect(unused_mut))]
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        // The user's umask decides, as for any other file, instead of the owner alone having access.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(DataError::io(folder))?;
     file.write_all(bytes).map_err(DataError::io(path))?;
     file.as_file().sync_all().map_err(DataError::io(path))?;
     file.persist(path).map_err(|error| DataError::io(path)(error.error))?;

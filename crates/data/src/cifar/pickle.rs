@@ -22,8 +22,8 @@ pub(super) enum Value<'a> {
     Tuple(Vec<Id>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
-    /// A name that would be imported: module and attribute.
-    Global(String),
+    /// A name that would be imported: the texts of module and attribute.
+    Global(Id, Id),
     /// A name that would be called, its arguments, and the state that would be set.
     Object {
         callable: Id,
@@ -58,8 +58,7 @@ pub(super) struct Pickle<'a> {
 impl<'a> Pickle<'a> {
     /// Follows the instructions up to the end of the first pickle.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
-        let mut machine =
-            Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+        let mut machine = Machine { bytes, left: bytes.len(), ..Machine::default() };
         for _ in 0..MAX_STEPS {
             let offset = machine.at;
             match machine.step() {
@@ -115,6 +114,10 @@ impl<'a> Pickle<'a> {
         }
     }
 
+    fn is_global(&self, id: Id, module: &str, name: &str) -> bool {
+        matches!(*self.value(id), Value::Global(from, what) if self.is(from, module) && self.is(what, name))
+    }
+
     fn tuple(&self, id: Id) -> Option<&[Id]> {
         match self.value(id) {
             Value::Tuple(items) => Some(items),
@@ -125,20 +128,23 @@ impl<'a> Pickle<'a> {
     /// A numpy array of dtype `u1`: as numpy pickled it up to protocol 4, or in protocol 5.
     pub(super) fn byte_array(&self, id: Id) -> Option<ByteArray<'_>> {
         let Value::Object { callable, arguments, state } = self.value(id) else { return None };
-        let Value::Global(name) = self.value(*callable) else { return None };
-        let (shape, dtype, column_major, bytes) = match (name.as_str(), state) {
-            ("numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct", Some(state)) => {
+        let imports = |name| {
+            let modules =
+                ["numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric"];
+            modules.into_iter().any(|module| self.is_global(*callable, module, name))
+        };
+        let (shape, dtype, column_major, bytes) = match state {
+            Some(state) if imports("_reconstruct") => {
                 let &[_, shape, dtype, order, bytes] = self.tuple(*state)? else { return None };
                 (shape, dtype, matches!(self.value(order), Value::Bool(true) | Value::Int(1)), bytes)
             }
-            ("numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer", None) => {
+            None if imports("_frombuffer") => {
                 let &[bytes, dtype, shape, order] = self.tuple(*arguments)? else { return None };
                 (shape, dtype, self.is(order, "F"), bytes)
             }
             _ => return None,
         };
         let Value::Object { callable, arguments, .. } = self.value(dtype) else { return None };
-        let Value::Global(name) = self.value(*callable) else { return None };
         let &[kind, ..] = self.tuple(*arguments)? else { return None };
         let Value::Bytes(bytes) = self.value(bytes) else { return None };
         let side = |&id: &Id| match self.value(id) {
@@ -146,7 +152,11 @@ impl<'a> Pickle<'a> {
             _ => None,
         };
         let shape = self.tuple(shape)?.iter().map(side).collect::<Option<_>>()?;
-        (name == "numpy.dtype" && self.is(kind, "u1")).then_some(ByteArray { shape, column_major, bytes })
+        (self.is_global(*callable, "numpy", "dtype") && self.is(kind, "u1")).then_some(ByteArray {
+            shape,
+            column_major,
+            bytes,
+        })
     }
 }
 
@@ -155,9 +165,12 @@ fn fault(offset: usize, expected: &str, got: &str) -> Fault {
 }
 
 /// Pickle's stack machine, without the instructions that call, import or persist.
+#[derive(Default)]
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// How many more bytes may be copied out of the file.
+    left: usize,
     values: Vec<Value<'a>>,
     stack: Vec<Id>,
     marks: Vec<usize>,
@@ -251,21 +264,19 @@ impl<'a> Machine<'a> {
             b'h' => self.recall(1)?,
             b'j' => self.recall(4)?,
             b'c' => {
-                let (module, name) = (self.line()?, self.line()?);
-                self.push(Value::Global(format!("{module}.{name}")));
+                for _ in 0..2 {
+                    let line = self.line()?;
+                    self.push(Value::Text(Cow::Borrowed(line)));
+                }
+                self.global()?;
             }
-            0x93 => {
-                let (name, module) = (self.pop()?, self.pop()?);
-                let (Value::Text(module), Value::Text(name)) = (self.value(module), self.value(name)) else {
-                    return None;
-                };
-                let global = format!("{module}.{name}");
-                self.push(Value::Global(global));
-            }
+            0x93 => self.global()?,
             b'R' | 0x81 => {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
-                let value = self.encoded(callable, arguments);
-                self.push(value.unwrap_or(Value::Object { callable, arguments, state: None }));
+                let bytes = self.encoded(callable, arguments);
+                self.left = self.left.checked_sub(bytes.as_ref().map_or(0, Vec::len))?;
+                let bytes = bytes.map(|bytes| Value::Bytes(Cow::Owned(bytes)));
+                self.push(bytes.unwrap_or(Value::Object { callable, arguments, state: None }));
             }
             b'b' => {
                 let new = self.pop()?;
@@ -279,18 +290,26 @@ impl<'a> Machine<'a> {
     }
 
     /// Python 3's way of writing bytes in protocol 2: `_codecs.encode(text, "latin1")`.
-    fn encoded(&self, callable: Id, arguments: Id) -> Option<Value<'a>> {
-        let (Value::Global(name), Value::Tuple(arguments)) = (self.value(callable), self.value(arguments)) else {
+    fn encoded(&self, callable: Id, arguments: Id) -> Option<Vec<u8>> {
+        let (&Value::Global(module, name), Value::Tuple(arguments)) = (self.value(callable), self.value(arguments))
+        else {
             return None;
         };
         let &[text, codec] = &arguments[..] else { return None };
-        match (name.as_str(), self.value(text), self.value(codec)) {
-            ("_codecs.encode", Value::Text(text), Value::Text(codec)) if codec == "latin1" => {
-                let bytes = text.chars().map(|char| u8::try_from(u32::from(char)).ok()).collect::<Option<_>>()?;
-                Some(Value::Bytes(Cow::Owned(bytes)))
-            }
-            _ => None,
+        let (Value::Text(text), Value::Text(codec)) = (self.value(text), self.value(codec)) else { return None };
+        let (Value::Text(module), Value::Text(name)) = (self.value(module), self.value(name)) else { return None };
+        if (&**module, &**name, &**codec) != ("_codecs", "encode", "latin1") {
+            return None;
         }
+        text.chars().map(|char| u8::try_from(u32::from(char)).ok()).collect()
+    }
+
+    /// The topmost two texts as a name.
+    fn global(&mut self) -> Option<()> {
+        let (name, module) = (self.pop()?, self.pop()?);
+        let (Value::Text(_), Value::Text(_)) = (self.value(module), self.value(name)) else { return None };
+        self.push(Value::Global(module, name));
+        Some(())
     }
 
     fn value(&self, id: Id) -> &Value<'a> {

@@ -106,8 +106,8 @@ mod tests {
         for (label, expected) in [(0, 2.27), (1, 2.25), (2, 1.485), (5, 1.70), (6, 1.825)] {
             assert!((area(label) - expected).abs() < 0.05, "{}: {}", NAMES[label], area(label));
         }
-        for label in 0..10 {
-            assert!((0.7..2.4).contains(&area(label)), "{}: {}", NAMES[label], area(label));
+        for (label, name) in NAMES.iter().enumerate() {
+            assert!((0.7..2.4).contains(&area(label)), "{name}: {}", area(label));
             for side in [-1.1, 1.1] {
                 assert!(distance(label, [side, 0.3]) > 0.0 && distance(label, [0.3, side]) > 0.0);
             }

@@ -13,12 +13,12 @@ type Colour = [f32; 3];
 pub(super) fn draw(label: usize, seed: u64, held_out: u64, index: u64) -> Image {
     let mut random = Stream::new(seed, &[SHAPES, held_out, index]);
     let (ground, ink) = colours(&mut random);
-    let ground = Texture::new(ground, 45.0, &mut random);
+    let ground = Texture::new(ground, 40.0, &mut random);
     let ink = Texture::new(ink, 25.0, &mut random);
     let pose = Pose::new(&mut random);
     let clutter: Vec<Bar> = (0..2 + random.below(3)).map(|_| Bar::clutter(&mut random)).collect();
     let cover = random.chance(0.5).then(|| Bar::cover(&pose, &mut random));
-    let noise = random.range(4.0, 22.0);
+    let noise = random.range(2.0, 16.0);
 
     let mut pixels = Vec::with_capacity(SIDE * SIDE * 3);
     for y in 0..SIDE {
@@ -57,12 +57,12 @@ fn colour(random: &mut Stream) -> Colour {
     std::array::from_fn(|_| random.range(20.0, 235.0))
 }
 
-/// Two colours far enough apart for the shape to be seen; neither is lighter by rule.
+/// A dark colour for the ground and a light one for the shape.
 fn colours(random: &mut Stream) -> (Colour, Colour) {
+    let light = |[r, g, b]: Colour| 0.3 * r + 0.6 * g + 0.1 * b;
     loop {
         let (ground, ink) = (colour(random), colour(random));
-        let apart: f32 = ground.iter().zip(ink).map(|(a, b)| (a - b) * (a - b)).sum();
-        if apart > 100.0 * 100.0 {
+        if light(ink) > light(ground) + 60.0 {
             return (ground, ink);
         }
     }

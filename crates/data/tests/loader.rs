@@ -1,0 +1,244 @@
+//! The promises of the loader.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use residual_data::{
+    Augmentation, DataError, Dataset, Format, Loader, LoaderOptions, Sample, Shapes, Split, Transform,
+};
+use residual_preprocess::{Image, Preprocessing};
+
+/// Images of one pixel whose value is their index; some cannot be read and some panic.
+struct Numbers {
+    len: usize,
+    bad: Vec<usize>,
+    panics: Vec<usize>,
+    pause: Duration,
+    reads: AtomicUsize,
+    names: Vec<String>,
+    format: Format,
+}
+
+impl Numbers {
+    fn new(len: usize) -> Self {
+        let format =
+            Format { image_size: Some([1, 1]), channels: 1, normalized: true, mean: vec![0.0], std: vec![1.0] };
+        let names = (0..10).map(|name| name.to_string()).collect();
+        let (pause, reads) = (Duration::ZERO, AtomicUsize::new(0));
+        Self { len, bad: vec![], panics: vec![], pause, reads, names, format }
+    }
+}
+
+impl Dataset for Numbers {
+    fn len(&self) -> usize {
+        self.len
+    }
+    fn label(&self, index: usize) -> u32 {
+        (index % 10) as u32
+    }
+    fn class_names(&self) -> &[String] {
+        &self.names
+    }
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(self.pause);
+        assert!(!self.panics.contains(&index), "number {index}\nis cursed");
+        if self.bad.contains(&index) {
+            let (place, expected) = (self.describe(index), "a good number".into());
+            return Err(DataError::Invalid { place, expected, got: "a bad one".into() });
+        }
+        Ok(Sample::Normalized { height: 1, width: 1, channels: 1, values: vec![index as f32] })
+    }
+    fn describe(&self, index: usize) -> String {
+        format!("number {index}")
+    }
+    fn format(&self) -> &Format {
+        &self.format
+    }
+}
+
+fn one_pixel() -> Transform {
+    Transform::evaluation(Preprocessing::unscaled([1, 1], &[0.0], &[1.0])).unwrap()
+}
+
+type Everything = Vec<(Vec<f32>, Vec<u32>, Vec<usize>)>;
+
+fn all(dataset: Arc<dyn Dataset>, transform: &Transform, options: &LoaderOptions) -> Everything {
+    let loader = Loader::new(dataset, transform.clone(), options.clone()).unwrap();
+    let content = |batch: Result<residual_data::Batch, DataError>| {
+        let batch = batch.unwrap();
+        (batch.images().to_vec(), batch.labels().to_vec(), batch.indices().to_vec())
+    };
+    loader.map(content).collect()
+}
+
+#[test]
+fn batches_are_the_same_for_any_number_of_workers() {
+    let dataset: Arc<dyn Dataset> = Arc::new(Shapes::with_len(0, Split::Train, 300));
+    let preprocessing = dataset.format().preprocessing().unwrap();
+    let transform = Transform::training(preprocessing, Augmentation::small_images()).unwrap();
+    let options = LoaderOptions { batch_size: 32, shuffle: true, seed: 5, epoch: 2, ..LoaderOptions::default() };
+    let alone = all(dataset.clone(), &transform, &options);
+    assert_eq!(alone.len(), 10);
+    for workers in [1, 2, 3, 8] {
+        let options = LoaderOptions { workers, ..options.clone() };
+        assert_eq!(all(dataset.clone(), &transform, &options), alone, "{workers} workers");
+    }
+    let later = all(dataset, &transform, &LoaderOptions { epoch: 3, ..options });
+    assert_ne!(later, alone, "another epoch has another order and other variations");
+}
+
+#[test]
+fn an_epoch_that_goes_on_in_the_middle_is_the_rest_of_it() {
+    let options = LoaderOptions { batch_size: 7, shuffle: true, workers: 2, ..LoaderOptions::default() };
+    let whole = all(Arc::new(Numbers::new(100)), &one_pixel(), &options);
+    for start_batch in [1, 6, 14, 15, 99] {
+        let rest = all(Arc::new(Numbers::new(100)), &one_pixel(), &LoaderOptions { start_batch, ..options.clone() });
+        assert_eq!(rest, whole[start_batch.min(15)..]);
+    }
+}
+
+#[test]
+fn shuffling_is_a_permutation_and_evaluation_keeps_the_order() {
+    let options = LoaderOptions { batch_size: 30, workers: 2, ..LoaderOptions::default() };
+    let indices = |options: &LoaderOptions| -> Vec<usize> {
+        all(Arc::new(Numbers::new(100)), &one_pixel(), options)
+            .into_iter()
+            .flat_map(|(_, _, indices)| indices)
+            .collect()
+    };
+    assert_eq!(indices(&options), (0..100).collect::<Vec<_>>());
+    let mut shuffled = indices(&LoaderOptions { shuffle: true, ..options });
+    assert_ne!(shuffled, (0..100).collect::<Vec<_>>());
+    shuffled.sort_unstable();
+    assert_eq!(shuffled, (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_last_batch_is_kept_or_left_out() {
+    let sizes = |drop_last| -> Vec<usize> {
+        let options = LoaderOptions { batch_size: 30, drop_last, ..LoaderOptions::default() };
+        all(Arc::new(Numbers::new(100)), &one_pixel(), &options).iter().map(|(_, labels, _)| labels.len()).collect()
+    };
+    assert_eq!(sizes(false), [30, 30, 30, 10]);
+    assert_eq!(sizes(true), [30, 30, 30]);
+    for (images, labels, indices) in all(Arc::new(Numbers::new(100)), &one_pixel(), &LoaderOptions::default()) {
+        assert!(images.iter().zip(&indices).all(|(&image, &index)| image == index as f32));
+        assert!(labels.iter().zip(&indices).all(|(&label, &index)| label as usize == index % 10));
+    }
+}
+
+#[test]
+fn a_bad_image_ends_the_run_in_its_turn() {
+    for workers in [0, 3] {
+        let dataset = Numbers { bad: vec![45], ..Numbers::new(100) };
+        let options = LoaderOptions { batch_size: 10, workers, ..LoaderOptions::default() };
+        let mut loader = Loader::new(Arc::new(dataset), one_pixel(), options).unwrap();
+        for batch in loader.by_ref().take(4) {
+            assert_eq!(batch.unwrap().len(), 10);
+        }
+        let error = loader.next().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "number 45: expected a good number, got a bad one");
+        assert!(loader.next().is_none(), "nothing comes after an error");
+    }
+}
+
+#[test]
+fn a_panic_in_a_worker_is_an_error_of_one_line() {
+    for workers in [0, 2] {
+        let dataset = Numbers { panics: vec![3], ..Numbers::new(10) };
+        let options = LoaderOptions { workers, ..LoaderOptions::default() };
+        let mut loader = Loader::new(Arc::new(dataset), one_pixel(), options).unwrap();
+        let error = loader.next().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "sample 3: the dataset failed: number 3 is cursed");
+    }
+}
+
+#[test]
+fn skipped_images_are_listed_and_leave_smaller_batches_in_evaluation() {
+    for workers in [0, 3] {
+        let dataset = Numbers { bad: vec![0, 5, 10, 11, 12, 13, 14], ..Numbers::new(18) };
+        let options = LoaderOptions { batch_size: 5, workers, skip_bad_images: true, ..LoaderOptions::default() };
+        let mut loader = Loader::new(Arc::new(dataset), one_pixel(), options).unwrap();
+        let batches: Vec<Vec<usize>> = loader.by_ref().map(|batch| batch.unwrap().indices().to_vec()).collect();
+        assert_eq!(batches, [vec![1, 2, 3, 4], vec![6, 7, 8, 9], vec![], vec![15, 16, 17]]);
+        let skipped: Vec<usize> = loader.skipped().iter().map(|skipped| skipped.index).collect();
+        assert_eq!(skipped, [0, 5, 10, 11, 12, 13, 14]);
+        assert_eq!(loader.skipped()[1].reason, "number 5: expected a good number, got a bad one");
+    }
+}
+
+#[test]
+fn training_batches_stay_full_when_images_are_skipped() {
+    let options = LoaderOptions {
+        batch_size: 8,
+        shuffle: true,
+        drop_last: true,
+        skip_bad_images: true,
+        ..LoaderOptions::default()
+    };
+    let run = |workers, start_batch| {
+        let dataset = Arc::new(Numbers { bad: (0..20).collect(), ..Numbers::new(40) });
+        all(dataset, &one_pixel(), &LoaderOptions { workers, start_batch, ..options.clone() })
+    };
+    let alone = run(0, 0);
+    assert!(alone.iter().all(|(_, _, indices)| indices.len() == 8 && indices.iter().all(|&index| index >= 20)));
+    assert_eq!(run(3, 0), alone, "the substitutes do not depend on the workers");
+    assert_eq!(run(2, 2), alone[2..], "nor on where the epoch began");
+}
+
+#[test]
+fn a_set_without_a_good_image_ends_with_an_error() {
+    let dataset = Numbers { bad: (0..4).collect(), ..Numbers::new(4) };
+    let options = LoaderOptions { batch_size: 2, drop_last: true, skip_bad_images: true, ..LoaderOptions::default() };
+    let mut loader = Loader::new(Arc::new(dataset), one_pixel(), options).unwrap();
+    assert!(loader.next().unwrap().is_err());
+}
+
+#[test]
+fn a_loader_that_is_dropped_early_stops_its_threads() {
+    let dataset = Arc::new(Numbers { pause: Duration::from_millis(20), ..Numbers::new(10_000) });
+    let options = LoaderOptions { batch_size: 1000, workers: 2, ..LoaderOptions::default() };
+    let start = Instant::now();
+    drop(Loader::new(dataset.clone(), one_pixel(), options).unwrap());
+    assert!(start.elapsed() < Duration::from_secs(5), "a batch alone would take 20 s");
+    assert_eq!(Arc::strong_count(&dataset), 1, "no thread holds the dataset");
+}
+
+#[test]
+fn no_more_than_a_few_batches_are_prepared_ahead() {
+    let dataset = Arc::new(Numbers::new(1000));
+    let options = LoaderOptions { batch_size: 10, workers: 2, ..LoaderOptions::default() };
+    let mut loader = Loader::new(dataset.clone(), one_pixel(), options).unwrap();
+    let first = loader.next().unwrap().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(dataset.reads.load(Ordering::Relaxed) <= 50, "{:?} images were read", dataset.reads);
+    let memory = first.images().as_ptr();
+    drop(first);
+    assert!(loader.any(|batch| batch.unwrap().images().as_ptr() == memory), "memory is used again");
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    let refused =
+        |len, options| Loader::new(Arc::new(Numbers::new(len)), one_pixel(), options).err().unwrap().to_string();
+    let empty = LoaderOptions { batch_size: 0, ..LoaderOptions::default() };
+    assert_eq!(refused(3, empty), "batch size: expected at least 1, got 0");
+    assert_eq!(refused(0, LoaderOptions::default()), "dataset: expected at least one image, got none");
+    let transform = Transform::evaluation(Preprocessing::unscaled([2, 2], &[0.0], &[1.0])).unwrap();
+    let error = Loader::new(Arc::new(Numbers::new(3)), transform, LoaderOptions::default()).err().unwrap();
+    assert!(error.to_string().contains("expected images of 2x2 with 1 channels, got 1x1 with 1"), "{error}");
+}
+
+#[test]
+fn pixels_are_normalised_as_torchvision_does_it() {
+    let shapes = Shapes::with_len(0, Split::Test, 4);
+    let Sample::Pixels(image) = shapes.sample(2).unwrap() else { panic!("shapes10 has pixels") };
+    let transform = Transform::evaluation(shapes.format().preprocessing().unwrap()).unwrap();
+    let batch = Loader::new(Arc::new(shapes), transform, LoaderOptions::default()).unwrap().next().unwrap().unwrap();
+    let got = &batch.images()[2 * 3072..][..3072];
+    let expected = |(at, &value): (usize, &u8)| (f32::from(value) / 255.0 - Shapes::MEAN[at % 3]) / Shapes::STD[at % 3];
+    let expected: Vec<f32> = Image::pixels(&image).iter().enumerate().map(expected).collect();
+    assert_eq!(got, expected);
+}
