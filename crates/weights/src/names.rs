@@ -41,12 +41,12 @@ pub(crate) fn tensors_of_graph(entries: Vec<(String, TensorView<'_>)>, graph: &G
                 tensors.insert(key, Tensor::i64(&expected, zeros));
             }
             None => problems.push(TensorProblem::Missing { key, expected }),
-            Some(view) if view.shape() != expected => {
-                problems.push(TensorProblem::Shape { key, expected, got: view.shape().to_vec() });
-            }
             Some(view) if view.is_float() != Some(!is_counter) => {
                 let expected = if is_counter { "i64" } else { "f32" };
                 problems.push(TensorProblem::Type { key, expected, got: view.type_name().into() });
+            }
+            Some(view) if view.shape() != expected => {
+                problems.push(TensorProblem::Shape { key, expected, got: view.shape().to_vec() });
             }
             Some(view) => {
                 let tensor = view.to_tensor(&key)?;

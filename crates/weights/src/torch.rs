@@ -15,7 +15,7 @@ const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 /// Dictionaries within dictionaries that are entered.
 const MAX_DEPTH: usize = 16;
 /// Dictionary items that are looked at: shared dictionaries count wherever they stand.
-const MAX_ITEMS: usize = 1 << 18;
+const MAX_ITEMS: usize = 1 << 17;
 /// The longest path of a tensor, in bytes.
 const MAX_NAME: usize = 512;
 /// The most dimensions of a tensor.
@@ -29,8 +29,8 @@ pub(crate) fn is_torch(bytes: &[u8]) -> bool {
 /// The tensors of a torch checkpoint's bytes (`.pth`, `.pt`, `.th`), named by their paths through its dictionaries, and
 /// not converted yet. Entries that are no tensors are ignored.
 ///
-/// Nothing in the pickle is ever called. At most a fixed amount (some 200 MB, for a pickle of two million operations)
-/// is allocated beside the names of the tensors.
+/// Nothing in the pickle is ever called. At most a fixed amount (under 500 MB, for a pickle of two million operations)
+/// is allocated.
 ///
 /// # Errors
 /// If `bytes` are damaged, or no such file, or hold a pickled module instead of a dictionary, or are compressed, which
@@ -167,8 +167,11 @@ fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
     let mut storages = Storages::new();
     for &key in keys_of_storages {
         let Value::Str(key) = keys.get(key) else { return Err("expected the name of a storage".into()) };
-        let size =
-            elements.get(key).ok_or_else(|| format!("storage \"{key}\": expected a use of it, got none"))?.size();
+        let size = match elements.get(key) {
+            Some(Ok(element)) => element.size(),
+            Some(Err(class)) => return Err(format!("storage \"{key}\": expected numbers, got {class}")),
+            None => return Err(format!("storage \"{key}\": expected a use of it, got none")),
+        };
         let stored = rest.split_first_chunk().and_then(|(count, data)| {
             let length = usize::try_from(u64::from_le_bytes(*count)).ok()?.checked_mul(size)?;
             data.split_at_checked(length)
@@ -191,7 +194,8 @@ fn is_little_endian(system: &Pickle<'_>) -> bool {
 /// What a pickle says of a storage: `("storage", class, key, device, number of elements)`, and in old files the part of
 /// another storage that it is, or none.
 struct Storage<'a> {
-    element: ElementType,
+    /// The element type, or the name of the class when it is none of ours.
+    element: Result<ElementType, &'a str>,
     key: &'a str,
 }
 
@@ -223,9 +227,9 @@ impl<'a> Storage<'a> {
             "CharStorage" => ElementType::I8,
             "ByteStorage" => ElementType::U8,
             "BoolStorage" => ElementType::Bool,
-            other => return Err(format!("expected a storage of floats, integers or booleans, got {other}")),
+            other => return Ok(Self { element: Err(other), key }),
         };
-        Ok(Self { element, key })
+        Ok(Self { element: Ok(element), key })
     }
 }
 
@@ -285,7 +289,8 @@ impl<'p, 'a> Walk<'p, 'a> {
                 ("_rebuild_tensor" | "_rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
                     return self.rebuild(*storage, *offset, *shape, *strides).map(Some);
                 }
-                (other, _) => return Err(format!("expected a dense tensor, got {other}")),
+                // A sparse or quantised tensor, or one of a subclass: an error only if a network needs it.
+                (other, _) => return Ok(Some(TensorView::foreign(other))),
             }
         }
         Ok(None)
@@ -296,6 +301,10 @@ impl<'p, 'a> Walk<'p, 'a> {
             return Err("expected a storage".into());
         };
         let Storage { element, key } = Storage::of(self.pickle, *identifier)?;
+        let element = match element {
+            Ok(element) => element,
+            Err(class) => return Ok(TensorView::foreign(class)),
+        };
         let bytes = *self.storages.get(key).ok_or_else(|| format!("expected storage \"{key}\", got none"))?;
         let offset = self.extent(offset)?.checked_mul(element.size());
         let bytes = offset.and_then(|offset| bytes.get(offset..));

@@ -68,6 +68,11 @@ impl<'a> TensorView<'a> {
         Self { element, shape, strides: None, bytes }
     }
 
+    /// A tensor of a `kind` that becomes none of ours.
+    pub(crate) fn foreign(kind: &str) -> Self {
+        Self { element: Err(kind.into()), shape: Vec::new(), strides: None, bytes: &[] }
+    }
+
     /// A tensor that begins with the first of `bytes` and lies in them with `strides`, in elements. The message says
     /// what is wrong.
     pub(crate) fn strided(
@@ -107,7 +112,7 @@ impl<'a> TensorView<'a> {
         Ok(Self { element: Ok(element), shape, strides, bytes })
     }
 
-    /// Its extents.
+    /// Its extents; none for a kind of tensor that is not read, such as a sparse one.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }

@@ -1,0 +1,167 @@
+//! A checkpoint of ours says all that is needed to run it, and comes back as it went.
+
+use crate::tiny;
+use residual_model::{Initialisation, Model, initialise};
+use residual_preprocess::Preprocessing;
+use residual_tensor::{NamedTensors, Tensor};
+use residual_weights::{
+    Checkpoint, Metadata, Weights, load, load_into, load_tensors, open, save, save_tensors, weights_file,
+};
+use std::error::Error;
+use std::path::Path;
+
+fn model() -> Model {
+    let labels = ["cat", "dog", "\"quoted\" ünï"].map(String::from).to_vec();
+    Model::new(tiny::graph(), tiny::tensors(), tiny::preprocessing(), labels).unwrap()
+}
+
+#[test]
+fn a_checkpoint_comes_back_as_it_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    for recipe in [None, Some("epochs = 3\n[optimiser]\nlr = 0.1\n")] {
+        save(&path, &model(), recipe).unwrap();
+        let expected = Checkpoint { model: model(), recipe: recipe.map(String::from) };
+        assert_eq!(load(&path).unwrap(), expected);
+        assert!(matches!(open(&path).unwrap(), Weights::Checkpoint(checkpoint) if *checkpoint == expected));
+    }
+    let bare = load_into(&path, &tiny::graph(), tiny::preprocessing(), Vec::new()).unwrap();
+    assert_eq!(bare.tensors, tiny::tensors());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+}
+
+#[test]
+fn a_network_of_the_zoo_comes_back_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("resnet20.safetensors");
+    let graph = residual_zoo::build("resnet20", 10).unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 3);
+    let preprocessing = Preprocessing::unscaled([32, 32], &[0.4914, 0.4822, 0.4465], &[0.247, 0.2435, 0.2616]);
+    let model = Model::new(graph, tensors, preprocessing, Vec::new()).unwrap();
+    save(&path, &model, None).unwrap();
+    let loaded = load(&path).unwrap().model;
+    assert_eq!(loaded, model);
+    assert!(loaded.tensors.keys().eq(model.tensors.keys()));
+}
+
+#[test]
+fn equal_models_give_equal_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+    save(&a, &model(), Some("x = 1")).unwrap();
+    save(&b, &model(), Some("x = 1")).unwrap();
+    assert_eq!(std::fs::read(a).unwrap(), std::fs::read(b).unwrap());
+}
+
+#[test]
+fn the_file_is_aligned_safetensors_with_torchs_keys_and_a_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    save(&path, &model(), None).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let (header, info) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    assert_eq!(header % 8, 0);
+    let metadata = info.metadata().as_ref().unwrap();
+    assert_eq!(metadata["format"], "pt");
+    assert_eq!(metadata["residual.labels"], r#"["cat","dog","\"quoted\" ünï"]"#);
+    let mut keys: Vec<String> = info.tensors().into_keys().collect();
+    let mut expected: Vec<String> = tiny::tensors().into_keys().collect();
+    keys.sort();
+    expected.sort();
+    assert_eq!(keys, expected);
+    for tensor in info.tensors().values() {
+        assert_eq!(tensor.data_offsets.0 % (tensor.dtype.bitsize() / 8), 0);
+    }
+}
+
+#[test]
+fn a_run_folder_stands_for_its_best_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("weights")).unwrap();
+    let best = folder.path().join("weights/best.safetensors");
+    assert_eq!(weights_file(folder.path()), best);
+    let error = load(folder.path()).unwrap_err();
+    assert_eq!(
+        (error.path.as_path(), error.to_string()),
+        (best.as_path(), format!("{}: cannot be read", best.display()))
+    );
+    save(&best, &model(), None).unwrap();
+    assert_eq!(load(folder.path()).unwrap().model, model());
+}
+
+/// The checkpoint with one entry of its metadata changed or removed.
+fn with_metadata(path: &Path, key: &str, value: Option<&str>) -> String {
+    save(path, &model(), None).unwrap();
+    let (tensors, mut metadata) = load_tensors(path).unwrap();
+    match value {
+        Some(value) => metadata.insert(key.into(), value.into()),
+        None => metadata.remove(key),
+    };
+    save_tensors(path, &tensors, &metadata).unwrap();
+    let error = load(path).unwrap_err();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text += &format!(": {error}");
+        source = error.source();
+    }
+    text.strip_prefix(&format!("{}: ", path.display())).expect("the file stands first").to_owned()
+}
+
+#[test]
+fn damaged_metadata_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let error = |key, value| with_metadata(&path, key, value);
+    assert_eq!(error("residual.graph", None), "a state dict without a graph: name the network with --model");
+    assert!(error("residual.graph", Some("{}")).starts_with("metadata \"residual.graph\": node \"graph\": JSON: "));
+    let missing = error("residual.preprocessing", None);
+    assert_eq!(missing, "metadata \"residual.preprocessing\": expected JSON, got none");
+    let two = r#"{"size":[4,4],"crop_pct":2.0,"interpolation":"bilinear","mean":[0.5],"std":[0.5]}"#;
+    assert_eq!(
+        error("residual.preprocessing", Some(two)),
+        "metadata \"residual.preprocessing\": preprocessing: crop_pct: expected a share in (0, 1], got 2"
+    );
+    assert!(error("residual.labels", Some("[1]")).starts_with("metadata \"residual.labels\": invalid type"));
+    assert_eq!(error("residual.labels", Some(r#"["one"]"#)), "labels: expected one for each of 3 outputs, got 1");
+    let other = residual_zoo::build("resnet20", 10).unwrap().to_json();
+    assert!(
+        error("residual.graph", Some(&other))
+            .starts_with("tensor \"conv1.weight\": expected [16, 3, 3, 3], got [2, 1, 3, 3]; ")
+    );
+}
+
+#[test]
+fn state_comes_back_with_its_metadata_integers_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last.safetensors");
+    let tensors = NamedTensors::from([
+        ("momentum.conv1.weight".into(), Tensor::f32(&[2, 2], vec![0.1, f32::MIN_POSITIVE, -0.0, f32::INFINITY])),
+        ("position".into(), Tensor::i64(&[2], vec![i64::MIN, i64::MAX])),
+        ("empty".into(), Tensor::f32(&[0, 3], Vec::new())),
+        ("large".into(), Tensor::f32(&[3, 4321], (0..3 * 4321).map(|i| i as f32).collect())),
+    ]);
+    let metadata = Metadata::from([("step".into(), "17".into()), ("schedule".into(), "{\"a\": [1]}".into())]);
+    save_tensors(&path, &tensors, &metadata).unwrap();
+    let (loaded, loaded_metadata) = load_tensors(&path).unwrap();
+    assert_eq!((&loaded, loaded_metadata), (&tensors, metadata));
+    assert_eq!(loaded.keys().collect::<Vec<_>>(), ["position", "momentum.conv1.weight", "empty", "large"]);
+
+    save_tensors(&path, &NamedTensors::new(), &Metadata::new()).unwrap();
+    assert_eq!(load_tensors(&path).unwrap(), (NamedTensors::new(), Metadata::new()));
+
+    let reserved = NamedTensors::from([("__metadata__".into(), Tensor::full(&[1], 0.0))]);
+    let error = save_tensors(&path, &reserved, &Metadata::new()).unwrap_err().to_string();
+    assert!(error.ends_with("safetensors: expected tensor names other than \"__metadata__\""), "{error}");
+}
+
+#[test]
+fn a_model_whose_parts_no_longer_fit_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let mut model = model();
+    model.tensors.shift_remove("fc.bias");
+    let error = save(&path, &model, None).unwrap_err();
+    assert_eq!(error.to_string(), format!("{}: tensor \"fc.bias\": expected [3], got none", path.display()));
+    assert!(!path.exists());
+}

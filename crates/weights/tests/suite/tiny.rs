@@ -1,0 +1,40 @@
+//! The network of `golden/make.py` and its tensors.
+
+use residual_graph::{Builder, Conv2d, Graph, Role};
+use residual_preprocess::Preprocessing;
+use residual_tensor::{NamedTensors, Tensor};
+use std::path::PathBuf;
+
+pub(crate) fn graph() -> Graph {
+    graph_with_outputs(3)
+}
+
+pub(crate) fn graph_with_outputs(outputs: usize) -> Graph {
+    let mut net = Builder::new("tiny", [1, 4, 4]);
+    let x = net.conv("conv1", net.input(), Conv2d::new(1, 2, 3)).unwrap();
+    let x = net.batch_norm("bn1", x).unwrap();
+    let x = net.relu("relu", x).unwrap();
+    let x = net.global_avg_pool("avgpool", x).unwrap();
+    let x = net.linear("fc", x, outputs, true).unwrap();
+    net.finish(x).unwrap()
+}
+
+pub(crate) fn tensors() -> NamedTensors {
+    let tensor = |(t, (key, spec)): (usize, (String, residual_graph::ParameterSpec))| {
+        let len = spec.shape.iter().product::<usize>();
+        let tensor = match spec.role {
+            Role::Counter => Tensor::i64(&spec.shape, vec![5]),
+            _ => Tensor::f32(&spec.shape, (0..len).map(|i| ((7 * t + i) % 64) as f32 / 16.0 - 2.0).collect()),
+        };
+        (key, tensor)
+    };
+    graph().parameters().enumerate().map(tensor).collect()
+}
+
+pub(crate) fn preprocessing() -> Preprocessing {
+    Preprocessing::unscaled([4, 4], &[0.485], &[0.229])
+}
+
+pub(crate) fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
