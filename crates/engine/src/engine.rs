@@ -25,6 +25,8 @@ pub struct Engine {
     image_len: usize,
     /// Images of the last batch.
     images: usize,
+    /// Whether the last forward pass has not been gone back through.
+    fresh: bool,
     /// Whether parameters changed since they were packed.
     stale: bool,
     /// The first batch norm over one pixel, which cannot be trained on one image.
@@ -160,6 +162,7 @@ impl Engine {
             batch,
             image_len: plan.shapes[0].len(),
             images: 0,
+            fresh: false,
             stale: false,
             single_pixel_norm,
         }
@@ -185,6 +188,7 @@ impl Engine {
         for instruction in &self.forward {
             self.machine.run(instruction, count);
         }
+        self.fresh = true;
         Ok(())
     }
 
@@ -218,13 +222,17 @@ impl Engine {
     }
 
     /// Goes backward from the gradients given at tapped nodes or the output (n × the node's shape each) through the last
-    /// forward pass. Gradients of parameters and taps are overwritten.
+    /// forward pass. Gradients of parameters and taps are overwritten. A forward pass can be gone back through once: its
+    /// values give their memory to the gradients.
     ///
     /// # Errors
-    /// If a seed names no kept node or has the wrong length, or the plan is for inference.
+    /// If there was no forward pass since the last call, a seed names no kept node or has the wrong length, or the plan is for inference.
     pub fn backward(&mut self, seeds: &[(&str, &[f32])]) -> Result<(), EngineError> {
         if self.machine.mode == Mode::Infer {
             return Err(EngineError::Mode { what: "backward", mode: self.machine.mode });
+        }
+        if !self.fresh {
+            return Err(EngineError::NoForward);
         }
         for (name, seed) in seeds {
             let expected = "the output or a tap of this plan";
@@ -235,6 +243,7 @@ impl Engine {
                 return Err(EngineError::Seed { name: (*name).into(), expected, got: seed.len() });
             }
         }
+        self.fresh = false;
         for kept in &self.kept {
             let buffer = kept.seed.expect("every kept node of a plan with gradients has a seed");
             let buffer = self.machine.arena.get_mut(buffer, self.images);

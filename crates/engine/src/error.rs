@@ -51,6 +51,9 @@ pub enum EngineError {
         /// Values given.
         got: usize,
     },
+    /// A second backward pass through one forward pass.
+    #[error("backward: expected a forward pass since the last one")]
+    NoForward,
     /// Batch statistics of a single value.
     #[error("node \"{name}\": expected more than one value a channel to train a batch norm on")]
     SingleValue {
