@@ -9,8 +9,10 @@ use residual_tensor::{NamedTensors, Tensor};
 ///
 /// With s = weight / √(running_var + eps) the new weight is s·w and the new bias is bias + s·(b − running_mean),
 /// computed in f64. The convolution keeps its name and gains a bias, the batch norm's node disappears, and all others
-/// stay as they are. A batch norm stays where `keep` names it or what it reads, because the caller will ask for that
-/// node's value. Batch norms that follow something else, or a convolution that others read too, stay.
+/// stay as they are.
+///
+/// A batch norm stays if it follows something else, or a convolution that others read too, or if `keep` names it or
+/// the node it follows: a caller that will ask for a node's value names that node.
 ///
 /// # Panics
 /// If the model's public fields were changed so that tensors and graph no longer fit (see [`crate::check_tensors`]).

@@ -192,3 +192,15 @@ fn a_convolution_that_is_the_result_keeps_its_value() {
     let model = model(net.finish(conv).unwrap(), 5);
     assert_eq!(fold_batch_norm(&model, &[]), model);
 }
+
+#[test]
+fn a_node_whose_value_will_be_asked_for_keeps_it() {
+    let model = model(residual_zoo::build("resnet20", 10).unwrap(), 8);
+    let norms = |model: &Model| {
+        let is_norm = |node: &&Node| matches!(node.op, Op::BatchNorm2d { .. });
+        model.graph.nodes.iter().filter(is_norm).map(|node| node.name.clone()).collect::<Vec<_>>()
+    };
+    let folded = fold_batch_norm(&model, &["conv1", "layer1.0.bn2", "layer3.2.relu2"]);
+    assert_eq!(norms(&folded), ["bn1", "layer1.0.bn2"]);
+    assert_same_function(&model, &folded);
+}
