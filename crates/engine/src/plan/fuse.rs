@@ -36,6 +36,7 @@ pub(crate) struct Fused {
 pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
     let source = sources(graph, mode);
     let readers = readers(graph, &source);
+    let kept: Vec<NodeId> = kept.iter().map(|id| source[id.0]).collect();
     let only_reader = |id: NodeId| match readers[id.0][..] {
         [reader] if !kept.contains(&id) => Some(reader),
         _ => None,

@@ -1,0 +1,298 @@
+//! What the engine promises beyond parity: every op has a gradient, results do not depend on threads, batch size or what
+//! is tapped, and misuse is answered.
+
+use residual_engine::{Engine, EngineError, Mode, Options};
+use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, Pool2d};
+use residual_kernels::Isa;
+use residual_kernels::loss::cross_entropy;
+use residual_kernels::optim::{Sgd, sgd};
+use residual_model::{Initialisation, Model, initialise};
+use residual_preprocess::Preprocessing;
+use residual_tensor::{NamedTensors, Stream, Tensor};
+use residual_threads::Pool;
+use std::sync::Arc;
+
+fn options(threads: usize) -> Options {
+    Options { isa: Isa::detect(), pool: Arc::new(Pool::new(threads)) }
+}
+
+/// A model with random biases and statistics, so that nothing is zero or one by chance.
+fn model(graph: Graph) -> Model {
+    let mut tensors = initialise(&graph, Initialisation::Torch, 1);
+    for (index, (key, tensor)) in tensors.iter_mut().enumerate() {
+        let mut stream = Stream::new(2, &[index as u64]);
+        let (low, high) = match key.rsplit('.').next() {
+            Some("running_var") => (0.5, 2.0),
+            Some("weight") if tensor.shape().len() == 1 => (0.5, 1.5),
+            Some("bias" | "running_mean") => (-0.3, 0.3),
+            _ => continue,
+        };
+        tensor.as_f32_mut().unwrap().iter_mut().for_each(|value| *value = stream.range(low, high));
+    }
+    let [channels, height, width] = graph.input_size();
+    let preprocessing = Preprocessing::unscaled([height, width], &vec![0.0; channels], &vec![1.0; channels]);
+    Model::new(graph, tensors, preprocessing, Vec::new()).unwrap()
+}
+
+fn images(model: &Model, count: usize) -> Vec<f32> {
+    let len = model.graph.input_size().iter().product::<usize>();
+    let mut stream = Stream::new(3, &[]);
+    (0..count * len).map(|_| stream.normal()).collect()
+}
+
+/// Every op, in every position that the fusing pass tells apart.
+fn every_op() -> Graph {
+    let mut net = Builder::new("every_op", [3, 12, 10]);
+    let stem = net.conv("stem", net.input(), Conv2d::new(3, 8, 3).padding(1).bias()).unwrap();
+    let stem = net.relu("stem_relu", stem).unwrap();
+    let a = net.conv("a", stem, Conv2d::new(8, 8, 3).padding(2).dilation(2).groups(2)).unwrap();
+    let a = net.batch_norm("a_bn", a).unwrap();
+    let a = net.add("a_add", stem, a).unwrap();
+    let pre = net.batch_norm("pre_bn", a).unwrap();
+    let pre = net.relu("pre_relu", pre).unwrap();
+    let b = net.conv("b", pre, Conv2d::new(8, 8, 1).bias()).unwrap();
+    let b = net.add("b_add", b, a).unwrap();
+    let pooled = net.max_pool("max", b, Pool2d::new(3, 2, 1)).unwrap();
+    let average = Op::AvgPool2d { pool: Pool2d::new(3, 2, 1), count_include_pad: false };
+    let average = net.push("average", average, &[b]).unwrap();
+    let shortcut = Op::PadShortcut { in_channels: 8, out_channels: 12, stride: 2 };
+    let shortcut = net.push("shortcut", shortcut, &[b]).unwrap();
+    let joined = net.push("joined", Op::Concat, &[pooled, average, shortcut]).unwrap();
+    let dropped = net.push("dropped", Op::Dropout { p: 0.25 }, &[joined]).unwrap();
+    let three = net.push("three", Op::Add, &[dropped, joined, joined]).unwrap();
+    let three = net.relu("three_relu", three).unwrap();
+    let strided = net.conv("strided", three, Conv2d::new(28, 6, 3).stride(2).padding(1)).unwrap();
+    let flat = net.flatten("flat", strided).unwrap();
+    let flat = net.relu("flat_relu", flat).unwrap();
+    let hidden = net.linear("hidden", flat, 9, true).unwrap();
+    let narrow = net.global_avg_pool("mean", three).unwrap();
+    let narrow = net.flatten("mean_flat", narrow).unwrap();
+    let narrow = net.linear("narrow", narrow, 9, false).unwrap();
+    let narrow = net.batch_norm("narrow_bn", narrow).unwrap();
+    let sum = net.add("sum", hidden, narrow).unwrap();
+    let sum = net.relu("sum_relu", sum).unwrap();
+    let out = net.linear("fc", sum, 5, true).unwrap();
+    net.finish(out).unwrap()
+}
+
+/// `loss(θ + εd) − loss(θ − εd)` over 2ε against the gradient along `d`, one parameter tensor at a time.
+#[test]
+fn every_op_has_the_gradient_of_finite_differences() {
+    for mode in [Mode::Train, Mode::Frozen] {
+        let model = model(every_op());
+        let x = images(&model, 6);
+        let mut engine = Engine::new(&model, mode, 6, [12, 10], &["b_add", "joined"], &options(2)).unwrap();
+        engine.set_seed(11);
+        let seeds: Vec<(&str, Vec<f32>)> = [("fc", 5), ("b_add", 12 * 10 * 8)]
+            .into_iter()
+            .map(|(name, len)| {
+                let mut stream = Stream::new(4, &[len as u64]);
+                (name, (0..6 * len).map(|_| stream.range(-1.0, 1.0) / (len as f32).sqrt()).collect())
+            })
+            .collect();
+        let seed_views: Vec<(&str, &[f32])> = seeds.iter().map(|(name, seed)| (*name, &seed[..])).collect();
+        let loss = |engine: &mut Engine, tensors: &NamedTensors| -> f64 {
+            engine.load_state_dict(tensors).unwrap();
+            engine.forward(&x).unwrap();
+            let dot = |(name, seed): &(&str, Vec<f32>)| -> f64 {
+                let value = engine.tap(name).unwrap();
+                value.iter().zip(seed).map(|(v, s)| f64::from(*v) * f64::from(*s)).sum()
+            };
+            seeds.iter().map(dot).sum()
+        };
+        loss(&mut engine, &model.tensors);
+        engine.backward(&seed_views).unwrap();
+        let gradients = engine.gradients();
+        for (index, (key, gradient)) in gradients.iter().enumerate() {
+            let gradient = gradient.as_f32().unwrap();
+            let mut stream = Stream::new(5, &[index as u64]);
+            let direction: Vec<f32> = gradient.iter().map(|_| stream.range(-1.0, 1.0)).collect();
+            let step = 2e-3 / (direction.len() as f32).sqrt();
+            let moved = |sign: f32| {
+                let mut tensors = model.tensors.clone();
+                let values = tensors[key.as_str()].as_f32_mut().unwrap();
+                values.iter_mut().zip(&direction).for_each(|(value, d)| *value += sign * step * d);
+                tensors
+            };
+            let numeric = (loss(&mut engine, &moved(1.0)) - loss(&mut engine, &moved(-1.0))) / (2.0 * f64::from(step));
+            let along: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
+            let scale = norm(gradient) * norm(&direction) / (gradient.len() as f64).sqrt();
+            assert!((numeric - along).abs() < 0.03 * scale.max(0.05), "{mode:?} {key}: {numeric}, got {along}");
+        }
+    }
+}
+
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
+}
+
+#[test]
+fn a_taps_gradient_is_that_of_finite_differences() {
+    let mut net = Builder::new("tail", [4, 5, 5]);
+    let x = net.relu("relu", net.input()).unwrap();
+    let y = net.conv("conv", x, Conv2d::new(4, 6, 3).padding(1)).unwrap();
+    let y = net.batch_norm("bn", y).unwrap();
+    let y = net.relu("relu2", y).unwrap();
+    let y = net.global_avg_pool("mean", y).unwrap();
+    let model = model(net.finish(y).unwrap());
+    let x = images(&model, 2);
+    let mut engine = Engine::new(&model, Mode::Frozen, 2, [5, 5], &["input", "relu2"], &options(1)).unwrap();
+    let seed: Vec<f32> = (0..12).map(|i| i as f32 / 10.0 - 0.5).collect();
+    let loss = |engine: &mut Engine, x: &[f32]| -> f64 {
+        engine.forward(x).unwrap();
+        engine.output().iter().zip(&seed).map(|(v, s)| f64::from(*v) * f64::from(*s)).sum()
+    };
+    loss(&mut engine, &x);
+    engine.backward(&[("mean", &seed)]).unwrap();
+    let gradient = engine.tap_gradient("input").unwrap().to_vec();
+    assert_eq!(engine.tap_gradient("relu2").unwrap()[..6], seed[..6].iter().map(|s| s / 25.0).collect::<Vec<_>>());
+    for index in (0..x.len()).step_by(7).filter(|&index| x[index].abs() > 0.05) {
+        let moved = |step: f32| {
+            let mut x = x.clone();
+            x[index] += step;
+            x
+        };
+        let numeric = (loss(&mut engine, &moved(0.01)) - loss(&mut engine, &moved(-0.01))) / 0.02;
+        assert!((numeric - f64::from(gradient[index])).abs() < 2e-3, "{index}: {numeric}, got {}", gradient[index]);
+    }
+}
+
+#[test]
+fn taps_change_no_result_and_folding_changes_it_by_rounding_only() {
+    let model = model(every_op());
+    let x = images(&model, 3);
+    let run = |mode, taps: &[&str]| {
+        let mut engine = Engine::new(&model, mode, 3, [12, 10], taps, &options(2)).unwrap();
+        engine.forward(&x).unwrap();
+        let taps: Vec<Vec<f32>> = taps.iter().map(|tap| engine.tap(tap).unwrap().to_vec()).collect();
+        (engine.output().to_vec(), taps)
+    };
+    let taps = ["a", "a_bn", "pre_bn", "b", "b_add", "dropped", "three", "flat", "hidden", "sum"];
+    let (frozen, values) = run(Mode::Frozen, &taps);
+    for (output, others) in [run(Mode::Frozen, &[]), run(Mode::Infer, &[]), run(Mode::Infer, &taps)] {
+        close(&output, &frozen);
+        others.iter().zip(&values).for_each(|(got, expected)| close(got, expected));
+    }
+}
+
+fn close(got: &[f32], expected: &[f32]) {
+    assert_eq!(got.len(), expected.len());
+    let scale = expected.iter().fold(1e-3f32, |scale, value| scale.max(value.abs()));
+    assert!(got.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < 1e-5 * scale));
+}
+
+#[test]
+fn an_image_has_the_same_result_alone_and_in_any_batch() {
+    let model = model(residual_zoo::build("resnet20", 10).unwrap());
+    let x = images(&model, 5);
+    let mut engine = Engine::new(&model, Mode::Infer, 5, [32, 32], &[], &options(2)).unwrap();
+    engine.forward(&x).unwrap();
+    let together = engine.output().to_vec();
+    for (image, expected) in x.chunks(32 * 32 * 3).zip(together.chunks(10)) {
+        engine.forward(image).unwrap();
+        assert_eq!(engine.output(), expected);
+    }
+}
+
+#[test]
+fn weights_after_twenty_steps_are_bit_identical_for_any_number_of_threads() {
+    let model = model(residual_zoo::build("resnet20", 10).unwrap());
+    let train = |threads: usize| -> Vec<u32> {
+        let options = options(threads);
+        let mut engine = Engine::new(&model, Mode::Train, 24, [32, 32], &[], &options).unwrap();
+        let mut velocity = vec![0.0; engine.flat_mut().values.len()];
+        let step = Sgd { lr: 0.05, momentum: 0.9, weight_decay: 5e-4, nesterov: true };
+        let mut stream = Stream::new(9, &[]);
+        for _ in 0..20 {
+            let x: Vec<f32> = (0..24 * 3072).map(|_| stream.normal()).collect();
+            let labels: Vec<u32> = (0..24).map(|_| stream.below(10)).collect();
+            let mut seed = vec![0.0; 240];
+            engine.forward(&x).unwrap();
+            cross_entropy(engine.output(), &labels, 10, 0.1, &mut seed);
+            engine.backward(&[("fc", &seed)]).unwrap();
+            let flat = engine.flat_mut();
+            sgd(options.isa, &options.pool, flat.values, flat.gradients, &mut velocity, &step);
+        }
+        let state = engine.state_dict();
+        state.values().filter_map(Tensor::as_f32).flatten().map(|value| value.to_bits()).collect()
+    };
+    let one = train(1);
+    for threads in [2, 3] {
+        assert!(train(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn buckets_go_to_torch_and_back() {
+    let model = model(every_op());
+    let mut engine = Engine::new(&model, Mode::Train, 1, [12, 10], &[], &options(1)).unwrap();
+    assert_eq!(engine.state_dict(), model.tensors);
+    let values = engine.flat_mut().values.to_vec();
+    let torch = engine.to_torch(&values);
+    assert_eq!(engine.from_torch(&torch).unwrap(), values);
+    assert!(torch.iter().all(|(key, tensor)| model.tensors[key.as_str()] == *tensor));
+    let mut missing = torch.clone();
+    missing.swap_remove("fc.weight");
+    let message = engine.from_torch(&missing).unwrap_err().to_string();
+    assert_eq!(message, "tensor \"fc.weight\": expected [5, 9], got none");
+}
+
+#[test]
+fn misuse_is_an_error_that_says_what_was_expected() {
+    let model = model(every_op());
+    let new = |mode, taps: &[&str]| Engine::new(&model, mode, 2, [12, 10], taps, &options(1));
+    let message = |error: EngineError| error.to_string();
+    let unknown = new(Mode::Infer, &["nope"]).unwrap_err();
+    assert_eq!(message(unknown), "node \"nope\": expected a node of the graph");
+    let mut engine = new(Mode::Train, &[]).unwrap();
+    let batch = "batch: expected 1 to 2 images of 360 values, got ";
+    for count in [0, 359, 361, 3 * 360] {
+        assert_eq!(message(engine.forward(&vec![0.0; count]).unwrap_err()), format!("{batch}{count} values"));
+    }
+    assert_eq!(
+        message(engine.forward(&[0.0; 360]).unwrap_err()),
+        "node \"narrow_bn\": expected more than one value a channel to train a batch norm on"
+    );
+    engine.forward(&[0.0; 720]).unwrap();
+    let wrong: [(&str, &[f32], &str); 2] = [
+        ("stem", &[], "node \"stem\": expected the output or a tap of this plan"),
+        ("fc", &[0.0; 3], "seed of node \"fc\": expected 10 values, got 3"),
+    ];
+    for (name, seed, expected) in wrong {
+        assert_eq!(message(engine.backward(&[(name, seed)]).unwrap_err()), expected);
+    }
+    engine.backward(&[]).unwrap();
+    assert!(engine.gradients().values().all(|g| g.as_f32().unwrap().iter().all(|&g| g == 0.0)));
+    let again = "backward: expected a forward pass since the last one";
+    assert_eq!(message(engine.backward(&[]).unwrap_err()), again);
+    let mut infer = new(Mode::Infer, &[]).unwrap();
+    let mode = "backward: expected a plan for training or frozen statistics, got one for Infer";
+    assert_eq!(message(infer.backward(&[]).unwrap_err()), mode);
+    let too_small = Engine::new(&model, Mode::Train, 2, [1, 1], &[], &options(1)).unwrap_err();
+    assert!(message(too_small).starts_with("node \"hidden\": expected a vector of"));
+}
+
+#[test]
+fn memory_of_dead_values_is_used_again() {
+    let model = model(residual_zoo::build("resnet56", 10).unwrap());
+    let bytes = |name: &str, mode| {
+        let graph = residual_zoo::build(name, 10).unwrap();
+        let tensors = initialise(&graph, Initialisation::Torch, 0);
+        let model = Model::new(graph, tensors, model.preprocessing.clone(), Vec::new()).unwrap();
+        Engine::new(&model, mode, 64, [32, 32], &[], &options(1)).unwrap().bytes()
+    };
+    // Inference keeps a few feature maps at a time, however deep the network; its weights are all that grows.
+    let growth = bytes("resnet56", Mode::Infer) - bytes("resnet20", Mode::Infer);
+    assert!(growth < 4 * 2 * (855_770 - 272_474), "{growth}");
+    assert!(bytes("resnet56", Mode::Train) > 5 * bytes("resnet56", Mode::Infer));
+}
+
+#[test]
+fn tapped_nodes_report_their_shape() {
+    let model = model(every_op());
+    let engine = Engine::new(&model, Mode::Infer, 1, [12, 10], &["joined"], &options(1)).unwrap();
+    let shape = engine.tap_shape("joined").unwrap();
+    assert_eq!([shape.height, shape.width, shape.channels], [6, 5, 28]);
+    assert_eq!(engine.tap("max"), None);
+    assert_eq!(model.graph.find("input"), Some(NodeId(0)));
+}
