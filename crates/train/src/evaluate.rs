@@ -87,7 +87,7 @@ pub(crate) fn tally(
     let mut loader = Loader::new(dataset.clone(), transform, loader_options)?;
     let mut engine = Engine::new(model, Mode::Infer, batch_size, size, &[], &options.engine)?;
     let mut tally = Tally::default();
-    while let Some(batch) = loader.next() {
+    for batch in loader.by_ref() {
         let batch = batch?;
         if stop.load(Ordering::Relaxed) {
             return Ok(None);

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn cross_entropy_is_torchs() {
         let sum = cross_entropy_sum(&[1.0, 2.0, 3.0, 1000.0, 0.0, -1000.0], &[0, 1], 3);
-        assert!((sum - 1002.407_605_964_444_4).abs() < 1e-9, "{sum}");
+        assert!((sum - 1_002.407_605_964_444_4).abs() < 1e-9, "{sum}");
     }
 
     #[test]

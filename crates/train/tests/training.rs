@@ -1,0 +1,280 @@
+//! Runs on a tiny dataset: what a run leaves behind, and that an interruption leaves no trace.
+
+use residual_data::Dataset;
+use residual_engine::Options;
+use residual_kernels::Isa;
+use residual_tensor::{NamedTensors, Stream, Tensor};
+use residual_threads::Pool;
+use residual_train::{Event, Job, Outcome, Recipe, RunFolder, Sched, TrainError, resume, train};
+use residual_weights::{load_tensors, save_tensors};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// 50 images of 12×12, normalised, of three classes; a value in the middle of image `spoilt` is not a number.
+fn dataset(folder: &Path, spoilt: Option<usize>) -> PathBuf {
+    let (n, side) = (50, 12);
+    let mut random = Stream::new(3, &[]);
+    let labels: Vec<i64> = (0..n).map(|index| index % 3).collect();
+    let mut images = Vec::new();
+    for &label in &labels {
+        for channel in 0..3 {
+            images.extend((0..side * side).map(|_| random.normal() + if channel == label { 1.0 } else { 0.0 }));
+        }
+    }
+    if let Some(index) = spoilt {
+        images[index * 3 * side * side + side * side / 2] = f32::NAN;
+    }
+    let tensors = NamedTensors::from_iter([
+        ("images".to_owned(), Tensor::f32(&[n as usize, 3, side, side], images)),
+        ("labels".to_owned(), Tensor::i64(&[n as usize], labels)),
+    ]);
+    let path = folder.join("tiny.safetensors");
+    save_tensors(&path, &tensors, &Default::default()).unwrap();
+    path
+}
+
+fn recipe(data: &Path) -> Recipe {
+    Recipe {
+        data: data.display().to_string(),
+        batch_size: 8,
+        epochs: Some(4),
+        lr: 0.05,
+        nesterov: true,
+        weight_decay: 1e-3,
+        smoothing: 0.1,
+        sched: Sched::Cosine,
+        warmup_steps: Some(3),
+        augment: residual_train::Augment::Crop,
+        crop_padding: 2,
+        hflip: 0.5,
+        seed: 5,
+        log_every: 3,
+        checkpoint_every: Some(4),
+        ..Recipe::default()
+    }
+}
+
+fn options(threads: usize) -> Options {
+    Options { isa: Isa::detect(), pool: Arc::new(Pool::new(threads)) }
+}
+
+fn never() -> Arc<AtomicBool> {
+    Arc::default()
+}
+
+fn tensors(path: &Path) -> Vec<(String, Vec<u32>)> {
+    let (tensors, _) = load_tensors(path).unwrap();
+    let bits = |tensor: &Tensor| match tensor.as_f32() {
+        Some(values) => values.iter().map(|value| value.to_bits()).collect(),
+        None => tensor.as_i64().unwrap().iter().map(|&value| value as u32).collect(),
+    };
+    tensors.iter().map(|(key, tensor)| (key.clone(), bits(tensor))).collect()
+}
+
+/// The rows of `metrics.csv` and the lines of `events.jsonl` without the fields that say how long something took.
+fn logs(run: &RunFolder) -> (Vec<String>, Vec<serde_json::Value>) {
+    let metrics = std::fs::read_to_string(run.metrics()).unwrap();
+    let rows = metrics.lines().map(|row| row.split(',').take(8).collect::<Vec<_>>().join(",")).collect();
+    let events = std::fs::read_to_string(run.events()).unwrap();
+    let event = |line: &str| {
+        let mut event: serde_json::Value = serde_json::from_str(line).unwrap();
+        event.as_object_mut().unwrap().remove("images_per_second").unwrap();
+        event
+    };
+    (rows, events.lines().map(event).collect())
+}
+
+fn assert_same_run(a: &RunFolder, b: &RunFolder) {
+    for (a, b) in [(a.best(), b.best()), (a.last(), b.last()), (a.state(), b.state())] {
+        assert!(tensors(&a) == tensors(&b), "{} and {} differ", a.display(), b.display());
+    }
+    assert_eq!(logs(a), logs(b));
+}
+
+fn finished(outcome: &Outcome) -> RunFolder {
+    match outcome {
+        Outcome::Finished(summary) => RunFolder::open(&summary.run).unwrap(),
+        Outcome::Interrupted(_) => panic!("the run was interrupted"),
+    }
+}
+
+#[test]
+fn a_run_leaves_its_recipe_its_rows_and_its_models_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = Job::prepare(recipe(&dataset(folder.path(), None))).unwrap();
+    assert_eq!((job.train.len(), job.held_out.len(), job.recipe.num_classes), (44, 6, Some(3)));
+    let mut rows = Vec::new();
+    let outcome = train(&job, &folder.path().join("runs"), &options(1), &never(), &mut |event| {
+        if let Event::Epoch(row) = event {
+            rows.push(*row);
+        }
+    });
+    let run = finished(&outcome.unwrap());
+    assert!(run.path().ends_with("runs/1-resnet20-tiny"));
+    let config = residual_train::Layer::file(&run.config()).unwrap();
+    assert_eq!(Recipe::resolve(&[config]).unwrap(), job.recipe);
+    let (metrics, events) = logs(&run);
+    assert_eq!(metrics.len(), 5, "a header and four epochs");
+    assert_eq!(metrics[0], "epoch,step,lr,train_loss,train_top1,loss,top1,top5");
+    assert_eq!(rows.iter().map(|row| row.step).collect::<Vec<_>>(), [6, 12, 18, 24]);
+    let steps: Vec<_> = events.iter().map(|event| event["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [1, 3, 6, 9, 12, 15, 18, 21, 24]);
+    assert!(events.iter().all(|event| event["loss"].is_f64() && event["lr"].is_f64() && event["epoch"].is_u64()));
+
+    let last = residual_weights::load(&run.last()).unwrap();
+    assert_eq!(last.model.labels, ["0", "1", "2"]);
+    assert_eq!(last.recipe.as_deref(), Some(job.recipe.to_toml().as_str()));
+    let best = rows.iter().map(|row| row.top1).fold(0.0, f64::max);
+    let model = residual_weights::load(run.path()).unwrap().model;
+    let evaluate =
+        residual_train::EvaluateOptions { engine: options(1), batch_size: 4, workers: 0, skip_bad_images: false };
+    let evaluation =
+        residual_train::evaluate(&model, &job.held_out, &evaluate, &never(), &mut |_| {}).unwrap().unwrap();
+    assert_eq!((evaluation.top1, evaluation.images), (best, 6));
+}
+
+#[test]
+fn threads_and_workers_change_no_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe { max_steps: Some(20), ..recipe(&dataset(folder.path(), None)) };
+    let run = |threads, workers| {
+        let job = Job::prepare(Recipe { workers, ..recipe.clone() }).unwrap();
+        let outcome = train(&job, &folder.path().join("runs"), &options(threads), &never(), &mut |_| {});
+        finished(&outcome.unwrap())
+    };
+    let reference = run(1, 1);
+    assert_same_run(&reference, &run(2, 3));
+    assert_same_run(&reference, &run(3, 2));
+}
+
+#[test]
+fn an_interrupted_run_goes_on_as_if_nothing_had_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = Job::prepare(recipe(&dataset(folder.path(), None))).unwrap();
+    let runs = folder.path().join("runs");
+    let reference = finished(&train(&job, &runs, &options(2), &never(), &mut |_| {}).unwrap());
+
+    // Stopped in mid-epoch, at an epoch's last step (before its evaluation), and again after each resume.
+    let stop = never();
+    let stop_at = |at: &'static [u64]| {
+        let stop = stop.clone();
+        move |event: &Event| {
+            if matches!(event, Event::Step(step) if at.contains(&step.step)) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    let mut outcome = train(&job, &runs, &options(2), &stop, &mut stop_at(&[3])).unwrap();
+    let mut interruptions = 0;
+    while let Outcome::Interrupted(summary) = &outcome {
+        interruptions += 1;
+        stop.store(false, Ordering::Relaxed);
+        let run = RunFolder::open(&summary.run).unwrap();
+        // What a process that was killed leaves behind its checkpoint: rows that the resume will write again.
+        for (path, text) in [(run.metrics(), "9,99,"), (run.events(), "{\"step\":99}\n{\"ste")] {
+            std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + text).unwrap();
+        }
+        let recipe = Recipe::resolve(&[residual_train::Layer::file(&run.config()).unwrap()]).unwrap();
+        let job = Job::resume(recipe, &run).unwrap();
+        outcome = resume(&job, run, &options(1), &stop, &mut stop_at(&[6, 7, 12, 23, 24])).unwrap();
+    }
+    assert_eq!(interruptions, 6);
+    assert_same_run(&reference, &finished(&outcome));
+
+    // A finished run has nothing left to do.
+    let again = resume(&job, reference.clone(), &options(2), &never(), &mut |event| {
+        assert!(!matches!(event, Event::Step(_)));
+    });
+    assert_same_run(&reference, &finished(&again.unwrap()));
+}
+
+#[test]
+fn a_run_without_a_checkpoint_begins_anew_in_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe { max_steps: Some(3), ..recipe(&dataset(folder.path(), None)) };
+    let job = Job::prepare(recipe).unwrap();
+    let run = finished(&train(&job, &folder.path().join("a"), &options(1), &never(), &mut |_| {}).unwrap());
+    let torn = RunFolder::create(&folder.path().join("b"), "resnet20", "tiny").unwrap();
+    std::fs::write(torn.config(), job.recipe.to_toml()).unwrap();
+    std::fs::write(torn.events(), "{\"step\":1}\n").unwrap();
+    let outcome = resume(&job, torn, &options(1), &never(), &mut |_| {});
+    assert_same_run(&run, &finished(&outcome.unwrap()));
+}
+
+#[test]
+fn a_resume_of_another_recipe_or_other_data_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe { max_steps: Some(2), ..recipe(&dataset(folder.path(), None)) };
+    let job = Job::prepare(recipe.clone()).unwrap();
+    let run = finished(&train(&job, &folder.path().join("runs"), &options(1), &never(), &mut |_| {}).unwrap());
+    let refused = |job: &Job| resume(job, run.clone(), &options(1), &never(), &mut |_| {}).unwrap_err().to_string();
+
+    let other = Job::prepare(Recipe { model: "resnet32".into(), ..recipe.clone() }).unwrap();
+    let expected = ": model: expected \"resnet20\", as the run began, got \"resnet32\" (a resumed run keeps its model, \
+                    data and recipe)";
+    assert!(refused(&other).ends_with(expected), "{}", refused(&other));
+    let other = Job::prepare(Recipe { lr: 0.1, ..recipe.clone() }).unwrap();
+    assert!(refused(&other).contains(": lr: expected 0.05, as the run began, got 0.1 ("), "{}", refused(&other));
+
+    let mut other = job.clone();
+    other.train = job.held_out.clone();
+    assert!(refused(&other).contains(": data: expected 44 + 6 images of 3 classes"), "{}", refused(&other));
+    resume(
+        &Job { recipe: Recipe { workers: 7, log_every: 1, ..job.recipe.clone() }, ..job.clone() },
+        run,
+        &options(1),
+        &never(),
+        &mut |_| {},
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_ends_the_run_and_names_the_last_good_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    // Where the spoilt image stands in the order of the epoch decides how many checkpoints come before it.
+    let recipe = Recipe { checkpoint_every: Some(1), ..recipe(&dataset(folder.path(), Some(7))) };
+    let job = Job::prepare(recipe).unwrap();
+    let mut steps = 0;
+    let error = train(&job, &folder.path().join("runs"), &options(1), &never(), &mut |event| {
+        steps += u64::from(matches!(event, Event::Step(_)));
+    })
+    .unwrap_err();
+    let TrainError::Diverged { step, good, .. } = &error else { panic!("{error}") };
+    assert_eq!(*step, steps + 1);
+    let text = error.to_string();
+    assert!(text.starts_with(&format!("step {step}: expected a finite loss and finite weights, got a loss of NaN; ")));
+    match good {
+        Some((path, step)) => {
+            assert_eq!(*step, steps);
+            residual_weights::load(path).unwrap();
+            assert!(text.ends_with(&format!("the last good checkpoint is {} (step {step})", path.display())), "{text}");
+        }
+        None => assert_eq!(steps, 0),
+    }
+}
+
+#[test]
+fn a_label_beyond_the_networks_outputs_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe { num_classes: Some(2), ..recipe(&dataset(folder.path(), None)) };
+    let error = Job::prepare(recipe).err().unwrap().to_string();
+    assert!(
+        error.contains("tiny.safetensors") && error.ends_with("expected a label below num_classes (2), got 2"),
+        "{error}"
+    );
+}
+
+#[test]
+fn training_goes_on_from_given_weights_with_a_new_head() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), None);
+    let first = Job::prepare(Recipe { num_classes: Some(5), ..recipe(&data) }).unwrap();
+    let path = folder.path().join("start.safetensors");
+    residual_weights::save(&path, &first.model, None).unwrap();
+    let second = Job::prepare(Recipe { weights: Some(path), ..recipe(&data) }).unwrap();
+    assert_eq!(second.model.tensors["fc.weight"].shape(), [3, 64]);
+    assert_eq!(second.model.tensors["conv1.weight"], first.model.tensors["conv1.weight"]);
+    assert_eq!(second.train.class_names().len(), 3);
+}
