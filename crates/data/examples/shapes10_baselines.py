@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 torch.manual_seed(0)
-torch.set_num_threads(int(sys.argv[sys.argv.index("--threads") + 1]) if "--threads" in sys.argv else 2)
+torch.set_num_threads(2)
 
 
 def load(folder):
@@ -77,7 +77,7 @@ def resnet20():
     return net
 
 
-def resnet(x, y, test_x, test_y, names, epochs=5, peak=0.2, warmup=79, decay=5e-4, padding=2):
+def resnet(x, y, test_x, test_y, names, epochs=5, peak=0.1, warmup=40, decay=5e-4, padding=2):
     """SGD with Nesterov momentum; the rate rises linearly for `warmup` steps, then falls along a cosine to 0."""
     net, steps = resnet20(), epochs * (len(x) // 128)
     net = net.to(memory_format=torch.channels_last)

@@ -1,5 +1,6 @@
 //! The promises of the loader.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -214,9 +215,9 @@ fn no_more_than_a_few_batches_are_prepared_ahead() {
     let first = loader.next().unwrap().unwrap();
     std::thread::sleep(Duration::from_millis(200));
     assert!(dataset.reads.load(Ordering::Relaxed) <= 50, "{:?} images were read", dataset.reads);
-    let memory = first.images().as_ptr();
     drop(first);
-    assert!(loader.any(|batch| batch.unwrap().images().as_ptr() == memory), "memory is used again");
+    let places: BTreeSet<_> = loader.map(|batch| batch.unwrap().images().as_ptr()).collect();
+    assert!(places.len() <= 6, "99 batches lay in {} buffers", places.len());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use crate::{Image, ImageError};
+use crate::{Image, ImageError, jpeg};
 
 impl Image {
     /// The most memory that a decoder may take beside the file's bytes.
@@ -24,8 +24,13 @@ impl Image {
             matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp)
         });
         let format = format.ok_or_else(|| fault("expected a JPEG, PNG, WebP or BMP file"))?;
-        if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
-            return Err(fault("the JPEG data end before the end-of-image marker"));
+        if format == ImageFormat::Jpeg {
+            if !jpeg_is_complete(bytes) {
+                return Err(fault("the JPEG data end before the end-of-image marker"));
+            }
+            if let Some(image) = jpeg::decode(bytes)? {
+                return Ok(image);
+            }
         }
         let mut limits = Limits::default();
         limits.max_alloc = Some(Self::MAX_DECODER_BYTES);

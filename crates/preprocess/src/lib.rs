@@ -9,6 +9,7 @@ mod decode;
 mod description;
 mod execute;
 mod image;
+mod jpeg;
 mod normalize;
 mod resize;
 

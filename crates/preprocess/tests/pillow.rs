@@ -1,0 +1,154 @@
+//! Resizing, evaluation and decoding against Pillow, torchvision and timm (golden/make.py).
+
+use std::path::{Path, PathBuf};
+
+use residual_preprocess::{Image, Interpolation, Preprocessing, Preprocessor, resize};
+
+fn golden(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The picture that golden/make.py makes as well.
+fn pattern(height: usize, width: usize) -> Image {
+    let pixel = |y: usize, x: usize| {
+        let edge = (x / 5 + y / 7) % 2 * 90;
+        let noise = (x * x * 31 + y * y * 17 + x * y * 7) % 61;
+        [x * 3 + edge + noise, y * 4 + edge, x + 2 * y + noise].map(|value| (value % 256) as u8)
+    };
+    let pixels = (0..height * width).flat_map(|at| pixel(at / width, at % width)).collect();
+    Image::new(height, width, 3, pixels).unwrap()
+}
+
+/// The greatest and the mean difference in grey levels.
+fn difference(got: &[u8], expected: &[u8]) -> (u8, f64) {
+    assert_eq!(got.len(), expected.len(), "as many values");
+    let differences = got.iter().zip(expected).map(|(got, expected)| got.abs_diff(*expected));
+    let sum: f64 = differences.clone().map(f64::from).sum();
+    (differences.max().unwrap_or(0), sum / got.len() as f64)
+}
+
+#[test]
+fn resizing_is_pillows_to_the_bit() {
+    let kinds = [("bilinear", Interpolation::Bilinear), ("bicubic", Interpolation::Bicubic)];
+    for (name, kind) in kinds {
+        for [height, width] in [[32, 32], [17, 40], [61, 20], [58, 46], [90, 70]] {
+            let expected = Image::decode(&golden(&format!("resize-{name}-{height}x{width}.png"))).unwrap();
+            let got = resize(&pattern(61, 47), [height, width], kind);
+            let (most, mean) = difference(got.pixels(), expected.pixels());
+            assert_eq!(most, 0, "{name} {height}x{width}: {most} levels, mean {mean}");
+        }
+    }
+}
+
+#[test]
+fn any_number_of_channels_is_resized_like_three() {
+    let three = pattern(61, 47);
+    let expected = resize(&three, [30, 20], Interpolation::Bicubic);
+    for channels in [1, 2, 4, 5] {
+        let spread =
+            |pixels: &[u8]| pixels.chunks_exact(3).flat_map(|p| (0..channels).map(move |c| p[c % 3])).collect();
+        let image = Image::new(61, 47, channels, spread(three.pixels())).unwrap();
+        let expected: Vec<u8> = spread(expected.pixels());
+        assert_eq!(difference(resize(&image, [30, 20], Interpolation::Bicubic).pixels(), &expected).0, 0, "{channels}");
+    }
+}
+
+#[test]
+fn evaluation_is_timms_transform_to_the_bit() {
+    let cases = [
+        ([61, 47], [32, 32], 0.875, "bilinear"),
+        ([47, 61], [32, 32], 0.95, "bicubic"),
+        ([61, 47], [24, 40], 0.9, "bicubic"),
+        ([33, 35], [32, 32], 1.0, "bilinear"),
+    ];
+    for ([height, width], size, crop_pct, kind) in cases {
+        let interpolation = if kind == "bicubic" { Interpolation::Bicubic } else { Interpolation::Bilinear };
+        let crop = if crop_pct == 1.0 { "1.0".into() } else { crop_pct.to_string() };
+        let name = format!("eval-{height}x{width}-{}x{}-{crop}-{kind}.png", size[0], size[1]);
+        let expected = Image::decode(&golden(&name)).unwrap();
+        let description = Preprocessing { size, crop_pct, interpolation, mean: vec![0.0; 3], std: vec![1.0; 3] };
+        let preprocessor = Preprocessor::new(description).unwrap();
+        let mut output = vec![0.0; preprocessor.output_len()];
+        preprocessor.run(&pattern(height, width), &mut output).unwrap();
+        let got: Vec<u8> = output.iter().map(|value| (value * 255.0).round() as u8).collect();
+        let (most, mean) = difference(&got, expected.pixels());
+        assert_eq!(most, 0, "{name}: {most} levels, mean {mean}");
+    }
+}
+
+#[test]
+fn every_lossless_kind_of_file_decodes_to_pillows_pixels() {
+    for name in ["palette.png", "grey-alpha.png", "rgba.png", "bilevel.png", "rgb16.png", "lossless.webp", "rgb.bmp"] {
+        let expected = Image::decode(&golden(&format!("{name}.expected.png"))).unwrap();
+        assert_eq!(Image::decode(&golden(name)).unwrap(), expected, "{name}");
+    }
+}
+
+#[test]
+fn jpeg_decodes_to_the_pixels_of_libjpeg_turbo() {
+    let kinds = [
+        "444",
+        "422",
+        "422-progressive",
+        "420",
+        "420-progressive",
+        "420-restart",
+        "420-3x5",
+        "420-5x3",
+        "440",
+        "411",
+        "rgb",
+        "grey",
+    ];
+    for kind in kinds {
+        let name = format!("jpeg-{kind}.jpg");
+        let expected = Image::decode(&golden(&format!("{name}.expected.png"))).unwrap();
+        let got = Image::decode(&golden(&name)).unwrap();
+        assert_eq!(difference(got.pixels(), expected.pixels()), (0, 0.0), "{name}: greatest and mean difference");
+    }
+}
+
+#[test]
+fn cmyk_jpeg_stays_within_two_grey_levels() {
+    let expected = Image::decode(&golden("jpeg-cmyk.jpg.expected.png")).unwrap();
+    let (most, mean) = difference(Image::decode(&golden("jpeg-cmyk.jpg")).unwrap().pixels(), expected.pixels());
+    assert!(most <= 2 && mean < 0.5, "{most} levels, mean {mean}");
+}
+
+#[test]
+fn lossy_webp_is_close_to_libwebp() {
+    let expected = Image::decode(&golden("lossy.webp.expected.png")).unwrap();
+    let (most, mean) = difference(Image::decode(&golden("lossy.webp")).unwrap().pixels(), expected.pixels());
+    assert!(most <= 4 && mean < 0.5, "{most} levels, mean {mean}");
+}
+
+/// The folder of test data, or `None`, said aloud, where there is none.
+fn test_data() -> Option<PathBuf> {
+    let folder = std::env::var_os("RESIDUAL_TEST_DATA").map(PathBuf::from);
+    if folder.is_none() {
+        assert!(std::env::var("RESIDUAL_REQUIRE_DATA").as_deref() != Ok("1"), "RESIDUAL_TEST_DATA is not set");
+        eprintln!("skipped: RESIDUAL_TEST_DATA is not set");
+    }
+    folder
+}
+
+#[test]
+fn photographs_decode_to_the_pixels_of_libjpeg_turbo() {
+    let Some(folder) = test_data() else { return };
+    let bytes = golden("photographs.bin");
+    let mut rest = &bytes[..];
+    while let Some((header, tail)) = rest.split_first_chunk::<12>() {
+        let [len, height, width] =
+            [0, 4, 8].map(|at| u32::from_le_bytes(header[at..at + 4].try_into().unwrap()) as usize);
+        let (name, tail) = tail.split_at(len);
+        let (expected, tail) = tail.split_at(3 * 2000);
+        rest = tail;
+        let name = std::str::from_utf8(name).unwrap();
+        let image = Image::decode(&std::fs::read(folder.join("hymenoptera").join(name)).unwrap()).unwrap();
+        assert_eq!([image.height(), image.width()], [height, width], "{name}");
+        let at = (0..2000).map(|k| (k * 2_654_435_761) % (height * width));
+        let got: Vec<u8> = at.flat_map(|at| &image.pixels()[at * 3..at * 3 + 3]).copied().collect();
+        assert_eq!(difference(&got, expected), (0, 0.0), "{name}: greatest and mean difference");
+    }
+}
