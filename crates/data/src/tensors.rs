@@ -167,7 +167,12 @@ impl Dataset for TensorFile {
 }
 
 /// Planes of values, one a channel, as pixels of interleaved channels.
-pub(crate) fn interleave<T: Copy>(planes: &[T], channels: usize) -> Vec<T> {
-    let area = planes.len() / channels;
-    (0..area).flat_map(|at| (0..channels).map(move |channel| planes[channel * area + at])).collect()
+pub(crate) fn interleave<T: Copy + Default>(planes: &[T], channels: usize) -> Vec<T> {
+    let mut pixels = vec![T::default(); planes.len()];
+    for (channel, plane) in planes.chunks_exact(planes.len() / channels).enumerate() {
+        for (pixel, &value) in pixels.chunks_exact_mut(channels).zip(plane) {
+            pixel[channel] = value;
+        }
+    }
+    pixels
 }

@@ -94,16 +94,19 @@ fn columns(pixels: &[u8], channels: usize, from: usize, to: usize, interpolation
 fn columns_of<const CHANNELS: usize>(pixels: &[u8], from: usize, to: usize, interpolation: Interpolation) -> Vec<u8> {
     let taps = taps(from, to, interpolation);
     let (pixels, _) = pixels.as_chunks::<CHANNELS>();
-    let mut output = Vec::with_capacity(pixels.len() / from * to * CHANNELS);
-    for row in pixels.chunks_exact(from) {
-        for Taps { first, weights } in &taps {
+    let mut output = vec![0; pixels.len() / from * to * CHANNELS];
+    let (outputs, _) = output.as_chunks_mut::<CHANNELS>();
+    for (row, outputs) in pixels.chunks_exact(from).zip(outputs.chunks_exact_mut(to)) {
+        for (output, Taps { first, weights }) in outputs.iter_mut().zip(&taps) {
             let mut sums = [HALF; CHANNELS];
             for (pixel, &weight) in row[*first..].iter().zip(weights) {
                 for (sum, &value) in sums.iter_mut().zip(pixel) {
                     *sum += i32::from(value) * weight;
                 }
             }
-            output.extend(sums.map(rounded));
+            for (output, sum) in output.iter_mut().zip(sums) {
+                *output = rounded(sum);
+            }
         }
     }
     output

@@ -26,7 +26,10 @@ pub(super) fn draw(label: usize, seed: u64, held_out: u64, index: u64) -> Image 
             let at = [x as f32, y as f32];
             let mut colour = ground.at(at);
             for bar in &clutter {
-                colour = blend(colour, bar.colour, bar.coverage(at));
+                let coverage = bar.coverage(at);
+                if coverage > 0.0 {
+                    colour = blend(colour, bar.colour, coverage);
+                }
             }
             let coverage = pose.coverage(label, at);
             if coverage > 0.0 {
@@ -50,7 +53,8 @@ pub(super) fn draw(label: usize, seed: u64, held_out: u64, index: u64) -> Image 
 const SHAPES: u64 = u64::from_be_bytes(*b"shapes10");
 
 fn blend(under: Colour, over: Colour, coverage: f32) -> Colour {
-    std::array::from_fn(|channel| under[channel] + (over[channel] - under[channel]) * coverage)
+    let [r, g, b] = under;
+    [r + (over[0] - r) * coverage, g + (over[1] - g) * coverage, b + (over[2] - b) * coverage]
 }
 
 fn colour(random: &mut Stream) -> Colour {

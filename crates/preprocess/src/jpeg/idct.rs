@@ -23,16 +23,18 @@ pub(super) fn inverse(block: &[i16; 64], table: &[u16; 64], output: &mut [u8], s
     }
     let mut between = [Wrapping(0); 64];
     for column in 0..8 {
-        if (1..8).all(|row| block[row * 8 + column] == 0) {
-            let flat = value(column) << PASS1_BITS;
-            (0..8).for_each(|row| between[row * 8 + column] = flat);
-            continue;
+        let value = |row: usize| value(row * 8 + column);
+        let values = [value(0), value(1), value(2), value(3), value(4), value(5), value(6), value(7)];
+        let transformed = pass(values, CONST_BITS - PASS1_BITS);
+        for row in 0..8 {
+            between[row * 8 + column] = transformed[row];
         }
-        let transformed = pass(std::array::from_fn(|row| value(row * 8 + column)), CONST_BITS - PASS1_BITS);
-        (0..8).for_each(|row| between[row * 8 + column] = transformed[row]);
     }
     for (values, row) in between.as_chunks::<8>().0.iter().zip(output.chunks_mut(stride)) {
-        row[..8].copy_from_slice(&pass(*values, CONST_BITS + PASS1_BITS + 3).map(sample));
+        let transformed = pass(*values, CONST_BITS + PASS1_BITS + 3);
+        for (output, value) in row[..8].iter_mut().zip(transformed) {
+            *output = sample(value);
+        }
     }
 }
 
@@ -71,10 +73,16 @@ fn pass(values: [Number; 8], shift: usize) -> [Number; 8] {
     ];
 
     let half = Wrapping(1 << (shift - 1));
-    std::array::from_fn(|at| {
-        let sum = if at < 4 { even[at] + odd[at] } else { even[7 - at] - odd[7 - at] };
-        (sum + half) >> shift
-    })
+    [
+        (even[0] + odd[0] + half) >> shift,
+        (even[1] + odd[1] + half) >> shift,
+        (even[2] + odd[2] + half) >> shift,
+        (even[3] + odd[3] + half) >> shift,
+        (even[3] - odd[3] + half) >> shift,
+        (even[2] - odd[2] + half) >> shift,
+        (even[1] - odd[1] + half) >> shift,
+        (even[0] - odd[0] + half) >> shift,
+    ]
 }
 
 #[cfg(test)]

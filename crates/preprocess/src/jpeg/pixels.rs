@@ -12,17 +12,20 @@ pub(super) fn assemble((frame, planes): (Frame, Vec<Plane>), is_ycc: bool) -> Re
     let mut pixels = vec![0; height * width * 3];
     // Upsampling writes whole pairs (or more) of samples.
     let mut rows: Vec<Vec<u8>> = planes.iter().map(|plane| vec![0; plane.size[1] * plane.scale[1]]).collect();
+    let mut sums: Vec<Vec<u16>> = planes.iter().map(|plane| vec![0; plane.size[1]]).collect();
     for (y, output) in pixels.chunks_exact_mut(width * 3).enumerate() {
-        for (plane, row) in planes.iter().zip(&mut rows) {
-            plane.upsample(y, row);
+        for (plane, (row, sums)) in planes.iter().zip(rows.iter_mut().zip(&mut sums)) {
+            plane.upsample(y, sums, row);
         }
         let (output, _) = output.as_chunks_mut::<3>();
         match &rows[..] {
             [grey] => output.iter_mut().zip(grey).for_each(|(pixel, &grey)| *pixel = [grey; 3]),
             [first, second, third] => {
-                let samples = first.iter().zip(second).zip(third);
-                for (pixel, ((&a, &b), &c)) in output.iter_mut().zip(samples) {
-                    *pixel = if is_ycc { rgb(a, b, c) } else { [a, b, c] };
+                let samples = output.iter_mut().zip(first.iter().zip(second).zip(third));
+                if is_ycc {
+                    samples.for_each(|(pixel, ((&y, &cb), &cr))| *pixel = rgb(y, cb, cr));
+                } else {
+                    samples.for_each(|(pixel, ((&red, &green), &blue))| *pixel = [red, green, blue]);
                 }
             }
             _ => return Err(Fault::Unhandled),
@@ -38,7 +41,7 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let red = y + ((91_881 * cr + HALF) >> 16);
     let green = y + ((-22_554 * cb - 46_802 * cr + HALF) >> 16);
     let blue = y + ((116_130 * cb + HALF) >> 16);
-    [red, green, blue].map(|value| value.clamp(0, 255) as u8)
+    [red.clamp(0, 255) as u8, green.clamp(0, 255) as u8, blue.clamp(0, 255) as u8]
 }
 
 impl Plane {
@@ -46,8 +49,8 @@ impl Plane {
         &self.samples[row * self.stride..][..self.size[1]]
     }
 
-    /// Row `y` of the plane in the image's size.
-    fn upsample(&self, y: usize, output: &mut [u8]) {
+    /// Row `y` of the plane in the image's size. `sums` has room for a row of the plane.
+    fn upsample(&self, y: usize, sums: &mut [u16], output: &mut [u8]) {
         let [down, across] = self.scale;
         let near = self.row(y / down);
         // The row on the other side of this half of `near`, itself at the edges.
@@ -61,7 +64,7 @@ impl Plane {
                     *output = ((3 * u16::from(near) + u16::from(far) + bias) >> 2) as u8;
                 }
             }
-            [2, 2] if near.len() > 2 => widen_between(near, self.row(far), output),
+            [2, 2] if near.len() > 2 => widen_between(near, self.row(far), sums, output),
             _ => {
                 for (output, &sample) in output.chunks_exact_mut(across).zip(near) {
                     output.fill(sample);
@@ -74,25 +77,32 @@ impl Plane {
 /// Twice as many samples: three quarters of the nearer, one of the other.
 fn widen(row: &[u8], output: &mut [u8]) {
     let (output, _) = output.as_chunks_mut::<2>();
+    let pair = |before: u8, here: u8, after: u8| {
+        let here = 3 * u16::from(here);
+        [((here + u16::from(before) + 1) >> 2) as u8, ((here + u16::from(after) + 2) >> 2) as u8]
+    };
     let last = row.len() - 1;
-    for (at, output) in output.iter_mut().enumerate() {
-        let sample = 3 * u16::from(row[at]);
-        let left = (sample + u16::from(row[at.saturating_sub(1)]) + 1) >> 2;
-        let right = (sample + u16::from(row[(at + 1).min(last)]) + 2) >> 2;
-        *output = [left as u8, right as u8];
+    for (output, window) in output[1..].iter_mut().zip(row.windows(3)) {
+        *output = pair(window[0], window[1], window[2]);
     }
+    output[0] = pair(row[0], row[0], row[1]);
+    output[last] = pair(row[last - 1], row[last], row[last]);
 }
 
 /// Twice as many samples, between two rows: nine sixteenths of the nearest, three of its neighbours, one of the
-/// farthest.
-fn widen_between(near: &[u8], far: &[u8], output: &mut [u8]) {
+/// farthest. `sums` has room for a row.
+fn widen_between(near: &[u8], far: &[u8], sums: &mut [u16], output: &mut [u8]) {
     let (output, _) = output.as_chunks_mut::<2>();
-    let sum = |at: usize| 3 * u16::from(near[at]) + u16::from(far[at]);
-    let last = near.len() - 1;
-    let (mut before, mut here) = (sum(0), sum(0));
-    for (at, output) in output.iter_mut().enumerate() {
-        let after = sum((at + 1).min(last));
-        *output = [((3 * here + before + 8) >> 4) as u8, ((3 * here + after + 7) >> 4) as u8];
-        (before, here) = (here, after);
+    for (sum, (&near, &far)) in sums.iter_mut().zip(near.iter().zip(far)) {
+        *sum = 3 * u16::from(near) + u16::from(far);
     }
+    let pair = |before: u16, here: u16, after: u16| {
+        [((3 * here + before + 8) >> 4) as u8, ((3 * here + after + 7) >> 4) as u8]
+    };
+    let last = near.len() - 1;
+    for (output, window) in output[1..].iter_mut().zip(sums.windows(3)) {
+        *output = pair(window[0], window[1], window[2]);
+    }
+    output[0] = pair(sums[0], sums[0], sums[1]);
+    output[last] = pair(sums[last - 1], sums[last], sums[last]);
 }
