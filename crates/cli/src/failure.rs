@@ -59,7 +59,12 @@ fn chain(error: &dyn Error) -> String {
 
 fn is_usage(error: &(dyn Error + 'static)) -> bool {
     match error.downcast_ref::<TrainError>() {
-        Some(TrainError::NoNetwork { .. } | TrainError::UnknownModel(_) | TrainError::Recipe(_)) => true,
+        Some(
+            TrainError::NoNetwork { .. }
+            | TrainError::OtherNetwork { .. }
+            | TrainError::UnknownModel(_)
+            | TrainError::Recipe(_),
+        ) => true,
         Some(_) => false,
         None => error.is::<RecipeError>() || error.is::<UnknownModel>(),
     }

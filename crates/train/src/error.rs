@@ -80,6 +80,16 @@ pub enum TrainError {
         /// The file.
         path: PathBuf,
     },
+    /// A checkpoint of another network than the one that was named.
+    #[error("{}: expected model \"{expected}\", as the checkpoint says, got \"{got}\"", path.display())]
+    OtherNetwork {
+        /// The file.
+        path: PathBuf,
+        /// The checkpoint's network.
+        expected: String,
+        /// The name given.
+        got: String,
+    },
     /// A label that the network has no output for.
     #[error("{place}: expected a label below num_classes ({classes}), got {label}")]
     Label {

@@ -12,8 +12,25 @@ use std::path::Path;
 /// number of outputs of a state dict is read off its last layer.
 ///
 /// # Errors
-/// If the file cannot be read, is damaged, is a state dict and `name` is `None` or unknown, or does not fit the network.
+/// If the file cannot be read, is damaged, is a state dict and `name` is `None` or unknown, is a checkpoint of another
+/// network than `name`, or does not fit the network.
 pub fn read_model(
+    path: &Path,
+    name: Option<&str>,
+    preprocessing: impl FnOnce(&Graph) -> Preprocessing,
+) -> Result<Model, TrainError> {
+    let model = read_model_or(path, name, preprocessing)?;
+    match name {
+        Some(name) if name != model.graph.name => {
+            let (path, expected) = (path.to_path_buf(), model.graph.name);
+            Err(TrainError::OtherNetwork { path, expected, got: name.to_owned() })
+        }
+        _ => Ok(model),
+    }
+}
+
+/// As [`read_model`], but `name` counts only where the file does not say of what network it is.
+pub(crate) fn read_model_or(
     path: &Path,
     name: Option<&str>,
     preprocessing: impl FnOnce(&Graph) -> Preprocessing,

@@ -1,8 +1,9 @@
 //! From a recipe to a model and the data it is trained on.
 
 use crate::evaluate::check_labels;
-use crate::recipe::{Augment, Init, Recipe};
-use crate::{RunFolder, TrainError, read_model};
+use crate::model_file::read_model_or;
+use crate::recipe::{Augment, Difference, Init, Recipe};
+use crate::{Layer, RunFolder, TrainError};
 use residual_data::{Augmentation, Crop, DataError, Dataset, Format, Source, Transform};
 use residual_model::{Initialisation, Model, initialise, replace_head};
 use residual_preprocess::Preprocessing;
@@ -39,8 +40,12 @@ impl Job {
     /// with need not be there any more.
     ///
     /// # Errors
-    /// As [`Job::prepare`].
+    /// [`TrainError::OtherRun`] if the recipe is not the one that the run began with; else as [`Job::prepare`].
     pub fn resume(recipe: Recipe, run: &RunFolder) -> Result<Self, TrainError> {
+        let began = Recipe::resolve(&[Layer::file(&run.config())?])?;
+        if let Some(Difference { field, expected, got }) = began.difference(&recipe) {
+            return Err(TrainError::OtherRun { path: run.path().to_path_buf(), what: field, expected, got });
+        }
         let weights = if run.last().exists() { Some(run.last()) } else { recipe.weights.clone() };
         Self::open(recipe, weights.as_deref())
     }
@@ -103,7 +108,7 @@ impl Job {
 /// The model that training starts from.
 fn start(recipe: &Recipe, weights: Option<&Path>, format: &Format, classes: usize) -> Result<Model, TrainError> {
     if let Some(path) = weights {
-        let model = read_model(path, Some(&recipe.model), |graph| usual_preprocessing(format, graph.input_size()))?;
+        let model = read_model_or(path, Some(&recipe.model), |graph| usual_preprocessing(format, graph.input_size()))?;
         let matches = model.graph.output_channels()? == classes;
         return Ok(if matches { model } else { replace_head(&model, classes, recipe.seed)? });
     }

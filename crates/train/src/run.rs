@@ -7,7 +7,7 @@ use crate::prepare::Job;
 use crate::run_folder::Lines;
 use crate::state::{Best, DataShape, Held, Progress, State};
 use crate::{EpochRow, Event, RunFolder, Schedule, Step, TrainError};
-use residual_data::{Loader, LoaderOptions};
+use residual_data::{Loader, LoaderOptions, Skipped};
 use residual_engine::{Engine, Mode, Options};
 use residual_kernels::loss::cross_entropy;
 use residual_kernels::optim::{Sgd, sgd};
@@ -57,7 +57,7 @@ pub struct Summary {
     pub images_per_second: f64,
     /// Seconds of work, interruptions not counted.
     pub seconds: f64,
-    /// Training images that were left out, and why.
+    /// Images that were left out, and why.
     pub skipped: Vec<String>,
 }
 
@@ -250,11 +250,7 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let known = loader.skipped().len();
         let batch = loader.next().expect("an epoch has as many batches as it was planned with")?;
-        for skipped in &loader.skipped()[known..] {
-            if self.progress.skipped.insert(skipped.index, skipped.reason.clone()).is_none() {
-                on_event(&Event::Skipped { reason: skipped.reason.clone() });
-            }
-        }
+        self.skip(&loader.skipped()[known..], on_event);
         let lr = self.schedule.lr(self.progress.step);
         let mut loss = 0.0;
         // If every image of the batch was left out there is nothing to learn, and the step passes.
@@ -310,7 +306,16 @@ impl<'a> Run<'a> {
         Ok(loss)
     }
 
-    fn evaluate(&self, on_event: &mut dyn FnMut(&Event)) -> Result<Option<(Model, Tally)>, TrainError> {
+    /// Notes which images were left out, each once.
+    fn skip(&mut self, skipped: &[Skipped], on_event: &mut dyn FnMut(&Event)) {
+        for Skipped { reason, .. } in skipped {
+            if self.progress.skipped.insert(reason.clone()) {
+                on_event(&Event::Skipped { reason: reason.clone() });
+            }
+        }
+    }
+
+    fn evaluate(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Option<(Model, Tally)>, TrainError> {
         let model = self.model()?;
         let options = EvaluateOptions {
             engine: self.options.clone(),
@@ -319,7 +324,9 @@ impl<'a> Run<'a> {
             skip_bad_images: self.job.recipe.skip_bad_images,
         };
         let tally = crate::evaluate::tally(&model, &self.job.held_out, &options, self.stop, on_event)?;
-        Ok(tally.map(|(tally, _)| (model, tally)))
+        let Some((tally, skipped)) = tally else { return Ok(None) };
+        self.skip(&skipped, on_event);
+        Ok(Some((model, tally)))
     }
 
     fn row(&self, held: &Tally, images_per_second: f64) -> EpochRow {
@@ -399,7 +406,7 @@ impl<'a> Run<'a> {
             best_epoch: best.map(|best| best.epoch + 1),
             images_per_second: if seconds > 0.0 { images as f64 / seconds } else { 0.0 },
             seconds: self.seconds(),
-            skipped: self.progress.skipped.values().cloned().collect(),
+            skipped: self.progress.skipped.iter().cloned().collect(),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::metrics::Tally;
 use residual_tensor::NamedTensors;
 use residual_weights::{load_tensors, save_tensors};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Parameters and running statistics, under their state-dict keys.
@@ -37,8 +37,8 @@ pub(crate) struct Progress {
     pub(crate) best: Option<Best>,
     /// What the last evaluation found.
     pub(crate) last: Option<Held>,
-    /// Images left out: their place in the dataset and the reason.
-    pub(crate) skipped: BTreeMap<usize, String>,
+    /// Images left out: which, and why.
+    pub(crate) skipped: BTreeSet<String>,
     /// Seconds of work behind this state.
     pub(crate) seconds: f64,
     /// What the data looked like.
@@ -137,7 +137,7 @@ mod tests {
             batch: 4,
             tally,
             best: Some(Best { epoch: 0, held: Held(tally) }),
-            skipped: [(3, "a.jpg: broken".to_owned())].into(),
+            skipped: ["a.jpg: broken".to_owned()].into(),
             ..Progress::default()
         };
         let tensors = |value| NamedTensors::from_iter([("fc.bias".to_owned(), Tensor::f32(&[2], vec![value, -value]))]);
@@ -154,7 +154,7 @@ mod tests {
     fn a_file_that_is_no_state_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last.safetensors");
-        save_tensors(&path, &NamedTensors::new(), &BTreeMap::new()).unwrap();
+        save_tensors(&path, &NamedTensors::new(), &Default::default()).unwrap();
         let error = State::load(&path).unwrap_err().to_string();
         assert!(error.ends_with("residual.progress: expected a training state, got none"), "{error}");
         std::fs::write(&path, b"not a state").unwrap();

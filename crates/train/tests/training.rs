@@ -1,6 +1,5 @@
 //! Runs on a tiny dataset: what a run leaves behind, and that an interruption leaves no trace.
 
-use residual_data::Dataset;
 use residual_engine::Options;
 use residual_kernels::Isa;
 use residual_tensor::{NamedTensors, Stream, Tensor};

@@ -1,5 +1,6 @@
 //! The flags that are keys of a recipe, under the same names.
 
+use crate::failure::Failure;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -133,4 +134,16 @@ pub(crate) struct Settings {
     /// Steps between two checkpoints, beside those at every epoch's end
     #[arg(long, value_name = "N", help_heading = "Training")]
     checkpoint_every: Option<u64>,
+}
+
+impl Settings {
+    /// Whether the network that was typed, if one was, is the one that is trained: weights may bring another.
+    pub(crate) fn check_model(&self, trained: &str) -> Result<(), Failure> {
+        match &self.model {
+            Some(typed) if typed != trained => {
+                Err(Failure::usage(format!("model: expected \"{trained}\", as the weights say, got \"{typed}\"")))
+            }
+            _ => Ok(()),
+        }
+    }
 }

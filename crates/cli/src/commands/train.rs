@@ -25,6 +25,7 @@ pub(crate) fn run(arguments: &Train, stop: &Arc<AtomicBool>) -> Result<Done, Fai
         }
         None => {
             let job = Job::prepare(recipe)?;
+            arguments.settings.check_model(&job.recipe.model)?;
             let outcome = residual::train::train(&job, &arguments.output, &options, stop, &mut show);
             (job, outcome)
         }

@@ -1,0 +1,151 @@
+//! `eval`, `predict`, `inspect`, `models` and `data` through the compiled program.
+
+mod support;
+
+use residual::model::{Initialisation, Model, initialise};
+use residual::preprocess::Preprocessing;
+use residual::{weights, zoo};
+use serde_json::Value;
+use std::io::Read;
+use std::process::Stdio;
+use support::{Place, test_data};
+
+/// `w.safetensors`: a resnet20 with new weights for two named classes, on images of 16×16.
+fn model(place: &Place) -> Model {
+    let graph = zoo::build("resnet20", 2).unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 1);
+    let preprocessing = Preprocessing::unscaled([16, 16], &[0.5; 3], &[0.25; 3]);
+    let model = Model::new(graph, tensors, preprocessing, vec!["ant".into(), "bee, bumble".into()]).unwrap();
+    weights::save(&place.path("w.safetensors"), &model, None).unwrap();
+    model
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn inspect_counts_what_the_papers_count() {
+    let place = Place::new();
+    let document = json(&place.done(&["inspect", "resnet50", "--json"]));
+    assert_eq!(document["model"], "resnet50");
+    assert_eq!((&document["parameters"], &document["receptive_field"]), (&25_557_032.into(), &427.into()));
+    assert_eq!(document["macs"], 4_089_184_256u64, "torchvision's 4.09 GMACs");
+    let conv1 = &document["nodes"][1];
+    assert_eq!((&conv1["name"], &conv1["op"], &conv1["parameters"]), (&"conv1".into(), &"conv2d".into(), &9408.into()));
+    assert_eq!(conv1["output"], serde_json::json!([112, 112, 64]));
+    let table = place.done(&["inspect", "resnet20"]);
+    assert!(table.starts_with("node"), "{table}");
+    assert!(table.lines().last().unwrap().contains("272,474"), "{table}");
+}
+
+#[test]
+fn inspect_reads_a_checkpoint_as_well() {
+    let place = Place::new();
+    model(&place);
+    let document = json(&place.done(&["inspect", "w.safetensors", "--json"]));
+    assert_eq!(document["nodes"][0]["output"], serde_json::json!([16, 16, 3]));
+}
+
+#[test]
+fn predict_names_images_folders_and_arrays() {
+    let place = Place::new();
+    let model = model(&place);
+    place.photos();
+    let output = place.done(&["predict", "--weights", "w.safetensors", "photos/ants/0.bmp", "photos", "--json"]);
+    let predictions = json(&output)["predictions"].as_array().unwrap().clone();
+    let inputs: Vec<_> = predictions.iter().map(|prediction| prediction["input"].as_str().unwrap()).collect();
+    assert_eq!(inputs.len(), 7);
+    assert_eq!(inputs[..3], ["photos/ants/0.bmp", "photos/ants/0.bmp", "photos/ants/2.bmp"]);
+    let top = predictions[0]["top"].as_array().unwrap();
+    assert_eq!(top.len(), 2);
+    let shares = top.iter().map(|class| class["probability"].as_f64().unwrap());
+    assert!((shares.sum::<f64>() - 1.0).abs() < 1e-6);
+    let index = top[0]["index"].as_u64().unwrap() as usize;
+    assert_eq!(top[0]["label"], model.labels[index].as_str());
+
+    // The same black image, normalised by hand, as an array of two: N×C×H×W.
+    let black = vec![-2.0; 2 * 3 * 16 * 16];
+    weights::save_npy(&place.path("two.npy"), &[2, 3, 16, 16], &black).unwrap();
+    let output = json(&place.done(&["predict", "--weights", "w.safetensors", "two.npy", "--json"]));
+    let arrays = output["predictions"].as_array().unwrap();
+    assert_eq!((&arrays[0]["input"], &arrays[1]["input"]), (&"two.npy[0]".into(), &"two.npy[1]".into()));
+    assert_eq!(arrays[0]["logits"], predictions[0]["logits"]);
+
+    let logits = place.done(&["predict", "--weights", "w.safetensors", "two.npy", "--logits"]);
+    let first: Vec<f64> =
+        logits.lines().next().unwrap().split_whitespace().skip(1).map(|v| v.parse().unwrap()).collect();
+    assert_eq!(first.len(), 2);
+    let csv = place.done(&["predict", "--weights", "w.safetensors", "photos/ants/0.bmp", "--csv"]);
+    assert!(csv.starts_with("input,rank,index,label,probability\nphotos/ants/0.bmp,1,"), "{csv}");
+    assert!(csv.contains(",1,\"bee, bumble\",0."), "{csv}");
+}
+
+#[test]
+fn lists_are_tables_and_json() {
+    let place = Place::new();
+    assert!(place.done(&["models", "list"]).contains("\nresnet50 "));
+    let models = json(&place.done(&["models", "list", "--json"]));
+    assert!(models["models"].as_array().unwrap().iter().any(|model| model["name"] == "resnet20_a"));
+    assert!(place.done(&["data", "list"]).starts_with("shapes10"));
+    assert_eq!(json(&place.done(&["data", "list", "--json"]))["datasets"][0]["name"], "shapes10");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let place = Place::new();
+    let mut child = place
+        .command(&["inspect", "resnet1202", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut begin = [0; 10];
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut begin).unwrap();
+    drop(stdout);
+    let ran = support::ran(child.wait_with_output().unwrap());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_published_weights_have_their_published_accuracy() {
+    let Some(data) = test_data() else { return };
+    let place = Place::new();
+    let cifar = data.join("cifar-10-batches-bin");
+    for (name, file, top1) in
+        [("resnet20_a", "resnet20-12fca82f.th", 91.73), ("resnet56_a", "resnet56-4bfd9763.th", 93.39)]
+    {
+        let weights = data.join("akamaster").join(file);
+        let result = json(&place.done(&[
+            "eval",
+            "--model",
+            name,
+            "--weights",
+            weights.to_str().unwrap(),
+            "--data",
+            "cifar10",
+            "--data-dir",
+            cifar.to_str().unwrap(),
+            "--mean",
+            "0.485,0.456,0.406",
+            "--std",
+            "0.229,0.224,0.225",
+            "--json",
+        ]));
+        assert_eq!(result["images"], 10_000);
+        assert!((result["top1"].as_f64().unwrap() - top1).abs() <= 0.02, "{name}: {result}");
+    }
+}
+
+#[test]
+fn a_folder_of_photographs_is_trained_on() {
+    let Some(data) = test_data() else { return };
+    let place = Place::new();
+    let photos = data.join("hymenoptera");
+    let ran =
+        place.run(&["train", "--data", photos.to_str().unwrap(), "--model", "resnet20", "--max-steps", "2", "--json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ignored"), "the file that is no photograph is counted: {}", ran.stderr);
+    assert_eq!(json(&ran.stdout)["run"], "runs/1-resnet20-hymenoptera");
+}

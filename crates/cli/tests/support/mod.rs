@@ -1,0 +1,139 @@
+//! A folder to work in, and the program run there.
+
+#![allow(dead_code, reason = "every test file uses its own part of this")]
+
+use residual::tensor::{NamedTensors, Stream, Tensor};
+use residual::weights::save_tensors;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A temporary folder, which the program is run in.
+pub(crate) struct Place {
+    folder: tempfile::TempDir,
+}
+
+/// What the program left: exit code, stdout, stderr.
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// The program with these arguments, in this folder, on one thread.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_residual"));
+        command.args(arguments).current_dir(self.folder.path()).env_remove("RESIDUAL_ISA");
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        ran(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs the program, which must succeed; its stdout.
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
+        let ran = self.run(arguments);
+        assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.stderr);
+        ran.stdout
+    }
+
+    /// Runs the program, which must fail with `code`, nothing on stdout and this one line as the last on stderr.
+    pub(crate) fn refused(&self, arguments: &[&str], code: i32, line: &str) {
+        let ran = self.run(arguments);
+        let last = ran.stderr.lines().last().unwrap_or_default();
+        assert_eq!((ran.code, last), (Some(code), line), "{arguments:?}: {}", ran.stderr);
+        assert_eq!(ran.stderr.lines().filter(|line| line.starts_with("error")).count(), 1, "{}", ran.stderr);
+        assert_eq!(ran.stdout, "");
+    }
+
+    /// `tiny.safetensors`: 32 normalised images of 12×12 in two classes.
+    pub(crate) fn tiny_data(&self) -> &'static str {
+        let (n, side) = (32, 12);
+        let mut random = Stream::new(3, &[]);
+        let images = (0..n * 3 * side * side).map(|index| {
+            let class = index / (3 * side * side) % 2;
+            random.normal() + class as f32
+        });
+        let tensors = NamedTensors::from_iter([
+            ("images".to_owned(), Tensor::f32(&[n, 3, side, side], images.collect())),
+            ("labels".to_owned(), Tensor::i64(&[n], (0..n as i64).map(|index| index % 2).collect())),
+        ]);
+        save_tensors(&self.path("tiny.safetensors"), &tensors, &Default::default()).unwrap();
+        "tiny.safetensors"
+    }
+
+    /// `photos/`: an ImageFolder of six 16×16 BMPs in the classes `ants` and `bees`.
+    pub(crate) fn photos(&self) -> &'static str {
+        for index in 0..6u8 {
+            let class = if index % 2 == 0 { "ants" } else { "bees" };
+            self.write(&format!("photos/{class}/{index}.bmp"), bmp(16, 16, 40 * index));
+        }
+        "photos"
+    }
+}
+
+pub(crate) fn ran(output: Output) -> Ran {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Flags of a training on [`Place::tiny_data`] that takes 3 epochs of 8 steps in a second.
+pub(crate) const TINY: [&str; 16] = [
+    "train",
+    "--model",
+    "resnet20",
+    "--data",
+    "tiny.safetensors",
+    "--augment",
+    "none",
+    "--warmup-epochs",
+    "1",
+    "-b",
+    "4",
+    "--epochs",
+    "3",
+    "--threads",
+    "1",
+    "--json",
+];
+
+/// An uncompressed 24-bit BMP of one colour. Decoders look at the content, not at the file's name.
+pub(crate) fn bmp(width: u32, height: u32, value: u8) -> Vec<u8> {
+    let row = (width * 3).next_multiple_of(4);
+    let mut bytes = b"BM".to_vec();
+    for field in [54 + row * height, 0, 54, 40, width, height] {
+        bytes.extend(field.to_le_bytes());
+    }
+    bytes.extend([1, 0, 24, 0]);
+    bytes.extend([0; 24]);
+    bytes.extend(std::iter::repeat_n(value, (row * height) as usize));
+    bytes
+}
+
+/// The folder of test data, or `None` with a note; a failure where data is required.
+pub(crate) fn test_data() -> Option<PathBuf> {
+    let data = std::env::var_os("RESIDUAL_TEST_DATA").map(PathBuf::from);
+    if data.is_none() {
+        assert!(
+            std::env::var_os("RESIDUAL_REQUIRE_DATA").is_none(),
+            "RESIDUAL_REQUIRE_DATA without RESIDUAL_TEST_DATA"
+        );
+        eprintln!("skipped: RESIDUAL_TEST_DATA is not set");
+    }
+    data.map(|path| std::fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap())
+}

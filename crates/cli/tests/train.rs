@@ -1,0 +1,142 @@
+//! `residual train` through the compiled program: results, interruptions, resumes.
+
+mod support;
+
+use residual::weights::load_tensors;
+use serde_json::Value;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use support::{Place, TINY, ran, test_data};
+
+fn tensors(path: &Path) -> Vec<(String, Vec<u32>)> {
+    let (tensors, _) = load_tensors(path).unwrap();
+    let bits = tensors.iter().map(|(key, tensor)| match tensor.as_f32() {
+        Some(values) => (key.clone(), values.iter().map(|value| value.to_bits()).collect()),
+        None => (key.clone(), tensor.as_i64().unwrap().iter().map(|&value| value as u32).collect()),
+    });
+    bits.collect()
+}
+
+fn rows(place: &Place, run: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(place.path(run).join("metrics.csv")).unwrap();
+    text.lines().map(|row| row.split(',').take(8).collect::<Vec<_>>().join(",")).collect()
+}
+
+#[test]
+fn a_run_reports_itself_as_json_and_can_be_evaluated_by_its_folder() {
+    let place = Place::new();
+    place.tiny_data();
+    let result: Value = serde_json::from_str(&place.done(&TINY)).unwrap();
+    assert_eq!(result["run"], "runs/1-resnet20-tiny");
+    assert_eq!((&result["epochs"], &result["steps"]), (&3.into(), &21.into()));
+    assert!(result["top1"].is_f64() && result["images_per_second"].is_f64());
+    for file in ["config.toml", "metrics.csv", "events.jsonl", "weights/best.safetensors", "weights/last.safetensors"] {
+        assert!(place.path("runs/1-resnet20-tiny").join(file).is_file(), "{file}");
+    }
+    let evaluation = place.done(&["eval", "--weights", "runs/1-resnet20-tiny", "--json"]);
+    let evaluation: Value = serde_json::from_str(&evaluation).unwrap();
+    assert_eq!(evaluation["images"], 32);
+    assert!(evaluation["top1"].as_f64().unwrap() > 50.0 && evaluation["top5"] == 100.0, "{evaluation}");
+}
+
+#[test]
+fn people_are_told_what_to_do_next() {
+    let place = Place::new();
+    place.tiny_data();
+    let arguments: Vec<&str> = TINY.into_iter().filter(|&argument| argument != "--json").collect();
+    let text = place.done(&[&arguments[..], &["--max-steps", "2"]].concat());
+    assert!(text.contains("\n  residual eval --weights runs/1-resnet20-tiny --data tiny.safetensors\n"), "{text}");
+    assert!(text.ends_with("\n  residual predict --weights runs/1-resnet20-tiny IMAGE\n"), "{text}");
+}
+
+#[test]
+fn thread_counts_change_no_bit() {
+    let place = Place::new();
+    place.tiny_data();
+    let last = |threads: &str, run: &str| {
+        place.done(&[&TINY[..13], &["--max-steps", "20", "--threads", threads, "-j", threads]].concat());
+        tensors(&place.path(run).join("weights/last.safetensors"))
+    };
+    let one = last("1", "runs/1-resnet20-tiny");
+    assert!(one == last("2", "runs/2-resnet20-tiny"));
+    assert!(one == last("3", "runs/3-resnet20-tiny"));
+}
+
+/// Kills the program with SIGKILL at whatever moment comes, again and again, until the run is through.
+#[test]
+fn a_run_that_is_killed_and_resumed_ends_as_if_it_had_not_been() {
+    let place = Place::new();
+    place.tiny_data();
+    let often = ["--epochs", "12", "--checkpoint-every", "3", "--log-every", "2"];
+    let start = [&TINY[..11], &often, &TINY[13..]].concat();
+    place.done(&[&start[..], &["--output", "whole"]].concat());
+    let resume = ["train", "--resume", "runs/1-resnet20-tiny", "--threads", "2", "--json"];
+    let mut kills = 0;
+    for attempt in 0u64.. {
+        assert!(attempt < 200, "the run never came to its end");
+        let begun = place.path("runs/1-resnet20-tiny/config.toml").exists();
+        let arguments = if begun { &resume[..] } else { &start[..] };
+        let mut child = place.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Ever later, so that slow machines get through as well.
+        std::thread::sleep(Duration::from_millis(60 + 20 * attempt + 13 * (attempt * attempt % 7)));
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success());
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += u64::from(begun);
+        if !place.path("runs/1-resnet20-tiny/config.toml").exists() {
+            // Killed before it was a run: what is there of its folder would give the next one another number.
+            let _nothing_there_yet = std::fs::remove_dir_all(place.path("runs"));
+        }
+    }
+    assert!(kills > 2, "killed {kills} times");
+    for file in ["weights/best.safetensors", "weights/last.safetensors", "state/last.safetensors"] {
+        let (whole, killed) = (format!("whole/1-resnet20-tiny/{file}"), format!("runs/1-resnet20-tiny/{file}"));
+        assert!(tensors(&place.path(&whole)) == tensors(&place.path(&killed)), "{file}");
+    }
+    assert_eq!(rows(&place, "whole/1-resnet20-tiny"), rows(&place, "runs/1-resnet20-tiny"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_writes_a_checkpoint_and_exits_130() {
+    let place = Place::new();
+    place.tiny_data();
+    let long = [&TINY[..11], &["--epochs", "2000"], &TINY[13..]].concat();
+    let child = place.command(&long).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let events = place.path("runs/1-resnet20-tiny/events.jsonl");
+    for wait in 0.. {
+        if std::fs::metadata(&events).is_ok_and(|metadata| metadata.len() > 0) {
+            break;
+        }
+        assert!(wait < 10_000, "the run never logged a step");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let interrupt = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupt.success());
+    let ran = ran(child.wait_with_output().unwrap());
+    assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("go on with: residual train --resume runs/1-resnet20-tiny\n"), "{}", ran.stderr);
+    assert!(place.path("runs/1-resnet20-tiny/state/last.safetensors").exists());
+    place.refused(
+        &["train", "--resume", "runs/1-resnet20-tiny", "--model", "resnet32"],
+        1,
+        "error: runs/1-resnet20-tiny: model: expected \"resnet20\", as the run began, got \"resnet32\" (a resumed run keeps \
+         its model, data and recipe)",
+    );
+}
+
+#[test]
+fn the_default_training_reaches_95_percent() {
+    // Minutes of work: part of the data tests, which a machine that has them runs.
+    if test_data().is_none() {
+        return;
+    }
+    let place = Place::new();
+    let result: Value = serde_json::from_str(&place.done(&["train", "--json"])).unwrap();
+    assert_eq!(result["run"], "runs/1-resnet20-shapes10");
+    assert!(result["top1"].as_f64().unwrap() >= 95.0, "{result}");
+}
