@@ -24,8 +24,8 @@ fn an_unknown_name_is_answered_with_the_nearest() {
         "error: model: expected a name from `residual models list`, got \"resnt20\" (did you mean \"resnet20\"?)",
     );
     refused(
-        &["inspect", "resnet5o"],
-        "error: model: expected a name from `residual models list`, got \"resnet5o\" (did you mean \"resnet50\"?)",
+        &["inspect", "resnet50-v1"],
+        "error: model: expected a name from `residual models list`, got \"resnet50-v1\" (did you mean \"resnet50_v1\"?)",
     );
     refused(
         &["train", "--data", "shape10"],

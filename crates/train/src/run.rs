@@ -177,9 +177,9 @@ impl<'a> Run<'a> {
             steps,
             epoch_steps: self.epoch_steps,
         });
-        for note in self.job.train.notes().iter().chain(self.job.held_out.notes()) {
-            on_event(&Event::Note(note.clone()));
-        }
+        let notes = self.job.train.notes();
+        let others = self.job.held_out.notes().iter().filter(|note| !notes.contains(note));
+        notes.iter().chain(others).for_each(|note| on_event(&Event::Note(note.clone())));
         if self.saved.is_some() {
             self.save_weights()?;
         }
