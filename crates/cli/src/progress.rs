@@ -22,7 +22,7 @@ impl Progress {
     pub(crate) fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left");
+            let style = ProgressStyle::with_template("{bar:16} {pos}/{len}  {wide_msg}  {eta} left");
             bar.set_style(style.expect("the template is well formed").progress_chars("█▉▊▋▌▍▎▏ "));
             bar
         });
@@ -81,16 +81,17 @@ impl Progress {
     fn step(&mut self, step: &Step) {
         self.speed =
             if self.speed == 0.0 { step.images_per_second } else { 0.9 * self.speed + 0.1 * step.images_per_second };
-        let text = format!(
-            "epoch {}/{}  loss {:.4}  acc {:.2} %  lr {:.4}  {:.0} images/s",
-            step.epoch, self.epochs, step.loss, step.top1, step.lr, self.speed
-        );
+        let Step { step, epoch, loss, lr, top1, logged, .. } = *step;
+        let (steps, epochs, speed) = (self.steps, self.epochs, self.speed);
         match &self.bar {
             Some(bar) => {
-                bar.set_position(step.step);
-                bar.set_message(text);
+                bar.set_position(step);
+                // Short enough for a line of 80 characters with all that stands around it.
+                bar.set_message(format!("epoch {epoch} loss {loss:.3} acc {top1:.1} % {speed:.0} images/s"));
             }
-            None if step.logged => complain(&format!("step {}/{}  {text}", step.step, self.steps)),
+            None if logged => complain(&format!(
+                "step {step}/{steps}  epoch {epoch}/{epochs}  loss {loss:.4}  acc {top1:.2} %  lr {lr:.4}  {speed:.0} images/s"
+            )),
             None => {}
         }
     }

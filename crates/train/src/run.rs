@@ -141,7 +141,7 @@ impl<'a> Run<'a> {
         let (progress, velocity, saved) = match state {
             None => (Progress { data, ..Progress::default() }, vec![0.0; engine.flat_mut().values.len()], None),
             Some(state) => {
-                check(&state, job, &data, &folder)?;
+                state.check(&job.recipe, &data, &folder)?;
                 engine.load_state_dict(&state.model)?;
                 let velocity = engine.from_torch(&state.velocity)?;
                 let saved = state.progress.step;
@@ -409,33 +409,6 @@ impl<'a> Run<'a> {
             skipped: self.progress.skipped.iter().cloned().collect(),
         }
     }
-}
-
-/// Whether a state is one of this job.
-fn check(state: &State, job: &Job, data: &DataShape, folder: &RunFolder) -> Result<(), TrainError> {
-    let other = |what: &str, expected: String, got: String| {
-        Err(TrainError::OtherRun { path: folder.path().to_path_buf(), what: what.into(), expected, got })
-    };
-    let recipe: crate::Recipe = toml::from_str(&state.recipe).map_err(|error| TrainError::State {
-        path: folder.state(),
-        what: "recipe".into(),
-        expected: "a resolved recipe".into(),
-        got: error.message().replace('\n', ", "),
-    })?;
-    if let Some(difference) = recipe.difference(&job.recipe) {
-        return other(&difference.field, difference.expected, difference.got);
-    }
-    let began = &state.progress.data;
-    if began != data {
-        let show = |data: &DataShape| {
-            let DataShape { train_images, held_out_images, classes } = data;
-            format!("{train_images} + {held_out_images} images of {} classes", classes.len())
-        };
-        let (expected, got) = (show(began), show(data));
-        let got = if expected == got { "other class names".into() } else { got };
-        return other("data", expected, got);
-    }
-    Ok(())
 }
 
 fn save_model(path: &Path, model: &Model, recipe: &str) -> Result<(), TrainError> {

@@ -1,7 +1,7 @@
 //! The training state: one file that holds all that a resume needs, and so is consistent with itself at any moment.
 
-use crate::TrainError;
 use crate::metrics::Tally;
+use crate::{Recipe, RunFolder, TrainError};
 use residual_tensor::NamedTensors;
 use residual_weights::{load_tensors, save_tensors};
 use serde::{Deserialize, Serialize};
@@ -118,6 +118,32 @@ impl State {
             }
         }
         Ok(Self { progress, recipe, model, velocity })
+    }
+
+    /// Whether this is the state of a run in `folder` with this recipe and data.
+    pub(crate) fn check(&self, recipe: &Recipe, data: &DataShape, folder: &RunFolder) -> Result<(), TrainError> {
+        let other = |what: &str, expected: String, got: String| {
+            Err(TrainError::OtherRun { path: folder.path().to_path_buf(), what: what.into(), expected, got })
+        };
+        let began: Recipe = toml::from_str(&self.recipe).map_err(|error| TrainError::State {
+            path: folder.state(),
+            what: RECIPE.into(),
+            expected: "a resolved recipe".into(),
+            got: error.message().replace('\n', ", "),
+        })?;
+        if let Some(difference) = began.difference(recipe) {
+            return other(&difference.field, difference.expected, difference.got);
+        }
+        if self.progress.data != *data {
+            let show = |data: &DataShape| {
+                let DataShape { train_images, held_out_images, classes } = data;
+                format!("{train_images} + {held_out_images} images of {} classes", classes.len())
+            };
+            let (expected, got) = (show(&self.progress.data), show(data));
+            let got = if expected == got { "other class names".into() } else { got };
+            return other("data", expected, got);
+        }
+        Ok(())
     }
 }
 
