@@ -94,9 +94,9 @@ pub fn find(name: &str) -> Result<Entry, UnknownModel> {
     }
     let nearest = all
         .iter()
-        .map(|entry| (strsim::jaro_winkler(entry.name, name), entry.name))
-        .filter(|(similarity, _)| *similarity > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|entry| (strsim::damerau_levenshtein(entry.name, name), entry.name))
+        .filter(|(edits, _)| *edits <= 2.max(name.len() / 3))
+        .min_by_key(|(edits, _)| *edits)
         .map(|(_, name)| name);
     Err(UnknownModel::Name { name: name.into(), nearest })
 }

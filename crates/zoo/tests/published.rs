@@ -70,6 +70,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
         "{}",
         message("resnet-50")
     );
+    assert!(message("resnet5o").ends_with("(did you mean \"resnet50\"?)"), "{}", message("resnet5o"));
     assert!(message("zzz").ends_with("got \"zzz\""));
     assert!(matches!(build("x", 10), Err(UnknownModel::Name { .. })));
 }
