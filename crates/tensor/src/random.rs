@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn paths_and_seeds_give_different_streams() {
         let first = |seed, path: &[u64]| Stream::new(seed, path).next_u64();
-        let draws = [first(0, &[]), first(0, &[0]), first(0, &[0, 0]), first(0, &[0, 1]), first(0, &[1, 0]), first(1, &[0])];
+        let draws =
+            [first(0, &[]), first(0, &[0]), first(0, &[0, 0]), first(0, &[0, 1]), first(0, &[1, 0]), first(1, &[0])];
         for (index, draw) in draws.iter().enumerate() {
             assert!(!draws[..index].contains(draw));
         }
