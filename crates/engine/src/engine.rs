@@ -103,7 +103,7 @@ impl Engine {
             .iter()
             .enumerate()
             .map(|(id, &node)| {
-                let conv = Conv::new(options.isa, conv_shape(graph, node, &plan.shapes));
+                let conv = Conv::new(options.isa, conv_shape(graph, node, &plan.shapes), batch);
                 let weights = if mode == Mode::Infer { 0 } else { conv.weights_workspace_len(batch, threads) };
                 workspace_len = workspace_len.max(conv.workspace_len(threads)).max(weights);
                 let node = graph.node(node);

@@ -281,9 +281,10 @@ fn memory_of_dead_values_is_used_again() {
         let model = Model::new(graph, tensors, model.preprocessing.clone(), Vec::new()).unwrap();
         Engine::new(&model, mode, 64, [32, 32], &[], &options(1)).unwrap().bytes()
     };
-    // Inference keeps a few feature maps at a time, however deep the network; its weights are all that grows.
+    // Inference keeps a few feature maps at a time, however deep the network; its weights, four times as large when
+    // transformed, are all that grows.
     let growth = bytes("resnet56", Mode::Infer) - bytes("resnet20", Mode::Infer);
-    assert!(growth < 4 * 2 * (855_770 - 272_474), "{growth}");
+    assert!(growth < 4 * 5 * (855_770 - 272_474), "{growth}");
     assert!(bytes("resnet56", Mode::Train) > 5 * bytes("resnet56", Mode::Infer));
 }
 

@@ -1,8 +1,8 @@
 //! Speed of the convolutions of ResNet-20 and ResNet-50 layer by layer, as a share of the FMA peak measured in the same
-//! run: `cargo bench -p residual-kernels --bench conv [-- THREADS [ISA]]`.
+//! run: `cargo bench -p residual-kernels --bench conv [-- THREADS [ISA [direct|f2|f4]]]`.
 
 use residual_kernels::Isa;
-use residual_kernels::conv::{Conv, ConvShape, Epilogue};
+use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue, Tile};
 use residual_threads::Pool;
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ fn median(mut run: impl FnMut()) -> f64 {
 /// GFLOP/s of a product whose operands stay in the first-level cache.
 fn peak(isa: Isa, pool: &Pool) -> f64 {
     let shape = shape(8, 256, 64, 1, 1);
-    let conv = Conv::new(isa, shape);
+    let conv = Conv::with_algorithms(isa, shape, Algorithms::DIRECT);
     let packed = vec![0.5; conv.packed_forward_len()];
     let x = vec![0.5; 64 * shape.input_len()];
     let mut y = vec![0.0; 64 * shape.output_len()];
@@ -48,6 +48,12 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let threads = arguments.first().and_then(|n| n.parse().ok()).unwrap_or(2);
     let isa = arguments.get(1).map_or_else(Isa::detect, |name| Isa::from_name(name).expect("an instruction set"));
+    let forced = arguments.get(2).map(|name| match name.as_str() {
+        "direct" => Algorithm::Direct,
+        "f2" => Algorithm::Winograd(Tile::F2),
+        "f4" => Algorithm::Winograd(Tile::F4),
+        other => panic!("algorithm: expected direct, f2 or f4, got {other:?}"),
+    });
     let pool = Pool::new(threads);
     let layers = [
         (128, shape(32, 3, 16, 3, 1)),
@@ -65,6 +71,8 @@ fn main() {
         (1, shape(14, 1024, 256, 1, 1)),
         (1, shape(7, 512, 512, 3, 1)),
         (1, shape(7, 512, 2048, 1, 1)),
+        (8, shape(7, 512, 512, 3, 1)),
+        (8, shape(14, 256, 256, 3, 1)),
         (16, shape(56, 64, 64, 3, 1)),
         (16, shape(14, 256, 1024, 1, 1)),
         (16, shape(7, 512, 512, 3, 1)),
@@ -72,7 +80,11 @@ fn main() {
     println!("{isa:?}, {threads} threads, {:.0} GFLOP/s from cache", peak(isa, &pool));
     println!("{:>5} {:>26} {:>16} {:>16} {:>16}", "batch", "layer", "forward", "backward-data", "weights");
     for (images, shape) in layers {
-        let conv = Conv::new(isa, shape);
+        let algorithms = match forced {
+            Some(forward) => Algorithms { forward, backward_data: forward, backward_weights: forward },
+            None => Algorithms::choose(isa, &shape, images),
+        };
+        let conv = Conv::with_algorithms(isa, shape, algorithms);
         let flops = 2.0 * (images * shape.output_len()) as f64 * (shape.weight_len() / shape.out_channels) as f64;
         let (x, mut dx) = (vec![0.5; images * shape.input_len()], vec![0.0; images * shape.input_len()]);
         let (dy, mut y) = (vec![0.5; images * shape.output_len()], vec![0.0; images * shape.output_len()]);

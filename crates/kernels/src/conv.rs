@@ -3,20 +3,24 @@
 //! Activations are NHWC. Weights and their gradients are `[group][tap row][tap column][input channel][output channel]`
 //! with the channels of one group; the forward and backward-data passes read them repacked (see [`Conv::pack_forward`]).
 //!
-//! Every pass is the same operation: rows of a matrix are gathered from an image (`gather`), a block at a time, into a
-//! panel that stays in the L2 cache, and multiplied there by a micro-kernel (`tile`).
+//! 3×3 convolutions of stride 1 take the shorter way of Winograd (`winograd`); which way each pass goes is in
+//! [`Algorithms`]. Directly, every pass is the same operation: rows of a matrix are gathered from an image (`gather`), a
+//! block at a time, into a panel that stays in the L2 cache, and multiplied there by a micro-kernel (`tile`).
 
 mod forward;
 mod gather;
 mod pack;
 mod tile;
 mod weights;
+mod winograd;
 
 pub use forward::Epilogue;
+pub use winograd::Tile;
 
 use crate::isa::Isa;
 use gather::Gather;
 use residual_threads::Pool;
+use winograd::{Winograd, WinogradWeights};
 
 /// The extents of a convolution. `[usize; 2]` is height, width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,25 +72,133 @@ impl ConvShape {
     }
 }
 
-/// A convolution planned for one instruction set. All buffers are the caller's; nothing is allocated after planning.
+/// How one pass of a convolution is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Rows gathered into a panel, times packed weights. Any convolution.
+    Direct,
+    /// Winograd's minimal filtering. 3×3 with stride 1, dense, in whole vectors of channels.
+    Winograd(Tile),
+}
+
+/// The algorithm of each pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Algorithms {
+    /// Of x to y.
+    pub forward: Algorithm,
+    /// Of dy to dx.
+    pub backward_data: Algorithm,
+    /// Of x and dy to dw: direct, or Winograd's with the large tile.
+    pub backward_weights: Algorithm,
+}
+
+impl Algorithms {
+    /// Direct convolution everywhere.
+    pub const DIRECT: Self =
+        Self { forward: Algorithm::Direct, backward_data: Algorithm::Direct, backward_weights: Algorithm::Direct };
+
+    /// What is expected to be fastest for batches of `images`: a function of its arguments alone.
+    pub fn choose(isa: Isa, shape: &ConvShape, images: usize) -> Self {
+        if !winograd::fits(isa, shape) {
+            return Self::DIRECT;
+        }
+        Self {
+            forward: winograd::choose(shape.output(), images),
+            backward_data: winograd::choose(shape.input, images),
+            backward_weights: winograd::choose_weights(shape, images),
+        }
+    }
+}
+
+/// A convolution planned for one instruction set and batch size. All buffers are the caller's; nothing is allocated
+/// after planning.
 #[derive(Clone, Debug)]
 pub struct Conv {
     shape: ConvShape,
     isa: Isa,
-    forward: Gather,
-    /// One gather for each phase of the stride: the inputs that see the same taps.
-    backward: Vec<Gather>,
+    gather: Gather,
+    forward: Pass,
+    backward: Pass,
+    /// Absent where the weights' gradient is computed directly.
+    weights: Option<WinogradWeights>,
+}
+
+#[derive(Clone, Debug)]
+enum Pass {
+    /// One gather for each phase of the stride: targets that see the same taps. The forward pass has one.
+    Direct(Vec<Gather>),
+    Winograd(Winograd),
+}
+
+impl Pass {
+    fn packed_len(&self, isa: Isa) -> usize {
+        match self {
+            Pass::Direct(phases) => phases.iter().map(|phase| pack::packed_len(isa, phase)).sum(),
+            Pass::Winograd(winograd) => winograd.packed_len(isa),
+        }
+    }
+
+    fn workspace_len(&self, isa: Isa) -> usize {
+        match self {
+            Pass::Direct(_) => forward::PANEL_LEN,
+            Pass::Winograd(winograd) => winograd.workspace_len(isa),
+        }
+    }
+
+    fn run(
+        &self,
+        isa: Isa,
+        pool: &Pool,
+        images: usize,
+        x: &[f32],
+        mut packed: &[f32],
+        epilogue: Epilogue<'_>,
+        y: &mut [f32],
+        workspace: &mut [f32],
+    ) {
+        match self {
+            Pass::Direct(phases) => {
+                for phase in phases {
+                    let (part, rest) = packed.split_at(pack::packed_len(isa, phase));
+                    forward::multiply(isa, pool, phase, images, x, part, epilogue, y, workspace);
+                    packed = rest;
+                }
+            }
+            Pass::Winograd(winograd) => winograd.run(isa, pool, images, x, packed, epilogue, y, workspace),
+        }
+    }
 }
 
 impl Conv {
-    /// Plans the convolution.
+    /// Plans the convolution of batches of about `images` with the algorithms expected to be fastest.
     ///
     /// # Panics
     /// If the groups do not divide the channels or the padded input is smaller than the window.
-    pub fn new(isa: Isa, shape: ConvShape) -> Self {
+    pub fn new(isa: Isa, shape: ConvShape, images: usize) -> Self {
+        Self::with_algorithms(isa, shape, Algorithms::choose(isa, &shape, images))
+    }
+
+    /// Plans the convolution with these algorithms; what an algorithm cannot compute is computed directly.
+    ///
+    /// # Panics
+    /// As [`Conv::new`].
+    pub fn with_algorithms(isa: Isa, shape: ConvShape, algorithms: Algorithms) -> Self {
         let grouped = |channels: usize| channels.is_multiple_of(shape.groups);
         assert!(grouped(shape.in_channels) && grouped(shape.out_channels), "{shape:?}");
-        Self { shape, isa, forward: Gather::forward(&shape), backward: Gather::backward(&shape) }
+        let fits = winograd::fits(isa, &shape);
+        let forward = match algorithms.forward {
+            Algorithm::Winograd(tile) if fits => Pass::Winograd(Winograd::forward(&shape, tile)),
+            _ => Pass::Direct(vec![Gather::forward(&shape)]),
+        };
+        let backward = match algorithms.backward_data {
+            Algorithm::Winograd(tile) if fits => Pass::Winograd(Winograd::backward(&shape, tile)),
+            _ => Pass::Direct(Gather::backward(&shape)),
+        };
+        let weights = match algorithms.backward_weights {
+            Algorithm::Winograd(_) if fits => Some(WinogradWeights::new(&shape)),
+            _ => None,
+        };
+        Self { shape, isa, gather: Gather::forward(&shape), forward, backward, weights }
     }
 
     /// The extents.
@@ -96,22 +208,25 @@ impl Conv {
 
     /// Floats of the weights as [`Conv::pack_forward`] lays them out.
     pub fn packed_forward_len(&self) -> usize {
-        pack::packed_len(self.isa, &self.forward)
+        self.forward.packed_len(self.isa)
     }
 
     /// Floats of the weights as [`Conv::pack_backward`] lays them out.
     pub fn packed_backward_len(&self) -> usize {
-        self.backward.iter().map(|phase| pack::packed_len(self.isa, phase)).sum()
+        self.backward.packed_len(self.isa)
     }
 
     /// Floats of workspace that [`Conv::forward`] and [`Conv::backward_data`] need on `threads` threads.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        threads * forward::PANEL_LEN
+        threads * self.forward.workspace_len(self.isa).max(self.backward.workspace_len(self.isa))
     }
 
     /// Floats of workspace that [`Conv::backward_weights`] needs for `images` images on `threads` threads.
     pub fn weights_workspace_len(&self, images: usize, threads: usize) -> usize {
-        weights::workspace_len(self, images, threads)
+        match &self.weights {
+            Some(winograd) => winograd.workspace_len(images, threads),
+            None => weights::workspace_len(self, images, threads),
+        }
     }
 
     /// Lays weights out for [`Conv::forward`].
@@ -120,7 +235,10 @@ impl Conv {
     /// If a slice has not the length this plan states.
     pub fn pack_forward(&self, pool: &Pool, weights: &[f32], packed: &mut [f32]) {
         assert_eq!(weights.len(), self.shape.weight_len());
-        pack::pack_forward(self.isa, pool, &self.shape, &self.forward, weights, packed);
+        match &self.forward {
+            Pass::Direct(phases) => pack::pack_forward(self.isa, pool, &self.shape, &phases[0], weights, packed),
+            Pass::Winograd(winograd) => winograd.pack(self.isa, pool, weights, packed),
+        }
     }
 
     /// Lays weights out for [`Conv::backward_data`].
@@ -130,10 +248,15 @@ impl Conv {
     pub fn pack_backward(&self, pool: &Pool, weights: &[f32], mut packed: &mut [f32]) {
         assert_eq!(weights.len(), self.shape.weight_len());
         assert_eq!(packed.len(), self.packed_backward_len());
-        for phase in &self.backward {
-            let (part, rest) = packed.split_at_mut(pack::packed_len(self.isa, phase));
-            pack::pack_backward(self.isa, pool, &self.shape, phase, weights, part);
-            packed = rest;
+        match &self.backward {
+            Pass::Direct(phases) => {
+                for phase in phases {
+                    let (part, rest) = packed.split_at_mut(pack::packed_len(self.isa, phase));
+                    pack::pack_backward(self.isa, pool, &self.shape, phase, weights, part);
+                    packed = rest;
+                }
+            }
+            Pass::Winograd(winograd) => winograd.pack(self.isa, pool, weights, packed),
         }
     }
 
@@ -151,9 +274,8 @@ impl Conv {
         y: &mut [f32],
         workspace: &mut [f32],
     ) {
-        assert_eq!(x.len(), images * self.shape.input_len());
-        assert_eq!(y.len(), images * self.shape.output_len());
-        forward::multiply(self.isa, pool, &self.forward, images, x, packed, epilogue, y, workspace);
+        assert_eq!(packed.len(), self.packed_forward_len());
+        self.forward.run(self.isa, pool, images, x, packed, epilogue, y, workspace);
     }
 
     /// dx = the gradient of x given `dy`, added to what `dx` holds if `accumulate`.
@@ -165,19 +287,14 @@ impl Conv {
         pool: &Pool,
         images: usize,
         dy: &[f32],
-        mut packed: &[f32],
+        packed: &[f32],
         accumulate: bool,
         dx: &mut [f32],
         workspace: &mut [f32],
     ) {
-        assert_eq!(dx.len(), images * self.shape.input_len());
-        assert_eq!(dy.len(), images * self.shape.output_len());
+        assert_eq!(packed.len(), self.packed_backward_len());
         let epilogue = Epilogue { accumulate, ..Epilogue::default() };
-        for phase in &self.backward {
-            let (part, rest) = packed.split_at(pack::packed_len(self.isa, phase));
-            forward::multiply(self.isa, pool, phase, images, dy, part, epilogue, dx, workspace);
-            packed = rest;
-        }
+        self.backward.run(self.isa, pool, images, dy, packed, epilogue, dx, workspace);
     }
 
     /// dw = the gradient of the weights given `x` and `dy`.
@@ -196,6 +313,9 @@ impl Conv {
         assert_eq!(x.len(), images * self.shape.input_len());
         assert_eq!(dy.len(), images * self.shape.output_len());
         assert_eq!(dw.len(), self.shape.weight_len());
-        weights::backward_weights(self, pool, images, x, dy, dw, workspace);
+        match &self.weights {
+            Some(winograd) => winograd.run(self.isa, pool, images, x, dy, dw, workspace),
+            None => weights::backward_weights(self, pool, images, x, dy, dw, workspace),
+        }
     }
 }

@@ -15,7 +15,7 @@ const DEPTH: usize = 1024;
 pub(super) const PANEL_LEN: usize = 96 * (DEPTH + 16);
 
 /// Fewer tasks than this leave threads idle at the end of a layer.
-const MIN_TASKS: usize = 8;
+pub(super) const MIN_TASKS: usize = 8;
 
 /// What happens to a product before it is stored: accumulate, add bias, add residual, ReLU, in this order.
 #[derive(Clone, Copy, Debug, Default)]

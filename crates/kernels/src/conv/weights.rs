@@ -29,7 +29,7 @@ const TILE_ROWS: usize = 8;
 const _: () = assert!(ROWS <= MAX_ROWS);
 
 fn parts(conv: &Conv, images: usize) -> usize {
-    let rows = images * conv.forward.rows_per_image();
+    let rows = images * conv.gather.rows_per_image();
     let fitting = (MAX_PARTIAL / conv.shape.weight_len()).clamp(1, MAX_PARTS);
     (rows / MIN_ROWS).clamp(1, fitting)
 }
@@ -49,7 +49,7 @@ pub(super) fn backward_weights(
     workspace: &mut [f32],
 ) {
     assert!(workspace.len() >= workspace_len(conv, images, pool.threads()), "workspace of {}", workspace.len());
-    let gather = &conv.forward;
+    let gather = &conv.gather;
     let (rows, depth) = (images * gather.rows_per_image(), gather.depth());
     let parts = parts(conv, images);
     let (panels, partial) = workspace.split_at_mut(pool.threads() * PANEL_LEN);

@@ -2,7 +2,7 @@
 
 use crate::{close, same_on_any_pool, stamp, uniform};
 use residual_kernels::Isa;
-use residual_kernels::conv::{Conv, ConvShape, Epilogue};
+use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue, Tile};
 use residual_kernels::reference::{conv_backward_data, conv_backward_weights, conv_forward};
 use residual_threads::Pool;
 
@@ -13,6 +13,8 @@ stamp!(
     epilogues_apply_in_order,
     gradients_are_finite_differences,
     empty_phases_give_zero_gradients,
+    winograd_is_the_definition,
+    winograd_error_stays_within_its_bound,
 );
 
 fn square(input: usize, channels: [usize; 2], kernel: usize, stride: usize, padding: usize) -> ConvShape {
@@ -65,7 +67,7 @@ fn forward(
     epilogue: Epilogue<'_>,
     y: &mut [f32],
 ) {
-    let conv = Conv::new(isa, *shape);
+    let conv = Conv::with_algorithms(isa, *shape, Algorithms::DIRECT);
     let mut packed = vec![f32::NAN; conv.packed_forward_len()];
     conv.pack_forward(pool, w, &mut packed);
     let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
@@ -82,7 +84,7 @@ fn backward_data(
     accumulate: bool,
     dx: &mut [f32],
 ) {
-    let conv = Conv::new(isa, *shape);
+    let conv = Conv::with_algorithms(isa, *shape, Algorithms::DIRECT);
     let mut packed = vec![f32::NAN; conv.packed_backward_len()];
     conv.pack_backward(pool, w, &mut packed);
     let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
@@ -90,7 +92,7 @@ fn backward_data(
 }
 
 fn backward_weights(isa: Isa, pool: &Pool, shape: &ConvShape, images: usize, x: &[f32], dy: &[f32]) -> Vec<f32> {
-    let conv = Conv::new(isa, *shape);
+    let conv = Conv::with_algorithms(isa, *shape, Algorithms::DIRECT);
     let mut workspace = vec![f32::NAN; conv.weights_workspace_len(images, pool.threads())];
     let mut dw = vec![f32::NAN; shape.weight_len()];
     conv.backward_weights(pool, images, x, dy, &mut dw, &mut workspace);
@@ -203,5 +205,106 @@ fn empty_phases_give_zero_gradients(isa: Isa) {
     for (index, value) in dx.iter().enumerate() {
         let pixel = index / 3;
         assert_eq!(*value != 0.0, pixel / 6 % 2 == 0 && pixel % 6 % 2 == 0, "pixel {pixel}");
+    }
+}
+
+/// Shapes that Winograd's algorithms compute: images that tiles do and do not divide, every padding, one tile and many
+/// blocks of them, channels that fill no panel.
+fn winograd_shapes() -> Vec<(usize, ConvShape)> {
+    vec![
+        (1, square(4, [16, 16], 3, 1, 1)),
+        (3, square(7, [32, 16], 3, 1, 1)),
+        (2, square(9, [16, 48], 3, 1, 0)),
+        (2, square(5, [48, 80], 3, 1, 2)),
+        (1, square(1, [16, 32], 3, 1, 1)),
+        (20, square(14, [16, 64], 3, 1, 1)),
+        (5, square(30, [16, 16], 3, 1, 1)),
+        (40, square(8, [64, 64], 3, 1, 1)),
+        (2, ConvShape { input: [6, 13], padding: [0, 1], ..square(0, [32, 32], 3, 1, 0) }),
+    ]
+}
+
+fn winograd_is_the_definition(isa: Isa) {
+    for (images, shape) in winograd_shapes() {
+        for (tile, tolerance) in [(Tile::F2, 4e-6), (Tile::F4, 2e-5)] {
+            let what = format!("{tile:?} {shape:?}");
+            let algorithm = Algorithm::Winograd(tile);
+            let algorithms = Algorithms { forward: algorithm, backward_data: algorithm, backward_weights: algorithm };
+            let conv = Conv::with_algorithms(isa, shape, algorithms);
+            let (x, w) = (uniform(1, images * shape.input_len()), uniform(2, shape.weight_len()));
+            let (dy, add) = (uniform(3, images * shape.output_len()), uniform(4, images * shape.output_len()));
+            let bias = uniform(5, shape.out_channels);
+
+            let y = same_on_any_pool(&what, |pool| {
+                let mut packed = vec![f32::NAN; conv.packed_forward_len()];
+                conv.pack_forward(pool, &w, &mut packed);
+                let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
+                let mut y = vec![f32::NAN; dy.len()];
+                let epilogue = Epilogue { accumulate: false, bias: Some(&bias), add: Some(&add), relu: true };
+                conv.forward(pool, images, &x, &packed, epilogue, &mut y, &mut workspace);
+                y
+            });
+            let mut expected = conv_forward(&shape, images, &x, &w);
+            for (index, value) in expected.iter_mut().enumerate() {
+                *value = (*value + bias[index % shape.out_channels] + add[index]).max(0.0);
+            }
+            close(&y, &expected, tolerance, &format!("forward, {what}"));
+
+            let before = uniform(6, x.len());
+            let dx = same_on_any_pool(&what, |pool| {
+                let mut packed = vec![f32::NAN; conv.packed_backward_len()];
+                conv.pack_backward(pool, &w, &mut packed);
+                let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
+                let mut dx = before.clone();
+                conv.backward_data(pool, images, &dy, &packed, true, &mut dx, &mut workspace);
+                dx
+            });
+            let expected = conv_backward_data(&shape, images, &dy, &w);
+            let expected: Vec<f32> = expected.iter().zip(&before).map(|(dx, before)| dx + before).collect();
+            close(&dx, &expected, tolerance, &format!("backward-data, {what}"));
+
+            let dw = same_on_any_pool(&what, |pool| {
+                let mut workspace = vec![f32::NAN; conv.weights_workspace_len(images, pool.threads())];
+                let mut dw = vec![f32::NAN; shape.weight_len()];
+                conv.backward_weights(pool, images, &x, &dy, &mut dw, &mut workspace);
+                dw
+            });
+            let expected = conv_backward_weights(&shape, images, &x, &dy);
+            close(&dw, &expected, 6e-5, &format!("backward-weights, {what}"));
+        }
+    }
+}
+
+/// The relative L2 error against f64: on random values, on a large mean with a small signal, and on values of
+/// alternating sign at the limits of the transforms.
+fn winograd_error_stays_within_its_bound(isa: Isa) {
+    let shape = square(24, [64, 64], 3, 1, 1);
+    let w = uniform(2, shape.weight_len());
+    let random = uniform(1, shape.input_len());
+    let inputs = [
+        ("random", random.clone()),
+        ("large mean", random.iter().map(|x| 100.0 + x).collect()),
+        (
+            "checkerboard",
+            (0..shape.input_len()).map(|i| if (i / 64 + i / 64 / 24) % 2 == 0 { 1.0 } else { -1.0 }).collect(),
+        ),
+        ("spikes", random.iter().map(|x| if *x > 0.99 { 1000.0 } else { *x }).collect()),
+    ];
+    let pool = Pool::new(1);
+    for (name, x) in inputs {
+        let expected = conv_forward(&shape, 1, &x, &w);
+        for (algorithm, bound) in
+            [(Algorithm::Direct, 1e-6), (Algorithm::Winograd(Tile::F2), 1.5e-6), (Algorithm::Winograd(Tile::F4), 6e-6)]
+        {
+            let conv = Conv::with_algorithms(isa, shape, Algorithms { forward: algorithm, ..Algorithms::DIRECT });
+            let mut packed = vec![0.0; conv.packed_forward_len()];
+            conv.pack_forward(&pool, &w, &mut packed);
+            let (mut y, mut workspace) = (vec![0.0; expected.len()], vec![0.0; conv.workspace_len(1)]);
+            conv.forward(&pool, 1, &x, &packed, Epilogue::default(), &mut y, &mut workspace);
+            let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+            let error = square(&mut y.iter().zip(&expected).map(|(y, e)| f64::from(y - e)));
+            let relative = error / square(&mut expected.iter().map(|e| f64::from(*e)));
+            assert!(relative < bound, "{name}, {algorithm:?}: {relative:.2e} is not below {bound:.1e}");
+        }
     }
 }

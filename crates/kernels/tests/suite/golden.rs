@@ -3,7 +3,7 @@
 
 use crate::norm::batch_norm;
 use crate::{close, stamp};
-use residual_kernels::conv::{Conv, ConvShape, Epilogue};
+use residual_kernels::conv::{Algorithms, Conv, ConvShape, Epilogue};
 use residual_kernels::pool::{self, PoolShape};
 use residual_kernels::{Isa, loss, norm};
 use residual_threads::Pool;
@@ -126,7 +126,7 @@ fn convolutions_are_torch_s(isa: Isa) {
         let w = group_hwio(&tensor(WEIGHT, weight), weight, shape.groups);
         let bias = case.tensor(BIAS, shape.out_channels);
         let images = input[0];
-        let conv = Conv::new(isa, shape);
+        let conv = Conv::with_algorithms(isa, shape, Algorithms::DIRECT);
         let workspace_len = conv.workspace_len(pool.threads()).max(conv.weights_workspace_len(images, pool.threads()));
         let mut workspace = vec![f32::NAN; workspace_len];
 

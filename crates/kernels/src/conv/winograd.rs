@@ -1,0 +1,513 @@
+//! 3×3 convolutions of stride 1 by Winograd's minimal filtering: F(4×4, 3×3) with 36 and F(2×2, 3×3) with 16 products for
+//! a tile of 16 or 4 outputs that directly takes 144 or 36 (Lavin & Gray, "Fast algorithms for convolutional neural
+//! networks", 2015).
+//!
+//! A block of tiles is transformed into `[point][tile][channel]`, multiplied point by point with the transformed weights by
+//! the same micro-kernel as the direct convolution, and transformed back with the epilogue. The gradient of the weights is
+//! the same algorithm read the other way: transformed input times transformed dy, summed over tiles.
+#![allow(clippy::needless_range_loop, reason = "tiles are addressed by row and column")]
+
+use super::forward::{Epilogue, MIN_TASKS};
+use super::pack::panel_width;
+use super::tile::{multiply as multiply_tile, tile_vectors};
+use super::{Algorithm, ConvShape};
+use crate::isa::{Isa, Kernel, Simd};
+use crate::raw::SharedMut;
+use residual_threads::{Pool, split};
+
+mod transform;
+mod weights;
+
+use transform::{F2, F4, Transform};
+pub(super) use weights::WinogradWeights;
+
+/// Floats that a block's transformed input may take: half an L2 cache.
+const BLOCK_LEN: usize = 128 << 10;
+/// Tiles of a block are a multiple of this, which every micro-kernel's rows divide.
+const TILE_GRAIN: usize = 12;
+/// Most tiles of a block.
+const MAX_TILES: usize = 96;
+
+/// Which of the two algorithms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tile {
+    /// F(2×2, 3×3): 2.25 times fewer products, errors like the direct convolution's.
+    F2,
+    /// F(4×4, 3×3): 4 times fewer products, errors a few times the direct convolution's.
+    F4,
+}
+
+impl Tile {
+    /// Side of the tile of outputs.
+    pub(super) fn outputs(self) -> usize {
+        match self {
+            Tile::F2 => F2::M,
+            Tile::F4 => F4::M,
+        }
+    }
+
+    /// Products of a tile: the points of the transformed domain.
+    pub(super) fn points(self) -> usize {
+        match self {
+            Tile::F2 => F2::N * F2::N,
+            Tile::F4 => F4::N * F4::N,
+        }
+    }
+}
+
+/// One pass of a convolution: forward, or backward-data as the forward pass of dy with turned weights.
+#[derive(Clone, Debug)]
+pub(super) struct Winograd {
+    tile: Tile,
+    /// Height and width of what is read.
+    source: [usize; 2],
+    /// Its channels.
+    channels: usize,
+    /// Height and width of what is written.
+    target: [usize; 2],
+    /// Its channels.
+    outputs: usize,
+    padding: [usize; 2],
+    /// Whether the weights are read turned by 180° with their channels exchanged.
+    turned: bool,
+}
+
+/// Whether a convolution is one that these algorithms compute: 3×3, stride 1, dense, in whole vectors of channels.
+pub(super) fn fits(isa: Isa, shape: &ConvShape) -> bool {
+    let whole = |channels: usize| channels.is_multiple_of(isa.lanes());
+    shape.kernel == [3; 2]
+        && shape.stride == [1; 2]
+        && shape.dilation == [1; 2]
+        && shape.groups == 1
+        && shape.padding.iter().all(|&padding| padding <= 2)
+        && whole(shape.in_channels)
+        && whole(shape.out_channels)
+}
+
+/// The algorithm for one pass that writes images of height and width `target`: the large tile wherever its tiles fill
+/// the rows of a micro-kernel. A few small images fill them with the small tile, whose weights take half the memory.
+pub(super) fn choose(target: [usize; 2], images: usize) -> Algorithm {
+    let tiles = |tile: Tile| images * target.iter().map(|side| side.div_ceil(tile.outputs())).product::<usize>();
+    let fills = |tile: &Tile| tiles(*tile) >= TILE_GRAIN;
+    [Tile::F4, Tile::F2].into_iter().find(fills).map_or(Algorithm::Direct, Algorithm::Winograd)
+}
+
+/// The algorithm for the gradient of the weights. Past 128 channels the sums no longer fit the cache.
+pub(super) fn choose_weights(shape: &ConvShape, images: usize) -> Algorithm {
+    let tiles = images * shape.output().map(|side| side.div_ceil(F4::M)).iter().product::<usize>();
+    let small = shape.in_channels * shape.out_channels <= 128 * 128;
+    if small && tiles >= WinogradWeights::MIN_TILES { Algorithm::Winograd(Tile::F4) } else { Algorithm::Direct }
+}
+
+impl Winograd {
+    /// The forward pass.
+    pub(super) fn forward(shape: &ConvShape, tile: Tile) -> Self {
+        Self {
+            tile,
+            source: shape.input,
+            channels: shape.in_channels,
+            target: shape.output(),
+            outputs: shape.out_channels,
+            padding: shape.padding,
+            turned: false,
+        }
+    }
+
+    /// The backward-data pass.
+    pub(super) fn backward(shape: &ConvShape, tile: Tile) -> Self {
+        Self {
+            tile,
+            source: shape.output(),
+            channels: shape.out_channels,
+            target: shape.input,
+            outputs: shape.in_channels,
+            padding: shape.padding.map(|padding| 2 - padding),
+            turned: true,
+        }
+    }
+
+    fn grid(&self) -> [usize; 2] {
+        self.target.map(|side| side.div_ceil(self.tile.outputs()))
+    }
+
+    fn tiles(&self, images: usize) -> usize {
+        images * self.grid()[0] * self.grid()[1]
+    }
+
+    /// Tiles of a block, by which its transformed input fits the cache.
+    fn block_tiles(&self) -> usize {
+        let fitting = BLOCK_LEN / (self.tile.points() * self.channels) / TILE_GRAIN * TILE_GRAIN;
+        fitting.clamp(TILE_GRAIN, MAX_TILES)
+    }
+
+    /// Floats of the transformed weights: `[point][panel][channel][output of the panel]`.
+    pub(super) fn packed_len(&self, isa: Isa) -> usize {
+        let width = panel_width(isa, self.outputs);
+        self.tile.points() * self.outputs.div_ceil(width) * self.channels * width
+    }
+
+    /// Floats of one thread's workspace: a block's transformed input, and its products for one panel.
+    pub(super) fn workspace_len(&self, isa: Isa) -> usize {
+        self.tile.points() * self.block_tiles() * (self.channels + panel_width(isa, self.outputs))
+    }
+
+    /// Transforms the weights.
+    pub(super) fn pack(&self, isa: Isa, pool: &Pool, weights: &[f32], packed: &mut [f32]) {
+        assert_eq!(weights.len(), 9 * self.channels * self.outputs);
+        assert_eq!(packed.len(), self.packed_len(isa));
+        let width = panel_width(isa, self.outputs);
+        let panels = self.outputs.div_ceil(width);
+        let packed = SharedMut::new(packed);
+        pool.run(self.channels, |channel, _| {
+            isa.run(Pack { winograd: self, weights, packed, channel, width, panels });
+        });
+    }
+
+    /// target = source ∗ weights, then the epilogue.
+    pub(super) fn run(
+        &self,
+        isa: Isa,
+        pool: &Pool,
+        images: usize,
+        x: &[f32],
+        packed: &[f32],
+        epilogue: Epilogue<'_>,
+        y: &mut [f32],
+        workspace: &mut [f32],
+    ) {
+        assert_eq!(x.len(), images * self.source[0] * self.source[1] * self.channels);
+        assert_eq!(y.len(), images * self.target[0] * self.target[1] * self.outputs);
+        assert_eq!(packed.len(), self.packed_len(isa));
+        let share = self.workspace_len(isa);
+        assert!(workspace.len() >= pool.threads() * share, "workspace of {}", workspace.len());
+        assert!(epilogue.bias.is_none_or(|bias| bias.len() == self.outputs));
+        assert!(epilogue.add.is_none_or(|add| add.len() == y.len()));
+        let tiles = self.tiles(images);
+        // A multiple of four blocks shares out evenly among two or four threads.
+        let count = tiles.div_ceil(self.block_tiles()).next_multiple_of(4);
+        let block = tiles.div_ceil(count).next_multiple_of(TILE_GRAIN / 2).min(self.block_tiles());
+        let blocks = tiles.div_ceil(block);
+        let panels = self.outputs.div_ceil(panel_width(isa, self.outputs));
+        let splits = MIN_TASKS.div_ceil(blocks).min(panels);
+        let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
+        pool.run(blocks * splits, |task, worker| {
+            isa.run(Block {
+                winograd: self,
+                vectors: tile_vectors(isa, self.outputs),
+                tiles: task / splits * block..((task / splits + 1) * block).min(tiles),
+                panels: split(panels, splits, 1, task % splits),
+                x,
+                packed,
+                epilogue,
+                y,
+                scratch: workspace.at(worker * share),
+            });
+        });
+    }
+
+    /// The image and the first output row and column of tile `index`.
+    #[inline(always)]
+    fn place(&self, index: usize) -> (usize, usize, usize) {
+        let [height, width] = self.grid();
+        let (image, rest) = (index / (height * width), index % (height * width));
+        (image, rest / width * self.tile.outputs(), rest % width * self.tile.outputs())
+    }
+}
+
+/// Transforms the weights of one channel of the source.
+struct Pack<'a> {
+    winograd: &'a Winograd,
+    weights: &'a [f32],
+    packed: SharedMut<'a>,
+    channel: usize,
+    width: usize,
+    panels: usize,
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.winograd.tile {
+            Tile::F2 => self.transform::<S, F2>(s),
+            Tile::F4 => self.transform::<S, F4>(s),
+        }
+    }
+}
+
+impl Pack<'_> {
+    #[inline(always)]
+    fn transform<S: Simd, T: Transform>(&self, s: S) {
+        let winograd = self.winograd;
+        let (channels, outputs) = (winograd.channels, winograd.outputs);
+        let mut strided = [0.0; 16];
+        for output in (0..outputs).step_by(S::LANES) {
+            let mut filter = [[s.zero(); 3]; 3];
+            for (tap, value) in filter.as_flattened_mut().iter_mut().enumerate() {
+                *value = if winograd.turned {
+                    // The weights are [tap][output of this pass][channel of this pass].
+                    let from = ((8 - tap) * outputs + output) * channels + self.channel;
+                    for (lane, to) in strided[..S::LANES].iter_mut().enumerate() {
+                        *to = self.weights[from + lane * channels];
+                    }
+                    // SAFETY: a vector has at most sixteen lanes.
+                    unsafe { s.load(strided.as_ptr()) }
+                } else {
+                    let from = (tap * channels + self.channel) * outputs + output;
+                    // SAFETY: `output` starts a whole vector of outputs, by `fits`.
+                    unsafe { s.load(self.weights[from..from + S::LANES].as_ptr()) }
+                };
+            }
+            let mut half = [[s.zero(); 3]; 6];
+            for column in 0..3 {
+                let rows = T::filter(s, [filter[0][column], filter[1][column], filter[2][column]]);
+                for row in 0..T::N {
+                    half[row][column] = rows[row];
+                }
+            }
+            let (panel, within) = (output / self.width, output % self.width);
+            for row in 0..T::N {
+                let points = T::filter(s, half[row]);
+                for (column, &value) in points.iter().enumerate().take(T::N) {
+                    let point = row * T::N + column;
+                    let at = ((point * self.panels + panel) * channels + self.channel) * self.width + within;
+                    // SAFETY: a whole vector of this channel's row of the panel, which only this task writes.
+                    unsafe { s.store(self.packed.at(at), value) };
+                }
+            }
+        }
+        self.clear_tail();
+    }
+
+    /// Columns past the last output are multiplied too; their products are not stored.
+    #[inline(always)]
+    fn clear_tail(&self) {
+        let used = self.winograd.outputs - (self.panels - 1) * self.width;
+        for point in 0..self.winograd.tile.points() {
+            let row = ((point * self.panels + self.panels - 1) * self.winograd.channels + self.channel) * self.width;
+            // SAFETY: the end of this channel's row of the last panel, which only this task writes.
+            unsafe { self.packed.part(row + used..row + self.width) }.fill(0.0);
+        }
+    }
+}
+
+/// Some tiles, and some panels of their outputs.
+struct Block<'a> {
+    winograd: &'a Winograd,
+    vectors: usize,
+    tiles: std::ops::Range<usize>,
+    panels: std::ops::Range<usize>,
+    x: &'a [f32],
+    packed: &'a [f32],
+    epilogue: Epilogue<'a>,
+    y: SharedMut<'a>,
+    scratch: *mut f32,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.winograd.tile {
+            Tile::F2 => self.of_width::<S, F2>(s),
+            Tile::F4 => self.of_width::<S, F4>(s),
+        }
+    }
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    fn of_width<S: Simd, T: Transform>(&self, s: S) {
+        // The arms agree with `tile_rows`.
+        match (self.vectors, S::REGISTERS >= 32) {
+            (1, _) => self.run_block::<S, T, 12, 1>(s),
+            (2, true) => self.run_block::<S, T, 12, 2>(s),
+            (2, false) => self.run_block::<S, T, 6, 2>(s),
+            (4, true) => self.run_block::<S, T, 6, 4>(s),
+            other => unreachable!("no tile of {other:?}"),
+        }
+    }
+
+    #[inline(always)]
+    fn run_block<S: Simd, T: Transform, const MR: usize, const NV: usize>(&self, s: S) {
+        let winograd = self.winograd;
+        let (channels, tiles) = (winograd.channels, self.tiles.len());
+        let points = T::N * T::N;
+        let products = self.scratch.wrapping_add(points * winograd.block_tiles() * channels);
+        let (source, size) = (self.x.as_ptr(), winograd.source);
+        for (index, tile) in self.tiles.clone().enumerate() {
+            let (image, row, column) = winograd.place(tile);
+            let corner = Corner {
+                image: image * size[0] * size[1] * channels,
+                row: row as isize - winograd.padding[0] as isize,
+                column: column as isize - winograd.padding[1] as isize,
+                size,
+                channels,
+            };
+            // SAFETY: `x` was checked to hold every image; the scratch holds `points` times the block's tiles.
+            unsafe {
+                transform_input::<S, T>(
+                    s,
+                    source,
+                    corner,
+                    self.scratch.wrapping_add(index * channels),
+                    tiles * channels,
+                );
+            }
+        }
+        let width = NV * S::LANES;
+        let panels = winograd.outputs.div_ceil(width);
+        for panel in self.panels.clone() {
+            for point in 0..points {
+                let b = self.packed.as_ptr().wrapping_add((point * panels + panel) * channels * width);
+                let a = self.scratch.cast_const().wrapping_add(point * tiles * channels);
+                for first in (0..tiles).step_by(MR) {
+                    let valid = (tiles - first).min(MR);
+                    let mut rows = [a; MR];
+                    for (r, row) in rows.iter_mut().enumerate() {
+                        *row = a.wrapping_add((first + r.min(valid - 1)) * channels);
+                    }
+                    let mut acc = [[s.zero(); NV]; MR];
+                    // SAFETY: each row has `channels` floats of transformed input, and `packed` was checked.
+                    unsafe { multiply_tile(s, channels, &rows, b, &mut acc) };
+                    for (r, values) in acc.iter().enumerate().take(valid) {
+                        for (v, &value) in values.iter().enumerate() {
+                            let at = (point * tiles + first + r) * width + v * S::LANES;
+                            // SAFETY: the products of a panel have `points · tiles · width` floats of scratch.
+                            unsafe { s.store(products.add(at), value) };
+                        }
+                    }
+                }
+            }
+            for index in 0..tiles {
+                let left = winograd.outputs - panel * width;
+                for v in 0..NV.min(left / S::LANES) {
+                    let from = products.cast_const().wrapping_add(index * width + v * S::LANES);
+                    let channel = panel * width + v * S::LANES;
+                    // SAFETY: one vector of each point's products for this tile.
+                    unsafe { self.transform_output::<S, T>(s, from, tiles * width, self.tiles.start + index, channel) };
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// A vector can be read at `from + point · stride` for every point.
+    #[inline(always)]
+    unsafe fn transform_output<S: Simd, T: Transform>(
+        &self,
+        s: S,
+        from: *const f32,
+        stride: usize,
+        tile: usize,
+        channel: usize,
+    ) {
+        let winograd = self.winograd;
+        let (image, top, left) = winograd.place(tile);
+        let mut half = [[s.zero(); 6]; 6];
+        for column in 0..T::N {
+            let mut points = [s.zero(); 6];
+            for (row, value) in points.iter_mut().enumerate().take(T::N) {
+                // SAFETY: the caller's promise.
+                *value = unsafe { s.load(from.add((row * T::N + column) * stride)) };
+            }
+            let rows = T::output(s, points);
+            for row in 0..T::M {
+                half[row][column] = rows[row];
+            }
+        }
+        let [height, width] = winograd.target;
+        let epilogue = &self.epilogue;
+        for (row, &points) in half.iter().enumerate().take(T::M.min(height - top)) {
+            let values = T::output(s, points);
+            for (column, &value) in values.iter().enumerate().take(T::M.min(width - left)) {
+                let pixel = (image * height + top + row) * width + left + column;
+                let at = pixel * winograd.outputs + channel;
+                let mut value = value;
+                // SAFETY: a whole vector of one pixel's channels, by `fits`; only this task writes it. `bias` has a
+                // number for each channel and `add` the target's length.
+                unsafe {
+                    let y = self.y.at(at);
+                    if epilogue.accumulate {
+                        value = s.add(value, s.load(y));
+                    }
+                    if let Some(bias) = epilogue.bias {
+                        value = s.add(value, s.load(bias.as_ptr().add(channel)));
+                    }
+                    if let Some(add) = epilogue.add {
+                        value = s.add(value, s.load(add.as_ptr().add(at)));
+                    }
+                    if epilogue.relu {
+                        value = s.max(value, s.zero());
+                    }
+                    s.store(y, value);
+                }
+            }
+        }
+    }
+}
+
+/// Where a tile's input begins; rows and columns outside `size` are padding.
+#[derive(Clone, Copy)]
+struct Corner {
+    /// The first float of the image.
+    image: usize,
+    row: isize,
+    column: isize,
+    size: [usize; 2],
+    channels: usize,
+}
+
+impl Corner {
+    #[inline(always)]
+    fn pixel(&self, row: usize, column: usize) -> Option<usize> {
+        let (row, column) = (self.row + row as isize, self.column + column as isize);
+        let inside = row >= 0 && column >= 0 && (row as usize) < self.size[0] && (column as usize) < self.size[1];
+        inside.then(|| self.image + (row as usize * self.size[1] + column as usize) * self.channels)
+    }
+}
+
+/// Transforms one tile of input: channel c of point p goes to `to + p · stride + c`.
+///
+/// # Safety
+/// `source` holds the image of `corner`, whose channels are whole vectors; `to` can be written as stated.
+#[inline(always)]
+unsafe fn transform_input<S: Simd, T: Transform>(
+    s: S,
+    source: *const f32,
+    corner: Corner,
+    to: *mut f32,
+    stride: usize,
+) {
+    let mut pixels = [[None; 6]; 6];
+    for row in 0..T::N {
+        for column in 0..T::N {
+            pixels[row][column] = corner.pixel(row, column);
+        }
+    }
+    for channel in (0..corner.channels).step_by(S::LANES) {
+        let mut half = [[s.zero(); 6]; 6];
+        for column in 0..T::N {
+            let mut values = [s.zero(); 6];
+            for row in 0..T::N {
+                if let Some(pixel) = pixels[row][column] {
+                    // SAFETY: the pixel lies in the image and has a whole vector from `channel` on.
+                    values[row] = unsafe { s.load(source.add(pixel + channel)) };
+                }
+            }
+            let rows = T::input(s, values);
+            for row in 0..T::N {
+                half[row][column] = rows[row];
+            }
+        }
+        for (row, &values) in half.iter().enumerate().take(T::N) {
+            let points = T::input(s, values);
+            for (column, &value) in points.iter().enumerate().take(T::N) {
+                // SAFETY: the caller's promise.
+                unsafe { s.store(to.add((row * T::N + column) * stride + channel), value) };
+            }
+        }
+    }
+}
