@@ -12,8 +12,10 @@ mod isa;
 pub mod loss;
 pub mod norm;
 pub mod optim;
+mod peak;
 pub mod pool;
 mod raw;
 pub mod reference;
 
 pub use isa::{Isa, IsaError};
+pub use peak::peak_gflops;

@@ -28,6 +28,7 @@ pub use classifier::{Classifier, ClassifyError, Output, Prediction};
 pub use residual_data as data;
 pub use residual_engine as engine;
 pub use residual_graph as graph;
+pub use residual_kernels as kernels;
 pub use residual_kernels::{Isa, IsaError};
 pub use residual_model as model;
 pub use residual_preprocess as preprocess;

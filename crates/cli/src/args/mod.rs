@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Predict(Box<Predict>),
     /// Show the layers of a network and what they cost
     Inspect(Inspect),
+    /// Measure how fast networks run here
+    Bench(Bench),
     /// The networks
     Models {
         #[command(subcommand)]
@@ -183,6 +185,51 @@ pub(crate) struct Inspect {
     pub(crate) img_size: Option<usize>,
     #[command(flatten)]
     pub(crate) format: Format,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Bench {
+    /// Names of networks, checkpoints, or folders of runs
+    #[arg(value_name = "MODEL|WEIGHTS", required = true)]
+    pub(crate) models: Vec<String>,
+    /// What is measured: the network, or a step of its training (forward, loss, backward, SGD)
+    #[arg(long, value_enum, default_value_t = BenchMode::Infer)]
+    pub(crate) mode: BenchMode,
+    /// Images at a time
+    #[arg(long, short, value_name = "N,N…", value_delimiter = ',', default_value = "1")]
+    pub(crate) batch: Vec<NonZeroU16>,
+    /// Side of the image in pixels [default: what the network was made for]
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) img_size: Option<usize>,
+    /// Passes that are timed [default: two seconds, at least 10]
+    #[arg(long, value_name = "N")]
+    pub(crate) repeats: Option<NonZeroU16>,
+    /// Wait for lines "run N" on stdin and answer each with N times, for bench/compare.py
+    #[arg(long, conflicts_with_all = ["json", "repeats"])]
+    pub(crate) serve: bool,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// What `bench` measures.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BenchMode {
+    /// An inference
+    Infer,
+    /// A step of training
+    Train,
+}
+
+impl BenchMode {
+    /// As it is typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Infer => "infer",
+            Self::Train => "train",
+        }
+    }
 }
 
 #[derive(Args, Debug)]

@@ -1,0 +1,227 @@
+//! `residual bench`: how fast a network runs here.
+
+use crate::args::{Bench, BenchMode};
+use crate::failure::Failure;
+use crate::output::{print, print_json, table};
+use crate::{Done, machine};
+use residual::engine::{Engine, Mode, Options};
+use residual::kernels::loss::cross_entropy;
+use residual::kernels::optim::{Sgd, sgd};
+use residual::kernels::peak_gflops;
+use residual::model::{Initialisation, Model, initialise};
+use residual::tensor::Stream;
+use residual::{train, zoo};
+use serde::Serialize;
+use std::io::BufRead;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Passes before the first that is timed.
+const WARM_UP: usize = 3;
+/// How long a measurement goes on, if nothing else is asked for.
+const AT_LEAST: Duration = Duration::from_secs(2);
+/// Fewest passes of a measurement.
+const MIN_REPEATS: usize = 10;
+
+#[derive(Serialize)]
+struct Document {
+    isa: &'static str,
+    peak_gflops: f64,
+    results: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    model: String,
+    mode: &'static str,
+    batch: usize,
+    threads: usize,
+    repeats: usize,
+    median_ms: f64,
+    p95_ms: f64,
+    minimum_ms: f64,
+    images_per_second: f64,
+    gflops: f64,
+    peak_percent: f64,
+}
+
+pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
+    let options = machine::options(arguments.threads)?;
+    if arguments.serve {
+        let [model] = &arguments.models[..] else {
+            return Err(Failure::usage("--serve: expected one network"));
+        };
+        let [batch] = arguments.batch[..] else {
+            return Err(Failure::usage("--serve: expected one batch size"));
+        };
+        serve(&mut Subject::new(arguments, model, batch.get().into(), &options)?, &options)?;
+        return Ok(Done::Finished);
+    }
+    let peak = peak_gflops(options.isa, &options.pool);
+    let mut results = Vec::new();
+    for model in &arguments.models {
+        for batch in &arguments.batch {
+            let mut subject = Subject::new(arguments, model, batch.get().into(), &options)?;
+            results.push(measure(&mut subject, arguments, &options, peak)?);
+        }
+    }
+    if arguments.format.json {
+        print_json(&Document { isa: options.isa.name(), peak_gflops: peak, results })?;
+        return Ok(Done::Finished);
+    }
+    let head = ["model", "mode", "batch", "median ms", "p95 ms", "images/s", "GFLOP/s", "of peak"];
+    let line = |row: &Row| {
+        vec![
+            row.model.clone(),
+            row.mode.to_owned(),
+            row.batch.to_string(),
+            format!("{:.2}", row.median_ms),
+            format!("{:.2}", row.p95_ms),
+            format!("{:.1}", row.images_per_second),
+            format!("{:.0}", row.gflops),
+            format!("{:.0} %", row.peak_percent),
+        ]
+    };
+    let rows: Vec<_> = std::iter::once(head.map(String::from).to_vec()).chain(results.iter().map(line)).collect();
+    let (isa, threads) = (options.isa.name(), options.pool.threads());
+    print(&format!(
+        "{}\n{isa}, {threads} threads, peak {peak:.0} GFLOP/s; GFLOP/s count the products of a direct\nconvolution, which Winograd's algorithms do with fewer\n",
+        table(&rows)
+    ))?;
+    Ok(Done::Finished)
+}
+
+fn measure(subject: &mut Subject, arguments: &Bench, options: &Options, peak: f64) -> Result<Row, Failure> {
+    for _ in 0..WARM_UP {
+        subject.pass(options)?;
+    }
+    let start = Instant::now();
+    let mut times = Vec::new();
+    let enough = |count: usize| match arguments.repeats {
+        Some(repeats) => count >= usize::from(repeats.get()),
+        None => count >= MIN_REPEATS && start.elapsed() >= AT_LEAST,
+    };
+    while !enough(times.len()) {
+        times.push(subject.pass(options)?);
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+    let gflops = subject.flops / at(0.5) / 1e9;
+    Ok(Row {
+        model: subject.name.clone(),
+        mode: subject.mode.name(),
+        batch: subject.batch,
+        threads: options.pool.threads(),
+        repeats: times.len(),
+        median_ms: 1e3 * at(0.5),
+        p95_ms: 1e3 * at(0.95),
+        minimum_ms: 1e3 * times[0],
+        images_per_second: subject.batch as f64 / at(0.5),
+        gflops,
+        peak_percent: 100.0 * gflops / peak,
+    })
+}
+
+/// Answers lines `run N` with the times of N passes, for a program that measures several of its kind in turn
+/// (`bench/compare.py`), until `quit` or the end of the input.
+fn serve(subject: &mut Subject, options: &Options) -> Result<(), Failure> {
+    for _ in 0..WARM_UP {
+        subject.pass(options)?;
+    }
+    print(&format!(
+        "{{\"ready\": {{\"isa\": \"{}\", \"threads\": {}}}}}\n",
+        options.isa.name(),
+        options.pool.threads()
+    ))?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(|error| Failure::at("stdin", &error))?;
+        if line == "quit" {
+            break;
+        }
+        let count = line.strip_prefix("run ").and_then(|count| count.parse::<u32>().ok());
+        let Some(count) = count else {
+            return Err(Failure::usage(format!("stdin: expected \"run N\" or \"quit\", got \"{line}\"")));
+        };
+        let times = (0..count).map(|_| Ok(1e3 * subject.pass(options)?)).collect::<Result<Vec<f64>, Failure>>()?;
+        print(&format!("{{\"ms\": {times:?}}}\n"))?;
+    }
+    Ok(())
+}
+
+/// A network with a batch of noise.
+struct Subject {
+    name: String,
+    mode: BenchMode,
+    batch: usize,
+    engine: Engine,
+    images: Vec<f32>,
+    labels: Vec<u32>,
+    gradient: Vec<f32>,
+    velocity: Vec<f32>,
+    /// Multiplications and additions of one pass, if every convolution were computed directly.
+    flops: f64,
+}
+
+impl Subject {
+    fn new(arguments: &Bench, name: &str, batch: usize, options: &Options) -> Result<Self, Failure> {
+        let model = model(name)?;
+        let [height, width] = arguments.img_size.map_or(model.preprocessing.size, |side| [side; 2]);
+        let plan = match arguments.mode {
+            BenchMode::Infer => Mode::Infer,
+            BenchMode::Train => Mode::Train,
+        };
+        let mut engine = Engine::new(&model, plan, batch, [height, width], &[], options)?;
+        let classes = model.graph.output_channels()?;
+        let [channels, ..] = model.graph.input_size();
+        let mut random = Stream::new(0, &[]);
+        let macs = model.graph.analyse(height, width)?.macs as f64 * batch as f64;
+        let (velocity, passes) = match arguments.mode {
+            BenchMode::Infer => (Vec::new(), 1.0),
+            // Backward takes as many products for the gradients of the values, and of the weights.
+            BenchMode::Train => (vec![0.0; engine.flat_mut().values.len()], 3.0),
+        };
+        Ok(Self {
+            name: model.graph.name.clone(),
+            mode: arguments.mode,
+            batch,
+            engine,
+            images: (0..batch * height * width * channels).map(|_| random.normal()).collect(),
+            labels: (0..batch).map(|_| random.below(classes as u32)).collect(),
+            gradient: vec![0.0; batch * classes],
+            velocity,
+            flops: 2.0 * passes * macs,
+        })
+    }
+
+    /// Runs the network once, or takes one step of training; the seconds that took.
+    fn pass(&mut self, options: &Options) -> Result<f64, Failure> {
+        let start = Instant::now();
+        self.engine.forward(&self.images)?;
+        if self.mode == BenchMode::Train {
+            let classes = self.gradient.len() / self.batch;
+            cross_entropy(self.engine.output(), &self.labels, classes, 0.0, &mut self.gradient);
+            let output = self.engine.output_name().to_owned();
+            self.engine.backward(&[(&output, &self.gradient)])?;
+            let flat = self.engine.flat_mut();
+            let rule = Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
+            sgd(options.isa, &options.pool, flat.values, flat.gradients, &mut self.velocity, &rule);
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+/// A checkpoint, or a network of the registry with random weights.
+fn model(name: &str) -> Result<Model, Failure> {
+    match zoo::find(name) {
+        Err(_) if Path::new(name).exists() => {
+            Ok(train::read_model(Path::new(name), None, residual::default_preprocessing)?)
+        }
+        found => {
+            let entry = found?;
+            let graph = entry.graph(entry.num_classes)?;
+            let tensors = initialise(&graph, Initialisation::KaimingFanOut { zero_init_residual: false }, 0);
+            let preprocessing = residual::default_preprocessing(&graph);
+            Ok(Model::new(graph, tensors, preprocessing, Vec::new())?)
+        }
+    }
+}
