@@ -2,7 +2,7 @@
 
 use crate::arena::{Arena, BufferId};
 use crate::parameters::{Flat, Parameters};
-use crate::plan::{Instruction, Schedule, fuse, schedule};
+use crate::plan::{Instruction, Schedule, Scheduled, fuse, schedule};
 use crate::run::{Machine, NormState, PlannedConv, PlannedNorm};
 use crate::{EngineError, Mode, Options};
 use residual_graph::{Graph, NodeId, Op, Shape};
@@ -11,13 +11,18 @@ use residual_kernels::norm;
 use residual_model::{Model, fold_batch_norm};
 use residual_tensor::{AlignedBuffer, NamedTensors};
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 /// A model compiled for one mode, batch size and image size. Images and feature maps are NHWC.
 #[derive(Debug)]
 pub struct Engine {
     machine: Machine,
-    forward: Vec<Instruction>,
-    backward: Vec<Instruction>,
+    forward: Vec<Scheduled>,
+    backward: Vec<Scheduled>,
+    /// The name of each node of the graph that runs: batch norms may have been folded away.
+    names: Vec<String>,
+    /// Where asked for, the time that each instruction took, forward and then backward.
+    times: Option<Vec<Duration>>,
     input: BufferId,
     /// The output first, then the taps.
     kept: Vec<Kept>,
@@ -40,6 +45,28 @@ struct Kept {
     shape: Shape,
     value: BufferId,
     seed: Option<BufferId>,
+}
+
+/// A direction through the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// From images to outputs.
+    Forward,
+    /// From gradients of outputs to gradients of parameters.
+    Backward,
+}
+
+/// One step of a plan: a kernel, or a few that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanStep<'a> {
+    /// The node it is for.
+    pub node: &'a str,
+    /// The direction.
+    pub pass: Pass,
+    /// What is done there.
+    pub work: &'static str,
+    /// How long it took in the last pass, after [`Engine::time_steps`].
+    pub time: Option<Duration>,
 }
 
 impl Engine {
@@ -108,7 +135,7 @@ impl Engine {
                 workspace_len = workspace_len.max(conv.workspace_len(threads)).max(weights);
                 let node = graph.node(node);
                 let has_bias = node.op.parameters().len() > 1;
-                let data = |i: &Instruction| matches!(i, Instruction::ConvData { conv, .. } if *conv == id);
+                let data = |s: &Scheduled| matches!(s.instruction, Instruction::ConvData { conv, .. } if conv == id);
                 PlannedConv {
                     weight: parameters.range(&node.key("weight")),
                     bias: has_bias.then(|| parameters.range(&node.key("bias"))),
@@ -158,6 +185,8 @@ impl Engine {
             kept: plan.kept.iter().map(keep).collect(),
             forward: plan.forward,
             backward: plan.backward,
+            names: graph.nodes.iter().map(|node| node.name.clone()).collect(),
+            times: None,
             input: plan.input,
             batch,
             image_len: plan.shapes[0].len(),
@@ -184,10 +213,9 @@ impl Engine {
             self.machine.prepare();
         }
         self.images = count;
+        let forward = self.forward.len();
         self.machine.arena.get_mut(self.input, count).copy_from_slice(images);
-        for instruction in &self.forward {
-            self.machine.run(instruction, count);
-        }
+        run_all(&mut self.machine, &self.forward, count, self.times.as_mut().map(|times| &mut times[..forward]));
         self.fresh = true;
         Ok(())
     }
@@ -252,9 +280,8 @@ impl Engine {
                 None => buffer.fill(0.0),
             }
         }
-        for instruction in &self.backward {
-            self.machine.run(instruction, self.images);
-        }
+        let times = self.times.as_mut().map(|times| &mut times[self.forward.len()..]);
+        run_all(&mut self.machine, &self.backward, self.images, times);
         Ok(())
     }
 
@@ -311,6 +338,23 @@ impl Engine {
         self.machine.seed = seed;
     }
 
+    /// What the plan does, in order: the forward pass, then the backward pass.
+    pub fn steps(&self) -> impl Iterator<Item = PlanStep<'_>> {
+        let passes = [(Pass::Forward, &self.forward), (Pass::Backward, &self.backward)];
+        let all = passes.into_iter().flat_map(|(pass, list)| list.iter().map(move |scheduled| (pass, scheduled)));
+        all.enumerate().map(|(index, (pass, scheduled))| PlanStep {
+            node: &self.names[scheduled.node.0],
+            pass,
+            work: scheduled.instruction.work(),
+            time: self.times.as_ref().map(|times| times[index]),
+        })
+    }
+
+    /// From now on, takes the time of every step of the plan, which [`Engine::steps`] then gives: that of the last pass.
+    pub fn time_steps(&mut self) {
+        self.times = Some(vec![Duration::ZERO; self.forward.len() + self.backward.len()]);
+    }
+
     /// Bytes this plan holds: values, packed weights, parameters with their gradients, workspace.
     pub fn bytes(&self) -> usize {
         let machine = &self.machine;
@@ -321,6 +365,20 @@ impl Engine {
 
     fn parameters(&self) -> Option<&Parameters> {
         self.machine.parameters.as_ref()
+    }
+}
+
+/// Runs instructions on a batch of `images`, noting the time of each if asked to.
+fn run_all(machine: &mut Machine, list: &[Scheduled], images: usize, times: Option<&mut [Duration]>) {
+    match times {
+        None => list.iter().for_each(|scheduled| machine.run(&scheduled.instruction, images)),
+        Some(times) => {
+            for (scheduled, time) in list.iter().zip(times) {
+                let start = Instant::now();
+                machine.run(&scheduled.instruction, images);
+                *time = start.elapsed();
+            }
+        }
     }
 }
 

@@ -31,7 +31,7 @@ mod parameters;
 mod plan;
 mod run;
 
-pub use engine::Engine;
+pub use engine::{Engine, Pass, PlanStep};
 pub use error::EngineError;
 pub use parameters::{Entry, Flat};
 

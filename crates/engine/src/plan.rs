@@ -8,12 +8,19 @@ pub(crate) use fuse::{Head, Step, fuse};
 pub(crate) use schedule::{Schedule, schedule};
 
 use crate::arena::BufferId;
-use residual_graph::Pool2d;
+use residual_graph::{NodeId, Pool2d};
 
 /// The index of a convolution (or linear layer) among those of the plan.
 pub(crate) type ConvId = usize;
 /// The index of a batch norm among those of the plan.
 pub(crate) type NormId = usize;
+
+/// An instruction, and the node whose step it belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct Scheduled {
+    pub(crate) node: NodeId,
+    pub(crate) instruction: Instruction,
+}
 
 /// One kernel call or a few that belong together. Buffers are named by what the kernel calls them.
 #[derive(Clone, Debug)]
@@ -166,6 +173,29 @@ pub(crate) struct Slice {
 }
 
 impl Instruction {
+    /// What it does, in a word or two.
+    pub(crate) fn work(&self) -> &'static str {
+        use Instruction::*;
+        match self {
+            Conv { .. } => "convolution",
+            BatchNorm { .. } => "batch norm",
+            Relu { .. } | AccumulateRelu { .. } => "relu",
+            Copy { accumulate: false, .. } => "copy",
+            Copy { accumulate: true, .. } => "add",
+            Zero { .. } => "zero",
+            CopyChannels { .. } | CopyChannelsBackward { .. } => "copy channels",
+            MaxPool { .. } | MaxPoolBackward { .. } => "max pool",
+            AvgPool { .. } | AvgPoolBackward { .. } => "average pool",
+            GlobalAvgPool { .. } | GlobalAvgPoolBackward { .. } => "global average pool",
+            Dropout { .. } => "dropout",
+            ConvWeights { .. } => "weights",
+            ConvData { .. } => "data",
+            BatchNormSums { .. } => "batch norm sums",
+            BatchNormData { .. } => "batch norm data",
+            ReluBackward { .. } => "relu",
+        }
+    }
+
     /// Every buffer it touches.
     pub(crate) fn buffers(&self) -> Vec<BufferId> {
         use Instruction::*;

@@ -204,6 +204,12 @@ pub(crate) struct Bench {
     /// Passes that are timed [default: two seconds, at least 10]
     #[arg(long, value_name = "N")]
     pub(crate) repeats: Option<NonZeroU16>,
+    /// The network of bare state dicts among them
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Show where the time goes, node by node
+    #[arg(long, conflicts_with = "serve")]
+    pub(crate) layers: bool,
     /// Wait for lines "run N" on stdin and answer each with N times, for bench/compare.py
     #[arg(long, conflicts_with_all = ["json", "repeats"])]
     pub(crate) serve: bool,

@@ -1,17 +1,22 @@
 //! `residual bench`: how fast a network runs here.
 
+mod layers;
+
 use crate::args::{Bench, BenchMode};
 use crate::failure::Failure;
 use crate::output::{print, print_json, table};
 use crate::{Done, machine};
+use layers::Layers;
 use residual::engine::{Engine, Mode, Options};
 use residual::kernels::loss::cross_entropy;
 use residual::kernels::optim::{Sgd, sgd};
 use residual::kernels::peak_gflops;
 use residual::model::{Initialisation, Model, initialise};
 use residual::tensor::Stream;
+use residual::weights::load_npy;
 use residual::{train, zoo};
 use serde::Serialize;
+use std::collections::HashMap;
 use std::io::BufRead;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -43,6 +48,8 @@ struct Row {
     images_per_second: f64,
     gflops: f64,
     peak_percent: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<Vec<layers::Layer>>,
 }
 
 pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
@@ -82,6 +89,11 @@ pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
             format!("{:.0} %", row.peak_percent),
         ]
     };
+    for row in &results {
+        if let Some(layers) = &row.layers {
+            print(&format!("{} {} batch {}\n{}\n", row.model, row.mode, row.batch, layers::show(layers, peak)))?;
+        }
+    }
     let rows: Vec<_> = std::iter::once(head.map(String::from).to_vec()).chain(results.iter().map(line)).collect();
     let (isa, threads) = (options.isa.name(), options.pool.threads());
     print(&format!(
@@ -95,6 +107,10 @@ fn measure(subject: &mut Subject, arguments: &Bench, options: &Options, peak: f6
     for _ in 0..WARM_UP {
         subject.pass(options)?;
     }
+    let mut layers = arguments.layers.then(|| Layers::new(subject));
+    if layers.is_some() {
+        subject.engine.time_steps();
+    }
     let start = Instant::now();
     let mut times = Vec::new();
     let enough = |count: usize| match arguments.repeats {
@@ -103,6 +119,9 @@ fn measure(subject: &mut Subject, arguments: &Bench, options: &Options, peak: f6
     };
     while !enough(times.len()) {
         times.push(subject.pass(options)?);
+        if let Some(layers) = &mut layers {
+            layers.note(subject);
+        }
     }
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
@@ -119,11 +138,12 @@ fn measure(subject: &mut Subject, arguments: &Bench, options: &Options, peak: f6
         images_per_second: subject.batch as f64 / at(0.5),
         gflops,
         peak_percent: 100.0 * gflops / peak,
+        layers: layers.map(Layers::finish),
     })
 }
 
-/// Answers lines `run N` with the times of N passes, for a program that measures several of its kind in turn
-/// (`bench/compare.py`), until `quit` or the end of the input.
+/// Answers lines `run N` with the times of N passes and `logits FILE.npy` with the outputs for those images, for a program
+/// that measures several of its kind in turn (`bench/compare.py`), until `quit` or the end of the input.
 fn serve(subject: &mut Subject, options: &Options) -> Result<(), Failure> {
     for _ in 0..WARM_UP {
         subject.pass(options)?;
@@ -138,9 +158,16 @@ fn serve(subject: &mut Subject, options: &Options) -> Result<(), Failure> {
         if line == "quit" {
             break;
         }
+        if let Some(path) = line.strip_prefix("logits ") {
+            let logits = subject.logits(Path::new(path))?;
+            print(&format!("{}\n", serde_json::json!({ "logits": logits })))?;
+            continue;
+        }
         let count = line.strip_prefix("run ").and_then(|count| count.parse::<u32>().ok());
         let Some(count) = count else {
-            return Err(Failure::usage(format!("stdin: expected \"run N\" or \"quit\", got \"{line}\"")));
+            return Err(Failure::usage(format!(
+                "stdin: expected \"run N\", \"logits FILE\" or \"quit\", got \"{line}\""
+            )));
         };
         let times = (0..count).map(|_| Ok(1e3 * subject.pass(options)?)).collect::<Result<Vec<f64>, Failure>>()?;
         print(&format!("{{\"ms\": {times:?}}}\n"))?;
@@ -153,6 +180,9 @@ struct Subject {
     name: String,
     mode: BenchMode,
     batch: usize,
+    /// Multiplications and additions of each node for one image.
+    macs: HashMap<String, u64>,
+    size: [usize; 2],
     engine: Engine,
     images: Vec<f32>,
     labels: Vec<u32>,
@@ -164,7 +194,7 @@ struct Subject {
 
 impl Subject {
     fn new(arguments: &Bench, name: &str, batch: usize, options: &Options) -> Result<Self, Failure> {
-        let model = model(name)?;
+        let model = model(name, arguments.model.as_deref())?;
         let [height, width] = arguments.img_size.map_or(model.preprocessing.size, |side| [side; 2]);
         let plan = match arguments.mode {
             BenchMode::Infer => Mode::Infer,
@@ -174,7 +204,7 @@ impl Subject {
         let classes = model.graph.output_channels()?;
         let [channels, ..] = model.graph.input_size();
         let mut random = Stream::new(0, &[]);
-        let macs = model.graph.analyse(height, width)?.macs as f64 * batch as f64;
+        let analysis = model.graph.analyse(height, width)?;
         let (velocity, passes) = match arguments.mode {
             BenchMode::Infer => (Vec::new(), 1.0),
             // Backward takes as many products for the gradients of the values, and of the weights.
@@ -189,8 +219,32 @@ impl Subject {
             labels: (0..batch).map(|_| random.below(classes as u32)).collect(),
             gradient: vec![0.0; batch * classes],
             velocity,
-            flops: 2.0 * passes * macs,
+            flops: 2.0 * passes * analysis.macs as f64 * batch as f64,
+            macs: analysis.nodes.into_iter().map(|node| (node.name, node.macs)).collect(),
+            size: [height, width],
         })
+    }
+
+    /// The outputs for a batch in a file (N×C×H×W, normalised).
+    fn logits(&mut self, path: &Path) -> Result<Vec<Vec<f32>>, Failure> {
+        let array = load_npy(path)?;
+        let [height, width] = self.size;
+        let pixels = height * width;
+        let channels = self.images.len() / (self.batch * pixels);
+        let expected = [self.batch, channels, height, width];
+        if array.shape != expected {
+            return Err(Failure::usage(format!("{}: expected {expected:?}, got {:?}", path.display(), array.shape)));
+        }
+        for (image, planes) in
+            self.images.chunks_exact_mut(channels * pixels).zip(array.to_f32().chunks_exact(channels * pixels))
+        {
+            for (at, value) in image.iter_mut().enumerate() {
+                *value = planes[at % channels * pixels + at / channels];
+            }
+        }
+        self.engine.forward(&self.images)?;
+        let outputs = self.engine.output();
+        Ok(outputs.chunks_exact(outputs.len() / self.batch).map(<[f32]>::to_vec).collect())
     }
 
     /// Runs the network once, or takes one step of training; the seconds that took.
@@ -211,10 +265,10 @@ impl Subject {
 }
 
 /// A checkpoint, or a network of the registry with random weights.
-fn model(name: &str) -> Result<Model, Failure> {
+fn model(name: &str, network: Option<&str>) -> Result<Model, Failure> {
     match zoo::find(name) {
         Err(_) if Path::new(name).exists() => {
-            Ok(train::read_model(Path::new(name), None, residual::default_preprocessing)?)
+            Ok(train::read_model(Path::new(name), network, residual::default_preprocessing)?)
         }
         found => {
             let entry = found?;

@@ -24,6 +24,16 @@ pub(crate) struct Step {
     pub(crate) output: NodeId,
 }
 
+impl Step {
+    /// The node that the step is called after: the one that computes.
+    pub(crate) fn name(&self) -> NodeId {
+        match self.head {
+            Head::Node(node) => node,
+            Head::Sum(_) => self.output,
+        }
+    }
+}
+
 /// The steps of a graph in execution order, and for each node the node whose value stands for its own: a flattening, or
 /// a dropout outside training, has the value of what it reads.
 #[derive(Debug)]

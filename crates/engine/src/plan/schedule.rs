@@ -1,7 +1,7 @@
 //! Turns steps into instructions, forward and backward, and finds out when each value is alive.
 
 use super::fuse::{Fused, physical};
-use super::{ConvId, Head, Instruction, NormId, Pooling, Slice, Step};
+use super::{ConvId, Head, Instruction, NormId, Pooling, Scheduled, Slice, Step};
 use crate::arena::{Buffer, BufferId};
 use crate::{EngineError, Mode};
 use residual_graph::{Graph, NodeId, Op, Shape};
@@ -10,8 +10,8 @@ use std::ops::Range;
 /// The instructions of a plan and the buffers they use.
 #[derive(Debug)]
 pub(crate) struct Schedule {
-    pub(crate) forward: Vec<Instruction>,
-    pub(crate) backward: Vec<Instruction>,
+    pub(crate) forward: Vec<Scheduled>,
+    pub(crate) backward: Vec<Scheduled>,
     pub(crate) buffers: Vec<Buffer>,
     /// The node of each convolution or linear layer.
     pub(crate) convs: Vec<NodeId>,
@@ -57,8 +57,10 @@ struct Scheduler<'a> {
     graph: &'a Graph,
     source: &'a [NodeId],
     shapes: Vec<Shape>,
-    forward: Vec<Instruction>,
-    backward: Vec<Instruction>,
+    forward: Vec<Scheduled>,
+    backward: Vec<Scheduled>,
+    /// The node whose step is being scheduled.
+    current: NodeId,
     /// Floats per image of each buffer.
     lens: Vec<usize>,
     values: Vec<Option<BufferId>>,
@@ -82,6 +84,7 @@ impl<'a> Scheduler<'a> {
             source: &fused.source,
             forward: Vec::new(),
             backward: Vec::new(),
+            current: NodeId(0),
             lens: Vec::new(),
             values: vec![None; count],
             gradients: vec![None; count],
@@ -118,7 +121,16 @@ impl<'a> Scheduler<'a> {
         self.source[self.graph.node(node).inputs[0].0]
     }
 
+    fn emit_forward(&mut self, instruction: Instruction) {
+        self.forward.push(Scheduled { node: self.current, instruction });
+    }
+
+    fn emit_backward(&mut self, instruction: Instruction) {
+        self.backward.push(Scheduled { node: self.current, instruction });
+    }
+
     fn forward(&mut self, step: &Step) {
+        self.current = step.name();
         let y = self.allocate(step.output);
         self.values[step.output.0] = Some(y);
         let node = match &step.head {
@@ -126,9 +138,9 @@ impl<'a> Scheduler<'a> {
                 let values: Vec<BufferId> = values.iter().map(|&id| self.value(id)).collect();
                 let (last, rest) = values.split_last().expect("shape inference wants two inputs");
                 for (index, &x) in rest.iter().enumerate() {
-                    self.forward.push(Instruction::Copy { x, accumulate: index > 0, y });
+                    self.emit_forward(Instruction::Copy { x, accumulate: index > 0, y });
                 }
-                self.forward.push(match step.relu {
+                self.emit_forward(match step.relu {
                     true => Instruction::AccumulateRelu { x: *last, y },
                     false => Instruction::Copy { x: *last, accumulate: true, y },
                 });
@@ -155,16 +167,16 @@ impl<'a> Scheduler<'a> {
             Op::Concat | Op::PadShortcut { .. } => {
                 let slices = self.slices(node);
                 if matches!(self.graph.node(node).op, Op::PadShortcut { .. }) {
-                    self.forward.push(Instruction::Zero { y });
+                    self.emit_forward(Instruction::Zero { y });
                 }
                 for (input, slice) in slices {
-                    self.forward.push(Instruction::CopyChannels { x: self.value(input), slice, y });
+                    self.emit_forward(Instruction::CopyChannels { x: self.value(input), slice, y });
                 }
                 return;
             }
             Op::Input { .. } | Op::Flatten | Op::Add => unreachable!("no step begins with these"),
         };
-        self.forward.push(instruction);
+        self.emit_forward(instruction);
     }
 
     fn pooling(&self, node: NodeId) -> Pooling {
@@ -252,7 +264,7 @@ impl<'a> Scheduler<'a> {
     fn hand_over(&mut self, buffer: BufferId, node: NodeId) -> bool {
         match self.gradients[node.0] {
             Some(y) => {
-                self.backward.push(Instruction::Copy { x: buffer, accumulate: true, y });
+                self.emit_backward(Instruction::Copy { x: buffer, accumulate: true, y });
                 false
             }
             None => {
@@ -263,13 +275,14 @@ impl<'a> Scheduler<'a> {
     }
 
     fn backward(&mut self, step: &Step) {
+        self.current = step.name();
         if !self.wanted[step.output.0] {
             return;
         }
         let Some(mut dy) = self.gradients[step.output.0] else {
             // Nothing that was seeded depends on this step.
             let dy = self.allocate(step.output);
-            self.backward.push(Instruction::Zero { y: dy });
+            self.emit_backward(Instruction::Zero { y: dy });
             self.gradients[step.output.0] = Some(dy);
             return self.backward(step);
         };
@@ -277,21 +290,21 @@ impl<'a> Scheduler<'a> {
             step.relu || step.add.is_some() || matches!(step.head, Head::Sum(_)) || self.runs_in_place(step);
         if self.seeded[step.output.0] && changes_dy {
             let copy = self.allocate(step.output);
-            self.backward.push(Instruction::Copy { x: dy, accumulate: false, y: copy });
+            self.emit_backward(Instruction::Copy { x: dy, accumulate: false, y: copy });
             dy = copy;
         }
         let y = self.value(step.output);
         let node = match &step.head {
             Head::Sum(inputs) => {
                 if step.relu {
-                    self.backward.push(Instruction::ReluBackward { y, dy });
+                    self.emit_backward(Instruction::ReluBackward { y, dy });
                 }
                 let mut inputs: Vec<NodeId> = inputs.iter().copied().filter(|id| self.wanted[id.0]).collect();
                 // The last takes the buffer itself.
                 let last = inputs.pop();
                 for input in inputs {
                     let (dx, accumulate) = self.gradient(input);
-                    self.backward.push(Instruction::Copy { x: dy, accumulate, y: dx });
+                    self.emit_backward(Instruction::Copy { x: dy, accumulate, y: dx });
                 }
                 if let Some(last) = last {
                     self.hand_over(dy, last);
@@ -305,59 +318,59 @@ impl<'a> Scheduler<'a> {
         match self.graph.node(node).op {
             Op::BatchNorm2d { .. } => {
                 let norm = self.norm(node);
-                self.backward.push(Instruction::BatchNormSums { norm, x, y: step.relu.then_some(y), dy });
+                self.emit_backward(Instruction::BatchNormSums { norm, x, y: step.relu.then_some(y), dy });
                 let given = self.add_gradient(step, dy);
                 if self.wanted[input.0] {
                     if !given && self.gradients[input.0].is_none() {
                         self.gradients[input.0] = Some(dy);
-                        self.backward.push(Instruction::BatchNormData { norm, x, dy, accumulate: false, dx: dy });
+                        self.emit_backward(Instruction::BatchNormData { norm, x, dy, accumulate: false, dx: dy });
                     } else {
                         let (dx, accumulate) = self.gradient(input);
-                        self.backward.push(Instruction::BatchNormData { norm, x, dy, accumulate, dx });
+                        self.emit_backward(Instruction::BatchNormData { norm, x, dy, accumulate, dx });
                     }
                 }
             }
             Op::Conv2d(_) | Op::Linear { .. } => {
                 let conv = self.conv(node);
                 if step.relu {
-                    self.backward.push(Instruction::ReluBackward { y, dy });
+                    self.emit_backward(Instruction::ReluBackward { y, dy });
                 }
-                self.backward.push(Instruction::ConvWeights { conv, x, dy });
+                self.emit_backward(Instruction::ConvWeights { conv, x, dy });
                 if self.wanted[input.0] {
                     let (dx, accumulate) = self.gradient(input);
-                    self.backward.push(Instruction::ConvData { conv, dy, accumulate, dx });
+                    self.emit_backward(Instruction::ConvData { conv, dy, accumulate, dx });
                 }
                 self.add_gradient(step, dy);
             }
             _ if !self.wanted[input.0] && !matches!(self.graph.node(node).op, Op::Concat) => {}
             Op::Relu => {
-                self.backward.push(Instruction::ReluBackward { y, dy });
+                self.emit_backward(Instruction::ReluBackward { y, dy });
                 self.hand_over(dy, input);
             }
             Op::MaxPool2d(_) => {
                 let (pool, (dx, accumulate)) = (self.pooling(node), self.gradient(input));
-                self.backward.push(Instruction::MaxPoolBackward { pool, x, y, dy, accumulate, dx });
+                self.emit_backward(Instruction::MaxPoolBackward { pool, x, y, dy, accumulate, dx });
             }
             Op::AvgPool2d { count_include_pad, .. } => {
                 let (pool, (dx, accumulate)) = (self.pooling(node), self.gradient(input));
-                self.backward.push(Instruction::AvgPoolBackward { pool, count_include_pad, dy, accumulate, dx });
+                self.emit_backward(Instruction::AvgPoolBackward { pool, count_include_pad, dy, accumulate, dx });
             }
             Op::GlobalAvgPool => {
                 let ((pixels, channels), (dx, accumulate)) = (self.pixels(node), self.gradient(input));
-                self.backward.push(Instruction::GlobalAvgPoolBackward { pixels, channels, dy, accumulate, dx });
+                self.emit_backward(Instruction::GlobalAvgPoolBackward { pixels, channels, dy, accumulate, dx });
             }
             Op::Dropout { p } => {
                 let (y, accumulate) = self.gradient(input);
-                self.backward.push(Instruction::Dropout { node: node.0, p, x: dy, accumulate, y });
+                self.emit_backward(Instruction::Dropout { node: node.0, p, x: dy, accumulate, y });
             }
             Op::Concat | Op::PadShortcut { .. } => {
                 for (input, slice) in self.slices(node) {
                     if self.wanted[input.0] {
                         let (dx, accumulate) = self.gradient(input);
                         if !accumulate {
-                            self.backward.push(Instruction::Zero { y: dx });
+                            self.emit_backward(Instruction::Zero { y: dx });
                         }
-                        self.backward.push(Instruction::CopyChannelsBackward { dy, slice, dx });
+                        self.emit_backward(Instruction::CopyChannelsBackward { dy, slice, dx });
                     }
                 }
             }
@@ -389,8 +402,8 @@ impl<'a> Scheduler<'a> {
             let range = alive[id.0].take().unwrap_or(at..at);
             alive[id.0] = Some(range.start.min(at)..range.end.max(at + 1));
         };
-        for (at, instruction) in self.forward.iter().chain(&self.backward).enumerate() {
-            instruction.buffers().into_iter().for_each(|id| touch(id, at));
+        for (at, scheduled) in self.forward.iter().chain(&self.backward).enumerate() {
+            scheduled.instruction.buffers().into_iter().for_each(|id| touch(id, at));
         }
         let input = self.values[0].expect("the input has a buffer");
         touch(input, 0);
