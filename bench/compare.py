@@ -6,7 +6,10 @@
         --output bench/results/2025-01-31-resnet50-b1.md
 
 A contender is a command that, once warm, prints one line `{"ready": {...}}` on stdout (what it says about itself goes into the
-table), answers each line `run N` on stdin with `{"ms": [N times]}` on stdout, and leaves at `quit` or the end of input.
+table), answers each line `run N` on stdin with `{"ms": [N times]}` on stdout, and leaves at `quit` or the end of input. To
+`logits FILE.npy` (f32, N x 3 x H x W, normalised) it answers `{"logits": [N rows]}`: what the network says of these images by
+the weights it was given, in training mode for one that trains. This script never asks; `side_by_side.py`, which uses the
+classes below, does.
 
 Each round runs every contender once, in an order that turns by one each round. Between its turns a contender's whole
 process group is stopped (SIGSTOP), so that spinning worker threads take nothing from the others; the first iteration of a
@@ -24,46 +27,90 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 
+class Failed(Exception):
+    """A contender did not start, or gave no proper answer."""
+
+
 class Contender:
-    def __init__(self, spec):
-        self.name, separator, self.command = spec.partition("=")
-        if not separator or not self.command:
-            raise SystemExit(f"--contender {spec!r}: expected NAME=COMMAND")
+    """A program that answers on stdout what it is asked on stdin, in a process group of its own.
+
+    `env` is added to this process's; one that takes longer than `limit` seconds for an answer is ended.
+    """
+
+    def __init__(self, name, words, env=None, stderr=None, limit=None):
+        self.name = name
+        self.limit = limit
         self.rounds = []  # one list of times in ms a round
-        words = shlex.split(self.command)
+        # In the table: results are published, and where this machine keeps its files is nobody's business.
+        shown = [Path(word).name if word.startswith(("/", "~")) else word for word in words]
+        self.shown = shlex.join([f"{key}={value}" for key, value in (env or {}).items()] + shown)
         try:
             self.process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,
+                env=os.environ | (env or {}),
             )
         except OSError as error:
-            raise SystemExit(f"{self.name}: {error}")
-        # In the table: results are published, and where this machine keeps its files is nobody's business.
-        self.shown = shlex.join(Path(word).name if word.startswith(("/", "~")) else word for word in words)
+            raise Failed(f"{name}: {error}") from error
+
+    @classmethod
+    def from_spec(cls, spec):
+        name, separator, command = spec.partition("=")
+        if not separator or not command:
+            raise Failed(f"--contender {spec!r}: expected NAME=COMMAND")
+        return cls(name, shlex.split(command))
 
     def read(self, key):
+        watchdog = threading.Timer(self.limit or threading.TIMEOUT_MAX, self.signal, [signal.SIGKILL])
+        watchdog.daemon = True
+        watchdog.start()
         line = self.process.stdout.readline()
+        watchdog.cancel()
         try:
-            answer = json.loads(line)
-            return answer[key]
+            return json.loads(line)[key]
         except (ValueError, KeyError, TypeError):
-            raise SystemExit(f"{self.name}: expected a line with {key!r}, got {line.strip() or 'the end of its output'!r}")
+            got = line.strip() or "the end of its output"
+            raise Failed(f"{self.name}: expected a line with {key!r}, got {got!r}") from None
 
     def wait_ready(self):
         self.about = self.read("ready")
         self.signal(signal.SIGSTOP)
 
-    def turn(self, iterations):
+    def ask(self, line, key):
+        """Wakes the contender for one question, and has it sleep again."""
         self.signal(signal.SIGCONT)
-        self.process.stdin.write(f"run {iterations + 1}\n")
-        self.process.stdin.flush()
-        self.rounds.append(self.read("ms")[1:])
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+        except OSError:
+            pass  # It has left: reading says so.
+        answer = self.read(key)
         self.signal(signal.SIGSTOP)
+        return answer
+
+    def turn(self, iterations):
+        self.rounds.append(self.ask(f"run {iterations + 1}", "ms")[1:])
+
+    def peak_mib(self):
+        """The largest resident memory that the process has had so far."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+        raise Failed(f"{self.name}: the kernel does not say how much memory it has had")
 
     def signal(self, number):
-        os.killpg(self.process.pid, number)
+        try:
+            os.killpg(self.process.pid, number)
+        except ProcessLookupError:
+            pass  # It has left; whoever reads its answer will notice.
 
     def close(self):
         """Lets the process leave by itself, and ends it if it does not."""
@@ -72,8 +119,19 @@ class Contender:
             self.process.stdin.close()
             self.process.wait(10)
         except (subprocess.TimeoutExpired, OSError):
-            self.process.kill()
+            self.signal(signal.SIGKILL)
             self.process.wait()
+
+
+def close_all(contenders):
+    for contender in contenders:
+        contender.close()
+
+
+def ratios_to(base, contender):
+    """The contender's time over the base's, round by round, in the rounds in which both ran."""
+    pairs = zip(contender.rounds, base.rounds)
+    return [statistics.median(theirs) / statistics.median(ours) for theirs, ours in pairs if theirs and ours]
 
 
 def cpu():
@@ -110,10 +168,9 @@ def table(contenders, options):
         "| contender | median | min | middle half | ratio to first | ratio's middle half |",
         "|---|---|---|---|---|---|",
     ]
-    base = [statistics.median(times) for times in contenders[0].rounds]
     for contender in contenders:
         times = [t for turn in contender.rounds for t in turn]
-        ratios = [statistics.median(turn) / first for turn, first in zip(contender.rounds, base)]
+        ratios = ratios_to(contenders[0], contender)
         out.append(
             f"| {contender.name} | {statistics.median(times):.2f} | {min(times):.2f} | {middle_half(times)} "
             f"| {statistics.median(ratios):.2f} | {middle_half(ratios)} |"
@@ -142,7 +199,7 @@ def main():
     contenders = []
     try:
         for spec in options.contender:
-            contenders.append(Contender(spec))
+            contenders.append(Contender.from_spec(spec))
             contenders[-1].wait_ready()
         for index in range(options.rounds):
             shift = index % len(contenders)
@@ -150,9 +207,10 @@ def main():
                 contender.turn(options.iterations)
             print(f"round {index + 1} of {options.rounds}", file=sys.stderr)
         result = table(contenders, options)
+    except Failed as failure:
+        raise SystemExit(str(failure))
     finally:
-        for contender in contenders:
-            contender.close()
+        close_all(contenders)
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(result)

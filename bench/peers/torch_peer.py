@@ -4,8 +4,10 @@
     python torch_peer.py train --model resnet20 --batch 128 --size 32 --threads 2 --repeats 20
 
 prints one JSON line a variant. With `--variant NAME --serve` it prepares that variant, prints one line
-`{"ready": {...}}`, and then answers each line `run N` on stdin with `{"ms": [N times]}` on stdout, until `quit` or the end
-of input. That protocol is what `../compare.py` alternates contenders with.
+`{"ready": {...}}`, and then answers each line `run N` on stdin with `{"ms": [N times]}` on stdout and each line
+`logits FILE.npy` with `{"logits": [N rows]}`, until `quit` or the end of input. That protocol is what `../compare.py`
+alternates contenders with. Weights and input are random unless `--weights` (a torch state dict) and `--input` (f32, normalised)
+name files.
 
 A training iteration is a whole step: zero_grad, forward, loss, backward and an SGD update with momentum.
 """
@@ -21,6 +23,7 @@ import warnings
 
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
+import numpy
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -35,106 +38,128 @@ def build(name):
     return torchvision.models.get_model(name, weights=None), 1000, 224
 
 
-# ---- inference: every variant takes the options and returns a function that runs the batch once -----------------------
+def load(model, path):
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
-def infer_inputs(options):
-    model, _, side = build(options.model)
-    return model.eval(), torch.randn(options.batch, 3, options.size or side, options.size or side)
+def subject(options):
+    """The model, its number of classes and the batch that is timed."""
+    model, classes, side = build(options.model)
+    if options.weights:
+        load(model, options.weights)
+    if options.input:
+        x = read_images(options.input)
+    else:
+        x = torch.randn(options.batch, 3, options.size or side, options.size or side)
+    return model.train(options.mode == "train"), classes, x
 
 
-def infer_eager(options):
-    model, x = infer_inputs(options)
-    return lambda: model(x)
+def read_images(path):
+    return torch.from_numpy(numpy.load(path))
 
 
-def infer_channels_last(options):
-    model, x = infer_inputs(options)
-    model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-    return lambda: model(x)
+# ---- inference: every variant takes a model and a batch, and returns both as they are fast ------------------------------
 
 
-def infer_jit_frozen(options):
+def infer_eager(model, x):
+    return model, x
+
+
+def infer_channels_last(model, x):
+    return model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+
+
+def infer_jit_frozen(model, x):
     """TorchScript: batch norms folded, weights prepacked for oneDNN."""
-    model, x = infer_inputs(options)
-    model = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(model, x)))
-    return lambda: model(x)
+    return torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(model, x))), x
 
 
-def infer_jit_frozen_channels_last(options):
-    model, x = infer_inputs(options)
-    model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-    model = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(model, x)))
-    return lambda: model(x)
+def infer_jit_frozen_channels_last(model, x):
+    return infer_jit_frozen(*infer_channels_last(model, x))
 
 
-def infer_compile(options):
+def infer_compile(model, x):
     """Inductor with frozen weights: batch norms folded, weights prepacked, the C++ compiler for the rest."""
     import torch._inductor.config as inductor
 
     inductor.freezing = True
-    model, x = infer_inputs(options)
-    model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-    model = torch.compile(model)
-    return lambda: model(x)
+    model, x = infer_channels_last(model, x)
+    return torch.compile(model), x
 
 
-def infer_onnxruntime(options):
-    import onnxruntime as ort
+def infer_onnxruntime(model, x):
+    from onnx_peer import onnxruntime_session
 
-    model, x = infer_inputs(options)
     file = io.BytesIO()
     torch.onnx.export(model, (x,), file, opset_version=17, input_names=["input"], output_names=["logits"], dynamo=False)
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = options.threads
-    settings.inter_op_num_threads = 1
-    settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    session = ort.InferenceSession(file.getvalue(), settings, providers=["CPUExecutionProvider"])
-    feed = {"input": x.numpy()}
-    return lambda: session.run(None, feed)
+    run = onnxruntime_session(file.getvalue(), torch.get_num_threads())
+    return lambda x: torch.from_numpy(run(x.numpy())), x
+
+
+class Inference:
+    """Runs one batch."""
+
+    def __init__(self, prepare, options):
+        model, _, x = subject(options)
+        self.forward, self.x = prepare(model, x)
+        self.channels_last = not self.x.is_contiguous()
+
+    def iteration(self):
+        self.forward(self.x)
+
+    def logits(self, images):
+        return self.forward(images.to(memory_format=torch.channels_last) if self.channels_last else images)
 
 
 # ---- training ---------------------------------------------------------------------------------------------------------
 
 
-def train_step(options, channels_last=False, compiled=False):
-    model, classes, side = build(options.model)
-    size = options.size or side
-    model.train()
-    x = torch.randn(options.batch, 3, size, size)
-    labels = torch.arange(options.batch) % classes
-    if channels_last:
-        model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-    settings = {"lr": 1e-3, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
-    try:
-        optimizer = torch.optim.SGD(model.parameters(), fused=True, **settings)
-    except (RuntimeError, TypeError):
-        optimizer = torch.optim.SGD(model.parameters(), foreach=True, **settings)
-    forward = torch.compile(model) if compiled else model
+class Training:
+    """Takes one step."""
 
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(forward(x), labels).backward()
-        optimizer.step()
+    def __init__(self, options, channels_last=False, compiled=False):
+        self.model, classes, self.x = subject(options)
+        self.weights, self.channels_last = options.weights, channels_last
+        if channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)
+            self.x = self.x.to(memory_format=torch.channels_last)
+        self.labels = torch.arange(len(self.x)) % classes
+        settings = {"lr": 1e-3, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
+        try:
+            self.optimizer = torch.optim.SGD(self.model.parameters(), fused=True, **settings)
+        except (RuntimeError, TypeError):
+            self.optimizer = torch.optim.SGD(self.model.parameters(), foreach=True, **settings)
+        self.forward = torch.compile(self.model) if compiled else self.model
 
-    return step
+    def iteration(self):
+        self.optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(self.forward(self.x), self.labels).backward()
+        self.optimizer.step()
+
+    def logits(self, images):
+        """By the weights of the file, to which the network then returns."""
+        if self.weights:
+            load(self.model, self.weights)
+        return self.forward(images.to(memory_format=torch.channels_last) if self.channels_last else images).detach()
 
 
 VARIANTS = {
     "infer": {
-        "eager": infer_eager,
-        "channels_last": infer_channels_last,
-        "jit_frozen": infer_jit_frozen,
-        "jit_frozen_channels_last": infer_jit_frozen_channels_last,
-        "compile": infer_compile,
-        "onnxruntime": infer_onnxruntime,
+        prepare.__name__.removeprefix("infer_"): lambda options, prepare=prepare: Inference(prepare, options)
+        for prepare in (
+            infer_eager,
+            infer_channels_last,
+            infer_jit_frozen,
+            infer_jit_frozen_channels_last,
+            infer_compile,
+            infer_onnxruntime,
+        )
     },
     "train": {
-        "eager": train_step,
-        "channels_last": lambda options: train_step(options, channels_last=True),
-        "compile": lambda options: train_step(options, compiled=True),
-        "compile_channels_last": lambda options: train_step(options, channels_last=True, compiled=True),
+        "eager": Training,
+        "channels_last": lambda options: Training(options, channels_last=True),
+        "compile": lambda options: Training(options, compiled=True),
+        "compile_channels_last": lambda options: Training(options, channels_last=True, compiled=True),
     },
 }
 
@@ -165,26 +190,31 @@ def describe(options, variant):
         "model": options.model,
         "mode": options.mode,
         "variant": variant,
-        "batch": options.batch,
+        "batch": len(read_images(options.input)) if options.input else options.batch,
         "threads": options.threads,
+        "isa": torch.backends.cpu.get_cpu_capability(),
         "versions": versions(variant),
     }
 
 
-def serve(iteration, description, out):
+def serve(program, description, out):
+    def answer(words):
+        match words:
+            case ["run", count]:
+                return {"ms": [round(t, 4) for t in time_ms(program.iteration, int(count))]}
+            case ["logits", path]:
+                return {"logits": program.logits(read_images(path)).tolist()}
+        raise SystemExit(f"expected `run N`, `logits FILE.npy` or `quit`, got {' '.join(words)!r}")
+
     print(json.dumps({"ready": description}), file=out, flush=True)
     for line in sys.stdin:
-        match line.split():
-            case ["run", count]:
-                print(json.dumps({"ms": [round(t, 4) for t in time_ms(iteration, int(count))]}), file=out, flush=True)
-            case ["quit"]:
-                return
-            case words:
-                raise SystemExit(f"expected `run N` or `quit`, got {' '.join(words)!r}")
+        if line.strip() == "quit":
+            return
+        print(json.dumps(answer(line.strip().split(maxsplit=1))), file=out, flush=True)
 
 
-def report(iteration, options, description, out):
-    times = sorted(time_ms(iteration, options.repeats))
+def report(program, options, description, out):
+    times = sorted(time_ms(program.iteration, options.repeats))
     p95 = times[min(len(times) - 1, int(0.95 * len(times)))]
     figures = {"median_ms": statistics.median(times), "min_ms": times[0], "p95_ms": p95, "n": len(times)}
     print(json.dumps(description | {k: round(v, 3) for k, v in figures.items()}), file=out, flush=True)
@@ -196,6 +226,8 @@ def arguments():
     parser.add_argument("--model", required=True, help="resnet20, resnet56 or a torchvision name")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--size", type=int, help="image side (default: 32 for CIFAR networks, 224 otherwise)")
+    parser.add_argument("--weights", help="a torch state dict (default: random weights)")
+    parser.add_argument("--input", help="an .npy file with the batch, f32 and normalised (default: noise)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=20)
@@ -223,8 +255,8 @@ def main():
         description = describe(options, variant)
         with torch.inference_mode(options.mode == "infer"):
             try:
-                iteration = VARIANTS[options.mode][variant](options)
-                time_ms(iteration, max(1, options.warmup))
+                program = VARIANTS[options.mode][variant](options)
+                time_ms(program.iteration, max(1, options.warmup))
             except Exception as error:  # A form that this machine cannot run is a result, not a crash.
                 reason = str(error).strip().partition("\n")[0] or type(error).__name__
                 print(json.dumps(description | {"error": reason}), file=out, flush=True)
@@ -232,9 +264,9 @@ def main():
                     sys.exit(1)
                 continue
             if options.serve:
-                serve(iteration, description, out)
+                serve(program, description, out)
             else:
-                report(iteration, options, description, out)
+                report(program, options, description, out)
         torch._dynamo.reset()
 
 

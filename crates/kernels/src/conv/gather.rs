@@ -6,6 +6,9 @@ use crate::isa::Simd;
 /// Rows one block may have; [`positions`] fills a table of this size on the stack.
 pub(super) const MAX_ROWS: usize = 192;
 
+/// Runs of floats that [`Gather::fill`] copies the short way: a 7×7 window of separate pixels has this many.
+const MAX_RUNS: usize = 49;
+
 /// An implicit matrix with one row for every pixel of a grid and one column for every (tap row, tap column, channel).
 ///
 /// Grid pixel (i, j) reads source pixel `(i, j) · source_step + (rows[a], columns[b])`, zero outside the source, and
@@ -172,17 +175,38 @@ impl Gather {
         if depth.is_empty() {
             return;
         }
-        let touch = self.columns_touch();
-        let run_columns = if touch { self.columns.len() } else { 1 };
+        let run_columns = if self.columns_touch() { self.columns.len() } else { 1 };
         let run = run_columns * self.channels;
         let runs_per_row = self.columns.len() / run_columns;
-        let (first_run, last_run) = (depth.start / run, depth.end.div_ceil(run));
+        let runs = depth.start / run..depth.end.div_ceil(run);
         let [height, width] = self.source;
+        // Where the runs of a pixel begin, counted from the pixel; for pixels with all their taps inside the image.
+        let mut table = [0; MAX_RUNS];
+        let whole_runs = depth.start.is_multiple_of(run) && depth.end.is_multiple_of(run) && runs.len() <= MAX_RUNS;
+        let table = &mut table[..if whole_runs { runs.len() } else { 0 }];
+        for (number, entry) in runs.clone().zip(table.iter_mut()) {
+            let (tap_row, tap_column) = (number / runs_per_row, number % runs_per_row * run_columns);
+            let pixel = self.rows[tap_row] * width as isize + self.columns[tap_column];
+            *entry = pixel * self.source_channels as isize;
+        }
         for (index, at) in positions.iter().enumerate() {
             let row_top = at.i as usize * self.source_step[0];
             let row_left = at.j as usize * self.source_step[1];
             let image = at.image as usize * height * width;
-            for number in first_run..last_run {
+            let offset = |row: isize, column: isize| {
+                let pixel = (image + row_top * width + row_left) as isize + row * width as isize + column;
+                pixel * self.source_channels as isize + (group * self.channels) as isize
+            };
+            let to = panel.wrapping_add(index * stride);
+            if whole_runs && self.reads_inside(0, row_top) && self.reads_inside(1, row_left) {
+                let pixel = source.wrapping_offset(offset(0, 0));
+                for (number, &run_offset) in table.iter().enumerate() {
+                    // SAFETY: every tap of this pixel lies inside the image, and the run within the row of the panel.
+                    unsafe { copy(s, pixel.wrapping_offset(run_offset), to.add(number * run), run) };
+                }
+                continue;
+            }
+            for number in runs.clone() {
                 let (tap_row, tap_column) = (number / runs_per_row, number % runs_per_row * run_columns);
                 let y = row_top as isize + self.rows[tap_row];
                 let x = row_left as isize + self.columns[tap_column];
@@ -192,20 +216,29 @@ impl Gather {
                 let inside = y >= 0 && (y as usize) < height;
                 let left = (-x).max(0) as usize * self.channels;
                 let right = (width as isize - x).clamp(0, run_columns as isize) as usize * self.channels;
-                let (from, to) = if inside { (left.clamp(start, end), right.clamp(start, end)) } else { (end, end) };
-                let to = to.max(from);
-                let pixel = image as isize + y * width as isize + x;
-                let base = pixel * self.source_channels as isize + (group * self.channels) as isize;
-                // SAFETY: the target range is within the row of the panel; `from..to` covers only pixels inside
+                let (from, to_end) =
+                    if inside { (left.clamp(start, end), right.clamp(start, end)) } else { (end, end) };
+                let to_end = to_end.max(from);
+                let base = offset(self.rows[tap_row], self.columns[tap_column]);
+                // SAFETY: the target range is within the row of the panel; `from..to_end` covers only pixels inside
                 // the image, whose floats the caller lets us read. `base` may lie outside and is not read at.
                 unsafe {
-                    let row = panel.add(index * stride + number * run + start - depth.start);
+                    let row = to.add(number * run + start - depth.start);
                     zero(s, row, from - start);
-                    copy(s, source.wrapping_offset(base + from as isize), row.add(from - start), to - from);
-                    zero(s, row.add(to - start), end - to);
+                    copy(s, source.wrapping_offset(base + from as isize), row.add(from - start), to_end - from);
+                    zero(s, row.add(to_end - start), end - to_end);
                 }
             }
         }
+    }
+
+    /// Whether all taps along `axis` of a pixel at `start` in the source lie inside it.
+    #[inline(always)]
+    fn reads_inside(&self, axis: usize, start: usize) -> bool {
+        let taps = if axis == 0 { &self.rows } else { &self.columns };
+        // Offsets ascend.
+        let (first, last) = (taps[0], taps[taps.len() - 1]);
+        start as isize + first >= 0 && start as isize + last < self.source[axis] as isize
     }
 }
 
