@@ -3,6 +3,7 @@
 
 use residual_kernels::Isa;
 use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue, Tile};
+use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
 use std::time::Instant;
 
@@ -25,18 +26,17 @@ fn peak(isa: Isa, pool: &Pool) -> f64 {
     let conv = Conv::with_algorithms(isa, shape, Algorithms::DIRECT);
     let packed = floats(conv.packed_forward_len(), 0.5);
     let x = floats(64 * shape.input_len(), 0.5);
-    let y = floats(64 * shape.output_len(), 0.0);
-    let workspace = floats(conv.workspace_len(pool.threads()), 0.0);
-    let time = median(|| conv.forward(pool, 64, x, packed, Epilogue::default(), y, workspace));
+    let mut y = floats(64 * shape.output_len(), 0.0);
+    let mut workspace = floats(conv.workspace_len(pool.threads()), 0.0);
+    let time = median(|| conv.forward(pool, 64, &x, &packed, Epilogue::default(), &mut y, &mut workspace));
     2.0 * 64.0 * 64.0 * 256.0 * 64.0 / time / 1e9
 }
 
-/// Floats that begin on a page of their own, so that speeds do not hang on where the allocator put them.
-fn floats(len: usize, value: f32) -> &'static mut [f32] {
-    const PAGE: usize = 1024;
-    let memory = Box::leak(vec![value; len + PAGE].into_boxed_slice());
-    let start = memory.as_ptr().align_offset(4 * PAGE);
-    &mut memory[start..start + len]
+/// Memory as the engine has it.
+fn floats(len: usize, value: f32) -> AlignedBuffer {
+    let mut buffer = AlignedBuffer::zeros(len);
+    buffer.fill(value);
+    buffer
 }
 
 fn shape(input: usize, in_channels: usize, out_channels: usize, kernel: usize, stride: usize) -> ConvShape {
@@ -112,17 +112,17 @@ fn main() {
         };
         let conv = Conv::with_algorithms(isa, shape, algorithms);
         let flops = 2.0 * (images * shape.output_len()) as f64 * (shape.weight_len() / shape.out_channels) as f64;
-        let (x, dx) = (floats(images * shape.input_len(), 0.5), floats(images * shape.input_len(), 0.0));
-        let (dy, y) = (floats(images * shape.output_len(), 0.5), floats(images * shape.output_len(), 0.0));
+        let (x, mut dx) = (floats(images * shape.input_len(), 0.5), floats(images * shape.input_len(), 0.0));
+        let (dy, mut y) = (floats(images * shape.output_len(), 0.5), floats(images * shape.output_len(), 0.0));
         let packed = floats(conv.packed_forward_len(), 0.5);
         let packed_back = floats(conv.packed_backward_len(), 0.5);
-        let dw = floats(shape.weight_len(), 0.0);
-        let workspace = floats(conv.workspace_len(threads).max(conv.weights_workspace_len(images, threads)), 0.0);
+        let mut dw = floats(shape.weight_len(), 0.0);
+        let mut workspace = floats(conv.workspace_len(threads).max(conv.weights_workspace_len(images, threads)), 0.0);
         let none = Epilogue::default();
         let times = [
-            median(|| conv.forward(&pool, images, x, packed, none, y, workspace)),
-            median(|| conv.backward_data(&pool, images, dy, packed_back, false, dx, workspace)),
-            median(|| conv.backward_weights(&pool, images, x, dy, dw, workspace)),
+            median(|| conv.forward(&pool, images, &x, &packed, none, &mut y, &mut workspace)),
+            median(|| conv.backward_data(&pool, images, &dy, &packed_back, false, &mut dx, &mut workspace)),
+            median(|| conv.backward_weights(&pool, images, &x, &dy, &mut dw, &mut workspace)),
         ];
         let cell = |time: f64| format!("{:.2} ms {:4.0} GF", time * 1e3, flops / time / 1e9);
         println!("{images:>5} {name:>26} {:>16} {:>16} {:>16}", cell(times[0]), cell(times[1]), cell(times[2]));

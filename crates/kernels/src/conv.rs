@@ -7,6 +7,7 @@
 //! [`Algorithms`]. Directly, every pass is the same operation: rows of a matrix are gathered from an image (`gather`), a
 //! block at a time, into a panel that stays in the L2 cache, and multiplied there by a micro-kernel (`tile`).
 
+mod blocks;
 mod forward;
 mod gather;
 mod pack;

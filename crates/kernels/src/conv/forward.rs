@@ -1,5 +1,6 @@
 //! The product of a gathered matrix and packed weights: the forward and the backward-data pass.
 
+use super::blocks::{Cut, Work};
 use super::gather::{Gather, MAX_ROWS, Position};
 use super::pack::{packed_len, panel_count};
 use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
@@ -13,9 +14,6 @@ const DEPTH: usize = 1024;
 
 /// Floats of a thread's panel: 96 rows of the full depth.
 pub(super) const PANEL_LEN: usize = 96 * (DEPTH + 16);
-
-/// Fewer tasks than this leave threads idle at the end of a layer.
-pub(super) const MIN_TASKS: usize = 8;
 
 /// What happens to a product before it is stored: accumulate, add bias, add residual, ReLU, in this order.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,17 +51,27 @@ pub(super) fn multiply(
     }
     let vectors = tile_vectors(isa, gather.outputs);
     let rows = images * gather.rows_per_image();
-    let blocks = Blocks::new(rows, gather, tile_rows(isa, vectors));
     let panels = panel_count(isa, gather);
-    let splits = MIN_TASKS.div_ceil(blocks.count * gather.groups).min(panels);
+    let work = Work {
+        rows,
+        grain: tile_rows(isa, vectors),
+        most: most_rows(gather, tile_rows(isa, vectors)),
+        panels,
+        groups: gather.groups,
+        threads: pool.threads(),
+        row: if gather.is_direct() { 0 } else { 20 + gather.depth() / 8 },
+        product: vectors * gather.depth(),
+        panel_len: vectors * isa.lanes() * gather.depth(),
+    };
+    let Cut { block, blocks, splits } = work.cut();
     let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
-    pool.run(blocks.count * gather.groups * splits, |task, worker| {
-        let (block, rest) = (task / (gather.groups * splits), task % (gather.groups * splits));
+    pool.run(blocks * gather.groups * splits, |task, worker| {
+        let (index, rest) = (task / (gather.groups * splits), task % (gather.groups * splits));
         isa.run(Block {
             gather,
             vectors,
             group: rest / splits,
-            rows: block * blocks.rows..((block + 1) * blocks.rows).min(rows),
+            rows: index * block..((index + 1) * block).min(rows),
             panels: residual_threads::split(panels, splits, 1, rest % splits),
             x,
             packed,
@@ -74,20 +82,9 @@ pub(super) fn multiply(
     });
 }
 
-/// How the rows are cut into blocks: a function of shapes alone.
-struct Blocks {
-    count: usize,
-    rows: usize,
-}
-
-impl Blocks {
-    fn new(rows: usize, gather: &Gather, tile: usize) -> Self {
-        let most = (PANEL_LEN / panel_stride(gather.depth().min(DEPTH))).min(MAX_ROWS) / tile * tile;
-        // A multiple of four blocks shares out evenly among two or four threads.
-        let count = rows.div_ceil(most).next_multiple_of(4);
-        let rows_per_block = rows.div_ceil(count).next_multiple_of(tile).min(most);
-        Self { count: rows.div_ceil(rows_per_block), rows: rows_per_block }
-    }
+/// The rows of the full depth that a panel holds, in whole tiles.
+fn most_rows(gather: &Gather, tile: usize) -> usize {
+    (PANEL_LEN / panel_stride(gather.depth().min(DEPTH))).min(MAX_ROWS) / tile * tile
 }
 
 /// Floats between rows of a panel: whole vectors, and never a multiple of 512 bytes, which would put the rows of a

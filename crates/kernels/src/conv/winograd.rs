@@ -7,9 +7,10 @@
 //! the same algorithm read the other way: transformed input times transformed dy, summed over tiles.
 #![allow(clippy::needless_range_loop, reason = "tiles are addressed by row and column")]
 
-use super::forward::{Epilogue, MIN_TASKS};
+use super::blocks::{Cut, Work};
+use super::forward::Epilogue;
 use super::pack::panel_width;
-use super::tile::{multiply as multiply_tile, tile_vectors};
+use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
 use super::{Algorithm, ConvShape};
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
@@ -22,7 +23,7 @@ use transform::{F2, F4, Transform};
 pub(super) use weights::WinogradWeights;
 
 /// Floats that a block's transformed input may take: half an L2 cache.
-const BLOCK_LEN: usize = 128 << 10;
+const BLOCK_LEN: usize = 160 << 10;
 /// Tiles of a block are a multiple of this, which every micro-kernel's rows divide.
 const TILE_GRAIN: usize = 12;
 /// Most tiles of a block.
@@ -183,17 +184,27 @@ impl Winograd {
         assert!(epilogue.bias.is_none_or(|bias| bias.len() == self.outputs));
         assert!(epilogue.add.is_none_or(|add| add.len() == y.len()));
         let tiles = self.tiles(images);
-        // A multiple of four blocks shares out evenly among two or four threads.
-        let count = tiles.div_ceil(self.block_tiles()).next_multiple_of(4);
-        let block = tiles.div_ceil(count).next_multiple_of(TILE_GRAIN / 2).min(self.block_tiles());
-        let blocks = tiles.div_ceil(block);
+        let vectors = tile_vectors(isa, self.outputs);
         let panels = self.outputs.div_ceil(panel_width(isa, self.outputs));
-        let splits = MIN_TASKS.div_ceil(blocks).min(panels);
+        let points = self.tile.points();
+        let work = Work {
+            rows: tiles,
+            grain: tile_rows(isa, vectors),
+            most: self.block_tiles(),
+            panels,
+            groups: 1,
+            threads: pool.threads(),
+            // Each transform loads and stores about all points of a vector of channels and adds between.
+            row: 8 * points * self.channels / isa.lanes(),
+            product: points * vectors * (self.channels + 8),
+            panel_len: points * self.channels * panel_width(isa, self.outputs),
+        };
+        let Cut { block, blocks, splits } = work.cut();
         let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
         pool.run(blocks * splits, |task, worker| {
             isa.run(Block {
                 winograd: self,
-                vectors: tile_vectors(isa, self.outputs),
+                vectors,
                 tiles: task / splits * block..((task / splits + 1) * block).min(tiles),
                 panels: split(panels, splits, 1, task % splits),
                 x,

@@ -1,0 +1,105 @@
+//! How a product is shared out: rows into blocks, and the panels of weights among a block's tasks.
+//!
+//! Every number of the result is summed by one task in an order that the cut does not change, so the cut may depend on the
+//! number of threads.
+
+/// A product of rows and panels, with what its parts are expected to cost, in cycles.
+pub(super) struct Work {
+    pub(super) rows: usize,
+    /// Rows that a micro-kernel takes at a time.
+    pub(super) grain: usize,
+    /// Most rows of a block.
+    pub(super) most: usize,
+    /// Panels of one group.
+    pub(super) panels: usize,
+    pub(super) groups: usize,
+    pub(super) threads: usize,
+    /// To make one row ready: once for each task that reads it.
+    pub(super) row: usize,
+    /// To multiply one row by one panel.
+    pub(super) product: usize,
+    /// Floats of one panel: once for each task that reads it.
+    pub(super) panel_len: usize,
+}
+
+/// The cut with the lowest cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// Rows of a block.
+    pub(super) block: usize,
+    pub(super) blocks: usize,
+    /// Parts that the panels are cut into.
+    pub(super) splits: usize,
+}
+
+/// Weights up to this many floats stay in the L2 cache while all blocks go past them.
+const RESIDENT: usize = 128 << 10;
+
+impl Work {
+    pub(super) fn cut(&self) -> Cut {
+        let fewest = self.rows.div_ceil(self.most);
+        let counts = [1, 2, 3, 4].into_iter().flat_map(|n| [fewest + n - 1, fewest.next_multiple_of(n * self.threads)]);
+        let cuts = counts.flat_map(|count| {
+            let block = self.rows.div_ceil(count).next_multiple_of(self.grain).min(self.most);
+            let blocks = self.rows.div_ceil(block);
+            let splits = [1, 2, 4, 8, 16, self.threads, 2 * self.threads];
+            splits.map(|splits| Cut { block, blocks, splits: splits.min(self.panels) })
+        });
+        cuts.min_by_key(|cut| self.cost(cut)).expect("there are several")
+    }
+
+    /// The time in cycles until the last thread is done.
+    fn cost(&self, cut: &Cut) -> usize {
+        let Cut { block, blocks, splits } = *cut;
+        let panels = self.panels.div_ceil(splits);
+        // Bytes over what a core gets from its L2 cache, or from further away, in a cycle.
+        let bytes_per_cycle = if self.panels * self.panel_len <= RESIDENT { 32 } else { 8 };
+        let fetch = panels * self.panel_len * 4 / bytes_per_cycle + 200;
+        let task = |rows: usize| rows * (self.row + panels * self.product) + fetch;
+        // The tasks of the last block, which has fewer rows, come last and fill gaps.
+        let last = (self.rows - (blocks - 1) * block).next_multiple_of(self.grain);
+        let (whole, rest) = ((blocks - 1) * splits * self.groups, splits * self.groups);
+        let rounds = whole.div_ceil(self.threads) * task(block);
+        let total = whole * task(block) + rest * task(last);
+        let tail = if whole.is_multiple_of(self.threads) { rest.div_ceil(self.threads) * task(last) } else { 0 };
+        (rounds + tail).max(total.div_ceil(self.threads))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(rows: usize, panels: usize, depth: usize, threads: usize) -> Work {
+        let (grain, most) = (6, 96);
+        Work { rows, grain, most, panels, groups: 1, threads, row: 0, product: 4 * depth, panel_len: 64 * depth }
+    }
+
+    #[test]
+    fn many_rows_are_shared_out_evenly() {
+        for threads in [1, 2, 3, 4, 8] {
+            let cut = work(50176, 1, 576, threads).cut();
+            let rounds = cut.blocks.div_ceil(threads) * threads;
+            assert!(rounds * cut.block < 50176 + 50176 / 50, "{threads} threads: {cut:?}");
+        }
+    }
+
+    #[test]
+    fn few_rows_share_out_the_panels_and_each_panel_is_read_once() {
+        let cut = work(49, 32, 512, 2).cut();
+        assert_eq!((cut.blocks, cut.block), (1, 54));
+        assert!(cut.splits >= 2, "{cut:?}");
+    }
+
+    #[test]
+    fn every_row_and_panel_has_its_place() {
+        for rows in [1, 5, 6, 49, 97, 196, 1000] {
+            for panels in [1, 2, 3, 8, 33] {
+                let cut = work(rows, panels, 64, 2).cut();
+                assert!(cut.block <= 96 && cut.block.is_multiple_of(6), "{cut:?}");
+                assert!((cut.blocks - 1) * cut.block < rows && rows <= cut.blocks * cut.block, "{cut:?}");
+                assert!((1..=panels).contains(&cut.splits), "{cut:?}");
+            }
+        }
+    }
+}
