@@ -257,7 +257,8 @@ impl Subject {
             let output = self.engine.output_name().to_owned();
             self.engine.backward(&[(&output, &self.gradient)])?;
             let flat = self.engine.flat_mut();
-            let rule = Sgd { lr: 0.01, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
+            // A rate of zero takes the same time and leaves the weights as they are.
+            let rule = Sgd { lr: 0.0, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
             sgd(options.isa, &options.pool, flat.values, flat.gradients, &mut self.velocity, &rule);
         }
         Ok(start.elapsed().as_secs_f64())

@@ -74,14 +74,14 @@ pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
 /// acc[r][v] += Σ over rows m of a[m][r] · d[m][v]: a tile of the weights' gradient.
 ///
 /// # Safety
-/// For every m below `rows`: `MR` floats can be read at `a + m·a_stride`, and `n` floats at `d + m·d_stride`, where
-/// `(NV − 1) · LANES < n`.
+/// For every m below `rows` and v below `NV`: `MR` floats can be read at `a + m·a_stride`, and at
+/// `d + m·d_stride + v·d_next` a vector, or what is left of `n` floats, where `(NV − 1) · LANES < n`.
 #[inline(always)]
 pub(super) unsafe fn outer<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     rows: usize,
     (a, a_stride): (*const f32, usize),
-    (d, d_stride): (*const f32, usize),
+    (d, d_stride, d_next): (*const f32, usize, usize),
     n: usize,
     acc: &mut [[S::Reg; NV]; MR],
 ) {
@@ -92,7 +92,7 @@ pub(super) unsafe fn outer<S: Simd, const MR: usize, const NV: usize>(
             let (a, d) = (a.add(m * a_stride), d.add(m * d_stride));
             let mut columns = [s.zero(); NV];
             for v in 0..NV {
-                let at = d.add(v * S::LANES);
+                let at = d.add(v * d_next);
                 columns[v] = if full { s.load(at) } else { s.load_up_to(at, n - v * S::LANES) };
             }
             for r in 0..MR {

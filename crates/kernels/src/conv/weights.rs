@@ -13,8 +13,11 @@ use residual_threads::{Pool, split};
 
 /// Rows gathered at a time.
 const ROWS: usize = 128;
-/// Columns of the matrix that one task gathers.
+/// Most and fewest columns of the matrix that one task gathers.
 const DEPTH: usize = 512;
+const MIN_DEPTH: usize = 64;
+/// Fewer tasks leave threads idle: columns are then shared out further.
+const MIN_TASKS: usize = 8;
 /// Floats of a thread's panel.
 const PANEL_LEN: usize = ROWS * (DEPTH + 16);
 /// Most parts of the sum.
@@ -55,7 +58,7 @@ pub(super) fn backward_weights(
     let (panels, partial) = workspace.split_at_mut(pool.threads() * PANEL_LEN);
     let panels = SharedMut::new(panels);
     let len = dw.len();
-    let chunks = depth.div_ceil(DEPTH);
+    let chunks = depth.div_ceil(DEPTH).max(MIN_TASKS.div_ceil(parts * gather.groups).min(depth.div_ceil(MIN_DEPTH)));
     {
         let sums = SharedMut::new(if parts > 1 { &mut partial[..parts * len] } else { &mut *dw });
         pool.run(parts * gather.groups * chunks, |task, worker| {
@@ -137,7 +140,7 @@ impl Part<'_> {
             for output in (0..gather.outputs).step_by(NV * S::LANES) {
                 let left = gather.outputs - output;
                 for column in (0..depth).step_by(MR) {
-                    let d = (d.wrapping_add(output), gather.target_channels);
+                    let d = d.wrapping_add(output);
                     // SAFETY: the panel's stride is a multiple of 16 and so of MR: a tile's columns exist, and are
                     // real or zero (a direct matrix has a multiple of MR columns). dy has `left` channels from here.
                     unsafe {
@@ -166,7 +169,7 @@ impl Part<'_> {
         s: S,
         rows: usize,
         a: (*const f32, usize),
-        d: (*const f32, usize),
+        d: *const f32,
         column: usize,
         output: usize,
         left: usize,
@@ -180,7 +183,7 @@ impl Part<'_> {
         }
         let mut acc = [[s.zero(); NV]; MR];
         // SAFETY: the caller's promise.
-        unsafe { outer(s, rows, a, d, left, &mut acc) };
+        unsafe { outer(s, rows, a, (d, self.gather.target_channels, S::LANES), left, &mut acc) };
         let valid = (self.columns.len() - column).min(MR);
         for (r, sums) in acc.iter().enumerate().take(valid) {
             for (v, &value) in sums.iter().enumerate() {

@@ -93,11 +93,10 @@ pub(super) fn choose(target: [usize; 2], images: usize) -> Algorithm {
     [Tile::F4, Tile::F2].into_iter().find(fills).map_or(Algorithm::Direct, Algorithm::Winograd)
 }
 
-/// The algorithm for the gradient of the weights. Past 128 channels the sums no longer fit the cache.
+/// The algorithm for the gradient of the weights: few tiles do not pay for what their sums cost.
 pub(super) fn choose_weights(shape: &ConvShape, images: usize) -> Algorithm {
     let tiles = images * shape.output().map(|side| side.div_ceil(F4::M)).iter().product::<usize>();
-    let small = shape.in_channels * shape.out_channels <= 128 * 128;
-    if small && tiles >= WinogradWeights::MIN_TILES { Algorithm::Winograd(Tile::F4) } else { Algorithm::Direct }
+    if tiles >= WinogradWeights::FEWEST_TILES { Algorithm::Winograd(Tile::F4) } else { Algorithm::Direct }
 }
 
 impl Winograd {
@@ -365,6 +364,7 @@ impl Block<'_> {
                     corner,
                     self.scratch.wrapping_add(index * channels),
                     tiles * channels,
+                    1,
                 );
             }
         }
@@ -480,7 +480,7 @@ impl Corner {
     }
 }
 
-/// Transforms one tile of input: channel c of point p goes to `to + p · stride + c`.
+/// Transforms one tile of input: the vector of channels from c on of point p goes to `to + p · stride + c · next`.
 ///
 /// # Safety
 /// `source` holds the image of `corner`, whose channels are whole vectors; `to` can be written as stated.
@@ -491,6 +491,7 @@ unsafe fn transform_input<S: Simd, T: Transform>(
     corner: Corner,
     to: *mut f32,
     stride: usize,
+    next: usize,
 ) {
     let mut pixels = [[None; 6]; 6];
     for row in 0..T::N {
@@ -517,7 +518,7 @@ unsafe fn transform_input<S: Simd, T: Transform>(
             let points = T::input(s, values);
             for (column, &value) in points.iter().enumerate().take(T::N) {
                 // SAFETY: the caller's promise.
-                unsafe { s.store(to.add((row * T::N + column) * stride + channel), value) };
+                unsafe { s.store(to.add((row * T::N + column) * stride + channel * next), value) };
             }
         }
     }

@@ -1,5 +1,9 @@
 //! The gradient of the weights in the transformed domain: for each point, transformed input times transformed dy summed
 //! over tiles; only the 36 sums are transformed back.
+//!
+//! Few channels: the sum is cut into parts, each with sums of its own, and a task transforms and multiplies the tiles of
+//! its part block by block in its L2 cache. Many channels, whose sums do not fit there: all threads transform a chunk of
+//! tiles together, and then each task multiplies one point of the whole chunk, so that sums are read and written rarely.
 #![allow(clippy::needless_range_loop, reason = "tiles are addressed by row and column")]
 
 use super::transform::{F4, Transform, gradient_input, gradient_output};
@@ -9,10 +13,19 @@ use crate::conv::tile::outer;
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
 use residual_threads::{Pool, split};
+use std::ops::Range;
 
 const POINTS: usize = F4::N * F4::N;
 /// Most parts of the sum over tiles, each summed by one task.
 const MAX_PARTS: usize = 8;
+/// Fewest tiles that make a part worth its memory.
+const PART_TILES: usize = 96;
+/// Floats of a part's sums, past which the points are shared out instead of the tiles.
+const PART_SUMS: usize = POINTS * 64 * 64;
+/// Floats that a chunk's transformed tiles take.
+const CHUNK_LEN: usize = 4 << 20;
+/// Tiles that one task transforms.
+const TASK_TILES: usize = 4;
 
 /// The plan of one convolution's gradient.
 #[derive(Clone, Debug)]
@@ -22,8 +35,8 @@ pub(in crate::conv) struct WinogradWeights {
 }
 
 impl WinogradWeights {
-    /// Fewest tiles that make a part worth its memory.
-    pub(in crate::conv) const MIN_TILES: usize = 96;
+    /// Fewer tiles do not pay for the transform of the sums.
+    pub(in crate::conv) const FEWEST_TILES: usize = 48;
 
     /// `shape` is one that [`super::fits`].
     pub(in crate::conv) fn new(shape: &ConvShape) -> Self {
@@ -38,26 +51,37 @@ impl WinogradWeights {
         images * self.grid()[0] * self.grid()[1]
     }
 
-    fn parts(&self, images: usize) -> usize {
-        (self.tiles(images) / Self::MIN_TILES).clamp(1, MAX_PARTS)
-    }
-
-    fn block_tiles(&self) -> usize {
-        let fitting = BLOCK_LEN / (POINTS * (self.shape.in_channels + self.shape.out_channels));
-        (fitting / TILE_GRAIN * TILE_GRAIN).clamp(TILE_GRAIN, super::MAX_TILES)
-    }
-
     fn sums_len(&self) -> usize {
         POINTS * self.shape.in_channels * self.shape.out_channels
     }
 
-    fn scratch_len(&self) -> usize {
-        POINTS * self.block_tiles() * (self.shape.in_channels + self.shape.out_channels)
+    fn shares_points(&self) -> bool {
+        self.sums_len() > PART_SUMS
+    }
+
+    fn parts(&self, images: usize) -> usize {
+        if self.shares_points() { 1 } else { (self.tiles(images) / PART_TILES).clamp(1, MAX_PARTS) }
+    }
+
+    /// Tiles that are transformed before they are multiplied.
+    fn block_tiles(&self, images: usize) -> usize {
+        let tile = POINTS * (self.shape.in_channels + self.shape.out_channels);
+        if self.shares_points() {
+            (CHUNK_LEN / tile).clamp(1, self.tiles(images))
+        } else {
+            (BLOCK_LEN / tile / TILE_GRAIN * TILE_GRAIN).clamp(TILE_GRAIN, super::MAX_TILES)
+        }
+    }
+
+    /// Floats of the transformed tiles of one block.
+    fn scratch_len(&self, images: usize) -> usize {
+        POINTS * self.block_tiles(images) * (self.shape.in_channels + self.shape.out_channels)
     }
 
     /// Floats of workspace.
     pub(in crate::conv) fn workspace_len(&self, images: usize, threads: usize) -> usize {
-        threads * self.scratch_len() + self.parts(images) * self.sums_len()
+        let blocks = if self.shares_points() { 1 } else { threads };
+        blocks * self.scratch_len(images) + self.parts(images) * self.sums_len()
     }
 
     /// dw = the gradient of the weights.
@@ -72,22 +96,57 @@ impl WinogradWeights {
         workspace: &mut [f32],
     ) {
         assert!(workspace.len() >= self.workspace_len(images, pool.threads()), "workspace of {}", workspace.len());
-        let (tiles, parts, len) = (self.tiles(images), self.parts(images), self.sums_len());
-        let (scratch, sums) = workspace.split_at_mut(pool.threads() * self.scratch_len());
-        let sums = &mut sums[..parts * len];
-        {
-            let (scratch, sums) = (SharedMut::new(scratch), SharedMut::new(sums));
+        let (parts, len) = (self.parts(images), self.sums_len());
+        let (sums, scratch) = workspace.split_at_mut(parts * len);
+        if self.shares_points() {
+            self.sum_points(isa, pool, images, x, dy, sums, scratch);
+        } else {
+            let (tiles, block, share) = (self.tiles(images), self.block_tiles(images), self.scratch_len(images));
+            let (sums, scratch) = (SharedMut::new(sums), SharedMut::new(scratch));
             pool.run(parts, |part, worker| {
                 // SAFETY: every task has its own part.
                 let sums = unsafe { sums.part(part * len..(part + 1) * len) };
-                let scratch = scratch.at(worker * self.scratch_len());
-                isa.run(Part { plan: self, tiles: split(tiles, parts, 1, part), x, dy, sums, scratch });
+                let scratch = scratch.offset(worker * share);
+                isa.run(Part { plan: self, tiles: split(tiles, parts, 1, part), block, x, dy, sums, scratch });
             });
         }
-        let dw = SharedMut::new(dw);
+        let (sums, dw) = (&*sums, SharedMut::new(dw));
         pool.run(self.shape.in_channels, |channel, _| {
             isa.run(Finish { plan: self, channel, sums, dw });
         });
+    }
+
+    /// The sums of all points over all tiles, chunk by chunk.
+    fn sum_points(
+        &self,
+        isa: Isa,
+        pool: &Pool,
+        images: usize,
+        x: &[f32],
+        dy: &[f32],
+        sums: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let (tiles, step) = (self.tiles(images), self.block_tiles(images));
+        let len = self.shape.in_channels * self.shape.out_channels;
+        let (sums, scratch) = (SharedMut::new(sums), SharedMut::new(scratch));
+        for start in (0..tiles).step_by(step) {
+            let chunk = start..(start + step).min(tiles);
+            pool.run(chunk.len().div_ceil(TASK_TILES), |task, _| {
+                let first = chunk.start + task * TASK_TILES;
+                let block = Block { plan: self, tiles: chunk.clone(), x, dy, scratch };
+                isa.run(TransformTiles { block, tiles: first..(first + TASK_TILES).min(chunk.end) });
+            });
+            pool.run(POINTS, |point, _| {
+                let block = Block { plan: self, tiles: chunk.clone(), x, dy, scratch };
+                // SAFETY: every task has its own point.
+                let sums = unsafe { sums.part(point * len..(point + 1) * len) };
+                if start == 0 {
+                    sums.fill(0.0);
+                }
+                isa.run(MultiplyPoint { block, point, sums });
+            });
+        }
     }
 
     #[inline(always)]
@@ -98,108 +157,163 @@ impl WinogradWeights {
     }
 }
 
-/// The sums over some tiles.
+/// The sums over some tiles, block by block.
 struct Part<'a> {
     plan: &'a WinogradWeights,
-    tiles: std::ops::Range<usize>,
+    tiles: Range<usize>,
+    /// Tiles of a block.
+    block: usize,
     x: &'a [f32],
     dy: &'a [f32],
     /// `[point][input channel][output channel]`.
     sums: &'a mut [f32],
-    scratch: *mut f32,
+    scratch: SharedMut<'a>,
 }
 
 impl Kernel for Part<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
+    fn run<S: Simd>(self, s: S) {
         self.sums.fill(0.0);
-        let tiles = self.tiles.clone();
-        for start in tiles.clone().step_by(self.plan.block_tiles()) {
-            let block = start..(start + self.plan.block_tiles()).min(tiles.end);
-            let outputs = self.plan.shape.out_channels;
-            match (outputs > S::LANES, S::REGISTERS >= 32) {
-                (true, true) => self.block::<S, 8, 2>(s, block),
-                (true, false) => self.block::<S, 4, 2>(s, block),
-                (false, _) => self.block::<S, 8, 1>(s, block),
+        let len = self.plan.sums_len() / POINTS;
+        for start in self.tiles.clone().step_by(self.block) {
+            let tiles = start..(start + self.block).min(self.tiles.end);
+            let block = Block { plan: self.plan, tiles: tiles.clone(), x: self.x, dy: self.dy, scratch: self.scratch };
+            // SAFETY: the scratch belongs to this task and holds a block.
+            tiles.for_each(|tile| unsafe { block.transform(s, tile) });
+            for (point, sums) in self.sums.chunks_exact_mut(len).enumerate() {
+                // SAFETY: all tiles of the block were transformed.
+                unsafe { block.multiply(s, point, sums) };
             }
         }
     }
 }
 
-impl Part<'_> {
+/// One task's part of a chunk's transforms.
+struct TransformTiles<'a> {
+    block: Block<'a>,
+    tiles: Range<usize>,
+}
+
+impl Kernel for TransformTiles<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn block<S: Simd, const MR: usize, const NV: usize>(&mut self, s: S, tiles: std::ops::Range<usize>) {
-        let (inputs, outputs) = (self.plan.shape.in_channels, self.plan.shape.out_channels);
-        let count = tiles.len();
-        let gradients = self.scratch.wrapping_add(POINTS * count * inputs);
-        for (index, tile) in tiles.enumerate() {
-            // SAFETY: `x` and `dy` were checked to hold every image; the scratch holds both transforms of a block.
-            unsafe {
-                self.transform_tiles(
-                    s,
-                    tile,
-                    self.scratch.wrapping_add(index * inputs),
-                    gradients.wrapping_add(index * outputs),
-                    count,
-                );
-            }
-        }
-        for point in 0..POINTS {
-            let a = self.scratch.cast_const().wrapping_add(point * count * inputs);
-            let d = gradients.cast_const().wrapping_add(point * count * outputs);
-            for output in (0..outputs).step_by(NV * S::LANES) {
-                for input in (0..inputs).step_by(MR) {
-                    let (a, d) = ((a.wrapping_add(input), inputs), (d.wrapping_add(output), outputs));
-                    let at = (point * inputs + input) * outputs + output;
-                    // SAFETY: channels are whole vectors and input channels a multiple of MR; the sums have them all.
-                    unsafe { self.tile::<S, MR, NV>(s, count, a, d, at, outputs - output) };
-                }
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: the tiles lie in the block, whose scratch holds it; every task has its own tiles.
+        self.tiles.for_each(|tile| unsafe { self.block.transform(s, tile) });
+    }
+}
+
+/// One point of a chunk.
+struct MultiplyPoint<'a> {
+    block: Block<'a>,
+    point: usize,
+    sums: &'a mut [f32],
+}
+
+impl Kernel for MultiplyPoint<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: the job before this one transformed all tiles of the block.
+        unsafe { self.block.multiply(s, self.point, self.sums) };
+    }
+}
+
+/// Tiles that are multiplied together. Their transforms stand as `[point][vector of channels][tile][lane]`, those of the
+/// input before those of dy, so that a micro-kernel's operands lie close together.
+struct Block<'a> {
+    plan: &'a WinogradWeights,
+    tiles: Range<usize>,
+    x: &'a [f32],
+    dy: &'a [f32],
+    scratch: SharedMut<'a>,
+}
+
+impl Block<'_> {
+    fn gradients(&self) -> *mut f32 {
+        self.scratch.at(POINTS * self.tiles.len() * self.plan.shape.in_channels)
+    }
+
+    /// sums += transformed input, turned, times transformed dy of one point.
+    ///
+    /// # Safety
+    /// All tiles of this block were transformed into the scratch.
+    #[inline(always)]
+    unsafe fn multiply<S: Simd>(&self, s: S, point: usize, sums: &mut [f32]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (self.plan.shape.out_channels > S::LANES, S::REGISTERS >= 32) {
+                (true, true) => self.tiles_of::<S, 8, 2>(s, point, sums),
+                (true, false) => self.tiles_of::<S, 4, 2>(s, point, sums),
+                (false, _) if S::LANES >= 8 => self.tiles_of::<S, 8, 1>(s, point, sums),
+                (false, _) => self.tiles_of::<S, 4, 1>(s, point, sums),
             }
         }
     }
 
     /// # Safety
-    /// As [`outer`]; MR rows of `left` channels stand from `at` on in the sums.
+    /// As [`Block::multiply`].
+    #[inline(always)]
+    unsafe fn tiles_of<S: Simd, const MR: usize, const NV: usize>(&self, s: S, point: usize, sums: &mut [f32]) {
+        debug_assert!(S::LANES.is_multiple_of(MR));
+        let (inputs, outputs, count) = (self.plan.shape.in_channels, self.plan.shape.out_channels, self.tiles.len());
+        assert_eq!(sums.len(), inputs * outputs);
+        let a = self.scratch.at(point * count * inputs).cast_const();
+        let d = self.gradients().cast_const().wrapping_add(point * count * outputs);
+        for output in (0..outputs).step_by(NV * S::LANES) {
+            for input in (0..inputs).step_by(MR) {
+                let a = a.wrapping_add(input / S::LANES * S::LANES * count + input % S::LANES);
+                let d = d.wrapping_add(output * count);
+                let at = input * outputs + output;
+                // SAFETY: channels are whole vectors, and MR divides a vector; the sums have them all.
+                unsafe { self.tile::<S, MR, NV>(s, a, d, &mut sums[at..], outputs - output) };
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`outer`]; MR rows of `left` channels stand at the beginning of `sums`, rows as far apart as they are long.
     #[inline(always)]
     unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
-        &mut self,
+        &self,
         s: S,
-        rows: usize,
-        a: (*const f32, usize),
-        d: (*const f32, usize),
-        at: usize,
+        a: *const f32,
+        d: *const f32,
+        sums: &mut [f32],
         left: usize,
     ) {
+        let (outputs, count) = (self.plan.shape.out_channels, self.tiles.len());
         if NV > 1 && left < NV * S::LANES {
             // SAFETY: the caller's promise, with one vector.
-            unsafe { self.tile::<S, MR, 1>(s, rows, a, d, at, left) };
+            unsafe { self.tile::<S, MR, 1>(s, a, d, sums, left) };
             return;
         }
-        let outputs = self.plan.shape.out_channels;
         let mut acc = [[s.zero(); NV]; MR];
         // SAFETY: the caller's promise.
         unsafe {
-            for (r, row) in acc.iter_mut().enumerate() {
-                for (v, value) in row.iter_mut().enumerate() {
-                    *value = s.load(self.sums.as_ptr().add(at + r * outputs + v * S::LANES));
-                }
-            }
-            outer(s, rows, a, d, left, &mut acc);
+            outer(s, count, (a, S::LANES), (d, S::LANES, S::LANES * count), left, &mut acc);
             for (r, row) in acc.iter().enumerate() {
                 for (v, &value) in row.iter().enumerate() {
-                    s.store(self.sums.as_mut_ptr().add(at + r * outputs + v * S::LANES), value);
+                    let to = sums.as_mut_ptr().add(r * outputs + v * S::LANES);
+                    s.store(to, s.add(s.load(to), value));
                 }
             }
         }
     }
 
+    /// Transforms one tile of the input and of dy.
+    ///
     /// # Safety
-    /// Both scratch areas hold `count` tiles of every point from these places on.
+    /// `tile` is one of the block's, the scratch holds the block, and no one else touches this tile's place.
     #[inline(always)]
-    unsafe fn transform_tiles<S: Simd>(&self, s: S, tile: usize, inputs: *mut f32, gradients: *mut f32, count: usize) {
-        let shape = &self.plan.shape;
+    unsafe fn transform<S: Simd>(&self, s: S, tile: usize) {
+        let (shape, count) = (&self.plan.shape, self.tiles.len());
+        let index = (tile - self.tiles.start) * S::LANES;
+        let (inputs, gradients) = (self.scratch.at(index), self.gradients().wrapping_add(index));
         let (image, top, left) = self.plan.place(tile);
         let corner = Corner {
             image: image * shape.input_len(),
@@ -208,8 +322,8 @@ impl Part<'_> {
             size: shape.input,
             channels: shape.in_channels,
         };
-        // SAFETY: the caller's promise.
-        unsafe { transform_input::<S, F4>(s, self.x.as_ptr(), corner, inputs, count * shape.in_channels) };
+        // SAFETY: the caller's promise; `x` and `dy` were checked to hold every image.
+        unsafe { transform_input::<S, F4>(s, self.x.as_ptr(), corner, inputs, count * shape.in_channels, count) };
         let corner = Corner {
             image: image * shape.output_len(),
             row: top as isize,
@@ -240,7 +354,7 @@ impl Part<'_> {
             }
             for (row, &values) in half.iter().enumerate() {
                 for (column, &value) in gradient_input(s, values).iter().enumerate() {
-                    let at = (row * 6 + column) * count * shape.out_channels + channel;
+                    let at = (row * 6 + column) * count * shape.out_channels + channel * count;
                     // SAFETY: the caller's promise.
                     unsafe { s.store(gradients.add(at), value) };
                 }
