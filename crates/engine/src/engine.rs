@@ -2,7 +2,7 @@
 
 use crate::arena::{Arena, BufferId};
 use crate::parameters::{Flat, Parameters};
-use crate::plan::{Instruction, Schedule, Scheduled, fuse, schedule};
+use crate::plan::{Schedule, Scheduled, fuse, schedule};
 use crate::run::{Machine, NormState, PlannedConv, PlannedNorm};
 use crate::{EngineError, Mode, Options};
 use residual_graph::{Graph, NodeId, Op, Shape};
@@ -125,31 +125,29 @@ impl Engine {
             start..start + len
         };
         let mut workspace_len = 0;
+        let mut widest_packed = 0;
         let convs: Vec<PlannedConv> = plan
             .convs
             .iter()
-            .enumerate()
-            .map(|(id, &node)| {
+            .map(|&node| {
                 let conv = Conv::new(options.isa, conv_shape(graph, node, &plan.shapes), batch);
                 let weights = if mode == Mode::Infer { 0 } else { conv.weights_workspace_len(batch, threads) };
                 workspace_len = workspace_len.max(conv.workspace_len(threads)).max(weights);
+                widest_packed = widest_packed.max(conv.packed_forward_len()).max(conv.packed_backward_len());
                 let node = graph.node(node);
                 let has_bias = node.op.parameters().len() > 1;
-                let data = |s: &Scheduled| matches!(s.instruction, Instruction::ConvData { conv, .. } if conv == id);
+                let bias_len = if has_bias { conv.shape().out_channels } else { 0 };
                 PlannedConv {
                     weight: parameters.range(&node.key("weight")),
                     bias: has_bias.then(|| parameters.range(&node.key("bias"))),
-                    packed_forward: reserve(conv.packed_forward_len()),
-                    packed_backward: reserve(if plan.backward.iter().any(data) {
-                        conv.packed_backward_len()
-                    } else {
-                        0
-                    }),
-                    packed_bias: reserve(if has_bias { conv.shape().out_channels } else { 0 }),
+                    packed: (mode == Mode::Infer).then(|| [reserve(conv.packed_forward_len()), reserve(bias_len)]),
                     conv,
                 }
             })
             .collect();
+        if mode != Mode::Infer {
+            packed_len = widest_packed;
+        }
         let norms: Vec<PlannedNorm> = plan.norms.iter().map(|&node| planned_norm(graph, node, &parameters)).collect();
         let widest = convs.iter().map(|conv| conv.conv.shape().out_channels);
         let widest = widest.chain(norms.iter().map(|norm| norm.channels)).max().unwrap_or(0);

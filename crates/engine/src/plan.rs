@@ -104,16 +104,17 @@ pub(crate) enum Instruction {
         accumulate: bool,
         dx: BufferId,
     },
-    /// dy = 0 where y is not positive; then the sums over dy, and the gradients of weight and bias.
+    /// The sums over dy, and the gradients of weight and bias.
     BatchNormSums {
         norm: NormId,
         x: BufferId,
-        y: Option<BufferId>,
+        mask: Mask,
         dy: BufferId,
     },
-    /// dx from dy; in place if `dy` is `dx`.
+    /// dx from dy; in place if `dy` is `dx`. With `masked`, dy counts as zero where the batch norm's result is not positive.
     BatchNormData {
         norm: NormId,
+        masked: bool,
         x: BufferId,
         dy: BufferId,
         accumulate: bool,
@@ -152,6 +153,17 @@ pub(crate) enum Instruction {
         accumulate: bool,
         dx: BufferId,
     },
+}
+
+/// What a ReLU after a batch norm does to its gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mask {
+    /// There is none.
+    None,
+    /// dy = 0 where this value, the ReLU's, is not positive.
+    Value(BufferId),
+    /// dy counts as zero where x, normalised again, is not positive: cheaper than to read the ReLU's value.
+    Again,
 }
 
 /// The windows of a pooling op and what they run over.
@@ -213,7 +225,8 @@ impl Instruction {
             | Dropout { x, y, .. } => vec![x, y],
             Zero { y } => vec![y],
             ConvWeights { x, dy, .. } => vec![x, dy],
-            BatchNormSums { x, y, dy, .. } => [Some(x), y, Some(dy)].into_iter().flatten().collect(),
+            BatchNormSums { x, mask: Mask::Value(y), dy, .. } => vec![x, y, dy],
+            BatchNormSums { x, dy, .. } => vec![x, dy],
             BatchNormData { x, dy, dx, .. } => vec![x, dy, dx],
             ReluBackward { y, dy } => vec![y, dy],
             MaxPoolBackward { x, y, dy, dx, .. } => vec![x, y, dy, dx],

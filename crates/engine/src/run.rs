@@ -2,7 +2,7 @@
 
 use crate::arena::{Arena, BufferId};
 use crate::parameters::Parameters;
-use crate::plan::{Instruction, Pooling, Slice};
+use crate::plan::{Instruction, Mask, Pooling, Slice};
 use crate::{Mode, Options};
 use residual_kernels::conv::{Conv, Epilogue};
 use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
@@ -18,10 +18,8 @@ pub(crate) struct PlannedConv {
     /// Its weight and bias in the bucket of parameters.
     pub(crate) weight: Range<usize>,
     pub(crate) bias: Option<Range<usize>>,
-    /// Its places in [`Machine::packed`].
-    pub(crate) packed_forward: Range<usize>,
-    pub(crate) packed_backward: Range<usize>,
-    pub(crate) packed_bias: Range<usize>,
+    /// In inference, the places of weight and bias in [`Machine::packed`].
+    pub(crate) packed: Option<[Range<usize>; 2]>,
 }
 
 /// A batch norm of the plan.
@@ -118,7 +116,8 @@ pub(crate) struct Machine {
     pub(crate) arena: Arena,
     pub(crate) convs: Vec<PlannedConv>,
     pub(crate) norms: Vec<PlannedNorm>,
-    /// Weights as the kernels read them.
+    /// Weights as the kernels read them: in inference all of them, in training those of the convolution that runs, which
+    /// are packed when they are needed and then still in cache.
     pub(crate) packed: AlignedBuffer,
     pub(crate) workspace: AlignedBuffer,
     /// Absent in inference, once everything is packed.
@@ -128,19 +127,17 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Packs all weights, and in frozen and inference mode takes the running statistics.
+    /// Packs all weights in inference, and in frozen and inference mode takes the running statistics.
     pub(crate) fn prepare(&mut self) {
         let pool = &self.options.pool;
         let parameters = self.parameters.as_ref().expect("parameters are there until everything is packed");
         let values: &[f32] = &parameters.values;
         for planned in &self.convs {
-            let weight = &values[planned.weight.clone()];
-            planned.conv.pack_forward(pool, weight, &mut self.packed[planned.packed_forward.clone()]);
-            if !planned.packed_backward.is_empty() {
-                planned.conv.pack_backward(pool, weight, &mut self.packed[planned.packed_backward.clone()]);
-            }
-            if let Some(bias) = &planned.bias {
-                self.packed[planned.packed_bias.clone()].copy_from_slice(&values[bias.clone()]);
+            if let Some([weight, bias]) = &planned.packed {
+                planned.conv.pack_forward(pool, &values[planned.weight.clone()], &mut self.packed[weight.clone()]);
+                if let Some(from) = &planned.bias {
+                    self.packed[bias.clone()].copy_from_slice(&values[from.clone()]);
+                }
             }
         }
         if self.mode != Mode::Train {
@@ -196,20 +193,22 @@ impl Machine {
             Instruction::ConvWeights { conv, x, dy } => self.conv_weights(conv, x, dy, images),
             Instruction::ConvData { conv, dy, accumulate, dx } => {
                 let planned = &self.convs[conv];
-                let packed = &self.packed[planned.packed_backward.clone()];
+                let values = &self.parameters.as_ref().expect("a plan with gradients keeps its parameters").values;
+                let packed = &mut self.packed[..planned.conv.packed_backward_len()];
+                planned.conv.pack_backward(threads, &values[planned.weight.clone()], packed);
                 let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
                 planned.conv.backward_data(threads, images, dy, packed, accumulate, dx, &mut self.workspace);
             }
-            Instruction::BatchNormSums { norm, x, y, dy } => self.batch_norm_sums(norm, x, y, dy, images),
-            Instruction::BatchNormData { norm, x, dy, accumulate, dx } => {
-                let [a, b, c] = &self.norms[norm].state.slopes;
-                let slopes = [a.as_slice(), b, c];
+            Instruction::BatchNormSums { norm, x, mask, dy } => self.batch_norm_sums(norm, x, mask, dy, images),
+            Instruction::BatchNormData { norm, masked, x, dy, accumulate, dx } => {
+                let NormState { slopes: [a, b, c], scale, shift, .. } = &self.norms[norm].state;
+                let (slopes, mask) = ([a.as_slice(), b, c], masked.then_some([scale.as_slice(), shift]));
                 if dx == dy {
                     let (dx, [x]) = arena.write_and_read(dx, [x], images);
-                    norm::backward_apply(isa, threads, None, x, slopes, accumulate, dx);
+                    norm::backward_apply(isa, threads, None, x, slopes, mask, accumulate, dx);
                 } else {
                     let (dx, [x, dy]) = arena.write_and_read(dx, [x, dy], images);
-                    norm::backward_apply(isa, threads, Some(dy), x, slopes, accumulate, dx);
+                    norm::backward_apply(isa, threads, Some(dy), x, slopes, mask, accumulate, dx);
                 }
             }
             Instruction::ReluBackward { y, dy } => {
@@ -237,8 +236,17 @@ impl Machine {
 
     fn conv(&mut self, conv: usize, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
         let planned = &self.convs[conv];
-        let bias = planned.bias.as_ref().map(|_| &self.packed[planned.packed_bias.clone()]);
-        let packed = &self.packed[planned.packed_forward.clone()];
+        let (packed, bias): (&[f32], Option<&[f32]>) = match (&planned.packed, &self.parameters) {
+            (Some([weight, bias]), _) => {
+                (&self.packed[weight.clone()], planned.bias.as_ref().map(|_| &self.packed[bias.clone()]))
+            }
+            (None, Some(Parameters { values, .. })) => {
+                let packed = &mut self.packed[..planned.conv.packed_forward_len()];
+                planned.conv.pack_forward(&self.options.pool, &values[planned.weight.clone()], packed);
+                (packed, planned.bias.as_ref().map(|bias| &values[bias.clone()]))
+            }
+            (None, None) => unreachable!("a plan without parameters has packed all weights"),
+        };
         let (y, [x, added]) = self.arena.write_and_read(y, [x, add.unwrap_or(x)], images);
         let epilogue = Epilogue { accumulate: false, bias, add: add.map(|_| added), relu };
         planned.conv.forward(&self.options.pool, images, x, packed, epilogue, y, &mut self.workspace);
@@ -271,13 +279,18 @@ impl Machine {
         }
     }
 
-    fn batch_norm_sums(&mut self, norm: usize, x: BufferId, y: Option<BufferId>, dy: BufferId, images: usize) {
+    fn batch_norm_sums(&mut self, norm: usize, x: BufferId, mask: Mask, dy: BufferId, images: usize) {
         let (isa, pool) = (self.options.isa, &*self.options.pool);
         let norm = &mut self.norms[norm];
-        let (dy, [x, mask]) = self.arena.write_and_read(dy, [x, y.unwrap_or(x)], images);
-        let state = &mut norm.state;
-        let (mean, sum, sum_x) = (&state.mean, &mut state.sum, &mut state.sum_x);
-        norm::backward_sums(isa, pool, dy, y.map(|_| mask), x, mean, sum, sum_x, &mut self.workspace);
+        let value = if let Mask::Value(y) = mask { y } else { x };
+        let (dy, [x, value]) = self.arena.write_and_read(dy, [x, value], images);
+        let NormState { mean, scale, shift, sum, sum_x, .. } = &mut norm.state;
+        let mask = match mask {
+            Mask::None => norm::Mask::None,
+            Mask::Value(_) => norm::Mask::Result(value),
+            Mask::Again => norm::Mask::Affine { scale, shift },
+        };
+        norm::backward_sums(isa, pool, dy, mask, x, mean, sum, sum_x, &mut self.workspace);
         let Parameters { values, gradients, .. } =
             self.parameters.as_mut().expect("a plan with gradients keeps its parameters");
         let frozen = self.mode != Mode::Train;

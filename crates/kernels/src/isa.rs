@@ -175,6 +175,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `x` where `mask` is above zero, zero elsewhere.
     fn where_positive(self, mask: Self::Reg, x: Self::Reg) -> Self::Reg;
 
+    /// Asks for the cache line at `p`, which need not be readable.
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch is a hint and never faults; every x86-64 machine has it.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = p;
+    }
+
     /// All lanes zero.
     #[inline(always)]
     fn zero(self) -> Self::Reg {

@@ -3,12 +3,17 @@
 //! Statistics are taken block by block, first the mean and then the squared deviations while the block is in cache, and
 //! joined in f64 in a fixed order (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm", 1979).
 
+#![allow(clippy::needless_range_loop, reason = "vectors are addressed by number")]
+
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
 use residual_threads::Pool;
+use std::ops::Range;
 
 /// Floats of a block: two passes over it find it in the L2 cache.
 const BLOCK: usize = 32 << 10;
+/// Floats of the rows that a sum takes together.
+const CHUNK: usize = 4096;
 /// Most blocks of a reduction.
 const MAX_BLOCKS: usize = 256;
 
@@ -75,23 +80,115 @@ impl Kernel for Moments<'_> {
         let rows = self.x.len() / channels;
         let scale = s.splat(1.0 / rows as f32);
         let (means, squares) = self.sums.split_at_mut(channels);
-        let mut c = 0;
-        while c < channels {
-            let n = channels - c;
-            // SAFETY: rows · channels floats are in `x`; `means` and `squares` have `n` floats from `c` on.
-            unsafe {
-                let mean = s.mul(column_sum(s, x.add(c), rows, channels, n, |x| x), scale);
-                let deviations = column_sum(s, x.add(c), rows, channels, n, |x| {
-                    let x = s.sub(x, mean);
-                    s.mul(x, x)
-                });
-                s.store_up_to(means.as_mut_ptr().add(c), n, mean);
-                s.store_up_to(squares.as_mut_ptr().add(c), n, deviations);
+        means.fill(0.0);
+        squares.fill(0.0);
+        // SAFETY: rows · channels floats are in `x`; `means` and `squares` have `channels`.
+        unsafe {
+            for (first, count) in chunks(rows, channels) {
+                let x = x.add(first * channels);
+                add_columns(s, x, count, channels, None, means);
             }
-            c += S::LANES;
+            let mut c = 0;
+            while c < channels {
+                let (n, to) = (channels - c, means.as_mut_ptr().add(c));
+                s.store_up_to(to, n, s.mul(s.load_up_to(to, n), scale));
+                c += S::LANES;
+            }
+            for (first, count) in chunks(rows, channels) {
+                let x = x.add(first * channels);
+                add_columns(s, x, count, channels, Some(&*means), squares);
+            }
         }
     }
 }
+
+/// The (first row, rows) of chunks that are summed before the next: memory is then read in order.
+fn chunks(rows: usize, channels: usize) -> impl Iterator<Item = (usize, usize)> {
+    let step = (CHUNK / channels).max(4);
+    (0..rows).step_by(step).map(move |first| (first, step.min(rows - first)))
+}
+
+/// Adds to `sums`, for each of the channels, the sum over `rows` rows of x, or of (x − mean)².
+///
+/// # Safety
+/// rows · channels floats can be read at `x`, and there is a mean and a sum for each channel.
+#[inline(always)]
+unsafe fn add_columns<S: Simd>(
+    s: S,
+    x: *const f32,
+    rows: usize,
+    channels: usize,
+    means: Option<&[f32]>,
+    sums: &mut [f32],
+) {
+    let mut c = 0;
+    while c < channels {
+        let n = channels - c;
+        // SAFETY: the channels from `c` on are there, WIDE vectors of them or up to one.
+        unsafe {
+            let (x, to) = (x.add(c), sums.as_mut_ptr().add(c));
+            if n >= WIDE * S::LANES {
+                let sums = match means {
+                    None => wide_sums(s, x, rows, channels, [s.zero(); WIDE], |x, _| x),
+                    Some(means) => {
+                        let mut mean = [s.zero(); WIDE];
+                        for v in 0..WIDE {
+                            mean[v] = s.load(means.as_ptr().add(c + v * S::LANES));
+                        }
+                        wide_sums(s, x, rows, channels, mean, |x, mean| {
+                            let x = s.sub(x, mean);
+                            s.mul(x, x)
+                        })
+                    }
+                };
+                for v in 0..WIDE {
+                    let to = to.add(v * S::LANES);
+                    s.store(to, s.add(s.load(to), sums[v]));
+                }
+                c += WIDE * S::LANES;
+            } else {
+                let sum = match means {
+                    None => column_sum(s, x, rows, channels, n, |x| x),
+                    Some(means) => {
+                        let mean = s.load_up_to(means.as_ptr().add(c), n);
+                        column_sum(s, x, rows, channels, n, |x| {
+                            let x = s.sub(x, mean);
+                            s.mul(x, x)
+                        })
+                    }
+                };
+                s.store_up_to(to, n, s.add(s.load_up_to(to, n), sum));
+                c += S::LANES;
+            }
+        }
+    }
+}
+
+/// Σ over rows of `map` of each of WIDE vectors at `x + row · stride`, and its number in `with`.
+///
+/// # Safety
+/// The vectors can be read for every row.
+#[inline(always)]
+unsafe fn wide_sums<S: Simd>(
+    s: S,
+    x: *const f32,
+    rows: usize,
+    stride: usize,
+    with: [S::Reg; WIDE],
+    map: impl Fn(S::Reg, S::Reg) -> S::Reg,
+) -> [S::Reg; WIDE] {
+    let mut sums = [s.zero(); WIDE];
+    for row in 0..rows {
+        for v in 0..WIDE {
+            // SAFETY: row < rows.
+            sums[v] = s.add(sums[v], map(unsafe { s.load(x.add(row * stride + v * S::LANES)) }, with[v]));
+        }
+    }
+    sums
+}
+
+/// Vectors of neighbouring channels that a sum over rows takes together, so that memory is read in longer runs.
+const WIDE: usize = 4;
 
 /// Σ over rows of `map` of the vector at `x + row · stride`, of which `n` lanes are there.
 ///
@@ -201,8 +298,35 @@ impl Kernel for Affine<'_> {
     }
 }
 
-/// The sums that the gradient of a batch normalisation needs: Σ dy and Σ dy · (x − mean) for each channel. With `y`, the
-/// result of the ReLU that followed, `dy` is first set to zero where `y` is not positive, in place.
+/// Where a ReLU after the batch normalisation let nothing through.
+#[derive(Clone, Copy, Debug)]
+pub enum Mask<'a> {
+    /// There was no ReLU.
+    None,
+    /// Where its result is not positive.
+    Result(&'a [f32]),
+    /// Where x · scale + shift is not positive: nothing was added between.
+    Affine {
+        /// A number for each channel.
+        scale: &'a [f32],
+        /// A number for each channel.
+        shift: &'a [f32],
+    },
+}
+
+impl Mask<'_> {
+    /// Whether it fits tensors of `len` with this many channels.
+    fn fits(&self, len: usize, channels: usize) -> bool {
+        match self {
+            Mask::None => true,
+            Mask::Result(y) => y.len() == len,
+            Mask::Affine { scale, shift } => scale.len() == channels && shift.len() == channels,
+        }
+    }
+}
+
+/// The sums that the gradient of a batch normalisation needs: Σ dy and Σ dy · (x − mean) for each channel, with `dy` taken as
+/// zero where `mask` says so. With [`Mask::Result`] those zeros are written to `dy`.
 ///
 /// # Panics
 /// If a slice has not the length stated.
@@ -210,7 +334,7 @@ pub fn backward_sums(
     isa: Isa,
     pool: &Pool,
     dy: &mut [f32],
-    y: Option<&[f32]>,
+    mask: Mask<'_>,
     x: &[f32],
     mean: &[f32],
     sum: &mut [f32],
@@ -219,7 +343,7 @@ pub fn backward_sums(
 ) {
     let channels = mean.len();
     assert!(sum.len() == channels && sum_x.len() == channels && x.len().is_multiple_of(channels));
-    assert!(dy.len() == x.len() && y.is_none_or(|y| y.len() == x.len()));
+    assert!(dy.len() == x.len() && mask.fits(x.len(), channels));
     let rows = x.len() / channels;
     let block = block_rows(rows, channels);
     let blocks = rows.div_ceil(block);
@@ -228,11 +352,13 @@ pub fn backward_sums(
         let (partial, dy, len) = (SharedMut::new(partial), SharedMut::new(dy), x.len());
         pool.run(blocks, |task, _| {
             let range = task * block * channels..((task + 1) * block * channels).min(len);
-            // SAFETY: every task has its own part and its own rows.
-            let (sums, dy) =
-                unsafe { (partial.part(2 * task * channels..2 * (task + 1) * channels), dy.part(range.clone())) };
-            let (y, x) = (y.map(|y| &y[range.clone()]), &x[range]);
-            isa.run(BackwardSums { dy, y, x, mean, sums });
+            // Every task has its own part and its own rows.
+            let (sums, dy) = (partial.offset(2 * task * channels), dy.offset(range.start));
+            let mask = match mask {
+                Mask::Result(y) => Mask::Result(&y[range.clone()]),
+                other => other,
+            };
+            isa.run(BackwardSums { dy, mask, x: &x[range], mean, sums });
         });
     }
     join(partial, channels, sum, sum_x);
@@ -250,11 +376,12 @@ fn join(partial: &[f32], channels: usize, first: &mut [f32], second: &mut [f32])
 }
 
 struct BackwardSums<'a> {
-    dy: &'a mut [f32],
-    y: Option<&'a [f32]>,
+    dy: SharedMut<'a>,
+    mask: Mask<'a>,
     x: &'a [f32],
     mean: &'a [f32],
-    sums: &'a mut [f32],
+    /// Those of dy, then those of dy · (x − mean).
+    sums: SharedMut<'a>,
 }
 
 impl Kernel for BackwardSums<'_> {
@@ -263,36 +390,118 @@ impl Kernel for BackwardSums<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let channels = self.mean.len();
-        let rows = self.x.len() / channels;
-        let (sums, sums_x) = self.sums.split_at_mut(channels);
-        let mut c = 0;
-        while c < channels {
-            let n = channels - c;
-            // SAFETY: `at` starts `n` channels of a row that all of the tensors have; the sums have `n` from `c` on.
-            unsafe {
-                let mean = s.load_up_to(self.mean.as_ptr().add(c), n);
-                let (mut sum, mut sum_x) = ([s.zero(); 2], [s.zero(); 2]);
-                for row in 0..rows {
-                    let at = row * channels + c;
-                    let to = self.dy.as_mut_ptr().add(at);
-                    let mut dy = s.load_up_to(to, n);
-                    if let Some(y) = self.y {
-                        dy = s.where_positive(s.load_up_to(y.as_ptr().add(at), n), dy);
-                        s.store_up_to(to, n, dy);
+        // SAFETY: this task's part.
+        unsafe { self.sums.part(0..2 * channels) }.fill(0.0);
+        for (first, count) in chunks(self.x.len() / channels, channels) {
+            let rows = first..first + count;
+            let mut c = 0;
+            while c < channels {
+                let n = channels - c;
+                // SAFETY: the channels from `c` on are there, WIDE vectors of them or up to one.
+                unsafe {
+                    if n >= WIDE * S::LANES {
+                        self.wide(s, rows.clone(), c);
+                        c += WIDE * S::LANES;
+                    } else {
+                        self.narrow(s, rows.clone(), c, n);
+                        c += S::LANES;
                     }
-                    let x = s.sub(s.load_up_to(self.x.as_ptr().add(at), n), mean);
-                    sum[row % 2] = s.add(sum[row % 2], dy);
-                    sum_x[row % 2] = s.mul_add(dy, x, sum_x[row % 2]);
                 }
-                s.store_up_to(sums.as_mut_ptr().add(c), n, s.add(sum[0], sum[1]));
-                s.store_up_to(sums_x.as_mut_ptr().add(c), n, s.add(sum_x[0], sum_x[1]));
             }
-            c += S::LANES;
         }
     }
 }
 
-/// dx = dy · a + x · b + c for each channel; `dy` absent means that `dx` holds it. Added to `dx` if `accumulate`.
+impl BackwardSums<'_> {
+    /// Adds up WIDE vectors of channels from `c` on.
+    ///
+    /// # Safety
+    /// There are as many channels.
+    #[inline(always)]
+    unsafe fn wide<S: Simd>(&self, s: S, rows: Range<usize>, c: usize) {
+        // SAFETY: the caller's promise, for each row.
+        unsafe {
+            let mut mean = [s.zero(); WIDE];
+            for v in 0..WIDE {
+                mean[v] = s.load(self.mean.as_ptr().add(c + v * S::LANES));
+            }
+            let (mut sum, mut sum_x) = ([s.zero(); WIDE], [s.zero(); WIDE]);
+            for row in rows {
+                for v in 0..WIDE {
+                    let (value, x) = self.read(s, row, c + v * S::LANES, S::LANES);
+                    sum[v] = s.add(sum[v], value);
+                    sum_x[v] = s.mul_add(value, s.sub(x, mean[v]), sum_x[v]);
+                }
+            }
+            for v in 0..WIDE {
+                self.add(s, c + v * S::LANES, S::LANES, sum[v], sum_x[v]);
+            }
+        }
+    }
+
+    /// Adds up to a vector of channels from `c` on.
+    ///
+    /// # Safety
+    /// There are `n` channels.
+    #[inline(always)]
+    unsafe fn narrow<S: Simd>(&self, s: S, rows: Range<usize>, c: usize, n: usize) {
+        // SAFETY: the caller's promise, for each row.
+        unsafe {
+            let mean = s.load_up_to(self.mean.as_ptr().add(c), n);
+            let (mut sum, mut sum_x) = ([s.zero(); 2], [s.zero(); 2]);
+            for row in rows {
+                let (value, x) = self.read(s, row, c, n);
+                sum[row % 2] = s.add(sum[row % 2], value);
+                sum_x[row % 2] = s.mul_add(value, s.sub(x, mean), sum_x[row % 2]);
+            }
+            self.add(s, c, n, s.add(sum[0], sum[1]), s.add(sum_x[0], sum_x[1]));
+        }
+    }
+
+    /// What counts of dy, and x.
+    ///
+    /// # Safety
+    /// `row` has `n` channels from `c` on.
+    #[inline(always)]
+    unsafe fn read<S: Simd>(&self, s: S, row: usize, c: usize, n: usize) -> (S::Reg, S::Reg) {
+        let at = row * self.mean.len() + c;
+        // SAFETY: the caller's promise; the masks fit the tensors.
+        unsafe {
+            let x = s.load_up_to(self.x.as_ptr().add(at), n);
+            let dy = self.dy.at(at);
+            let value = s.load_up_to(dy, n);
+            let value = match self.mask {
+                Mask::None => value,
+                Mask::Result(y) => {
+                    let value = s.where_positive(s.load_up_to(y.as_ptr().add(at), n), value);
+                    s.store_up_to(dy, n, value);
+                    value
+                }
+                Mask::Affine { scale, shift } => {
+                    let (scale, shift) = (scale.as_ptr().add(c), shift.as_ptr().add(c));
+                    let result = s.mul_add(x, s.load_up_to(scale, n), s.load_up_to(shift, n));
+                    s.where_positive(result, value)
+                }
+            };
+            (value, x)
+        }
+    }
+
+    /// # Safety
+    /// There are `n` channels from `c` on.
+    #[inline(always)]
+    unsafe fn add<S: Simd>(&self, s: S, c: usize, n: usize, sum: S::Reg, sum_x: S::Reg) {
+        // SAFETY: the caller's promise; the sums of both kinds stand one behind the other.
+        unsafe {
+            let (to, to_x) = (self.sums.at(c), self.sums.at(self.mean.len() + c));
+            s.store_up_to(to, n, s.add(s.load_up_to(to, n), sum));
+            s.store_up_to(to_x, n, s.add(s.load_up_to(to_x, n), sum_x));
+        }
+    }
+}
+
+/// dx = dy · a + x · b + c for each channel; `dy` absent means that `dx` holds it. Added to `dx` if `accumulate`. With
+/// `mask`, a scale and a shift, dy counts as zero where x · scale + shift is not positive.
 ///
 /// # Panics
 /// If a slice has not the length stated, or if `dx` is to hold both `dy` and an earlier gradient.
@@ -301,25 +510,26 @@ pub fn backward_apply(
     pool: &Pool,
     dy: Option<&[f32]>,
     x: &[f32],
-    [a, b, c]: [&[f32]; 3],
+    slopes: [&[f32]; 3],
+    mask: Option<[&[f32]; 2]>,
     accumulate: bool,
     dx: &mut [f32],
 ) {
-    let channels = a.len();
-    assert!(b.len() == channels && c.len() == channels && x.len().is_multiple_of(channels) && dx.len() == x.len());
+    let channels = slopes[0].len();
+    assert!(slopes.iter().chain(mask.iter().flatten()).all(|numbers| numbers.len() == channels));
+    assert!(x.len().is_multiple_of(channels) && dx.len() == x.len());
     assert!(dy.is_none_or(|dy| dy.len() == x.len()) && !(dy.is_none() && accumulate));
     for_rows(pool, channels, dx, |range, dx| {
         let (dy, x) = (dy.map(|dy| &dy[range.clone()]), &x[range.clone()]);
-        isa.run(BackwardApply { dy, x, a, b, c, accumulate, dx });
+        isa.run(BackwardApply { dy, x, slopes, mask, accumulate, dx });
     });
 }
 
 struct BackwardApply<'a> {
     dy: Option<&'a [f32]>,
     x: &'a [f32],
-    a: &'a [f32],
-    b: &'a [f32],
-    c: &'a [f32],
+    slopes: [&'a [f32]; 3],
+    mask: Option<[&'a [f32]; 2]>,
     accumulate: bool,
     dx: &'a mut [f32],
 }
@@ -329,20 +539,23 @@ impl Kernel for BackwardApply<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (channels, dx) = (self.a.len(), self.dx.as_mut_ptr());
+        let (channels, dx) = (self.slopes[0].len(), self.dx.as_mut_ptr());
         let dy = self.dy.map_or(dx.cast_const(), <[f32]>::as_ptr);
         let mut start = 0;
         while start < self.x.len() {
             let mut channel = 0;
             while channel < channels {
                 let (n, at) = (channels - channel, start + channel);
-                // SAFETY: `at` starts `n` channels of a row that all of the tensors have.
+                // SAFETY: `at` starts `n` channels of a row that all of the tensors have; there is a number of each kind
+                // for each channel.
                 unsafe {
-                    let a = s.load_up_to(self.a.as_ptr().add(channel), n);
-                    let b = s.load_up_to(self.b.as_ptr().add(channel), n);
-                    let c = s.load_up_to(self.c.as_ptr().add(channel), n);
-                    let x = s.mul_add(s.load_up_to(self.x.as_ptr().add(at), n), b, c);
-                    let mut value = s.mul_add(s.load_up_to(dy.add(at), n), a, x);
+                    let number = |numbers: &[f32]| s.load_up_to(numbers.as_ptr().add(channel), n);
+                    let [a, b, c] = self.slopes.map(number);
+                    let (x, mut value) = (s.load_up_to(self.x.as_ptr().add(at), n), s.load_up_to(dy.add(at), n));
+                    if let Some([scale, shift]) = self.mask {
+                        value = s.where_positive(s.mul_add(x, number(scale), number(shift)), value);
+                    }
+                    value = s.mul_add(value, a, s.mul_add(x, b, c));
                     let to = dx.add(at);
                     if self.accumulate {
                         value = s.add(value, s.load_up_to(to, n));

@@ -1,7 +1,7 @@
 //! Turns steps into instructions, forward and backward, and finds out when each value is alive.
 
 use super::fuse::{Fused, physical};
-use super::{ConvId, Head, Instruction, NormId, Pooling, Scheduled, Slice, Step};
+use super::{ConvId, Head, Instruction, Mask, NormId, Pooling, Scheduled, Slice, Step};
 use crate::arena::{Buffer, BufferId};
 use crate::{EngineError, Mode};
 use residual_graph::{Graph, NodeId, Op, Shape};
@@ -318,15 +318,28 @@ impl<'a> Scheduler<'a> {
         match self.graph.node(node).op {
             Op::BatchNorm2d { .. } => {
                 let norm = self.norm(node);
-                self.emit_backward(Instruction::BatchNormSums { norm, x, y: step.relu.then_some(y), dy });
+                let mask = match (step.relu, step.add) {
+                    (false, _) => Mask::None,
+                    (true, None) => Mask::Again,
+                    (true, Some(_)) => Mask::Value(y),
+                };
+                let masked = mask == Mask::Again;
+                self.emit_backward(Instruction::BatchNormSums { norm, x, mask, dy });
                 let given = self.add_gradient(step, dy);
                 if self.wanted[input.0] {
                     if !given && self.gradients[input.0].is_none() {
                         self.gradients[input.0] = Some(dy);
-                        self.emit_backward(Instruction::BatchNormData { norm, x, dy, accumulate: false, dx: dy });
+                        self.emit_backward(Instruction::BatchNormData {
+                            norm,
+                            masked,
+                            x,
+                            dy,
+                            accumulate: false,
+                            dx: dy,
+                        });
                     } else {
                         let (dx, accumulate) = self.gradient(input);
-                        self.emit_backward(Instruction::BatchNormData { norm, x, dy, accumulate, dx });
+                        self.emit_backward(Instruction::BatchNormData { norm, masked, x, dy, accumulate, dx });
                     }
                 }
             }

@@ -28,6 +28,42 @@ pub struct Epilogue<'a> {
     pub relu: bool,
 }
 
+impl Epilogue<'_> {
+    /// Finishes up to a vector of one pixel's channels and stores it. `channel` is the first of them, `at` where it stands
+    /// in the output; `accumulate` adds to what is there, and only with `last` follows the rest.
+    ///
+    /// # Safety
+    /// `n` channels from `channel` on stand at `at`, and `y` is the address of the first.
+    #[inline(always)]
+    pub(super) unsafe fn store<S: Simd>(
+        &self,
+        s: S,
+        mut value: S::Reg,
+        (channel, at, n): (usize, usize, usize),
+        (accumulate, last): (bool, bool),
+        y: *mut f32,
+    ) {
+        // SAFETY: the caller's promise; `bias` has a number for each channel and `add` the output's length.
+        unsafe {
+            if accumulate {
+                value = s.add(value, s.load_up_to(y, n));
+            }
+            if last {
+                if let Some(bias) = self.bias {
+                    value = s.add(value, s.load_up_to(bias.as_ptr().add(channel), n));
+                }
+                if let Some(add) = self.add {
+                    value = s.add(value, s.load_up_to(add.as_ptr().add(at), n));
+                }
+                if self.relu {
+                    value = s.max(value, s.zero());
+                }
+            }
+            s.store_up_to(y, n, value);
+        }
+    }
+}
+
 /// y = gather(x) · packed, then the epilogue.
 pub(super) fn multiply(
     isa: Isa,
@@ -192,27 +228,12 @@ impl Block<'_> {
                 if v * S::LANES >= left {
                     break;
                 }
-                let (n, mut value) = (left - v * S::LANES, value);
-                let at = start + v * S::LANES;
+                let (n, at) = (left - v * S::LANES, start + v * S::LANES);
                 // SAFETY: `at..at + min(n, LANES)` are channels of one pixel of the target, which only this task
-                // writes; `bias` has a number for each channel and `add` the target's length.
+                // writes in this pass.
                 unsafe {
-                    let y = self.y.at(at);
-                    if accumulate {
-                        value = s.add(value, s.load_up_to(y, n));
-                    }
-                    if last {
-                        if let Some(bias) = self.epilogue.bias {
-                            value = s.add(value, s.load_up_to(bias.as_ptr().add(channel + v * S::LANES), n));
-                        }
-                        if let Some(add) = self.epilogue.add {
-                            value = s.add(value, s.load_up_to(add.as_ptr().add(at), n));
-                        }
-                        if self.epilogue.relu {
-                            value = s.max(value, s.zero());
-                        }
-                    }
-                    s.store_up_to(y, n, value);
+                    let place = (channel + v * S::LANES, at, n);
+                    self.epilogue.store(s, value, place, (accumulate, last), self.y.at(at));
                 }
             }
         }

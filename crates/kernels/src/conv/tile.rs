@@ -71,6 +71,46 @@ pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
     }
 }
 
+/// acc[r][v] += Σ over k of a[r][k] · b[k][v], with the rows of `a` in blocks of a vector: element k of row r stands at
+/// `k / LANES · next + r · LANES + k % LANES`. One pointer reaches them all, which counts where the depth is small.
+///
+/// # Safety
+/// `MR · LANES` floats can be read at each of `blocks` places `next` floats apart from `a` on, and
+/// `blocks · LANES · NV · LANES` at `b`.
+#[inline(always)]
+pub(super) unsafe fn multiply_blocks<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    blocks: usize,
+    a: *const f32,
+    next: usize,
+    b: *const f32,
+    acc: &mut [[S::Reg; NV]; MR],
+) {
+    for block in 0..blocks {
+        let (a, b) = (a.wrapping_add(block * next), b.wrapping_add(block * S::LANES * NV * S::LANES));
+        let mut k = 0;
+        while k < S::LANES {
+            for step in 0..4 {
+                // SAFETY: k + step < LANES, a multiple of four.
+                unsafe {
+                    let k = k + step;
+                    let mut columns = [s.zero(); NV];
+                    for v in 0..NV {
+                        columns[v] = s.load(b.add((k * NV + v) * S::LANES));
+                    }
+                    for r in 0..MR {
+                        let a = s.splat(*a.add(r * S::LANES + k));
+                        for v in 0..NV {
+                            acc[r][v] = s.mul_add(a, columns[v], acc[r][v]);
+                        }
+                    }
+                }
+            }
+            k += 4;
+        }
+    }
+}
+
 /// acc[r][v] += Σ over rows m of a[m][r] · d[m][v]: a tile of the weights' gradient.
 ///
 /// # Safety

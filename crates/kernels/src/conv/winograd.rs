@@ -10,7 +10,7 @@
 use super::blocks::{Cut, Work};
 use super::forward::Epilogue;
 use super::pack::panel_width;
-use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
+use super::tile::{multiply_blocks, tile_rows, tile_vectors};
 use super::{Algorithm, ConvShape};
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
@@ -347,24 +347,30 @@ impl Block<'_> {
         let points = T::N * T::N;
         let products = self.scratch.wrapping_add(points * winograd.block_tiles() * channels);
         let (source, size) = (self.x.as_ptr(), winograd.source);
-        for (index, tile) in self.tiles.clone().enumerate() {
+        let corner = |tile: usize| {
             let (image, row, column) = winograd.place(tile);
-            let corner = Corner {
+            Corner {
                 image: image * size[0] * size[1] * channels,
                 row: row as isize - winograd.padding[0] as isize,
                 column: column as isize - winograd.padding[1] as isize,
                 size,
                 channels,
-            };
+            }
+        };
+        for (index, tile) in self.tiles.clone().enumerate() {
+            if tile + AHEAD < self.tiles.end {
+                corner(tile + AHEAD).prefetch(s, source);
+            }
+            let corner = corner(tile);
             // SAFETY: `x` was checked to hold every image; the scratch holds `points` times the block's tiles.
             unsafe {
                 transform_input::<S, T>(
                     s,
                     source,
                     corner,
-                    self.scratch.wrapping_add(index * channels),
+                    self.scratch.wrapping_add(index * S::LANES),
                     tiles * channels,
-                    1,
+                    tiles,
                 );
             }
         }
@@ -376,13 +382,13 @@ impl Block<'_> {
                 let a = self.scratch.cast_const().wrapping_add(point * tiles * channels);
                 for first in (0..tiles).step_by(MR) {
                     let valid = (tiles - first).min(MR);
-                    let mut rows = [a; MR];
-                    for (r, row) in rows.iter_mut().enumerate() {
-                        *row = a.wrapping_add((first + r.min(valid - 1)) * channels);
-                    }
                     let mut acc = [[s.zero(); NV]; MR];
-                    // SAFETY: each row has `channels` floats of transformed input, and `packed` was checked.
-                    unsafe { multiply_tile(s, channels, &rows, b, &mut acc) };
+                    // SAFETY: a row is a tile, with a vector in each of the blocks. Rows past the last tile are the next
+                    // block's or, at the end, products: they are not stored. `packed` was checked.
+                    unsafe {
+                        let a = a.wrapping_add(first * S::LANES);
+                        multiply_blocks(s, channels / S::LANES, a, tiles * S::LANES, b, &mut acc);
+                    }
                     for (r, values) in acc.iter().enumerate().take(valid) {
                         for (v, &value) in values.iter().enumerate() {
                             let at = (point * tiles + first + r) * width + v * S::LANES;
@@ -430,32 +436,37 @@ impl Block<'_> {
             }
         }
         let [height, width] = winograd.target;
-        let epilogue = &self.epilogue;
-        for (row, &points) in half.iter().enumerate().take(T::M.min(height - top)) {
-            let values = T::output(s, points);
-            for (column, &value) in values.iter().enumerate().take(T::M.min(width - left)) {
-                let pixel = (image * height + top + row) * width + left + column;
-                let at = pixel * winograd.outputs + channel;
-                let mut value = value;
-                // SAFETY: a whole vector of one pixel's channels, by `fits`; only this task writes it. `bias` has a
-                // number for each channel and `add` the target's length.
-                unsafe {
-                    let y = self.y.at(at);
-                    if epilogue.accumulate {
-                        value = s.add(value, s.load(y));
-                    }
-                    if let Some(bias) = epilogue.bias {
-                        value = s.add(value, s.load(bias.as_ptr().add(channel)));
-                    }
-                    if let Some(add) = epilogue.add {
-                        value = s.add(value, s.load(add.as_ptr().add(at)));
-                    }
-                    if epilogue.relu {
-                        value = s.max(value, s.zero());
-                    }
-                    s.store(y, value);
+        // Constant bounds let the compiler keep a whole tile in registers.
+        if top + T::M <= height && left + T::M <= width {
+            for row in 0..T::M {
+                let values = T::output(s, half[row]);
+                for column in 0..T::M {
+                    // SAFETY: the pixel lies inside the target.
+                    unsafe { self.store(s, values[column], (image, top + row, left + column), channel) };
                 }
             }
+        } else {
+            for row in 0..T::M.min(height - top) {
+                let values = T::output(s, half[row]);
+                for column in 0..T::M.min(width - left) {
+                    // SAFETY: as above.
+                    unsafe { self.store(s, values[column], (image, top + row, left + column), channel) };
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// The pixel lies inside the target and has a whole vector from `channel` on.
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, s: S, value: S::Reg, (image, row, column): (usize, usize, usize), channel: usize) {
+        let winograd = self.winograd;
+        let [height, width] = winograd.target;
+        let at = ((image * height + row) * width + column) * winograd.outputs + channel;
+        // SAFETY: the caller's promise; only this task writes this pixel's channels.
+        unsafe {
+            let how = (self.epilogue.accumulate, true);
+            self.epilogue.store(s, value, (channel, at, S::LANES), how, self.y.at(at));
         }
     }
 }
@@ -472,11 +483,42 @@ struct Corner {
 }
 
 impl Corner {
+    /// Whether a square of `side` pixels from here on lies inside the image.
+    #[inline(always)]
+    fn is_inside(&self, side: usize) -> bool {
+        let inside = |start: isize, size: usize| start >= 0 && start as usize + side <= size;
+        inside(self.row, self.size[0]) && inside(self.column, self.size[1])
+    }
+
     #[inline(always)]
     fn pixel(&self, row: usize, column: usize) -> Option<usize> {
         let (row, column) = (self.row + row as isize, self.column + column as isize);
         let inside = row >= 0 && column >= 0 && (row as usize) < self.size[0] && (column as usize) < self.size[1];
         inside.then(|| self.image + (row as usize * self.size[1] + column as usize) * self.channels)
+    }
+}
+
+/// Tiles ahead of the one that is transformed, whose pixels are asked for.
+const AHEAD: usize = 8;
+/// Pixels with more channels are runs long enough for the processor to see them coming.
+const SHORT: usize = 64;
+
+impl Corner {
+    /// Asks for the pixels that the tile before and the row of tiles above have not read.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, s: S, source: *const f32) {
+        if self.channels > SHORT {
+            return;
+        }
+        for row in 2..6 {
+            for column in 2..6 {
+                if let Some(pixel) = self.pixel(row, column) {
+                    for channel in (0..self.channels).step_by(16) {
+                        s.prefetch(source.wrapping_add(pixel + channel));
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -493,6 +535,28 @@ unsafe fn transform_input<S: Simd, T: Transform>(
     stride: usize,
     next: usize,
 ) {
+    // A tile that lies inside the image needs no question for each pixel.
+    if corner.is_inside(T::N) {
+        let start = source.wrapping_add(corner.pixel(0, 0).unwrap_or(0));
+        let below = corner.size[1] * corner.channels;
+        for channel in (0..corner.channels).step_by(S::LANES) {
+            let mut half = [[s.zero(); 6]; 6];
+            for column in 0..T::N {
+                let mut values = [s.zero(); 6];
+                for row in 0..T::N {
+                    // SAFETY: the pixel lies in the image and has a whole vector from `channel` on.
+                    values[row] = unsafe { s.load(start.add(row * below + column * corner.channels + channel)) };
+                }
+                let rows = T::input(s, values);
+                for row in 0..T::N {
+                    half[row][column] = rows[row];
+                }
+            }
+            // SAFETY: the caller's promise.
+            unsafe { store_points::<S, T>(s, &half, to.add(channel * next), stride) };
+        }
+        return;
+    }
     let mut pixels = [[None; 6]; 6];
     for row in 0..T::N {
         for column in 0..T::N {
@@ -514,12 +578,22 @@ unsafe fn transform_input<S: Simd, T: Transform>(
                 half[row][column] = rows[row];
             }
         }
-        for (row, &values) in half.iter().enumerate().take(T::N) {
-            let points = T::input(s, values);
-            for (column, &value) in points.iter().enumerate().take(T::N) {
-                // SAFETY: the caller's promise.
-                unsafe { s.store(to.add((row * T::N + column) * stride + channel * next), value) };
-            }
+        // SAFETY: the caller's promise.
+        unsafe { store_points::<S, T>(s, &half, to.add(channel * next), stride) };
+    }
+}
+
+/// The second half of a transform of input, along rows, and its points.
+///
+/// # Safety
+/// A vector can be written at `to + point · stride` for every point.
+#[inline(always)]
+unsafe fn store_points<S: Simd, T: Transform>(s: S, half: &[[S::Reg; 6]; 6], to: *mut f32, stride: usize) {
+    for row in 0..T::N {
+        let points = T::input(s, half[row]);
+        for column in 0..T::N {
+            // SAFETY: the caller's promise.
+            unsafe { s.store(to.add((row * T::N + column) * stride), points[column]) };
         }
     }
 }

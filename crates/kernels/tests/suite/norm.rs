@@ -1,7 +1,8 @@
 //! Batch normalisation against its naive twins, finite differences and statistics with a large mean.
 
 use crate::{close, same_on_any_pool, slopes, stamp, uniform};
-use residual_kernels::{Isa, norm, reference};
+use residual_kernels::norm::{self, Mask};
+use residual_kernels::{Isa, reference};
 use residual_tensor::Stream;
 use residual_threads::Pool;
 
@@ -37,18 +38,18 @@ fn affine(isa: Isa, pool: &Pool, x: &[f32], scale: &[f32], shift: &[f32], add: O
     y
 }
 
-/// Σ dy and Σ dy · (x − mean); masks `dy` if `y` is given.
+/// Σ dy and Σ dy · (x − mean); masks `dy` where the mask is the ReLU's result.
 fn backward_sums(
     isa: Isa,
     pool: &Pool,
     dy: &mut [f32],
-    y: Option<&[f32]>,
+    mask: Mask<'_>,
     x: &[f32],
     mean: &[f32],
 ) -> (Vec<f32>, Vec<f32>) {
     let (mut sum, mut sum_x) = (vec![f32::NAN; mean.len()], vec![f32::NAN; mean.len()]);
     let mut workspace = vec![f32::NAN; norm::workspace_len(mean.len())];
-    norm::backward_sums(isa, pool, dy, y, x, mean, &mut sum, &mut sum_x, &mut workspace);
+    norm::backward_sums(isa, pool, dy, mask, x, mean, &mut sum, &mut sum_x, &mut workspace);
     (sum, sum_x)
 }
 
@@ -97,15 +98,19 @@ fn backward_sums_are_the_definition(isa: Isa) {
     for (rows, channels) in MATRICES.into_iter().chain([LARGE]) {
         let (x, mean) = (uniform(1, rows * channels), uniform(2, channels));
         let (y, dy) = (uniform(3, x.len()), uniform(4, x.len()));
-        for y in [None, Some(&y[..])] {
-            let what = format!("{rows} x {channels}, relu {}", y.is_some());
+        let (scale, shift) = (uniform(5, channels), uniform(6, channels));
+        let normalised = affine(isa, &Pool::new(1), &x, &scale, &shift, None, true);
+        let masks = [Mask::None, Mask::Result(&y), Mask::Affine { scale: &scale, shift: &shift }];
+        for (mask, result) in masks.into_iter().zip([None, Some(&y), Some(&normalised)]) {
+            let what = format!("{rows} x {channels}, mask {mask:.3?}");
             let got = same_on_any_pool(&what, |pool| {
                 let mut dy = dy.clone();
-                let (sum, sum_x) = backward_sums(isa, pool, &mut dy, y, &x, &mean);
+                let (sum, sum_x) = backward_sums(isa, pool, &mut dy, mask, &x, &mean);
                 [sum, sum_x, dy].concat()
             });
-            let masked = y.map_or(dy.clone(), |y| reference::relu_backward(y, &dy));
-            assert_eq!(got[2 * channels..], masked, "{what}");
+            let masked = result.map_or(dy.clone(), |result| reference::relu_backward(result, &dy));
+            let left = if matches!(mask, Mask::Result(_)) { &masked } else { &dy };
+            assert_eq!(&got[2 * channels..], left, "{what}");
             let (sum, sum_x) = reference::backward_sums(&masked, &x, &mean);
             close(&got[..channels], &sum, 2e-5, &what);
             close(&got[channels..2 * channels], &sum_x, 2e-5, &what);
@@ -118,14 +123,19 @@ fn backward_apply_is_the_definition(isa: Isa) {
         let (x, dy, before) = (uniform(1, rows * channels), uniform(2, rows * channels), uniform(3, rows * channels));
         let factors: [Vec<f32>; 3] = std::array::from_fn(|factor| uniform(4 + factor as u64, channels));
         let factors = factors.each_ref().map(|factor| &factor[..]);
-        let plain = reference::backward_apply(&dy, &x, factors);
-        let added = reference::accumulate(&plain, &before);
-        for (in_place, accumulate) in [(false, false), (false, true), (true, false)] {
-            let what = format!("{rows} x {channels}, in place {in_place}, accumulate {accumulate}");
+        let (scale, shift) = (uniform(7, channels), uniform(8, channels));
+        let normalised = affine(isa, &Pool::new(1), &x, &scale, &shift, None, true);
+        let ways = [(false, false), (false, true), (true, false)];
+        for ((in_place, accumulate), masked) in ways.into_iter().flat_map(|way| [(way, false), (way, true)]) {
+            let what = format!("{rows} x {channels}, in place {in_place}, accumulate {accumulate}, masked {masked}");
+            let mask = masked.then_some([&scale[..], &shift]);
+            let counts = if masked { reference::relu_backward(&normalised, &dy) } else { dy.clone() };
+            let plain = reference::backward_apply(&counts, &x, factors);
+            let added = reference::accumulate(&plain, &before);
             let got = same_on_any_pool(&what, |pool| {
                 let mut dx = if in_place { dy.clone() } else { before.clone() };
                 let dy = (!in_place).then_some(&dy[..]);
-                norm::backward_apply(isa, pool, dy, &x, factors, accumulate, &mut dx);
+                norm::backward_apply(isa, pool, dy, &x, factors, mask, accumulate, &mut dx);
                 dx
             });
             close(&got, if accumulate { &added } else { &plain }, 1e-6, &what);
@@ -179,12 +189,12 @@ pub(crate) fn batch_norm(
     let a = each(&|c| gamma[c] * invstd[c]);
     let y = affine(isa, &pool, x, &a, &each(&|c| beta[c] - mean[c] * a[c]), None, false);
 
-    let (sum, sum_x) = backward_sums(isa, &pool, &mut dy.to_vec(), None, x, &mean);
+    let (sum, sum_x) = backward_sums(isa, &pool, &mut dy.to_vec(), Mask::None, x, &mean);
     let batch = if frozen.is_none() { 1.0 } else { 0.0 };
     let b = each(&|c| -batch * gamma[c] * invstd[c].powi(3) * sum_x[c] / rows);
     let c = each(&|c| -batch * a[c] * sum[c] / rows - b[c] * mean[c]);
     let mut dx = vec![f32::NAN; x.len()];
-    norm::backward_apply(isa, &pool, Some(dy), x, [&a, &b, &c], false, &mut dx);
+    norm::backward_apply(isa, &pool, Some(dy), x, [&a, &b, &c], None, false, &mut dx);
     Norm { mean, variance, y, dx, dgamma: each(&|c| sum_x[c] * invstd[c]), dbeta: sum }
 }
 
