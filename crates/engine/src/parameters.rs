@@ -230,8 +230,58 @@ fn scatter(entries: &[Entry], tensors: &NamedTensors, bucket: &mut [f32]) {
     for entry in entries {
         let values = tensors[entry.name.as_str()].as_f32().expect("checked: parameters and statistics are floats");
         let bucket = &mut bucket[entry.range.clone()];
-        entry.layout.visit(|torch, here| bucket[here] = values[torch]);
+        match entry.layout {
+            Layout::Plain { .. } => bucket.copy_from_slice(values),
+            Layout::Filter { o, i, taps, .. } => {
+                for (values, bucket) in values.chunks_exact(o * i * taps).zip(bucket.chunks_exact_mut(o * i * taps)) {
+                    transpose(values, [o, i, taps], bucket);
+                }
+            }
+        }
     }
+}
+
+/// The outputs that are brought along together: a cache line of them.
+const OUTPUTS: usize = 16;
+/// The inputs' taps that are brought along together.
+const COLUMNS: usize = 64;
+
+/// Torch's `[o, i, taps]` as `[taps][i][o]`, in blocks that are read row by row and written line by line.
+fn transpose(values: &[f32], [o, i, taps]: [usize; 3], bucket: &mut [f32]) {
+    let mut block = [[0.0; COLUMNS]; OUTPUTS];
+    for first in (0..i * taps).step_by(COLUMNS) {
+        let columns = COLUMNS.min(i * taps - first);
+        for output in (0..o).step_by(OUTPUTS) {
+            let rows = values[output * i * taps..].chunks_exact(i * taps);
+            for (row, values) in block.iter_mut().zip(rows) {
+                match values[first..].first_chunk() {
+                    Some(values) => *row = *values,
+                    None => row[..columns].copy_from_slice(&values[first..]),
+                }
+            }
+            let (mut input, mut tap) = (first / taps, first % taps);
+            for column in 0..columns {
+                let line = &mut bucket[(tap * i + input) * o + output..];
+                match line.first_chunk_mut() {
+                    Some(line) if output + OUTPUTS <= o => *line = line_of(&block, column),
+                    _ => line[..o - output].copy_from_slice(&line_of(&block, column)[..o - output]),
+                }
+                tap += 1;
+                if tap == taps {
+                    (input, tap) = (input + 1, 0);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn line_of(block: &[[f32; COLUMNS]; OUTPUTS], column: usize) -> [f32; OUTPUTS] {
+    // Within the block, which spares the checks.
+    let column = column % COLUMNS;
+    let mut line = [0.0; OUTPUTS];
+    line.iter_mut().zip(block).for_each(|(value, row)| *value = row[column]);
+    line
 }
 
 fn gather(entries: &[Entry], bucket: &[f32]) -> NamedTensors {

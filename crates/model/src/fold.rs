@@ -3,6 +3,19 @@
 use crate::Model;
 use residual_graph::{Graph, Node, NodeId, Op};
 use residual_tensor::{NamedTensors, Tensor};
+use std::collections::HashMap;
+
+/// A network whose batch norms are folded but for one product: see [`fold_batch_norm_but_scales`].
+#[derive(Clone, Debug)]
+pub struct Folded {
+    /// The network without the batch norms.
+    pub graph: Graph,
+    /// Its tensors; the weights of `scales` are those from before.
+    pub tensors: NamedTensors,
+    /// For each weight that a batch norm folds into, by key, what every output's filter has yet to be multiplied by, in
+    /// f64.
+    pub scales: HashMap<String, Vec<f64>>,
+}
 
 /// The same function, for inference, with fewer nodes: every convolution or linear layer whose only reader is a batch
 /// norm takes over that batch norm's running statistics, weight and bias.
@@ -17,9 +30,21 @@ use residual_tensor::{NamedTensors, Tensor};
 /// # Panics
 /// If the model's public fields were changed so that tensors and graph no longer fit (see [`crate::check_tensors`]).
 pub fn fold_batch_norm(model: &Model, keep: &[&str]) -> Model {
+    let Folded { graph, mut tensors, scales } = fold_batch_norm_but_scales(model, keep);
+    scales.iter().for_each(|(key, scale)| multiply(&mut tensors[key.as_str()], scale));
+    Model { graph, tensors, preprocessing: model.preprocessing.clone(), labels: model.labels.clone() }
+}
+
+/// As [`fold_batch_norm`], but leaves it to the caller to multiply the weights: one that brings them into another order
+/// anyway need not have them copied first. All tensors but the new biases are shared with the model.
+///
+/// # Panics
+/// As [`fold_batch_norm`].
+pub fn fold_batch_norm_but_scales(model: &Model, keep: &[&str]) -> Folded {
     let graph = &model.graph;
     let consumers = graph.consumers();
     let mut tensors: NamedTensors = model.tensors.clone();
+    let mut scales = HashMap::new();
     let mut nodes: Vec<Node> = Vec::with_capacity(graph.nodes.len());
     // For every old node, the new node that holds its value.
     let mut moved: Vec<NodeId> = Vec::with_capacity(graph.nodes.len());
@@ -32,7 +57,7 @@ pub fn fold_batch_norm(model: &Model, keep: &[&str]) -> Model {
             let folds = linear[input.0] && consumers[input.0].len() == 1 && input != graph.output;
             if folds && !read(&node.name) && !read(&graph.node(input).name) {
                 let target = moved[input.0];
-                fold(&mut nodes[target.0], node, eps, &mut tensors);
+                fold(&mut nodes[target.0], node, eps, &mut tensors, &mut scales);
                 moved.push(target);
                 linear.push(true);
                 continue;
@@ -51,10 +76,10 @@ pub fn fold_batch_norm(model: &Model, keep: &[&str]) -> Model {
             (key, tensor)
         })
         .collect();
-    Model { graph, tensors, preprocessing: model.preprocessing.clone(), labels: model.labels.clone() }
+    Folded { graph, tensors, scales }
 }
 
-fn fold(target: &mut Node, norm: &Node, eps: f32, tensors: &mut NamedTensors) {
+fn fold(target: &mut Node, norm: &Node, eps: f32, tensors: &mut NamedTensors, scales: &mut HashMap<String, Vec<f64>>) {
     let values = |key: String| tensors.get(&key).and_then(Tensor::as_f32).expect("a model has its graph's tensors");
     let (gamma, beta) = (values(norm.key("weight")), values(norm.key("bias")));
     let (mean, variance) = (values(norm.key("running_mean")), values(norm.key("running_var")));
@@ -71,17 +96,22 @@ fn fold(target: &mut Node, norm: &Node, eps: f32, tensors: &mut NamedTensors) {
     let bias = (0..channels)
         .map(|c| (f64::from(beta[c]) + scale[c] * (f64::from(old_bias[c]) - f64::from(mean[c]))) as f32)
         .collect();
-    let weight = tensors
-        .get_mut(&target_key(&target.name, "weight"))
-        .and_then(Tensor::as_f32_mut)
-        .expect("a model has its graph's tensors");
-    let filter = weight.len() / channels;
-    for (filter, scale) in weight.chunks_exact_mut(filter).zip(scale) {
-        for value in filter {
-            *value = (f64::from(*value) * scale) as f32;
-        }
+    let weight = target_key(&target.name, "weight");
+    // A second batch norm folds into what the first one made, rounded as it is without folding.
+    if let Some(first) = scales.insert(weight.clone(), scale) {
+        multiply(&mut tensors[weight.as_str()], &first);
     }
     tensors.insert(target_key(&target.name, "bias"), Tensor::f32(&[channels], bias));
+}
+
+/// Multiplies each output's filter of a weight.
+fn multiply(weight: &mut Tensor, scale: &[f64]) {
+    let values = weight.as_f32().expect("a model has its graph's tensors");
+    let mut product = Vec::with_capacity(values.len());
+    for (filter, scale) in values.chunks_exact(values.len() / scale.len()).zip(scale) {
+        product.extend(filter.iter().map(|value| (f64::from(*value) * scale) as f32));
+    }
+    *weight = Tensor::f32(weight.shape(), product);
 }
 
 /// [`Node::key`], for a node that is being changed.

@@ -31,7 +31,7 @@ mod head;
 mod initialise;
 
 pub use error::{ModelError, TensorProblem};
-pub use fold::fold_batch_norm;
+pub use fold::{Folded, fold_batch_norm, fold_batch_norm_but_scales};
 pub use head::replace_head;
 pub use initialise::{Initialisation, initialise};
 

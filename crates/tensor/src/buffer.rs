@@ -29,18 +29,38 @@ enum Storage {
 impl AlignedBuffer {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
-        let bytes = len * size_of::<f32>();
-        let pages = (bytes >= MAPPED).then(|| MmapMut::map_anon(bytes).ok()).flatten();
-        let storage = match pages {
-            Some(pages) => {
-                // A system that refuses gives small pages, which work as well, only slower.
-                #[cfg(target_os = "linux")]
-                let _ = pages.advise(memmap2::Advice::HugePage);
-                Storage::Pages(pages)
-            }
-            None => Storage::Lines(vec![Line::zeroed(); len.div_ceil(LANES)]),
-        };
-        Self { storage, len }
+        let lines = || vec![Line::zeroed(); len.div_ceil(LANES)];
+        Self::mapped(len).unwrap_or_else(|| Self { storage: Storage::Lines(lines()), len })
+    }
+
+    /// `len` zeros, or `None` if the system has no memory for them.
+    pub fn try_zeros(len: usize) -> Option<Self> {
+        Self::mapped(len).or_else(|| {
+            let mut lines = Vec::new();
+            lines.try_reserve_exact(len.div_ceil(LANES)).ok()?;
+            lines.resize(len.div_ceil(LANES), Line::zeroed());
+            Some(Self { storage: Storage::Lines(lines), len })
+        })
+    }
+
+    /// The buffer as bytes, in the machine's order.
+    pub fn as_bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
+    }
+
+    /// The buffer as bytes, in the machine's order, to be changed.
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(self)
+    }
+
+    /// `len` zeros in pages of their own, if they are many enough.
+    fn mapped(len: usize) -> Option<Self> {
+        let bytes = len.checked_mul(size_of::<f32>()).filter(|&bytes| bytes >= MAPPED)?;
+        let pages = MmapMut::map_anon(bytes).ok()?;
+        // A system that refuses gives small pages, which work as well, only slower.
+        #[cfg(target_os = "linux")]
+        let _ = pages.advise(memmap2::Advice::HugePage);
+        Some(Self { storage: Storage::Pages(pages), len })
     }
 }
 
@@ -90,6 +110,8 @@ mod tests {
             assert_eq!(buffer.as_ptr().addr() % 64, 0);
             buffer.fill(2.0);
             assert!(buffer.iter().all(|&x| x == 2.0));
+            assert_eq!(AlignedBuffer::try_zeros(len).unwrap().len(), len);
         }
+        assert!(AlignedBuffer::try_zeros(usize::MAX).is_none());
     }
 }

@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod buffer;
+mod floats;
 mod random;
 
 pub use buffer::AlignedBuffer;
+pub use floats::Floats;
 pub use random::Stream;
 
 use indexmap::IndexMap;
@@ -19,7 +21,7 @@ pub type NamedTensors = IndexMap<String, Tensor>;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Elements {
     /// 32-bit floats: parameters and running statistics.
-    F32(Vec<f32>),
+    F32(Floats),
     /// 64-bit integers: torch's `num_batches_tracked`.
     I64(Vec<i64>),
 }
@@ -37,6 +39,14 @@ impl Tensor {
     /// # Panics
     /// If `values` does not hold exactly the product of `shape`.
     pub fn f32(shape: &[usize], values: Vec<f32>) -> Self {
+        Self::floats(shape, values.into())
+    }
+
+    /// A tensor of 32-bit floats that it may share with others.
+    ///
+    /// # Panics
+    /// If `values` does not hold exactly the product of `shape`.
+    pub fn floats(shape: &[usize], values: Floats) -> Self {
         assert_eq!(count(shape), values.len(), "shape {shape:?} against the number of values");
         Self { shape: shape.to_vec(), elements: Elements::F32(values) }
     }
@@ -83,10 +93,10 @@ impl Tensor {
         }
     }
 
-    /// The elements as floats, to be changed, or `None` for an integer tensor.
+    /// The elements as floats, to be changed, or `None` for an integer tensor. Shared ones are copied first.
     pub fn as_f32_mut(&mut self) -> Option<&mut [f32]> {
         match &mut self.elements {
-            Elements::F32(values) => Some(values),
+            Elements::F32(values) => Some(values.to_mut()),
             Elements::I64(_) => None,
         }
     }

@@ -1,5 +1,6 @@
 //! The self-describing checkpoint: graph, weights, preprocessing and labels in one safetensors file.
 
+use crate::file::Bytes;
 use crate::names::{resolve, tensors_of_graph};
 use crate::tensors_file::{Metadata, parse_safetensors, save_tensors};
 use crate::torch::{is_torch, parse_torch};
@@ -38,7 +39,7 @@ pub enum Weights {
 #[derive(Clone, Debug)]
 pub struct StateDict {
     path: PathBuf,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 /// Writes `model` to `path`, as a whole or not at all, with `recipe` (TOML) beside it.
@@ -103,7 +104,7 @@ pub fn load_into(
 pub fn open(path: &Path) -> Result<Weights, WeightsError> {
     let path = weights_file(path);
     let bytes = file::read(&path)?;
-    match parse_checkpoint(&bytes) {
+    match checkpoint(&bytes, Some(&bytes)) {
         Ok(Some(checkpoint)) => Ok(Weights::Checkpoint(Box::new(checkpoint))),
         Ok(None) => Ok(Weights::StateDict(StateDict { path, bytes })),
         Err(cause) => Err(WeightsError { path, cause }),
@@ -120,13 +121,17 @@ pub fn weights_file(path: &Path) -> PathBuf {
 /// # Errors
 /// If `bytes` are damaged, or neither safetensors nor a torch checkpoint.
 pub fn parse_checkpoint(bytes: &[u8]) -> Result<Option<Checkpoint>, Cause> {
+    checkpoint(bytes, None)
+}
+
+fn checkpoint(bytes: &[u8], file: Option<&Bytes>) -> Result<Option<Checkpoint>, Cause> {
     let (views, mut metadata) = parse_state_dict(bytes)?;
     let Some(graph) = metadata.get(GRAPH) else { return Ok(None) };
     let graph = Graph::from_json(graph).map_err(FormatError::from)?;
     let preprocessing: Preprocessing = json(&metadata, PREPROCESSING)?;
     preprocessing.validate().map_err(FormatError::from)?;
     let labels = json(&metadata, LABELS)?;
-    let tensors = tensors_of_graph(views, &graph)?;
+    let tensors = tensors_of_graph(views, &graph, file)?;
     let model = Model::new(graph, tensors, preprocessing, labels)?;
     Ok(Some(Checkpoint { model, recipe: metadata.remove(RECIPE) }))
 }
@@ -181,7 +186,7 @@ impl StateDict {
         labels: Vec<String>,
     ) -> Result<Model, WeightsError> {
         let (views, _) = self.parse()?;
-        tensors_of_graph(views, graph)
+        tensors_of_graph(views, graph, Some(&self.bytes))
             .and_then(|tensors| Ok(Model::new(graph.clone(), tensors, preprocessing, labels)?))
             .map_err(|cause| WeightsError::new(&self.path, cause))
     }

@@ -1,24 +1,51 @@
 //! Whole files: read within a bound, written as a whole or not at all.
 
 use crate::{Cause, WeightsError};
+use residual_tensor::{AlignedBuffer, Floats};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The largest file that is read. The largest training state of the zoo (ConvNeXt-L under AdamW with an average of the
 /// weights) takes under 4 GiB.
 const MAX_BYTES: u64 = 16 << 30;
 
+/// A file in memory, cheap to clone, whose bytes can become a tensor's without being copied.
+#[derive(Clone, Debug)]
+pub(crate) struct Bytes {
+    buffer: Arc<AlignedBuffer>,
+    len: usize,
+}
+
+impl Bytes {
+    /// `bytes`, a part of these, as little-endian floats; `None` if they do not lie as this machine needs its floats.
+    pub(crate) fn floats(&self, bytes: &[u8]) -> Option<Floats> {
+        let start = bytes.as_ptr().addr().checked_sub(self.as_ptr().addr())?;
+        let end = start.checked_add(bytes.len()).filter(|&end| end <= self.len)?;
+        let fits = cfg!(target_endian = "little") && start.is_multiple_of(4) && end.is_multiple_of(4);
+        fits.then(|| Floats::part(&self.buffer, start / 4..end / 4))
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer.as_bytes()[..self.len]
+    }
+}
+
 /// Reads the file at `path`.
 ///
-/// Files are read into memory, not mapped: mapping is unsafe (another process may change the file under the map), and
-/// every tensor is converted into storage of its own anyway, after which the bytes are dropped.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, WeightsError> {
+/// Files are read into memory, not mapped: mapping is unsafe (another process may change the file under the map).
+pub(crate) fn read(path: &Path) -> Result<Bytes, WeightsError> {
     read_within(path, MAX_BYTES)
 }
 
-fn read_within(path: &Path, limit: u64) -> Result<Vec<u8>, WeightsError> {
+fn read_within(path: &Path, limit: u64) -> Result<Bytes, WeightsError> {
     let fail = |error| WeightsError::new(path, Cause::Read(error));
     let too_large = || WeightsError::new(path, Cause::TooLarge { limit });
     let file = File::open(path).map_err(fail)?;
@@ -29,11 +56,41 @@ fn read_within(path: &Path, limit: u64) -> Result<Vec<u8>, WeightsError> {
     if metadata.len() > limit {
         return Err(too_large());
     }
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(metadata.len() as usize).map_err(|_| fail(io::ErrorKind::OutOfMemory.into()))?;
+    let buffer = |len: usize| {
+        let buffer = AlignedBuffer::try_zeros(len.div_ceil(size_of::<f32>()));
+        buffer.ok_or_else(|| fail(io::ErrorKind::OutOfMemory.into()))
+    };
+    let mut start = buffer(metadata.len() as usize)?;
     // One byte past the limit tells a pipe, or a file that grew, from one that fits.
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(fail)?;
-    if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
+    let mut file = file.take(limit + 1);
+    let len = fill(&mut file, &mut start.as_bytes_mut()[..metadata.len() as usize]).map_err(fail)?;
+    let mut rest = Vec::new();
+    file.read_to_end(&mut rest).map_err(fail)?;
+    let whole = len + rest.len();
+    if whole as u64 > limit {
+        return Err(too_large());
+    }
+    if !rest.is_empty() {
+        let mut longer = buffer(whole)?;
+        longer.as_bytes_mut()[..len].copy_from_slice(&start.as_bytes()[..len]);
+        longer.as_bytes_mut()[len..whole].copy_from_slice(&rest);
+        start = longer;
+    }
+    Ok(Bytes { buffer: Arc::new(start), len: whole })
+}
+
+/// Reads until `bytes` are full or the file ends; how many were read.
+fn fill(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut len = 0;
+    while len < bytes.len() {
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(len)
 }
 
 /// Writes a file as a whole or not at all: into a temporary file in the same folder, which is synced and then renamed
@@ -106,10 +163,38 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         std::fs::write(&path, [7; 10]).unwrap();
-        assert_eq!(read_within(&path, 10).unwrap(), [7; 10]);
+        assert_eq!(*read_within(&path, 10).unwrap(), [7; 10]);
         let error = read_within(&path, 9).unwrap_err();
         assert!(error.to_string().ends_with("a: expected at most 9 bytes, got more"), "{error}");
         #[cfg(target_os = "linux")]
         assert!(matches!(read_within(Path::new("/dev/zero"), 9).unwrap_err().cause, Cause::TooLarge { limit: 9 }));
+    }
+
+    #[test]
+    fn a_pipe_is_read_to_its_end() {
+        use std::io::Write as _;
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        let writing = std::thread::spawn(move || (0..10u8).for_each(|byte| writer.write_all(&[byte; 1000]).unwrap()));
+        let mut bytes = [0; 5000];
+        assert_eq!(fill(&mut reader, &mut bytes).unwrap(), 5000);
+        assert!(bytes.iter().enumerate().all(|(index, &byte)| usize::from(byte) == index / 1000));
+        assert_eq!(fill(&mut reader, &mut [0; 6000]).unwrap(), 5000);
+        writing.join().unwrap();
+    }
+
+    #[test]
+    fn aligned_bytes_are_shared_as_floats() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let values = [1.0f32, -2.5, 3.25];
+        let stored: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        std::fs::write(&path, [&stored[..], &[1, 2, 3]].concat()).unwrap();
+        let bytes = read(&path).unwrap();
+        if cfg!(target_endian = "little") {
+            let floats = bytes.floats(&bytes[4..12]).unwrap();
+            assert_eq!((&*floats, floats.as_ptr().addr()), (&values[1..], bytes[4..].as_ptr().addr()));
+        }
+        assert!(bytes.floats(&bytes[3..7]).is_none() && bytes.floats(&bytes[12..15]).is_none());
+        assert!(bytes.floats(&stored).is_none());
     }
 }

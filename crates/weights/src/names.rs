@@ -1,6 +1,7 @@
 //! Tensors of a foreign state dict under the names of a graph.
 
 use crate::Cause;
+use crate::file::Bytes;
 use crate::view::TensorView;
 use indexmap::IndexMap;
 use residual_graph::{Graph, Role};
@@ -27,9 +28,17 @@ const MAX_WRAPPERS: usize = 8;
 /// The tensors that `graph` names, found among `entries` under its names or other code's, and converted. Missing
 /// `num_batches_tracked` (as from torch before 0.4.1) become 0.
 ///
-/// A tensor is converted only if its shape is the graph's, so that no more is allocated than the graph needs.
-pub(crate) fn tensors_of_graph(entries: Vec<(String, TensorView<'_>)>, graph: &Graph) -> Result<NamedTensors, Cause> {
+/// A tensor is converted only if its shape is the graph's, so that no more is allocated than the graph needs. Where it
+/// is most of `file` that the graph needs, the tensors share the file's bytes instead of copying theirs; a file that
+/// holds much else, such as the state of an optimiser, would stay in memory for a small part of it.
+pub(crate) fn tensors_of_graph(
+    entries: Vec<(String, TensorView<'_>)>,
+    graph: &Graph,
+    file: Option<&Bytes>,
+) -> Result<NamedTensors, Cause> {
     let mut entries = resolve(entries, graph);
+    let needed: usize = graph.parameters().filter_map(|(key, _)| entries.get(&key)).map(TensorView::stored).sum();
+    let file = file.filter(|file| needed > file.len() / 2);
     let mut tensors = NamedTensors::new();
     let mut problems = Vec::new();
     for (key, spec) in graph.parameters() {
@@ -49,7 +58,7 @@ pub(crate) fn tensors_of_graph(entries: Vec<(String, TensorView<'_>)>, graph: &G
                 problems.push(TensorProblem::Shape { key, expected, got: view.shape().to_vec() });
             }
             Some(view) => {
-                let tensor = view.to_tensor(&key)?;
+                let tensor = file.map_or_else(|| view.to_tensor(&key), |file| view.share(&key, file))?;
                 tensors.insert(key, tensor);
             }
         }

@@ -1,6 +1,7 @@
 //! Tensors as they stand in a file, not yet converted.
 
 use crate::FormatError;
+use crate::file::Bytes;
 use half::{bf16, f16};
 use residual_tensor::Tensor;
 
@@ -152,6 +153,20 @@ impl<'a> TensorView<'a> {
             ElementType::U8 => self.integers(|[byte]| byte.into()),
             ElementType::Bool => self.integers(|[byte]| i64::from(byte != 0)),
         })
+    }
+
+    /// [`TensorView::to_tensor`], for a view of `file`, which the tensor goes on sharing if it can.
+    pub(crate) fn share(&self, key: &str, file: &Bytes) -> Result<Tensor, FormatError> {
+        let is_stored = self.element == Ok(ElementType::F32) && self.strides.is_none();
+        match is_stored.then(|| file.floats(self.bytes)).flatten() {
+            Some(floats) => Ok(Tensor::floats(&self.shape, floats)),
+            None => self.to_tensor(key),
+        }
+    }
+
+    /// Bytes in the file, at most.
+    pub(crate) fn stored(&self) -> usize {
+        self.bytes.len()
     }
 
     fn floats<const N: usize>(&self, convert: impl Fn([u8; N]) -> f32) -> Tensor {
