@@ -1,14 +1,14 @@
 //! The engine's face: forward, backward, and parameters as views.
 
 use crate::arena::{Arena, BufferId};
-use crate::parameters::{Flat, Parameters};
+use crate::parameters::{Flat, Parameters, Scales};
 use crate::plan::{Schedule, Scheduled, fuse, schedule};
 use crate::run::{Machine, NormState, PlannedConv, PlannedNorm};
 use crate::{EngineError, Mode, Options};
 use residual_graph::{Graph, NodeId, Op, Shape};
 use residual_kernels::conv::{Conv, ConvShape};
 use residual_kernels::norm;
-use residual_model::{Model, fold_batch_norm};
+use residual_model::{Model, fold_batch_norm_but_scales};
 use residual_tensor::{AlignedBuffer, NamedTensors};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -88,12 +88,13 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         assert!(batch > 0, "a plan needs room for at least one image");
         let folded;
-        let (graph, tensors) = match mode {
+        let unscaled = Scales::new();
+        let (graph, tensors, scales) = match mode {
             Mode::Infer => {
-                folded = fold_batch_norm(model, taps);
-                (&folded.graph, &folded.tensors)
+                folded = fold_batch_norm_but_scales(model, taps);
+                (&folded.graph, &folded.tensors, &folded.scales)
             }
-            _ => (&model.graph, &model.tensors),
+            _ => (&model.graph, &model.tensors, &unscaled),
         };
         let mut kept = vec![graph.output];
         for &tap in taps {
@@ -103,7 +104,7 @@ impl Engine {
                 kept.push(node);
             }
         }
-        let parameters = Parameters::new(graph, tensors)?;
+        let parameters = Parameters::new(graph, tensors, scales, &options.pool)?;
         let fused = fuse(graph, mode, &kept);
         let plan = schedule(graph, &fused, mode, size, &kept)?;
         Ok(Self::build(graph, mode, batch, plan, parameters, options))

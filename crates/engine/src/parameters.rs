@@ -4,7 +4,10 @@ use crate::EngineError;
 use residual_graph::{Graph, Op, Role};
 use residual_model::check_tensors;
 use residual_tensor::{AlignedBuffer, NamedTensors, Tensor};
+use residual_threads::Pool;
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One tensor of a bucket.
 #[derive(Clone, Debug)]
@@ -47,11 +50,20 @@ pub(crate) struct Parameters {
     statistic_entries: Vec<Entry>,
     pub(crate) counters: Vec<(String, i64)>,
     graph: Graph,
+    pool: Arc<Pool>,
 }
 
+/// What the filters of weights are multiplied by on their way into a bucket: see `Folded` of the `model` crate.
+pub(crate) type Scales = HashMap<String, Vec<f64>>;
+
 impl Parameters {
-    /// Buckets for `graph`, filled from `tensors`.
-    pub(crate) fn new(graph: &Graph, tensors: &NamedTensors) -> Result<Self, EngineError> {
+    /// Buckets for `graph`, filled from `tensors` and `scales`.
+    pub(crate) fn new(
+        graph: &Graph,
+        tensors: &NamedTensors,
+        scales: &Scales,
+        pool: &Arc<Pool>,
+    ) -> Result<Self, EngineError> {
         let (mut entries, mut statistic_entries, mut counters) = (Vec::new(), Vec::new(), Vec::new());
         let (mut len, mut statistics_len) = (0, 0);
         for node in &graph.nodes {
@@ -79,16 +91,21 @@ impl Parameters {
             statistic_entries,
             counters,
             graph: graph.clone(),
+            pool: Arc::clone(pool),
         };
-        parameters.load(tensors)?;
+        parameters.load_scaled(tensors, scales)?;
         Ok(parameters)
     }
 
     /// Takes all values from a state dict.
     pub(crate) fn load(&mut self, tensors: &NamedTensors) -> Result<(), EngineError> {
+        self.load_scaled(tensors, &Scales::new())
+    }
+
+    fn load_scaled(&mut self, tensors: &NamedTensors, scales: &Scales) -> Result<(), EngineError> {
         check_tensors(&self.graph, tensors)?;
-        scatter(&self.entries, tensors, &mut self.values);
-        scatter(&self.statistic_entries, tensors, &mut self.statistics);
+        scatter(&self.pool, &self.entries, tensors, scales, &mut self.values);
+        scatter(&self.pool, &self.statistic_entries, tensors, scales, &mut self.statistics);
         for (name, count) in &mut self.counters {
             *count = tensors[name.as_str()].as_i64().map_or(0, |values| values[0]);
         }
@@ -131,7 +148,7 @@ impl Parameters {
             });
         }
         let mut bucket = vec![0.0; self.values.len()];
-        scatter(&self.entries, tensors, &mut bucket);
+        scatter(&self.pool, &self.entries, tensors, &Scales::new(), &mut bucket);
         Ok(bucket)
     }
 
@@ -226,49 +243,109 @@ impl Layout {
 }
 
 /// `tensors` were checked against `entries`.
-fn scatter(entries: &[Entry], tensors: &NamedTensors, bucket: &mut [f32]) {
+fn scatter(pool: &Pool, entries: &[Entry], tensors: &NamedTensors, scales: &Scales, mut bucket: &mut [f32]) {
+    let mut jobs = Vec::new();
+    let mut end = 0;
     for entry in entries {
         let values = tensors[entry.name.as_str()].as_f32().expect("checked: parameters and statistics are floats");
-        let bucket = &mut bucket[entry.range.clone()];
+        let scale = scales.get(&entry.name).map(Vec::as_slice);
+        let (part, rest) = std::mem::take(&mut bucket)[entry.range.start - end..].split_at_mut(entry.range.len());
+        (bucket, end) = (rest, entry.range.end);
         match entry.layout {
-            Layout::Plain { .. } => bucket.copy_from_slice(values),
-            Layout::Filter { o, i, taps, .. } => {
-                for (values, bucket) in values.chunks_exact(o * i * taps).zip(bucket.chunks_exact_mut(o * i * taps)) {
-                    transpose(values, [o, i, taps], bucket);
+            Layout::Filter { o, i, taps, .. } if o * i > 1 => {
+                for (group, part) in part.chunks_exact_mut(o * i * taps).enumerate() {
+                    let values = &values[group * o * i * taps..][..o * i * taps];
+                    let scale = scale.map(|scale| &scale[group * o..][..o]);
+                    share_out(
+                        Transpose { values, scale, o, i, taps, first: 0, taps_of_bucket: Vec::new() },
+                        part,
+                        &mut jobs,
+                    );
                 }
             }
+            // The same order in both.
+            _ => match scale {
+                None => part.copy_from_slice(values),
+                Some(scale) => {
+                    let filter = values.len() / scale.len();
+                    for ((to, from), &scale) in part.chunks_mut(filter).zip(values.chunks(filter)).zip(scale) {
+                        to.iter_mut().zip(from).for_each(|(to, from)| *to = product(*from, scale));
+                    }
+                }
+            },
         }
     }
+    pool.run(jobs.len(), |job, _| {
+        jobs[job].lock().unwrap_or_else(PoisonError::into_inner).run();
+    });
+}
+
+/// As folding rounds it.
+fn product(value: f32, scale: f64) -> f32 {
+    (f64::from(value) * scale) as f32
 }
 
 /// The outputs that are brought along together: a cache line of them.
 const OUTPUTS: usize = 16;
 /// The inputs' taps that are brought along together.
-const COLUMNS: usize = 64;
+const COLUMNS: usize = 128;
+/// Elements that are worth a task.
+const GRAIN: usize = 1 << 18;
 
-/// Torch's `[o, i, taps]` as `[taps][i][o]`, in blocks that are read row by row and written line by line.
-fn transpose(values: &[f32], [o, i, taps]: [usize; 3], bucket: &mut [f32]) {
-    let mut block = [[0.0; COLUMNS]; OUTPUTS];
-    for first in (0..i * taps).step_by(COLUMNS) {
-        let columns = COLUMNS.min(i * taps - first);
-        for output in (0..o).step_by(OUTPUTS) {
-            let rows = values[output * i * taps..].chunks_exact(i * taps);
-            for (row, values) in block.iter_mut().zip(rows) {
-                match values[first..].first_chunk() {
-                    Some(values) => *row = *values,
-                    None => row[..columns].copy_from_slice(&values[first..]),
+/// Torch's `[o, i, taps]` as `[taps][i][o]`, for some of the inputs, in blocks that are read row by row and written line
+/// by line.
+struct Transpose<'a> {
+    values: &'a [f32],
+    scale: Option<&'a [f64]>,
+    o: usize,
+    i: usize,
+    taps: usize,
+    /// The first of the inputs.
+    first: usize,
+    /// Their places, one slice a tap.
+    taps_of_bucket: Vec<&'a mut [f32]>,
+}
+
+/// Adds the tasks that fill `bucket`, all inputs of a group.
+fn share_out<'a>(whole: Transpose<'a>, bucket: &'a mut [f32], jobs: &mut Vec<Mutex<Transpose<'a>>>) {
+    let Transpose { o, i, taps, .. } = whole;
+    let inputs = (GRAIN / (o * taps)).clamp(1, i);
+    let mut parts: Vec<_> = bucket.chunks_exact_mut(i * o).map(|tap| tap.chunks_mut(inputs * o)).collect();
+    for first in (0..i).step_by(inputs) {
+        let taps_of_bucket = parts.iter_mut().filter_map(Iterator::next).collect();
+        jobs.push(Mutex::new(Transpose { first, taps_of_bucket, ..whole }));
+    }
+}
+
+impl Transpose<'_> {
+    fn run(&mut self) {
+        let Self { values, scale, o, i, taps, first, .. } = *self;
+        let end = (first + self.taps_of_bucket[0].len() / o) * taps;
+        let mut block = [[0.0; COLUMNS]; OUTPUTS];
+        for start in (first * taps..end).step_by(COLUMNS) {
+            let columns = COLUMNS.min(end - start);
+            for output in (0..o).step_by(OUTPUTS) {
+                let rows = values[output * i * taps..].chunks_exact(i * taps);
+                for (index, (row, values)) in block.iter_mut().zip(rows).enumerate() {
+                    match values[start..].first_chunk() {
+                        Some(values) => *row = *values,
+                        None => row[..columns].copy_from_slice(&values[start..][..columns]),
+                    }
+                    if let Some(&scale) = scale.and_then(|scale| scale.get(output + index)) {
+                        row.iter_mut().for_each(|value| *value = product(*value, scale));
+                    }
                 }
-            }
-            let (mut input, mut tap) = (first / taps, first % taps);
-            for column in 0..columns {
-                let line = &mut bucket[(tap * i + input) * o + output..];
-                match line.first_chunk_mut() {
-                    Some(line) if output + OUTPUTS <= o => *line = line_of(&block, column),
-                    _ => line[..o - output].copy_from_slice(&line_of(&block, column)[..o - output]),
-                }
-                tap += 1;
-                if tap == taps {
-                    (input, tap) = (input + 1, 0);
+                let (mut input, mut tap) = (start / taps - first, start % taps);
+                for column in 0..columns {
+                    let line = &mut self.taps_of_bucket[tap][input * o + output..];
+                    match line.first_chunk_mut() {
+                        Some(line) if output + OUTPUTS <= o => *line = line_of(&block, column),
+                        _ => line[..o - output].copy_from_slice(&line_of(&block, column)[..o - output]),
+                    }
+                    tap += 1;
+                    if tap == taps {
+                        (input, tap) = (input + 1, 0);
+                    }
                 }
             }
         }
