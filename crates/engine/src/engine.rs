@@ -2,7 +2,7 @@
 
 use crate::arena::{Arena, BufferId};
 use crate::parameters::{Flat, Parameters, Scales};
-use crate::plan::{Schedule, Scheduled, fuse, schedule};
+use crate::plan::{Instruction, Schedule, Scheduled, fuse, schedule};
 use crate::run::{Machine, NormState, PlannedConv, PlannedNorm};
 use crate::{EngineError, Mode, Options};
 use residual_graph::{Graph, NodeId, Op, Shape};
@@ -149,6 +149,15 @@ impl Engine {
         if mode != Mode::Infer {
             packed_len = widest_packed;
         }
+        let statistics_len = plan
+            .forward
+            .iter()
+            .filter_map(|scheduled| match scheduled.instruction {
+                Instruction::ConvWithStatistics { conv, .. } => Some(convs[conv].conv.statistics_workspace_len(batch)),
+                _ => None,
+            })
+            .max()
+            .unwrap_or(0);
         let norms: Vec<PlannedNorm> = plan.norms.iter().map(|&node| planned_norm(graph, node, &parameters)).collect();
         let widest = convs.iter().map(|conv| conv.conv.shape().out_channels);
         let widest = widest.chain(norms.iter().map(|norm| norm.channels)).max().unwrap_or(0);
@@ -172,6 +181,7 @@ impl Engine {
             norms,
             packed: AlignedBuffer::zeros(packed_len),
             workspace: AlignedBuffer::zeros(workspace_len),
+            statistics: AlignedBuffer::zeros(statistics_len),
             parameters: Some(parameters),
             seed: 0,
         };
@@ -359,7 +369,11 @@ impl Engine {
         let machine = &self.machine;
         let parameters = machine.parameters.as_ref();
         let parameters = parameters.map_or(0, |p| p.values.len() + p.gradients.len() + p.statistics.len());
-        4 * (machine.arena.len() + machine.packed.len() + machine.workspace.len() + parameters)
+        4 * (machine.arena.len()
+            + machine.packed.len()
+            + machine.workspace.len()
+            + machine.statistics.len()
+            + parameters)
     }
 
     fn parameters(&self) -> Option<&Parameters> {

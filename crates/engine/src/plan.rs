@@ -33,9 +33,17 @@ pub(crate) enum Instruction {
         relu: bool,
         y: BufferId,
     },
-    /// y = batch norm of x, + add, ReLU.
+    /// y = conv(x) + bias, and on the way the statistics of y that the batch norm after it needs.
+    ConvWithStatistics {
+        conv: ConvId,
+        norm: NormId,
+        x: BufferId,
+        y: BufferId,
+    },
+    /// y = batch norm of x, + add, ReLU; in training after it takes the statistics of x, unless the convolution before did.
     BatchNorm {
         norm: NormId,
+        has_statistics: bool,
         x: BufferId,
         add: Option<BufferId>,
         relu: bool,
@@ -189,7 +197,7 @@ impl Instruction {
     pub(crate) fn work(&self) -> &'static str {
         use Instruction::*;
         match self {
-            Conv { .. } => "convolution",
+            Conv { .. } | ConvWithStatistics { .. } => "convolution",
             BatchNorm { .. } => "batch norm",
             Relu { .. } | AccumulateRelu { .. } => "relu",
             Copy { accumulate: false, .. } => "copy",
@@ -215,7 +223,8 @@ impl Instruction {
             Conv { x, add, y, .. } | BatchNorm { x, add, y, .. } => {
                 [Some(x), add, Some(y)].into_iter().flatten().collect()
             }
-            Relu { x, y }
+            ConvWithStatistics { x, y, .. }
+            | Relu { x, y }
             | Copy { x, y, .. }
             | AccumulateRelu { x, y }
             | CopyChannels { x, y, .. }

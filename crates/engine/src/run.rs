@@ -4,11 +4,12 @@ use crate::arena::{Arena, BufferId};
 use crate::parameters::Parameters;
 use crate::plan::{Instruction, Mask, Pooling, Slice};
 use crate::{Mode, Options};
-use residual_kernels::conv::{Conv, Epilogue};
+use residual_kernels::conv::{Conv, Epilogue, Statistics};
 use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
 use residual_kernels::norm;
 use residual_kernels::pool::{self, PoolShape};
 use residual_tensor::AlignedBuffer;
+use residual_threads::Pool;
 use std::ops::Range;
 
 /// A convolution or linear layer of the plan.
@@ -20,6 +21,26 @@ pub(crate) struct PlannedConv {
     pub(crate) bias: Option<Range<usize>>,
     /// In inference, the places of weight and bias in [`Machine::packed`].
     pub(crate) packed: Option<[Range<usize>; 2]>,
+}
+
+impl PlannedConv {
+    /// Weights as the forward pass reads them, packed into `packed` unless they stand there, and the bias.
+    fn weights<'a>(
+        &self,
+        pool: &Pool,
+        packed: &'a mut [f32],
+        parameters: Option<&'a Parameters>,
+    ) -> (&'a [f32], Option<&'a [f32]>) {
+        match (&self.packed, parameters) {
+            (Some([weight, bias]), _) => (&packed[weight.clone()], self.bias.as_ref().map(|_| &packed[bias.clone()])),
+            (None, Some(Parameters { values, .. })) => {
+                let packed = &mut packed[..self.conv.packed_forward_len()];
+                self.conv.pack_forward(pool, &values[self.weight.clone()], packed);
+                (packed, self.bias.as_ref().map(|bias| &values[bias.clone()]))
+            }
+            (None, None) => unreachable!("a plan without parameters has packed all weights"),
+        }
+    }
 }
 
 /// A batch norm of the plan.
@@ -120,6 +141,8 @@ pub(crate) struct Machine {
     /// are packed when they are needed and then still in cache.
     pub(crate) packed: AlignedBuffer,
     pub(crate) workspace: AlignedBuffer,
+    /// Where a convolution's blocks leave their statistics.
+    pub(crate) statistics: AlignedBuffer,
     /// Absent in inference, once everything is packed.
     pub(crate) parameters: Option<Parameters>,
     /// Decides what dropout drops.
@@ -155,7 +178,13 @@ impl Machine {
         let (isa, threads) = (options.isa, &*options.pool);
         match *instruction {
             Instruction::Conv { conv, x, add, relu, y } => self.conv(conv, x, add, relu, y, images),
-            Instruction::BatchNorm { norm, x, add, relu, y } => self.batch_norm(norm, x, add, relu, y, images),
+            Instruction::ConvWithStatistics { conv, norm, x, y } => self.conv_with_statistics(conv, norm, x, y, images),
+            Instruction::BatchNorm { norm, has_statistics, x, add, relu, y } => {
+                if self.mode == Mode::Train && !has_statistics {
+                    self.take_statistics(norm, x, images);
+                }
+                self.batch_norm(norm, x, add, relu, y, images);
+            }
             Instruction::Relu { x, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 elementwise::relu(isa, threads, x, y);
@@ -235,36 +264,47 @@ impl Machine {
     }
 
     fn conv(&mut self, conv: usize, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
-        let planned = &self.convs[conv];
-        let (packed, bias): (&[f32], Option<&[f32]>) = match (&planned.packed, &self.parameters) {
-            (Some([weight, bias]), _) => {
-                (&self.packed[weight.clone()], planned.bias.as_ref().map(|_| &self.packed[bias.clone()]))
-            }
-            (None, Some(Parameters { values, .. })) => {
-                let packed = &mut self.packed[..planned.conv.packed_forward_len()];
-                planned.conv.pack_forward(&self.options.pool, &values[planned.weight.clone()], packed);
-                (packed, planned.bias.as_ref().map(|bias| &values[bias.clone()]))
-            }
-            (None, None) => unreachable!("a plan without parameters has packed all weights"),
-        };
-        let (y, [x, added]) = self.arena.write_and_read(y, [x, add.unwrap_or(x)], images);
+        let Self { options, arena, convs, packed, workspace, parameters, .. } = self;
+        let planned = &convs[conv];
+        let (packed, bias) = planned.weights(&options.pool, packed, parameters.as_ref());
+        let (y, [x, added]) = arena.write_and_read(y, [x, add.unwrap_or(x)], images);
         let epilogue = Epilogue { accumulate: false, bias, add: add.map(|_| added), relu };
-        planned.conv.forward(&self.options.pool, images, x, packed, epilogue, y, &mut self.workspace);
+        planned.conv.forward(&options.pool, images, x, packed, epilogue, y, workspace);
+    }
+
+    fn conv_with_statistics(&mut self, conv: usize, norm: usize, x: BufferId, y: BufferId, images: usize) {
+        let Self { options, arena, convs, norms, packed, workspace, statistics, parameters, .. } = self;
+        let (planned, state) = (&convs[conv], &mut norms[norm].state);
+        let (packed, bias) = planned.weights(&options.pool, packed, parameters.as_ref());
+        let (y, [x]) = arena.write_and_read(y, [x], images);
+        let statistics = Statistics { mean: &mut state.mean, variance: &mut state.variance, workspace: statistics };
+        planned.conv.forward_with_statistics(&options.pool, images, x, packed, bias, statistics, y, workspace);
+        let rows = y.len() / norms[norm].channels;
+        self.use_statistics(norm, rows);
+    }
+
+    /// Takes the statistics of a batch norm's input in a pass of their own.
+    fn take_statistics(&mut self, norm: usize, x: BufferId, images: usize) {
+        let (x, state) = (self.arena.get(x, images), &mut self.norms[norm].state);
+        let (mean, variance) = (&mut state.mean, &mut state.variance);
+        norm::statistics(self.options.isa, &self.options.pool, x, mean, variance, &mut self.workspace);
+        let rows = x.len() / self.norms[norm].channels;
+        self.use_statistics(norm, rows);
+    }
+
+    /// Puts the statistics over `rows` values to use: in the running ones, and in scale and shift.
+    fn use_statistics(&mut self, norm: usize, rows: usize) {
+        let norm = &mut self.norms[norm];
+        let parameters = self.parameters.as_mut().expect("training keeps its parameters");
+        norm.update_running(&mut parameters.statistics, rows);
+        parameters.counters[norm.counter].1 += 1;
+        norm.set_affine(&parameters.values[norm.weight.clone()], &parameters.values[norm.bias.clone()]);
     }
 
     fn batch_norm(&mut self, norm: usize, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
-        let (isa, pool) = (self.options.isa, &*self.options.pool);
-        let norm = &mut self.norms[norm];
+        let NormState { scale, shift, .. } = &self.norms[norm].state;
         let (y, [x, added]) = self.arena.write_and_read(y, [x, add.unwrap_or(x)], images);
-        if self.mode == Mode::Train {
-            let parameters = self.parameters.as_mut().expect("training keeps its parameters");
-            let state = &mut norm.state;
-            norm::statistics(isa, pool, x, &mut state.mean, &mut state.variance, &mut self.workspace);
-            norm.update_running(&mut parameters.statistics, x.len() / norm.channels);
-            parameters.counters[norm.counter].1 += 1;
-            norm.set_affine(&parameters.values[norm.weight.clone()], &parameters.values[norm.bias.clone()]);
-        }
-        norm::affine(isa, pool, x, &norm.state.scale, &norm.state.shift, add.map(|_| added), relu, y);
+        norm::affine(self.options.isa, &self.options.pool, x, scale, shift, add.map(|_| added), relu, y);
     }
 
     fn conv_weights(&mut self, conv: usize, x: BufferId, dy: BufferId, images: usize) {

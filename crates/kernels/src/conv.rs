@@ -10,12 +10,14 @@
 mod blocks;
 mod forward;
 mod gather;
+mod moments;
 mod pack;
 mod tile;
 mod weights;
 mod winograd;
 
 pub use forward::Epilogue;
+pub use moments::Statistics;
 pub use winograd::Tile;
 
 use crate::isa::Isa;
@@ -154,6 +156,7 @@ impl Pass {
         x: &[f32],
         mut packed: &[f32],
         epilogue: Epilogue<'_>,
+        mut statistics: Option<Statistics<'_>>,
         y: &mut [f32],
         workspace: &mut [f32],
     ) {
@@ -161,11 +164,13 @@ impl Pass {
             Pass::Direct(phases) => {
                 for phase in phases {
                     let (part, rest) = packed.split_at(pack::packed_len(isa, phase));
-                    forward::multiply(isa, pool, phase, images, x, part, epilogue, y, workspace);
+                    // Only the forward pass has statistics, and it has one phase.
+                    let statistics = statistics.take();
+                    forward::multiply(isa, pool, phase, images, x, part, epilogue, statistics, y, workspace);
                     packed = rest;
                 }
             }
-            Pass::Winograd(winograd) => winograd.run(isa, pool, images, x, packed, epilogue, y, workspace),
+            Pass::Winograd(winograd) => winograd.run(isa, pool, images, x, packed, epilogue, statistics, y, workspace),
         }
     }
 }
@@ -222,6 +227,14 @@ impl Conv {
         threads * self.forward.workspace_len(self.isa).max(self.backward.workspace_len(self.isa))
     }
 
+    /// Floats of workspace for the statistics of up to `images` images.
+    pub fn statistics_workspace_len(&self, images: usize) -> usize {
+        match &self.forward {
+            Pass::Direct(phases) => forward::statistics_len(self.isa, &phases[0], images),
+            Pass::Winograd(winograd) => winograd.statistics_len(self.isa, images),
+        }
+    }
+
     /// Floats of workspace that [`Conv::backward_weights`] needs for `images` images on `threads` threads.
     pub fn weights_workspace_len(&self, images: usize, threads: usize) -> usize {
         match &self.weights {
@@ -276,7 +289,30 @@ impl Conv {
         workspace: &mut [f32],
     ) {
         assert_eq!(packed.len(), self.packed_forward_len());
-        self.forward.run(self.isa, pool, images, x, packed, epilogue, y, workspace);
+        self.forward.run(self.isa, pool, images, x, packed, epilogue, None, y, workspace);
+    }
+
+    /// As [`Conv::forward`] with a bias alone, and takes the mean and biased variance of each channel of y on the way.
+    ///
+    /// # Panics
+    /// If a slice has not the length this plan states.
+    pub fn forward_with_statistics(
+        &self,
+        pool: &Pool,
+        images: usize,
+        x: &[f32],
+        packed: &[f32],
+        bias: Option<&[f32]>,
+        statistics: Statistics<'_>,
+        y: &mut [f32],
+        workspace: &mut [f32],
+    ) {
+        let channels = self.shape.out_channels;
+        assert_eq!(packed.len(), self.packed_forward_len());
+        assert!(statistics.mean.len() == channels && statistics.variance.len() == channels);
+        assert!(statistics.workspace.len() >= self.statistics_workspace_len(images));
+        let epilogue = Epilogue { bias, ..Epilogue::default() };
+        self.forward.run(self.isa, pool, images, x, packed, epilogue, Some(statistics), y, workspace);
     }
 
     /// dx = the gradient of x given `dy`, added to what `dx` holds if `accumulate`.
@@ -295,7 +331,7 @@ impl Conv {
     ) {
         assert_eq!(packed.len(), self.packed_backward_len());
         let epilogue = Epilogue { accumulate, ..Epilogue::default() };
-        self.backward.run(self.isa, pool, images, dy, packed, epilogue, dx, workspace);
+        self.backward.run(self.isa, pool, images, dy, packed, epilogue, None, dx, workspace);
     }
 
     /// dw = the gradient of the weights given `x` and `dy`.

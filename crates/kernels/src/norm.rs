@@ -48,20 +48,43 @@ pub fn statistics(isa: Isa, pool: &Pool, x: &[f32], mean: &mut [f32], variance: 
             isa.run(Moments { x, channels, sums });
         });
     }
-    for channel in 0..channels {
-        let (mut count, mut average, mut squares) = (0.0, 0.0, 0.0);
-        for (index, sums) in partial.chunks_exact(2 * channels).enumerate() {
-            let n = block.min(rows - index * block) as f64;
-            let (block_mean, block_squares) = (f64::from(sums[channel]), f64::from(sums[channels + channel]));
-            let delta = block_mean - average;
-            let total = count + n;
-            average += delta * n / total;
-            squares += block_squares + delta * delta * count * n / total;
-            count = total;
+    join_moments(pool, partial, |index| block.min(rows - index * block), mean, variance);
+}
+
+/// Mean and biased variance of each channel from those of blocks: each block's means and then its sums of squared
+/// deviations stand in `partial`, over `count(block)` rows.
+pub(crate) fn join_moments(
+    pool: &Pool,
+    partial: &[f32],
+    count: impl Fn(usize) -> usize + Sync,
+    mean: &mut [f32],
+    variance: &mut [f32],
+) {
+    const GROUP: usize = 16;
+    let channels = mean.len();
+    let (mean, variance) = (SharedMut::new(mean), SharedMut::new(variance));
+    pool.run(channels.div_ceil(GROUP), |task, _| {
+        let group = task * GROUP..((task + 1) * GROUP).min(channels);
+        let (mut average, mut squares, mut rows) = ([0.0; GROUP], [0.0; GROUP], 0.0);
+        for (index, moments) in partial.chunks_exact(2 * channels).enumerate() {
+            let (means, deviations) = moments.split_at(channels);
+            let n = count(index) as f64;
+            let share = n / (rows + n);
+            let block = means[group.clone()].iter().zip(&deviations[group.clone()]);
+            for ((average, squares), (&mean, &deviations)) in average.iter_mut().zip(&mut squares).zip(block) {
+                let delta = f64::from(mean) - *average;
+                *average += delta * share;
+                *squares += f64::from(deviations) + delta * delta * rows * share;
+            }
+            rows += n;
         }
-        mean[channel] = average as f32;
-        variance[channel] = (squares / count) as f32;
-    }
+        // SAFETY: every task has its own channels.
+        let (mean, variance) = unsafe { (mean.part(group.clone()), variance.part(group)) };
+        for (lane, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
+            *mean = average[lane] as f32;
+            *variance = (squares[lane] / rows) as f32;
+        }
+    });
 }
 
 /// The mean and the sum of squared deviations of one block.

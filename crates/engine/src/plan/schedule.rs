@@ -35,7 +35,7 @@ pub(crate) fn schedule(
     kept: &[NodeId],
 ) -> Result<Schedule, EngineError> {
     let shapes = physical(&graph.shapes(size[0], size[1])?, &fused.source);
-    let mut scheduler = Scheduler::new(graph, fused, shapes);
+    let mut scheduler = Scheduler::new(graph, fused, mode, shapes);
     for step in &fused.steps {
         scheduler.forward(step);
     }
@@ -56,6 +56,7 @@ pub(crate) fn schedule(
 struct Scheduler<'a> {
     graph: &'a Graph,
     source: &'a [NodeId],
+    mode: Mode,
     shapes: Vec<Shape>,
     forward: Vec<Scheduled>,
     backward: Vec<Scheduled>,
@@ -74,7 +75,7 @@ struct Scheduler<'a> {
 }
 
 impl<'a> Scheduler<'a> {
-    fn new(graph: &'a Graph, fused: &'a Fused, shapes: Vec<Shape>) -> Self {
+    fn new(graph: &'a Graph, fused: &'a Fused, mode: Mode, shapes: Vec<Shape>) -> Self {
         let count = graph.nodes.len();
         let of_kind = |wanted: fn(&Op) -> bool| -> Vec<NodeId> {
             (0..count).map(NodeId).filter(|id| wanted(&graph.node(*id).op)).collect()
@@ -82,6 +83,7 @@ impl<'a> Scheduler<'a> {
         let mut scheduler = Self {
             graph,
             source: &fused.source,
+            mode,
             forward: Vec::new(),
             backward: Vec::new(),
             current: NodeId(0),
@@ -114,6 +116,14 @@ impl<'a> Scheduler<'a> {
 
     fn norm(&self, node: NodeId) -> NormId {
         self.norms.iter().position(|&id| id == node).expect("a batch norm of this graph")
+    }
+
+    /// The batch norm whose statistics convolution `node` can take in training: the only one that reads it.
+    fn norm_after(&self, node: NodeId) -> Option<NormId> {
+        let takes = |norm: &NodeId| self.input(*norm) == node;
+        let mut readers = self.norms.iter().enumerate().filter(|(_, norm)| takes(norm)).map(|(id, _)| id);
+        let fits = self.mode == Mode::Train && matches!(self.graph.node(node).op, Op::Conv2d(_));
+        readers.next().filter(|_| fits && readers.next().is_none())
     }
 
     /// The node whose value the only (or first) input of `node` has.
@@ -152,8 +162,15 @@ impl<'a> Scheduler<'a> {
         let add = step.add.map(|id| self.value(id));
         let relu = step.relu;
         let instruction = match self.graph.node(node).op {
-            Op::Conv2d(_) | Op::Linear { .. } => Instruction::Conv { conv: self.conv(node), x, add, relu, y },
-            Op::BatchNorm2d { .. } => Instruction::BatchNorm { norm: self.norm(node), x, add, relu, y },
+            Op::Conv2d(_) | Op::Linear { .. } => match self.norm_after(node) {
+                Some(norm) => Instruction::ConvWithStatistics { conv: self.conv(node), norm, x, y },
+                None => Instruction::Conv { conv: self.conv(node), x, add, relu, y },
+            },
+            Op::BatchNorm2d { .. } => {
+                let norm = self.norm(node);
+                let has_statistics = self.norm_after(self.input(node)) == Some(norm);
+                Instruction::BatchNorm { norm, has_statistics, x, add, relu, y }
+            }
             Op::Relu => Instruction::Relu { x, y },
             Op::MaxPool2d(_) => Instruction::MaxPool { pool: self.pooling(node), x, y },
             Op::AvgPool2d { count_include_pad, .. } => {

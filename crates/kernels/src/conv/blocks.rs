@@ -48,6 +48,11 @@ impl Work {
         cuts.min_by_key(|cut| self.cost(cut)).expect("there are several")
     }
 
+    /// More blocks than any cut of so many rows, or of fewer, has.
+    pub(super) fn most_blocks(&self) -> usize {
+        self.rows.div_ceil(self.most) + 4 * self.threads
+    }
+
     /// The time in cycles until the last thread is done.
     fn cost(&self, cut: &Cut) -> usize {
         let Cut { block, blocks, splits } = *cut;
@@ -99,6 +104,7 @@ mod tests {
                 assert!(cut.block <= 96 && cut.block.is_multiple_of(6), "{cut:?}");
                 assert!((cut.blocks - 1) * cut.block < rows && rows <= cut.blocks * cut.block, "{cut:?}");
                 assert!((1..=panels).contains(&cut.splits), "{cut:?}");
+                assert!(cut.blocks <= work(rows, panels, 64, 2).most_blocks(), "{cut:?}");
             }
         }
     }

@@ -2,9 +2,11 @@
 
 use super::blocks::{Cut, Work};
 use super::gather::{Gather, MAX_ROWS, Position};
+use super::moments::{self, Moments, Statistics};
 use super::pack::{packed_len, panel_count};
 use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
 use crate::isa::{Isa, Kernel, Simd};
+use crate::norm::join_moments;
 use crate::raw::SharedMut;
 use residual_threads::Pool;
 
@@ -30,7 +32,7 @@ pub struct Epilogue<'a> {
 
 impl Epilogue<'_> {
     /// Finishes up to a vector of one pixel's channels and stores it. `channel` is the first of them, `at` where it stands
-    /// in the output; `accumulate` adds to what is there, and only with `last` follows the rest.
+    /// in the output; `accumulate` adds to what is there, and only with `last` follows the rest. Returns what it stored.
     ///
     /// # Safety
     /// `n` channels from `channel` on stand at `at`, and `y` is the address of the first.
@@ -42,7 +44,7 @@ impl Epilogue<'_> {
         (channel, at, n): (usize, usize, usize),
         (accumulate, last): (bool, bool),
         y: *mut f32,
-    ) {
+    ) -> S::Reg {
         // SAFETY: the caller's promise; `bias` has a number for each channel and `add` the output's length.
         unsafe {
             if accumulate {
@@ -61,6 +63,7 @@ impl Epilogue<'_> {
             }
             s.store_up_to(y, n, value);
         }
+        value
     }
 }
 
@@ -73,6 +76,7 @@ pub(super) fn multiply(
     x: &[f32],
     packed: &[f32],
     epilogue: Epilogue<'_>,
+    statistics: Option<Statistics<'_>>,
     y: &mut [f32],
     workspace: &mut [f32],
 ) {
@@ -85,21 +89,14 @@ pub(super) fn multiply(
     if gather.depth() == 0 && epilogue.accumulate {
         return;
     }
-    let vectors = tile_vectors(isa, gather.outputs);
     let rows = images * gather.rows_per_image();
-    let panels = panel_count(isa, gather);
-    let work = Work {
-        rows,
-        grain: tile_rows(isa, vectors),
-        most: most_rows(gather, tile_rows(isa, vectors)),
-        panels,
-        groups: gather.groups,
-        threads: pool.threads(),
-        row: if gather.is_direct() { 0 } else { 20 + gather.depth() / 8 },
-        product: vectors * gather.depth(),
-        panel_len: vectors * isa.lanes() * gather.depth(),
-    };
+    let threads = if statistics.is_some() { moments::THREADS } else { pool.threads() };
+    let work = work(isa, gather, rows, threads);
+    let (vectors, panels) = (tile_vectors(isa, gather.outputs), work.panels);
     let Cut { block, blocks, splits } = work.cut();
+    let (mut statistics, channels) = (statistics, gather.target_channels);
+    let partial =
+        statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
     let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
     pool.run(blocks * gather.groups * splits, |task, worker| {
         let (index, rest) = (task / (gather.groups * splits), task % (gather.groups * splits));
@@ -112,10 +109,35 @@ pub(super) fn multiply(
             x,
             packed,
             epilogue,
+            moments: partial.map(|partial| partial.offset(2 * index * channels)),
             y,
             panel: workspace.at(worker * PANEL_LEN),
         });
     });
+    if let Some(Statistics { mean, variance, workspace }) = statistics {
+        let count = |index: usize| block.min(rows - index * block);
+        join_moments(pool, &workspace[..2 * blocks * channels], count, mean, variance);
+    }
+}
+
+fn work(isa: Isa, gather: &Gather, rows: usize, threads: usize) -> Work {
+    let vectors = tile_vectors(isa, gather.outputs);
+    Work {
+        rows,
+        grain: tile_rows(isa, vectors),
+        most: most_rows(gather, tile_rows(isa, vectors)),
+        panels: panel_count(isa, gather),
+        groups: gather.groups,
+        threads,
+        row: if gather.is_direct() { 0 } else { 20 + gather.depth() / 8 },
+        product: vectors * gather.depth(),
+        panel_len: vectors * isa.lanes() * gather.depth(),
+    }
+}
+
+/// Floats of workspace for the statistics of the product for up to `images` images.
+pub(super) fn statistics_len(isa: Isa, gather: &Gather, images: usize) -> usize {
+    2 * gather.target_channels * work(isa, gather, images * gather.rows_per_image(), moments::THREADS).most_blocks()
 }
 
 /// The rows of the full depth that a panel holds, in whole tiles.
@@ -139,6 +161,8 @@ struct Block<'a> {
     x: &'a [f32],
     packed: &'a [f32],
     epilogue: Epilogue<'a>,
+    /// Where this block's moments go, if they are asked for.
+    moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
     panel: *mut f32,
 }
@@ -185,6 +209,7 @@ impl Block<'_> {
             for panel in self.panels.clone() {
                 let b = ((self.group * panels_per_group + panel) * depth + start) * width;
                 let b = self.packed.as_ptr().wrapping_add(b);
+                let mut moments = Moments::new(s);
                 for tile in (0..positions.len()).step_by(MR) {
                     let valid = (positions.len() - tile).min(MR);
                     // Rows past the end repeat the last one and are not stored.
@@ -197,7 +222,13 @@ impl Block<'_> {
                     // SAFETY: each row has end − start floats, in the panel or in `x`; `packed` was checked to hold
                     // whole panels.
                     unsafe { multiply_tile(s, end - start, &rows, b, &mut acc) };
-                    self.finish(s, &positions[tile..tile + valid], panel * width, first, last, acc);
+                    let how = (first, last, tile == 0);
+                    self.finish(s, &positions[tile..tile + valid], panel * width, how, acc, &mut moments);
+                }
+                if let Some(to) = self.moments.filter(|_| last) {
+                    let (channel, left) = (self.group * gather.outputs + panel * width, gather.outputs - panel * width);
+                    // SAFETY: only this task has these panels of this block.
+                    unsafe { moments.write(s, positions.len(), (channel, left, gather.target_channels), to) };
                 }
             }
             start = end;
@@ -207,16 +238,17 @@ impl Block<'_> {
         }
     }
 
-    /// Applies the epilogue to a tile and stores it. `column` is its first output channel within the group.
+    /// Applies the epilogue to a tile and stores it. `column` is its first output channel within the group; the flags say
+    /// whether this is the first and the last part of the depth, and the first tile of the block.
     #[inline(always)]
     fn finish<S: Simd, const MR: usize, const NV: usize>(
         &self,
         s: S,
         positions: &[Position],
         column: usize,
-        first: bool,
-        last: bool,
+        (first, last, begins): (bool, bool, bool),
         acc: [[S::Reg; NV]; MR],
+        moments: &mut Moments<S, NV>,
     ) {
         let gather = self.gather;
         let left = gather.outputs - column;
@@ -233,7 +265,10 @@ impl Block<'_> {
                 // writes in this pass.
                 unsafe {
                     let place = (channel + v * S::LANES, at, n);
-                    self.epilogue.store(s, value, place, (accumulate, last), self.y.at(at));
+                    let value = self.epilogue.store(s, value, place, (accumulate, last), self.y.at(at));
+                    if self.moments.is_some() && last {
+                        moments.add(s, v, value, begins && r == 0);
+                    }
                 }
             }
         }

@@ -9,10 +9,12 @@
 
 use super::blocks::{Cut, Work};
 use super::forward::Epilogue;
+use super::moments::{self, Moments, Statistics};
 use super::pack::panel_width;
 use super::tile::{multiply_blocks, tile_rows, tile_vectors};
 use super::{Algorithm, ConvShape};
 use crate::isa::{Isa, Kernel, Simd};
+use crate::norm::join_moments;
 use crate::raw::SharedMut;
 use residual_threads::{Pool, split};
 
@@ -172,6 +174,7 @@ impl Winograd {
         x: &[f32],
         packed: &[f32],
         epilogue: Epilogue<'_>,
+        statistics: Option<Statistics<'_>>,
         y: &mut [f32],
         workspace: &mut [f32],
     ) {
@@ -183,22 +186,13 @@ impl Winograd {
         assert!(epilogue.bias.is_none_or(|bias| bias.len() == self.outputs));
         assert!(epilogue.add.is_none_or(|add| add.len() == y.len()));
         let tiles = self.tiles(images);
-        let vectors = tile_vectors(isa, self.outputs);
-        let panels = self.outputs.div_ceil(panel_width(isa, self.outputs));
-        let points = self.tile.points();
-        let work = Work {
-            rows: tiles,
-            grain: tile_rows(isa, vectors),
-            most: self.block_tiles(),
-            panels,
-            groups: 1,
-            threads: pool.threads(),
-            // Each transform loads and stores about all points of a vector of channels and adds between.
-            row: 8 * points * self.channels / isa.lanes(),
-            product: points * vectors * (self.channels + 8),
-            panel_len: points * self.channels * panel_width(isa, self.outputs),
-        };
+        let threads = if statistics.is_some() { moments::THREADS } else { pool.threads() };
+        let work = self.work(isa, tiles, threads);
+        let (vectors, panels) = (tile_vectors(isa, self.outputs), work.panels);
         let Cut { block, blocks, splits } = work.cut();
+        let (mut statistics, channels) = (statistics, self.outputs);
+        let partial =
+            statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
         let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
         pool.run(blocks * splits, |task, worker| {
             isa.run(Block {
@@ -209,10 +203,46 @@ impl Winograd {
                 x,
                 packed,
                 epilogue,
+                moments: partial.map(|partial| partial.offset(2 * (task / splits) * channels)),
                 y,
                 scratch: workspace.at(worker * share),
             });
         });
+        if let Some(Statistics { mean, variance, workspace }) = statistics {
+            let count = |index: usize| self.pixels(index * block..((index + 1) * block).min(tiles));
+            join_moments(pool, &workspace[..2 * blocks * channels], count, mean, variance);
+        }
+    }
+
+    fn work(&self, isa: Isa, tiles: usize, threads: usize) -> Work {
+        let (points, vectors) = (self.tile.points(), tile_vectors(isa, self.outputs));
+        Work {
+            rows: tiles,
+            grain: tile_rows(isa, vectors),
+            most: self.block_tiles(),
+            panels: self.outputs.div_ceil(panel_width(isa, self.outputs)),
+            groups: 1,
+            threads,
+            // Each transform loads and stores about all points of a vector of channels and adds between.
+            row: 8 * points * self.channels / isa.lanes(),
+            product: points * vectors * (self.channels + 8),
+            panel_len: points * self.channels * panel_width(isa, self.outputs),
+        }
+    }
+
+    /// Floats of workspace for the statistics of the output of up to `images` images.
+    pub(super) fn statistics_len(&self, isa: Isa, images: usize) -> usize {
+        2 * self.outputs * self.work(isa, self.tiles(images), moments::THREADS).most_blocks()
+    }
+
+    /// Pixels of the target that some tiles cover.
+    fn pixels(&self, tiles: std::ops::Range<usize>) -> usize {
+        let side = self.tile.outputs();
+        let pixels = |tile| {
+            let (_, row, column) = self.place(tile);
+            side.min(self.target[0] - row) * side.min(self.target[1] - column)
+        };
+        tiles.map(pixels).sum()
     }
 
     /// The image and the first output row and column of tile `index`.
@@ -331,6 +361,8 @@ struct Block<'a> {
     x: &'a [f32],
     packed: &'a [f32],
     epilogue: Epilogue<'a>,
+    /// Where this block's moments go, if they are asked for.
+    moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
     scratch: *mut f32,
 }
@@ -418,14 +450,26 @@ impl Block<'_> {
                     }
                 }
             }
+            let left = winograd.outputs - panel * width;
+            let mut moments = Moments::<S, NV>::new(s);
             for index in 0..tiles {
-                let left = winograd.outputs - panel * width;
-                for v in 0..NV.min(left / S::LANES) {
+                for v in 0..NV {
+                    if v * S::LANES >= left {
+                        break;
+                    }
                     let from = products.cast_const().wrapping_add(index * width + v * S::LANES);
                     let channel = panel * width + v * S::LANES;
                     // SAFETY: one vector of each point's products for this tile.
-                    unsafe { self.transform_output::<S, T>(s, from, tiles * width, self.tiles.start + index, channel) };
+                    unsafe {
+                        let tile = (self.tiles.start + index, index == 0);
+                        self.transform_output::<S, T, NV>(s, from, tiles * width, tile, channel, v, &mut moments);
+                    }
                 }
+            }
+            if let Some(to) = self.moments {
+                let count = winograd.pixels(self.tiles.clone());
+                // SAFETY: only this task has these panels of this block.
+                unsafe { moments.write(s, count, (panel * width, left, winograd.outputs), to) };
             }
         }
     }
@@ -433,13 +477,15 @@ impl Block<'_> {
     /// # Safety
     /// A vector can be read at `from + point · stride` for every point.
     #[inline(always)]
-    unsafe fn transform_output<S: Simd, T: Transform>(
+    unsafe fn transform_output<S: Simd, T: Transform, const NV: usize>(
         &self,
         s: S,
         from: *const f32,
         stride: usize,
-        tile: usize,
+        (tile, begins): (usize, bool),
         channel: usize,
+        v: usize,
+        moments: &mut Moments<S, NV>,
     ) {
         let winograd = self.winograd;
         let (image, top, left) = winograd.place(tile);
@@ -462,7 +508,10 @@ impl Block<'_> {
                 let values = T::output(s, half[row]);
                 for column in 0..T::M {
                     // SAFETY: the pixel lies inside the target.
-                    unsafe { self.store(s, values[column], (image, top + row, left + column), channel) };
+                    let value = unsafe { self.store(s, values[column], (image, top + row, left + column), channel) };
+                    if self.moments.is_some() {
+                        moments.add(s, v, value, begins && row == 0 && column == 0);
+                    }
                 }
             }
         } else {
@@ -470,7 +519,10 @@ impl Block<'_> {
                 let values = T::output(s, half[row]);
                 for column in 0..T::M.min(width - left) {
                     // SAFETY: as above.
-                    unsafe { self.store(s, values[column], (image, top + row, left + column), channel) };
+                    let value = unsafe { self.store(s, values[column], (image, top + row, left + column), channel) };
+                    if self.moments.is_some() {
+                        moments.add(s, v, value, begins && row == 0 && column == 0);
+                    }
                 }
             }
         }
@@ -479,14 +531,20 @@ impl Block<'_> {
     /// # Safety
     /// The pixel lies inside the target and has a whole vector from `channel` on.
     #[inline(always)]
-    unsafe fn store<S: Simd>(&self, s: S, value: S::Reg, (image, row, column): (usize, usize, usize), channel: usize) {
+    unsafe fn store<S: Simd>(
+        &self,
+        s: S,
+        value: S::Reg,
+        (image, row, column): (usize, usize, usize),
+        channel: usize,
+    ) -> S::Reg {
         let winograd = self.winograd;
         let [height, width] = winograd.target;
         let at = ((image * height + row) * width + column) * winograd.outputs + channel;
         // SAFETY: the caller's promise; only this task writes this pixel's channels.
         unsafe {
             let how = (self.epilogue.accumulate, true);
-            self.epilogue.store(s, value, (channel, at, S::LANES), how, self.y.at(at));
+            self.epilogue.store(s, value, (channel, at, S::LANES), how, self.y.at(at))
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::{close, same_on_any_pool, stamp, uniform};
 use residual_kernels::Isa;
-use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue, Tile};
-use residual_kernels::reference::{conv_backward_data, conv_backward_weights, conv_forward};
+use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue, Statistics, Tile};
+use residual_kernels::reference::{self, conv_backward_data, conv_backward_weights, conv_forward};
 use residual_threads::Pool;
 
 stamp!(
@@ -13,6 +13,7 @@ stamp!(
     epilogues_apply_in_order,
     gradients_are_finite_differences,
     empty_phases_give_zero_gradients,
+    statistics_are_those_of_the_output,
     winograd_is_the_definition,
     winograd_error_stays_within_its_bound,
 );
@@ -305,6 +306,36 @@ fn winograd_error_stays_within_its_bound(isa: Isa) {
             let error = square(&mut y.iter().zip(&expected).map(|(y, e)| f64::from(y - e)));
             let relative = error / square(&mut expected.iter().map(|e| f64::from(*e)));
             assert!(relative < bound, "{name}, {algorithm:?}: {relative:.2e} is not below {bound:.1e}");
+        }
+    }
+}
+
+/// Statistics taken on the way are those of the output, with a mean that is large beside the deviations too.
+fn statistics_are_those_of_the_output(isa: Isa) {
+    let algorithms = [Algorithm::Direct, Algorithm::Winograd(Tile::F2), Algorithm::Winograd(Tile::F4)];
+    for (images, shape) in shapes().into_iter().chain(winograd_shapes()) {
+        for (forward, mean) in algorithms.into_iter().flat_map(|forward| [(forward, 0.0), (forward, 1000.0)]) {
+            let conv = Conv::with_algorithms(isa, shape, Algorithms { forward, ..Algorithms::DIRECT });
+            let (x, w) = (uniform(1, images * shape.input_len()), uniform(2, shape.weight_len()));
+            let bias: Vec<f32> = uniform(3, shape.out_channels).iter().map(|bias| mean + bias).collect();
+            let what = format!("{forward:?}, mean {mean}, {shape:?}");
+            let got = same_on_any_pool(&what, |pool| {
+                let mut packed = vec![f32::NAN; conv.packed_forward_len()];
+                conv.pack_forward(pool, &w, &mut packed);
+                let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
+                let mut y = vec![f32::NAN; images * shape.output_len()];
+                let (mut mean, mut variance) = (vec![f32::NAN; bias.len()], vec![f32::NAN; bias.len()]);
+                let mut sums = vec![f32::NAN; conv.statistics_workspace_len(images)];
+                let statistics = Statistics { mean: &mut mean, variance: &mut variance, workspace: &mut sums };
+                let bias = Some(&bias[..]);
+                conv.forward_with_statistics(pool, images, &x, &packed, bias, statistics, &mut y, &mut workspace);
+                [mean, variance, y].concat()
+            });
+            let (statistics, y) = got.split_at(2 * shape.out_channels);
+            let (mean, variance) = reference::statistics(y, shape.out_channels);
+            close(&statistics[..shape.out_channels], &mean, 5e-6, &what);
+            // Blocks leave their means in f32, which at a thousand is a step of 6e-5.
+            close(&statistics[shape.out_channels..], &variance, if bias[0] > 100.0 { 1e-4 } else { 1e-5 }, &what);
         }
     }
 }
