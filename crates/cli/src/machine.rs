@@ -17,7 +17,7 @@ pub(crate) fn options(threads: Threads) -> Result<Options, Failure> {
         Err(error) => return Err(Failure::usage(format!("{ISA}: {error}"))),
     };
     let threads = threads.threads.map_or_else(cores, |threads| threads.get().into());
-    Ok(Options { isa, pool: Arc::new(Pool::new(threads)) })
+    Ok(Options::new(isa, Arc::new(Pool::new(threads))))
 }
 
 fn cores() -> usize {

@@ -1,11 +1,12 @@
-//! From a graph to instructions, in three passes: [`fuse`] joins nodes into steps, [`schedule`] turns steps into
-//! instructions forward and backward, and the lifetimes that follow from those decide each value's place.
+//! What a plan is made of: instructions, and the passes that make them (see [`compile`]).
 
+mod algorithms;
+mod compile;
 mod fuse;
 mod schedule;
 
-pub(crate) use fuse::{Head, Step, fuse};
-pub(crate) use schedule::{Schedule, schedule};
+pub(crate) use compile::{Plan, fold};
+use fuse::{Fused, Head, Step};
 
 use crate::arena::BufferId;
 use residual_graph::{NodeId, Pool2d};
@@ -208,7 +209,15 @@ impl Instruction {
         }
     }
 
-    /// Every buffer it touches.
+    /// The buffer it writes, but for gradients of parameters.
+    pub(crate) fn result(&self) -> Option<BufferId> {
+        match self {
+            Instruction::ConvWeights { .. } | Instruction::BatchNormSums { .. } => None,
+            _ => self.buffers().pop(),
+        }
+    }
+
+    /// Every buffer it touches, the one it writes last.
     pub(crate) fn buffers(&self) -> Vec<BufferId> {
         use Instruction::*;
         match *self {

@@ -13,7 +13,7 @@ use residual_threads::Pool;
 use std::sync::Arc;
 
 fn options(threads: usize) -> Options {
-    Options { isa: Isa::detect(), pool: Arc::new(Pool::new(threads)) }
+    Options::new(Isa::detect(), Arc::new(Pool::new(threads)))
 }
 
 /// A model with random biases and statistics, so that nothing is zero or one by chance.
@@ -286,6 +286,33 @@ fn memory_of_dead_values_is_used_again() {
     let growth = bytes("resnet56", Mode::Infer) - bytes("resnet20", Mode::Infer);
     assert!(growth < 4 * 5 * (855_770 - 272_474), "{growth}");
     assert!(bytes("resnet56", Mode::Train) > 5 * bytes("resnet56", Mode::Infer));
+}
+
+#[test]
+fn memory_is_known_before_it_is_taken() {
+    let model = model(every_op());
+    for mode in [Mode::Train, Mode::Frozen, Mode::Infer] {
+        let taps = ["joined"];
+        let required = Engine::required_memory(&model, mode, 3, [12, 10], &taps, &options(2)).unwrap();
+        let engine = Engine::new(&model, mode, 3, [12, 10], &taps, &options(2)).unwrap();
+        assert_eq!((required, required.total()), (engine.memory(), engine.bytes()));
+    }
+}
+
+#[test]
+fn low_memory_keeps_smaller_weights_and_changes_results_by_rounding_only() {
+    let model = model(residual_zoo::build("resnet20", 10).unwrap());
+    let x = images(&model, 4);
+    let run = |low_memory| {
+        let options = Options { low_memory, ..options(2) };
+        let mut engine = Engine::new(&model, Mode::Infer, 4, [32, 32], &[], &options).unwrap();
+        engine.forward(&x).unwrap();
+        (engine.output().to_vec(), engine.memory())
+    };
+    let ((usual, fast), (low, small)) = (run(false), run(true));
+    assert!(small.packed < fast.packed / 3 && small.total() < fast.total(), "{small:?}, {fast:?}");
+    let scale = usual.iter().fold(0.0f32, |scale, value| scale.max(value.abs()));
+    assert!(usual.iter().zip(&low).all(|(a, b)| (a - b).abs() < 1e-4 * scale), "{usual:?} {low:?}");
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn recipe(data: &Path) -> Recipe {
 }
 
 fn options(threads: usize) -> Options {
-    Options { isa: Isa::detect(), pool: Arc::new(Pool::new(threads)) }
+    Options::new(Isa::detect(), Arc::new(Pool::new(threads)))
 }
 
 fn never() -> Arc<AtomicBool> {

@@ -2,7 +2,7 @@
 //! it, and an addition its ReLU, wherever no one else reads what lies between.
 
 use crate::Mode;
-use residual_graph::{Graph, NodeId, Op, Shape};
+use residual_graph::{Graph, NodeId, Op};
 
 /// What a step computes before its addition and ReLU.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,11 +115,6 @@ fn readers(graph: &Graph, source: &[NodeId]) -> Vec<Vec<NodeId>> {
         }
     }
     readers
-}
-
-/// The shapes values have in memory: a flattened feature map stays a feature map.
-pub(crate) fn physical(shapes: &[Shape], source: &[NodeId]) -> Vec<Shape> {
-    source.iter().map(|id| shapes[id.0]).collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! Turns steps into instructions, forward and backward, and finds out when each value is alive.
 
-use super::fuse::{Fused, physical};
-use super::{ConvId, Head, Instruction, Mask, NormId, Pooling, Scheduled, Slice, Step};
+use super::{ConvId, Fused, Head, Instruction, Mask, NormId, Pooling, Scheduled, Slice, Step};
+use crate::Mode;
 use crate::arena::{Buffer, BufferId};
-use crate::{EngineError, Mode};
 use residual_graph::{Graph, NodeId, Op, Shape};
 use std::ops::Range;
 
@@ -13,29 +12,44 @@ pub(crate) struct Schedule {
     pub(crate) forward: Vec<Scheduled>,
     pub(crate) backward: Vec<Scheduled>,
     pub(crate) buffers: Vec<Buffer>,
-    /// The node of each convolution or linear layer.
-    pub(crate) convs: Vec<NodeId>,
-    /// The node of each batch norm.
-    pub(crate) norms: Vec<NodeId>,
     /// The input image.
     pub(crate) input: BufferId,
     /// For each kept node, its value and where its gradient is seeded.
     pub(crate) kept: Vec<(NodeId, BufferId, Option<BufferId>)>,
-    /// The shape of every node's value in memory, for one image.
-    pub(crate) shapes: Vec<Shape>,
+}
+
+/// The nodes whose instructions have state of their own; an instruction names one by its place here.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    /// Convolutions and linear layers.
+    pub(crate) convs: Vec<NodeId>,
+    /// Batch norms.
+    pub(crate) norms: Vec<NodeId>,
+}
+
+impl Layers {
+    pub(crate) fn of(graph: &Graph) -> Self {
+        let all = |wanted: fn(&Op) -> bool| -> Vec<NodeId> {
+            (0..graph.nodes.len()).map(NodeId).filter(|id| wanted(&graph.node(*id).op)).collect()
+        };
+        Self {
+            convs: all(|op| matches!(op, Op::Conv2d(_) | Op::Linear { .. })),
+            norms: all(|op| matches!(op, Op::BatchNorm2d { .. })),
+        }
+    }
 }
 
 /// Schedules the steps of `graph`, keeping the values of `kept` to the end. In training and frozen mode every kept
-/// node can be given a gradient to go backward from.
+/// node can be given a gradient to go backward from. `shapes` has the shape of every node's value in memory.
 pub(crate) fn schedule(
     graph: &Graph,
     fused: &Fused,
+    layers: &Layers,
+    shapes: &[Shape],
     mode: Mode,
-    size: [usize; 2],
     kept: &[NodeId],
-) -> Result<Schedule, EngineError> {
-    let shapes = physical(&graph.shapes(size[0], size[1])?, &fused.source);
-    let mut scheduler = Scheduler::new(graph, fused, shapes);
+) -> Schedule {
+    let mut scheduler = Scheduler::new(graph, fused, layers, shapes);
     for step in &fused.steps {
         scheduler.forward(step);
     }
@@ -50,13 +64,14 @@ pub(crate) fn schedule(
         }
     }
     let kept_buffers = kept.iter().zip(seeds).map(|(&node, seed)| (node, scheduler.value(node), seed)).collect();
-    Ok(scheduler.finish(kept_buffers))
+    scheduler.finish(kept_buffers)
 }
 
 struct Scheduler<'a> {
     graph: &'a Graph,
     source: &'a [NodeId],
-    shapes: Vec<Shape>,
+    layers: &'a Layers,
+    shapes: &'a [Shape],
     forward: Vec<Scheduled>,
     backward: Vec<Scheduled>,
     /// The node whose step is being scheduled.
@@ -69,19 +84,16 @@ struct Scheduler<'a> {
     wanted: Vec<bool>,
     /// Whether the node's gradient is the caller's to read and seed, and so not to be written over.
     seeded: Vec<bool>,
-    convs: Vec<NodeId>,
-    norms: Vec<NodeId>,
 }
 
 impl<'a> Scheduler<'a> {
-    fn new(graph: &'a Graph, fused: &'a Fused, shapes: Vec<Shape>) -> Self {
+    fn new(graph: &'a Graph, fused: &'a Fused, layers: &'a Layers, shapes: &'a [Shape]) -> Self {
         let count = graph.nodes.len();
-        let of_kind = |wanted: fn(&Op) -> bool| -> Vec<NodeId> {
-            (0..count).map(NodeId).filter(|id| wanted(&graph.node(*id).op)).collect()
-        };
         let mut scheduler = Self {
             graph,
             source: &fused.source,
+            layers,
+            shapes,
             forward: Vec::new(),
             backward: Vec::new(),
             current: NodeId(0),
@@ -90,9 +102,6 @@ impl<'a> Scheduler<'a> {
             gradients: vec![None; count],
             wanted: vec![false; count],
             seeded: vec![false; count],
-            convs: of_kind(|op| matches!(op, Op::Conv2d(_) | Op::Linear { .. })),
-            norms: of_kind(|op| matches!(op, Op::BatchNorm2d { .. })),
-            shapes,
         };
         scheduler.values[0] = Some(scheduler.allocate(NodeId(0)));
         scheduler
@@ -109,11 +118,11 @@ impl<'a> Scheduler<'a> {
     }
 
     fn conv(&self, node: NodeId) -> ConvId {
-        self.convs.iter().position(|&id| id == node).expect("a convolution of this graph")
+        self.layers.convs.iter().position(|&id| id == node).expect("a convolution of this graph")
     }
 
     fn norm(&self, node: NodeId) -> NormId {
-        self.norms.iter().position(|&id| id == node).expect("a batch norm of this graph")
+        self.layers.norms.iter().position(|&id| id == node).expect("a batch norm of this graph")
     }
 
     /// The node whose value the only (or first) input of `node` has.
@@ -430,15 +439,6 @@ impl<'a> Scheduler<'a> {
         }
         let buffer = |(&len, alive): (&usize, Option<Range<usize>>)| Buffer { len, alive: alive.unwrap_or(0..0) };
         let buffers = self.lens.iter().zip(alive).map(buffer).collect();
-        Schedule {
-            forward: self.forward,
-            backward: self.backward,
-            buffers,
-            convs: self.convs,
-            norms: self.norms,
-            input,
-            kept,
-            shapes: self.shapes,
-        }
+        Schedule { forward: self.forward, backward: self.backward, buffers, input, kept }
     }
 }
