@@ -1,6 +1,6 @@
 //! What the commands run on: the one place that reads the environment.
 
-use crate::args::Threads;
+use crate::args::{Compute, Threads};
 use crate::failure::Failure;
 use residual::engine::Options;
 use residual::{Isa, Pool};
@@ -18,6 +18,11 @@ pub(crate) fn options(threads: Threads) -> Result<Options, Failure> {
     };
     let threads = threads.threads.map_or_else(cores, |threads| threads.get().into());
     Ok(Options::new(isa, Arc::new(Pool::new(threads))))
+}
+
+/// Instruction set, threads, and what else was asked for.
+pub(crate) fn compute_options(compute: Compute) -> Result<Options, Failure> {
+    Ok(Options { low_memory: compute.low_memory, ..options(compute.threads)? })
 }
 
 fn cores() -> usize {

@@ -53,7 +53,7 @@ struct Row {
 }
 
 pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
-    let options = machine::options(arguments.threads)?;
+    let options = machine::compute_options(arguments.compute)?;
     if arguments.serve {
         let [model] = &arguments.models[..] else {
             return Err(Failure::usage("--serve: expected one network"));
