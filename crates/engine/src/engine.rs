@@ -2,11 +2,11 @@
 
 use crate::arena::{Arena, BufferId};
 use crate::parameters::{Flat, Parameters};
-use crate::plan::{Plan, Scheduled, fold};
+use crate::plan::{Instruction, Plan, Scheduled, fold};
 use crate::run::{Machine, NormState, PlannedConv, PlannedNorm};
 use crate::{EngineError, Mode, Options};
 use residual_graph::{Graph, NodeId, Op, Shape};
-use residual_kernels::conv::Conv;
+use residual_kernels::conv::{Conv, Description};
 use residual_model::Model;
 use residual_tensor::{AlignedBuffer, NamedTensors};
 use std::ops::Range;
@@ -85,6 +85,12 @@ pub struct PlanStep<'a> {
     pub pass: Pass,
     /// What is done there.
     pub work: &'static str,
+    /// How a convolution's pass is computed for a whole batch.
+    pub kernel: Option<Description>,
+    /// Bytes of the result for a whole batch.
+    pub result: usize,
+    /// Bytes that are read or written for a whole batch: values and packed weights, each once.
+    pub touched: usize,
     /// How long it took in the last pass, after [`Engine::time_steps`].
     pub time: Option<Duration>,
 }
@@ -337,12 +343,34 @@ impl Engine {
     pub fn steps(&self) -> impl Iterator<Item = PlanStep<'_>> {
         let passes = [(Pass::Forward, &self.forward), (Pass::Backward, &self.backward)];
         let all = passes.into_iter().flat_map(|(pass, list)| list.iter().map(move |scheduled| (pass, scheduled)));
-        all.enumerate().map(|(index, (pass, scheduled))| PlanStep {
+        all.enumerate().map(|(index, (pass, scheduled))| self.step(pass, scheduled, index))
+    }
+
+    fn step(&self, pass: Pass, scheduled: &Scheduled, index: usize) -> PlanStep<'_> {
+        let Machine { arena, convs, norms, .. } = &self.machine;
+        let instruction = &scheduled.instruction;
+        let conv = instruction.convolution().map(|(conv, direction)| (&convs[conv].conv, direction));
+        let kernel = conv.map(|(conv, direction)| conv.describe(direction, self.batch));
+        let value = |id: BufferId| arena.len_of(id) * self.batch;
+        let result = match (instruction.result(), instruction, conv) {
+            (Some(id), ..) => value(id),
+            (None, Instruction::BatchNormSums { norm, .. }, _) => 2 * norms[*norm].channels,
+            (None, _, conv) => conv.map_or(0, |(conv, _)| conv.shape().weight_len()),
+        };
+        let mut buffers = instruction.buffers();
+        buffers.sort_unstable();
+        buffers.dedup();
+        let values: usize = buffers.into_iter().map(value).sum();
+        let weights = kernel.map_or(0, |kernel| kernel.packed_len);
+        PlanStep {
             node: &self.names[scheduled.node.0],
             pass,
-            work: scheduled.instruction.work(),
+            work: instruction.work(),
+            kernel,
+            result: 4 * result,
+            touched: 4 * (values + weights),
             time: self.times.as_ref().map(|times| times[index]),
-        })
+        }
     }
 
     /// From now on, takes the time of every step of the plan, which [`Engine::steps`] then gives: that of the last pass.

@@ -10,6 +10,7 @@ use fuse::{Fused, Head, Step};
 
 use crate::arena::BufferId;
 use residual_graph::{NodeId, Pool2d};
+use residual_kernels::conv::Direction;
 
 /// The index of a convolution (or linear layer) among those of the plan.
 pub(crate) type ConvId = usize;
@@ -206,6 +207,16 @@ impl Instruction {
             BatchNormSums { .. } => "batch norm sums",
             BatchNormData { .. } => "batch norm data",
             ReluBackward { .. } => "relu",
+        }
+    }
+
+    /// The convolution that it computes a pass of.
+    pub(crate) fn convolution(&self) -> Option<(ConvId, Direction)> {
+        match *self {
+            Instruction::Conv { conv, .. } => Some((conv, Direction::Forward)),
+            Instruction::ConvData { conv, .. } => Some((conv, Direction::Data)),
+            Instruction::ConvWeights { conv, .. } => Some((conv, Direction::Weights)),
+            _ => None,
         }
     }
 

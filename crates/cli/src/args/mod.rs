@@ -193,6 +193,20 @@ pub(crate) struct Inspect {
     /// Side of the image in pixels [default: what the network was made for]
     #[arg(long, value_name = "PIXELS")]
     pub(crate) img_size: Option<usize>,
+    /// Show what the engine makes of it: every step, how it is computed, and what it takes
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Images at a time
+    #[arg(long, short, value_name = "N", default_value = "1", requires = "plan")]
+    pub(crate) batch: NonZeroU16,
+    /// What the plan is for: an inference, or a step of training
+    #[arg(long, value_enum, default_value_t = BenchMode::Infer, requires = "plan")]
+    pub(crate) mode: BenchMode,
+    /// Run the plan and show how long each step takes
+    #[arg(long, requires = "plan")]
+    pub(crate) measure: bool,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
     #[command(flatten)]
     pub(crate) format: Format,
 }
