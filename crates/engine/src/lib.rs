@@ -61,12 +61,15 @@ pub struct Options {
     /// Whether all convolutions are computed directly: Winograd's algorithms are faster, but their weights take up to
     /// four times the memory.
     pub low_memory: bool,
+    /// Whether the backward pass computes most values of the forward pass again instead of finding them in memory. The
+    /// results are the same, to the bit.
+    pub grad_checkpointing: bool,
 }
 
 impl Options {
     /// An instruction set and threads, and everything else as is usual.
     pub fn new(isa: Isa, pool: Arc<Pool>) -> Self {
-        Self { isa, pool, low_memory: false }
+        Self { isa, pool, low_memory: false, grad_checkpointing: false }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a plan is made of: instructions, and the passes that make them (see [`compile`]).
 
 mod algorithms;
+mod checkpoint;
 mod compile;
 mod fuse;
 mod schedule;
@@ -35,9 +36,10 @@ pub(crate) enum Instruction {
         relu: bool,
         y: BufferId,
     },
-    /// y = batch norm of x, + add, ReLU.
+    /// y = batch norm of x, + add, ReLU. What is computed `again` takes the statistics of the first time.
     BatchNorm {
         norm: NormId,
+        again: bool,
         x: BufferId,
         add: Option<BufferId>,
         relu: bool,

@@ -155,7 +155,12 @@ impl Machine {
         let (isa, threads) = (options.isa, &*options.pool);
         match *instruction {
             Instruction::Conv { conv, x, add, relu, y } => self.conv(conv, x, add, relu, y, images),
-            Instruction::BatchNorm { norm, x, add, relu, y } => self.batch_norm(norm, x, add, relu, y, images),
+            Instruction::BatchNorm { norm, again, x, add, relu, y } => {
+                if self.mode == Mode::Train && !again {
+                    self.batch_statistics(norm, x, images);
+                }
+                self.batch_norm(norm, x, add, relu, y, images);
+            }
             Instruction::Relu { x, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 elementwise::relu(isa, threads, x, y);
@@ -252,19 +257,24 @@ impl Machine {
         planned.conv.forward(&self.options.pool, images, x, packed, epilogue, y, &mut self.workspace);
     }
 
-    fn batch_norm(&mut self, norm: usize, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
-        let (isa, pool) = (self.options.isa, &*self.options.pool);
+    /// Takes the batch's statistics, and moves the running ones towards them.
+    fn batch_statistics(&mut self, norm: usize, x: BufferId, images: usize) {
         let norm = &mut self.norms[norm];
+        let x = self.arena.get(x, images);
+        let parameters = self.parameters.as_mut().expect("training keeps its parameters");
+        let state = &mut norm.state;
+        let (isa, pool) = (self.options.isa, &*self.options.pool);
+        norm::statistics(isa, pool, x, &mut state.mean, &mut state.variance, &mut self.workspace);
+        norm.update_running(&mut parameters.statistics, x.len() / norm.channels);
+        parameters.counters[norm.counter].1 += 1;
+        norm.set_affine(&parameters.values[norm.weight.clone()], &parameters.values[norm.bias.clone()]);
+    }
+
+    fn batch_norm(&mut self, norm: usize, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
+        let state = &self.norms[norm].state;
         let (y, [x, added]) = self.arena.write_and_read(y, [x, add.unwrap_or(x)], images);
-        if self.mode == Mode::Train {
-            let parameters = self.parameters.as_mut().expect("training keeps its parameters");
-            let state = &mut norm.state;
-            norm::statistics(isa, pool, x, &mut state.mean, &mut state.variance, &mut self.workspace);
-            norm.update_running(&mut parameters.statistics, x.len() / norm.channels);
-            parameters.counters[norm.counter].1 += 1;
-            norm.set_affine(&parameters.values[norm.weight.clone()], &parameters.values[norm.bias.clone()]);
-        }
-        norm::affine(isa, pool, x, &norm.state.scale, &norm.state.shift, add.map(|_| added), relu, y);
+        let (isa, pool) = (self.options.isa, &*self.options.pool);
+        norm::affine(isa, pool, x, &state.scale, &state.shift, add.map(|_| added), relu, y);
     }
 
     fn conv_weights(&mut self, conv: usize, x: BufferId, dy: BufferId, images: usize) {

@@ -99,7 +99,8 @@ pub fn resume(
 
 fn engine(job: &Job, options: &Options) -> Result<Engine, TrainError> {
     let batch = job.recipe.batch_size.min(job.train.len());
-    Ok(Engine::new(&job.model, Mode::Train, batch, job.model.preprocessing.size, &[], options)?)
+    let options = Options { grad_checkpointing: job.recipe.grad_checkpointing, ..options.clone() };
+    Ok(Engine::new(&job.model, Mode::Train, batch, job.model.preprocessing.size, &[], &options)?)
 }
 
 struct Run<'a> {

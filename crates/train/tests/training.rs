@@ -148,6 +148,25 @@ fn threads_and_workers_change_no_bit() {
 }
 
 #[test]
+fn gradient_checkpointing_takes_less_memory_and_changes_no_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe { epochs: Some(2), ..recipe(&dataset(folder.path(), None)) };
+    let run = |grad_checkpointing| {
+        let job = Job::prepare(Recipe { grad_checkpointing, ..recipe.clone() }).unwrap();
+        let mut bytes = 0;
+        let outcome = train(&job, &folder.path().join("runs"), &options(2), &never(), &mut |event| {
+            if let Event::Started { memory, .. } = event {
+                bytes = *memory;
+            }
+        });
+        (finished(&outcome.unwrap()), bytes)
+    };
+    let ((usual, most), (again, least)) = (run(false), run(true));
+    assert_same_run(&usual, &again);
+    assert!(least < most, "{least} of {most}");
+}
+
+#[test]
 fn an_interrupted_run_goes_on_as_if_nothing_had_happened() {
     let folder = tempfile::tempdir().unwrap();
     let job = Job::prepare(recipe(&dataset(folder.path(), None))).unwrap();

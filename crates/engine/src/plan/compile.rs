@@ -1,7 +1,8 @@
-//! From a model to a plan, pass by pass: fold, fuse, choose algorithms, schedule, place buffers. No memory is taken and
+//! From a model to a plan, pass by pass: fold, fuse, choose algorithms and what is stored, schedule, place buffers. No memory is taken and
 //! nothing runs yet.
 
 use super::algorithms::choose;
+use super::checkpoint;
 use super::fuse::fuse;
 use super::schedule::{Layers, Schedule, schedule};
 use crate::arena::Places;
@@ -69,7 +70,11 @@ impl Plan {
         let shapes: Vec<Shape> = fused.source.iter().map(|id| logical[id.0]).collect();
         let layers = Layers::of(graph);
         let convs = choose(graph, &layers, &shapes, batch, options);
-        let schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept);
+        let stored = match options.grad_checkpointing && mode != Mode::Infer {
+            true => checkpoint::stored(&fused, &shapes, &kept),
+            false => vec![true; graph.nodes.len()],
+        };
+        let schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored);
         let places = Places::new(&schedule.buffers, batch);
         let (packed, packed_len) = place_weights(graph, mode, &layers, &convs);
         let workspace_len = workspace_len(mode, batch, &convs, &layers, &shapes, options.pool.threads());
