@@ -1,6 +1,6 @@
 //! What the commands run on: the one place that reads the environment.
 
-use crate::args::Threads;
+use crate::args::{Compute, Threads};
 use crate::failure::Failure;
 use residual::engine::Options;
 use residual::{Isa, Pool};
@@ -17,7 +17,12 @@ pub(crate) fn options(threads: Threads) -> Result<Options, Failure> {
         Err(error) => return Err(Failure::usage(format!("{ISA}: {error}"))),
     };
     let threads = threads.threads.map_or_else(cores, |threads| threads.get().into());
-    Ok(Options { isa, pool: Arc::new(Pool::new(threads)) })
+    Ok(Options::new(isa, Arc::new(Pool::new(threads))))
+}
+
+/// Instruction set, threads, and what else was asked for.
+pub(crate) fn compute_options(compute: Compute) -> Result<Options, Failure> {
+    Ok(Options { low_memory: compute.low_memory, ..options(compute.threads)? })
 }
 
 fn cores() -> usize {

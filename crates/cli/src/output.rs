@@ -60,6 +60,17 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
+/// 1234567 as 1.2 MB.
+pub(crate) fn bytes(count: u64) -> String {
+    let count = count as f64;
+    let (divisor, unit) = match count {
+        ..1e6 => (1e3, "kB"),
+        ..1e9 => (1e6, "MB"),
+        _ => (1e9, "GB"),
+    };
+    format!("{:.1} {unit}", count / divisor)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +80,14 @@ mod tests {
         let cases = [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567"), (100_000, "100,000")];
         for (number, text) in cases {
             assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn bytes_have_a_unit() {
+        let cases = [(0, "0.0 kB"), (1_500, "1.5 kB"), (1_234_567, "1.2 MB"), (25_600_000_000, "25.6 GB")];
+        for (count, text) in cases {
+            assert_eq!(bytes(count), text);
         }
     }
 

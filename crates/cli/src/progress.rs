@@ -1,6 +1,6 @@
 //! What a run looks like while it goes on: a live bar on a terminal, plain lines elsewhere.
 
-use crate::output::complain;
+use crate::output::{bytes, complain};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residual::train::{EpochRow, Event, Step};
 use std::io::IsTerminal;
@@ -32,10 +32,11 @@ impl Progress {
     /// Shows one event.
     pub(crate) fn show(&mut self, event: &Event) {
         match event {
-            Event::Started { run, step, steps, epoch_steps } => {
+            Event::Started { run, step, steps, epoch_steps, memory } => {
                 (self.steps, self.epochs) = (*steps, steps.div_ceil((*epoch_steps).max(1)));
                 let from = if *step > 0 { format!(", from step {step}") } else { String::new() };
                 self.line(&format!("run {}: {steps} steps, {} epochs{from}", run.display(), self.epochs));
+                self.line(&format!("memory: up to {}, the dataset not counted", bytes(*memory)));
                 self.run = Some(run.clone());
                 if let Some(bar) = &self.bar {
                     bar.set_length(*steps);

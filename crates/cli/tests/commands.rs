@@ -40,6 +40,36 @@ fn inspect_counts_what_the_papers_count() {
 }
 
 #[test]
+fn inspect_shows_the_plan_of_a_network() {
+    let place = Place::new();
+    model(&place);
+    let plan = |arguments: &[&str]| {
+        json(&place.done(&[&["inspect", "w.safetensors", "--plan", "--json"], arguments].concat()))
+    };
+    let infer = plan(&["--batch", "4", "--measure", "--threads", "1"]);
+    let steps = infer["steps"].as_array().unwrap();
+    let bytes = |plan: &Value, key: &str| plan["memory"][key].as_u64().unwrap();
+    // A step for each convolution, which takes the batch norm, the addition and the ReLU along, the pooling and the head.
+    assert_eq!(steps.len(), 19 + 2 + 2);
+    assert_eq!((&steps[0]["node"], &steps[0]["work"]), (&"conv1".into(), &"convolution".into()));
+    assert_eq!((&steps[0]["pass"], &steps[0]["result_bytes"]), (&"forward".into(), &(4 * 4 * 16 * 16 * 16).into()));
+    assert_eq!(steps[0]["kernel"]["algorithm"], "direct");
+    let products = steps[0]["kernel"]["multiply_adds"].as_u64().unwrap();
+    assert!((4 * 256 * 27 * 16..=5 * 256 * 27 * 16).contains(&products), "{products}");
+    let packed: u64 = steps.iter().filter_map(|step| step["kernel"]["packed_weight_bytes"].as_u64()).sum();
+    assert!(packed <= bytes(&infer, "packed_weights"));
+    assert!(steps.iter().all(|step| step["estimated_ms"].as_f64().unwrap() > 0.0 && step["measured_ms"].is_f64()));
+    assert!(infer["measured_ms"].as_f64().unwrap() > 0.0);
+    let low = plan(&["--batch", "4", "--low-memory"]);
+    assert!(bytes(&low, "packed_weights") < bytes(&infer, "packed_weights"));
+    let train = plan(&["--batch", "4", "--mode", "train"]);
+    assert!(train["steps"].as_array().unwrap().iter().any(|step| step["pass"] == "backward"));
+    assert!(bytes(&train, "parameters") > 2 * 4 * 270_000);
+    let table = place.done(&["inspect", "resnet20", "--plan"]);
+    assert!(table.starts_with("node") && table.contains("\npacked weights  "), "{table}");
+}
+
+#[test]
 fn inspect_reads_a_checkpoint_as_well() {
     let place = Place::new();
     model(&place);

@@ -16,24 +16,24 @@ pub(crate) struct Buffer {
     pub(crate) alive: Range<usize>,
 }
 
-/// The placed buffers.
-#[derive(Debug)]
-pub(crate) struct Arena {
-    memory: AlignedBuffer,
+/// Where each buffer stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
     /// First float and floats per image of each buffer.
-    places: Vec<(usize, usize)>,
+    list: Vec<(usize, usize)>,
+    len: usize,
 }
 
-impl Arena {
+impl Places {
     /// Places `buffers`, each for `batch` images: largest first, at the lowest place that is free while they live.
     pub(crate) fn new(buffers: &[Buffer], batch: usize) -> Self {
         let size = |buffer: &Buffer| (buffer.len * batch).next_multiple_of(16);
         let mut order: Vec<usize> = (0..buffers.len()).collect();
         order.sort_by_key(|&index| (std::cmp::Reverse(size(&buffers[index])), index));
-        let mut places = vec![(0, 0); buffers.len()];
+        let mut list = vec![(0, 0); buffers.len()];
         // Placed buffers by ascending place.
         let mut placed: Vec<usize> = Vec::new();
-        let mut end = 0;
+        let mut len = 0;
         for index in order {
             let buffer = &buffers[index];
             let mut place = 0;
@@ -43,26 +43,45 @@ impl Arena {
                 if apart {
                     continue;
                 }
-                if places[other].0 >= place + size(buffer) {
+                if list[other].0 >= place + size(buffer) {
                     break;
                 }
-                place = place.max(places[other].0 + size(&buffers[other]));
+                place = place.max(list[other].0 + size(&buffers[other]));
             }
-            places[index] = (place, buffer.len);
-            let position = placed.partition_point(|&other| places[other].0 <= place);
+            list[index] = (place, buffer.len);
+            let position = placed.partition_point(|&other| list[other].0 <= place);
             placed.insert(position, index);
-            end = end.max(place + size(buffer));
+            len = len.max(place + size(buffer));
         }
-        Self { memory: AlignedBuffer::zeros(end), places }
+        Self { list, len }
     }
 
     /// Floats in all.
     pub(crate) fn len(&self) -> usize {
-        self.memory.len()
+        self.len
+    }
+}
+
+/// The placed buffers.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    memory: AlignedBuffer,
+    places: Places,
+}
+
+impl Arena {
+    /// Memory for placed buffers.
+    pub(crate) fn new(places: Places) -> Self {
+        Self { memory: AlignedBuffer::zeros(places.len), places }
+    }
+
+    /// Floats of the value of `id` for one image.
+    pub(crate) fn len_of(&self, id: BufferId) -> usize {
+        self.places.list[id.0].1
     }
 
     fn range(&self, id: BufferId, images: usize) -> Range<usize> {
-        let (start, len) = self.places[id.0];
+        let (start, len) = self.places.list[id.0];
         start..start + len * images
     }
 
@@ -119,7 +138,7 @@ mod tests {
                     Buffer { len: 1 + stream.below(100) as usize, alive: start..start + 1 + stream.below(20) as usize }
                 })
                 .collect();
-            let arena = Arena::new(&buffers, 1 + round % 3);
+            let arena = Arena::new(Places::new(&buffers, 1 + round % 3));
             let range = |index| arena.range(BufferId(index), 1 + round % 3);
             for a in 0..buffers.len() {
                 for b in 0..a {
@@ -135,6 +154,6 @@ mod tests {
     #[test]
     fn a_chain_needs_two_places() {
         let buffers: Vec<Buffer> = (0..10).map(|i| Buffer { len: 16, alive: i..i + 2 }).collect();
-        assert_eq!(Arena::new(&buffers, 1).len(), 32);
+        assert_eq!(Places::new(&buffers, 1).len(), 32);
     }
 }

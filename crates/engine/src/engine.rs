@@ -1,14 +1,13 @@
 //! The engine's face: forward, backward, and parameters as views.
 
 use crate::arena::{Arena, BufferId};
-use crate::parameters::{Flat, Parameters, Scales};
-use crate::plan::{Instruction, Schedule, Scheduled, fuse, schedule};
+use crate::parameters::{Flat, Parameters};
+use crate::plan::{Instruction, Plan, Scheduled, fold};
 use crate::run::{Machine, NormState, PlannedConv, PlannedNorm};
 use crate::{EngineError, Mode, Options};
 use residual_graph::{Graph, NodeId, Op, Shape};
-use residual_kernels::conv::{Conv, ConvShape};
-use residual_kernels::norm;
-use residual_model::{Model, fold_batch_norm_but_scales};
+use residual_kernels::conv::{Conv, Description};
+use residual_model::Model;
 use residual_tensor::{AlignedBuffer, NamedTensors};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Engine {
     machine: Machine,
+    memory: Memory,
     forward: Vec<Scheduled>,
     backward: Vec<Scheduled>,
     /// The name of each node of the graph that runs: batch norms may have been folded away.
@@ -47,6 +47,26 @@ struct Kept {
     seed: Option<BufferId>,
 }
 
+/// What a plan holds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The arena of values and their gradients.
+    pub values: usize,
+    /// Weights as the kernels read them.
+    pub packed: usize,
+    /// What kernels work in.
+    pub workspace: usize,
+    /// Parameters, their gradients and running statistics.
+    pub parameters: usize,
+}
+
+impl Memory {
+    /// All together.
+    pub fn total(&self) -> usize {
+        self.values + self.packed + self.workspace + self.parameters
+    }
+}
+
 /// A direction through the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
@@ -65,6 +85,12 @@ pub struct PlanStep<'a> {
     pub pass: Pass,
     /// What is done there.
     pub work: &'static str,
+    /// How a convolution's pass is computed for a whole batch.
+    pub kernel: Option<Description>,
+    /// Bytes of the result for a whole batch.
+    pub result: usize,
+    /// Bytes that are read or written for a whole batch: values and packed weights, each once.
+    pub touched: usize,
     /// How long it took in the last pass, after [`Engine::time_steps`].
     pub time: Option<Duration>,
 }
@@ -87,96 +113,73 @@ impl Engine {
         options: &Options,
     ) -> Result<Self, EngineError> {
         assert!(batch > 0, "a plan needs room for at least one image");
-        let folded;
-        let unscaled = Scales::new();
-        let (graph, tensors, scales) = match mode {
-            Mode::Infer => {
-                folded = fold_batch_norm_but_scales(model, taps);
-                (&folded.graph, &folded.tensors, &folded.scales)
-            }
-            _ => (&model.graph, &model.tensors, &unscaled),
-        };
-        let mut kept = vec![graph.output];
-        for &tap in taps {
-            let expected = "a node of the graph";
-            let node = graph.find(tap).ok_or_else(|| EngineError::Node { name: tap.into(), expected })?;
-            if !kept.contains(&node) {
-                kept.push(node);
-            }
-        }
-        let parameters = Parameters::new(graph, tensors, scales, &options.pool)?;
-        let fused = fuse(graph, mode, &kept);
-        let plan = schedule(graph, &fused, mode, size, &kept)?;
-        Ok(Self::build(graph, mode, batch, plan, parameters, options))
+        let folded = fold(model, mode, taps);
+        let plan = Plan::compile(&folded.graph, mode, batch, size, taps, options)?;
+        let parameters = Parameters::new(&folded.graph, &folded.tensors, &folded.scales, &options.pool)?;
+        Ok(Self::load(&folded.graph, plan, parameters, batch, options))
     }
 
-    fn build(
-        graph: &Graph,
+    /// The memory that [`Engine::new`] would take with these arguments, once it is done.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    ///
+    /// # Panics
+    /// As [`Engine::new`].
+    pub fn required_memory(
+        model: &Model,
         mode: Mode,
         batch: usize,
-        plan: Schedule,
-        parameters: Parameters,
+        size: [usize; 2],
+        taps: &[&str],
         options: &Options,
-    ) -> Self {
-        let threads = options.pool.threads();
-        let mut packed_len = 0;
-        let mut reserve = |len: usize| {
-            let start = packed_len;
-            packed_len += len.next_multiple_of(16);
-            start..start + len
+    ) -> Result<Memory, EngineError> {
+        assert!(batch > 0, "a plan needs room for at least one image");
+        let folded = fold(model, mode, taps);
+        Ok(Plan::compile(&folded.graph, mode, batch, size, taps, options)?.memory())
+    }
+
+    /// Takes the memory that a plan needs and fills it with weights.
+    fn load(graph: &Graph, plan: Plan, parameters: Parameters, batch: usize, options: &Options) -> Self {
+        let memory = plan.memory();
+        let Plan {
+            mode,
+            schedule,
+            layers,
+            convs,
+            places,
+            packed,
+            packed_len,
+            workspace_len,
+            statistics_len,
+            shapes,
+            ..
+        } = plan;
+        let mut packed = packed.into_iter();
+        let planned_conv = |(conv, &node): (Conv, &NodeId)| {
+            let node = graph.node(node);
+            let has_bias = node.op.parameters().len() > 1;
+            PlannedConv {
+                weight: parameters.range(&node.key("weight")),
+                bias: has_bias.then(|| parameters.range(&node.key("bias"))),
+                packed: packed.next(),
+                conv,
+            }
         };
-        let mut workspace_len = 0;
-        let mut widest_packed = 0;
-        let convs: Vec<PlannedConv> = plan
-            .convs
-            .iter()
-            .map(|&node| {
-                let conv = Conv::new(options.isa, conv_shape(graph, node, &plan.shapes), batch);
-                let weights = if mode == Mode::Infer { 0 } else { conv.weights_workspace_len(batch, threads) };
-                workspace_len = workspace_len.max(conv.workspace_len(threads)).max(weights);
-                widest_packed = widest_packed.max(conv.packed_forward_len()).max(conv.packed_backward_len());
-                let node = graph.node(node);
-                let has_bias = node.op.parameters().len() > 1;
-                let bias_len = if has_bias { conv.shape().out_channels } else { 0 };
-                PlannedConv {
-                    weight: parameters.range(&node.key("weight")),
-                    bias: has_bias.then(|| parameters.range(&node.key("bias"))),
-                    packed: (mode == Mode::Infer).then(|| [reserve(conv.packed_forward_len()), reserve(bias_len)]),
-                    conv,
-                }
-            })
-            .collect();
-        if mode != Mode::Infer {
-            packed_len = widest_packed;
-        }
-        let statistics_len = plan
-            .forward
-            .iter()
-            .filter_map(|scheduled| match scheduled.instruction {
-                Instruction::ConvWithStatistics { conv, .. } => Some(convs[conv].conv.statistics_workspace_len(batch)),
-                _ => None,
-            })
-            .max()
-            .unwrap_or(0);
-        let norms: Vec<PlannedNorm> = plan.norms.iter().map(|&node| planned_norm(graph, node, &parameters)).collect();
-        let widest = convs.iter().map(|conv| conv.conv.shape().out_channels);
-        let widest = widest.chain(norms.iter().map(|norm| norm.channels)).max().unwrap_or(0);
-        workspace_len = workspace_len.max(norm::workspace_len(widest));
-        let single_pixel_norm = plan
-            .norms
-            .iter()
-            .find(|node| plan.shapes[node.0].height * plan.shapes[node.0].width == 1)
-            .map(|node| graph.node(*node).name.clone());
+        let convs = convs.into_iter().zip(&layers.convs).map(planned_conv).collect();
+        let norms = layers.norms.iter().map(|&node| planned_norm(graph, node, &parameters)).collect();
+        let is_single_pixel = |node: &&NodeId| shapes[node.0].height * shapes[node.0].width == 1;
+        let single_pixel_norm = layers.norms.iter().find(is_single_pixel).map(|&node| graph.node(node).name.clone());
         let keep = |&(node, value, seed): &(NodeId, BufferId, Option<BufferId>)| Kept {
             name: graph.node(node).name.clone(),
-            shape: plan.shapes[node.0],
+            shape: shapes[node.0],
             value,
             seed,
         };
         let mut machine = Machine {
             mode,
             options: options.clone(),
-            arena: Arena::new(&plan.buffers, batch),
+            arena: Arena::new(places),
             convs,
             norms,
             packed: AlignedBuffer::zeros(packed_len),
@@ -189,16 +192,18 @@ impl Engine {
         if mode == Mode::Infer {
             machine.parameters = None;
         }
+        debug_assert_eq!(memory.parameters, machine.parameters.as_ref().map_or(0, Parameters::bytes));
         Self {
             machine,
-            kept: plan.kept.iter().map(keep).collect(),
-            forward: plan.forward,
-            backward: plan.backward,
+            memory,
+            kept: schedule.kept.iter().map(keep).collect(),
+            forward: schedule.forward,
+            backward: schedule.backward,
             names: graph.nodes.iter().map(|node| node.name.clone()).collect(),
             times: None,
-            input: plan.input,
+            input: schedule.input,
             batch,
-            image_len: plan.shapes[0].len(),
+            image_len: shapes[0].len(),
             images: 0,
             fresh: false,
             stale: false,
@@ -351,12 +356,34 @@ impl Engine {
     pub fn steps(&self) -> impl Iterator<Item = PlanStep<'_>> {
         let passes = [(Pass::Forward, &self.forward), (Pass::Backward, &self.backward)];
         let all = passes.into_iter().flat_map(|(pass, list)| list.iter().map(move |scheduled| (pass, scheduled)));
-        all.enumerate().map(|(index, (pass, scheduled))| PlanStep {
+        all.enumerate().map(|(index, (pass, scheduled))| self.step(pass, scheduled, index))
+    }
+
+    fn step(&self, pass: Pass, scheduled: &Scheduled, index: usize) -> PlanStep<'_> {
+        let Machine { arena, convs, norms, .. } = &self.machine;
+        let instruction = &scheduled.instruction;
+        let conv = instruction.convolution().map(|(conv, direction)| (&convs[conv].conv, direction));
+        let kernel = conv.map(|(conv, direction)| conv.describe(direction, self.batch));
+        let value = |id: BufferId| arena.len_of(id) * self.batch;
+        let result = match (instruction.result(), instruction, conv) {
+            (Some(id), ..) => value(id),
+            (None, Instruction::BatchNormSums { norm, .. }, _) => 2 * norms[*norm].channels,
+            (None, _, conv) => conv.map_or(0, |(conv, _)| conv.shape().weight_len()),
+        };
+        let mut buffers = instruction.buffers();
+        buffers.sort_unstable();
+        buffers.dedup();
+        let values: usize = buffers.into_iter().map(value).sum();
+        let weights = kernel.map_or(0, |kernel| kernel.packed_len);
+        PlanStep {
             node: &self.names[scheduled.node.0],
             pass,
-            work: scheduled.instruction.work(),
+            work: instruction.work(),
+            kernel,
+            result: 4 * result,
+            touched: 4 * (values + weights),
             time: self.times.as_ref().map(|times| times[index]),
-        })
+        }
     }
 
     /// From now on, takes the time of every step of the plan, which [`Engine::steps`] then gives: that of the last pass.
@@ -364,16 +391,14 @@ impl Engine {
         self.times = Some(vec![Duration::ZERO; self.forward.len() + self.backward.len()]);
     }
 
-    /// Bytes this plan holds: values, packed weights, parameters with their gradients, workspace.
+    /// What this plan holds.
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// Bytes this plan holds, all together.
     pub fn bytes(&self) -> usize {
-        let machine = &self.machine;
-        let parameters = machine.parameters.as_ref();
-        let parameters = parameters.map_or(0, |p| p.values.len() + p.gradients.len() + p.statistics.len());
-        4 * (machine.arena.len()
-            + machine.packed.len()
-            + machine.workspace.len()
-            + machine.statistics.len()
-            + parameters)
+        self.memory.total()
     }
 
     fn parameters(&self) -> Option<&Parameters> {
@@ -392,35 +417,6 @@ fn run_all(machine: &mut Machine, list: &[Scheduled], images: usize, times: Opti
                 *time = start.elapsed();
             }
         }
-    }
-}
-
-/// The extents of a convolution; a linear layer is one that is as large as the feature map it reads.
-fn conv_shape(graph: &Graph, node: NodeId, shapes: &[Shape]) -> ConvShape {
-    let input = shapes[graph.node(node).inputs[0].0];
-    let size = [input.height, input.width];
-    match graph.node(node).op {
-        Op::Conv2d(conv) => ConvShape {
-            input: size,
-            in_channels: conv.in_channels,
-            out_channels: conv.out_channels,
-            kernel: conv.kernel,
-            stride: conv.stride,
-            padding: conv.padding,
-            dilation: conv.dilation,
-            groups: conv.groups,
-        },
-        Op::Linear { out_features, .. } => ConvShape {
-            input: size,
-            in_channels: input.channels,
-            out_channels: out_features,
-            kernel: size,
-            stride: [1; 2],
-            padding: [0; 2],
-            dilation: [1; 2],
-            groups: 1,
-        },
-        _ => unreachable!("the schedule lists convolutions and linear layers"),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Compiles a model to a plan and runs it: training, frozen and inference modes.
 //!
-//! A plan is made once for a graph and a batch shape (`plan`): nodes are fused into steps, steps become a flat list
-//! of instructions, forward and backward, and every value gets a place in one arena by when it is alive. Nothing is
-//! allocated per step. No part of this crate knows a model family.
+//! A plan is made once for a graph and a batch shape, in passes (`plan/compile.rs`): batch norms are folded, nodes fused
+//! into steps, algorithms chosen, steps scheduled as a flat list of instructions, forward and backward, and every value
+//! gets a place in one arena by when it is alive. Nothing is allocated per step. No part of this crate knows a model
+//! family.
 //!
 //! ```
 //! use residual_engine::{Engine, Mode, Options};
@@ -31,7 +32,7 @@ mod parameters;
 mod plan;
 mod run;
 
-pub use engine::{Engine, Pass, PlanStep};
+pub use engine::{Engine, Memory, Pass, PlanStep};
 pub use error::EngineError;
 pub use parameters::{Entry, Flat};
 
@@ -50,19 +51,32 @@ pub enum Mode {
     Infer,
 }
 
-/// What a plan runs on.
+/// What a plan runs on, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The instruction set.
     pub isa: Isa,
     /// The threads.
     pub pool: Arc<Pool>,
+    /// Whether all convolutions are computed directly: Winograd's algorithms are faster, but their weights take up to
+    /// four times the memory.
+    pub low_memory: bool,
+    /// Whether the backward pass computes most values of the forward pass again instead of finding them in memory. The
+    /// results are the same, to the bit.
+    pub grad_checkpointing: bool,
+}
+
+impl Options {
+    /// An instruction set and threads, and everything else as is usual.
+    pub fn new(isa: Isa, pool: Arc<Pool>) -> Self {
+        Self { isa, pool, low_memory: false, grad_checkpointing: false }
+    }
 }
 
 impl Default for Options {
     /// The widest instruction set and all cores of this machine.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { isa: Isa::detect(), pool: Arc::new(Pool::new(threads)) }
+        Self::new(Isa::detect(), Arc::new(Pool::new(threads)))
     }
 }

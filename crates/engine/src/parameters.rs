@@ -152,6 +152,11 @@ impl Parameters {
         Ok(bucket)
     }
 
+    /// Bytes of all buckets.
+    pub(crate) fn bytes(&self) -> usize {
+        4 * (self.values.len() + self.gradients.len() + self.statistics.len())
+    }
+
     /// Where the parameter `key` lies in the bucket.
     pub(crate) fn range(&self, key: &str) -> Range<usize> {
         find(&self.entries, key)

@@ -1,14 +1,17 @@
-//! From a graph to instructions, in three passes: [`fuse`] joins nodes into steps, [`schedule`] turns steps into
-//! instructions forward and backward, and the lifetimes that follow from those decide each value's place.
+//! What a plan is made of: instructions, and the passes that make them (see [`compile`]).
 
+mod algorithms;
+mod checkpoint;
+mod compile;
 mod fuse;
 mod schedule;
 
-pub(crate) use fuse::{Head, Step, fuse};
-pub(crate) use schedule::{Schedule, schedule};
+pub(crate) use compile::{Plan, fold};
+use fuse::{Fused, Head, Step};
 
 use crate::arena::BufferId;
 use residual_graph::{NodeId, Pool2d};
+use residual_kernels::conv::Direction;
 
 /// The index of a convolution (or linear layer) among those of the plan.
 pub(crate) type ConvId = usize;
@@ -40,10 +43,11 @@ pub(crate) enum Instruction {
         x: BufferId,
         y: BufferId,
     },
-    /// y = batch norm of x, + add, ReLU; in training after it takes the statistics of x, unless the convolution before did.
+    /// y = batch norm of x, + add, ReLU. Whether it first `takes_statistics` of x: no convolution did, in training, and it is
+    /// not computed again.
     BatchNorm {
         norm: NormId,
-        has_statistics: bool,
+        takes_statistics: bool,
         x: BufferId,
         add: Option<BufferId>,
         relu: bool,
@@ -216,7 +220,27 @@ impl Instruction {
         }
     }
 
-    /// Every buffer it touches.
+    /// The convolution that it computes a pass of.
+    pub(crate) fn convolution(&self) -> Option<(ConvId, Direction)> {
+        match *self {
+            Instruction::Conv { conv, .. } | Instruction::ConvWithStatistics { conv, .. } => {
+                Some((conv, Direction::Forward))
+            }
+            Instruction::ConvData { conv, .. } => Some((conv, Direction::Data)),
+            Instruction::ConvWeights { conv, .. } => Some((conv, Direction::Weights)),
+            _ => None,
+        }
+    }
+
+    /// The buffer it writes, but for gradients of parameters.
+    pub(crate) fn result(&self) -> Option<BufferId> {
+        match self {
+            Instruction::ConvWeights { .. } | Instruction::BatchNormSums { .. } => None,
+            _ => self.buffers().pop(),
+        }
+    }
+
+    /// Every buffer it touches, the one it writes last.
     pub(crate) fn buffers(&self) -> Vec<BufferId> {
         use Instruction::*;
         match *self {

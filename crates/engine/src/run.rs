@@ -179,8 +179,8 @@ impl Machine {
         match *instruction {
             Instruction::Conv { conv, x, add, relu, y } => self.conv(conv, x, add, relu, y, images),
             Instruction::ConvWithStatistics { conv, norm, x, y } => self.conv_with_statistics(conv, norm, x, y, images),
-            Instruction::BatchNorm { norm, has_statistics, x, add, relu, y } => {
-                if self.mode == Mode::Train && !has_statistics {
+            Instruction::BatchNorm { norm, takes_statistics, x, add, relu, y } => {
+                if takes_statistics {
                     self.take_statistics(norm, x, images);
                 }
                 self.batch_norm(norm, x, add, relu, y, images);
@@ -302,9 +302,10 @@ impl Machine {
     }
 
     fn batch_norm(&mut self, norm: usize, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
-        let NormState { scale, shift, .. } = &self.norms[norm].state;
+        let state = &self.norms[norm].state;
         let (y, [x, added]) = self.arena.write_and_read(y, [x, add.unwrap_or(x)], images);
-        norm::affine(self.options.isa, &self.options.pool, x, scale, shift, add.map(|_| added), relu, y);
+        let (isa, pool) = (self.options.isa, &*self.options.pool);
+        norm::affine(isa, pool, x, &state.scale, &state.shift, add.map(|_| added), relu, y);
     }
 
     fn conv_weights(&mut self, conv: usize, x: BufferId, dy: BufferId, images: usize) {

@@ -13,7 +13,7 @@ use residual_threads::Pool;
 use std::sync::Arc;
 
 fn options(threads: usize) -> Options {
-    Options { isa: Isa::detect(), pool: Arc::new(Pool::new(threads)) }
+    Options::new(Isa::detect(), Arc::new(Pool::new(threads)))
 }
 
 /// A model with random biases and statistics, so that nothing is zero or one by chance.
@@ -286,6 +286,90 @@ fn memory_of_dead_values_is_used_again() {
     let growth = bytes("resnet56", Mode::Infer) - bytes("resnet20", Mode::Infer);
     assert!(growth < 4 * 5 * (855_770 - 272_474), "{growth}");
     assert!(bytes("resnet56", Mode::Train) > 5 * bytes("resnet56", Mode::Infer));
+}
+
+#[test]
+fn memory_is_known_before_it_is_taken() {
+    let model = model(every_op());
+    for mode in [Mode::Train, Mode::Frozen, Mode::Infer] {
+        let taps = ["joined"];
+        let required = Engine::required_memory(&model, mode, 3, [12, 10], &taps, &options(2)).unwrap();
+        let engine = Engine::new(&model, mode, 3, [12, 10], &taps, &options(2)).unwrap();
+        assert_eq!((required, required.total()), (engine.memory(), engine.bytes()));
+    }
+}
+
+#[test]
+fn low_memory_keeps_smaller_weights_and_changes_results_by_rounding_only() {
+    let model = model(residual_zoo::build("resnet20", 10).unwrap());
+    let x = images(&model, 4);
+    let run = |low_memory| {
+        let options = Options { low_memory, ..options(2) };
+        let mut engine = Engine::new(&model, Mode::Infer, 4, [32, 32], &[], &options).unwrap();
+        engine.forward(&x).unwrap();
+        (engine.output().to_vec(), engine.memory())
+    };
+    let ((usual, fast), (low, small)) = (run(false), run(true));
+    assert!(small.packed < fast.packed / 3 && small.total() < fast.total(), "{small:?}, {fast:?}");
+    let scale = usual.iter().fold(0.0f32, |scale, value| scale.max(value.abs()));
+    assert!(usual.iter().zip(&low).all(|(a, b)| (a - b).abs() < 1e-4 * scale), "{usual:?} {low:?}");
+}
+
+/// Parameters, statistics and gradients after two steps, as bits, and the bytes that took.
+fn two_steps(model: &Model, mode: Mode, batch: usize, taps: &[&str], options: &Options) -> (Vec<u32>, usize) {
+    let [_, height, width] = model.graph.input_size();
+    let mut engine = Engine::new(model, mode, batch, [height, width], taps, options).unwrap();
+    let output = engine.output_name().to_owned();
+    let mut bits: Vec<u32> = Vec::new();
+    for step in 0..2 {
+        engine.set_seed(step);
+        engine.forward(&images(model, batch)).unwrap();
+        let seed: Vec<f32> = engine.output().iter().map(|value| value.sin()).collect();
+        engine.backward(&[(&output, &seed)]).unwrap();
+        bits.extend(taps.iter().flat_map(|tap| engine.tap_gradient(tap).unwrap()).map(|value| value.to_bits()));
+        let flat = engine.flat_mut();
+        bits.extend(flat.gradients.iter().map(|value| value.to_bits()));
+        flat.values.iter_mut().zip(flat.gradients).for_each(|(value, gradient)| *value -= 1e-3 * gradient);
+    }
+    let state = engine.state_dict();
+    bits.extend(state.values().filter_map(Tensor::as_f32).flatten().map(|value| value.to_bits()));
+    bits.extend(state.values().filter_map(Tensor::as_i64).flatten().map(|&count| count as u32));
+    (bits, engine.bytes())
+}
+
+#[test]
+fn gradient_checkpointing_changes_no_bit() {
+    let usual = options(2);
+    let again = Options { grad_checkpointing: true, ..usual.clone() };
+    let every_op = model(every_op());
+    for mode in [Mode::Train, Mode::Frozen] {
+        for taps in [&[][..], &["b_add", "joined"], &["a_bn", "dropped", "hidden"]] {
+            let run = |options| two_steps(&every_op, mode, 4, taps, options).0;
+            assert!(run(&usual) == run(&again), "{mode:?} {taps:?}");
+        }
+    }
+    for name in ["resnet20", "resnet20_a"] {
+        let model = model(residual_zoo::build(name, 10).unwrap());
+        let run = |options| two_steps(&model, Mode::Train, 8, &[], options);
+        let ((expected, most), (got, least)) = (run(&usual), run(&again));
+        assert!(expected == got, "{name}");
+        assert!(least < most, "{name}: {least} and {most}");
+    }
+}
+
+#[test]
+fn gradient_checkpointing_takes_less_memory() {
+    for (name, batch, share) in [("resnet20", 128, 0.6), ("resnet50", 16, 0.6)] {
+        let graph = residual_zoo::build(name, 10).unwrap();
+        let [_, height, width] = graph.input_size();
+        let model = model(graph);
+        let values = |grad_checkpointing| {
+            let options = Options { grad_checkpointing, ..options(1) };
+            Engine::required_memory(&model, Mode::Train, batch, [height, width], &[], &options).unwrap().values
+        };
+        let (least, most) = (values(true), values(false));
+        assert!((least as f64) < share * most as f64, "{name}: {least} of {most}");
+    }
 }
 
 #[test]

@@ -152,7 +152,7 @@ impl Golden {
     }
 
     fn engine(&self, isa: Isa, mode: Mode, model: &Model) -> Engine {
-        let options = Options { isa, pool: Arc::new(Pool::new(2)) };
+        let options = Options::new(isa, Arc::new(Pool::new(2)));
         Engine::new(model, mode, self.batch, self.size, &[], &options).expect("a plan")
     }
 

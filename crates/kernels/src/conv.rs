@@ -8,6 +8,7 @@
 //! block at a time, into a panel that stays in the L2 cache, and multiplied there by a micro-kernel (`tile`).
 
 mod blocks;
+mod describe;
 mod forward;
 mod gather;
 mod moments;
@@ -16,6 +17,7 @@ mod tile;
 mod weights;
 mod winograd;
 
+pub use describe::{Description, Direction};
 pub use forward::Epilogue;
 pub use moments::Statistics;
 pub use winograd::Tile;
@@ -26,7 +28,7 @@ use residual_threads::Pool;
 use winograd::{Winograd, WinogradWeights};
 
 /// The extents of a convolution. `[usize; 2]` is height, width.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
     /// Input height and width.
     pub input: [usize; 2],
@@ -119,6 +121,7 @@ impl Algorithms {
 pub struct Conv {
     shape: ConvShape,
     isa: Isa,
+    algorithms: Algorithms,
     gather: Gather,
     forward: Pass,
     backward: Pass,
@@ -204,12 +207,21 @@ impl Conv {
             Algorithm::Winograd(_) if fits => Some(WinogradWeights::new(&shape)),
             _ => None,
         };
-        Self { shape, isa, gather: Gather::forward(&shape), forward, backward, weights }
+        let mut algorithms = if fits { algorithms } else { Algorithms::DIRECT };
+        if weights.is_some() {
+            algorithms.backward_weights = Algorithm::Winograd(Tile::F4);
+        }
+        Self { shape, isa, algorithms, gather: Gather::forward(&shape), forward, backward, weights }
     }
 
     /// The extents.
     pub fn shape(&self) -> &ConvShape {
         &self.shape
+    }
+
+    /// The algorithm of each pass.
+    pub fn algorithms(&self) -> Algorithms {
+        self.algorithms
     }
 
     /// Floats of the weights as [`Conv::pack_forward`] lays them out.

@@ -16,6 +16,8 @@ pub enum Event {
         steps: u64,
         /// Steps of an epoch.
         epoch_steps: u64,
+        /// Bytes that it will hold at most, a dataset that lies in memory not counted.
+        memory: u64,
     },
     /// A step was taken.
     Step(Step),

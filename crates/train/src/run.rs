@@ -99,7 +99,8 @@ pub fn resume(
 
 fn engine(job: &Job, options: &Options) -> Result<Engine, TrainError> {
     let batch = job.recipe.batch_size.min(job.train.len());
-    Ok(Engine::new(&job.model, Mode::Train, batch, job.model.preprocessing.size, &[], options)?)
+    let options = Options { grad_checkpointing: job.recipe.grad_checkpointing, ..options.clone() };
+    Ok(Engine::new(&job.model, Mode::Train, batch, job.model.preprocessing.size, &[], &options)?)
 }
 
 struct Run<'a> {
@@ -176,6 +177,7 @@ impl<'a> Run<'a> {
             step: self.progress.step,
             steps,
             epoch_steps: self.epoch_steps,
+            memory: self.memory()?,
         });
         let notes = self.job.train.notes();
         let others = self.job.held_out.notes().iter().filter(|note| !notes.contains(note));
@@ -190,6 +192,22 @@ impl<'a> Run<'a> {
             }
         }
         Ok(Outcome::Finished(self.summary()))
+    }
+
+    /// The bytes that the run will hold at most, without those of the dataset: while it takes steps, or while it evaluates
+    /// and so has a second engine beside the one that it trains.
+    fn memory(&self) -> Result<u64, TrainError> {
+        let Job { recipe, model, held_out, .. } = self.job;
+        let bucket = 4 * self.velocity.len();
+        let image = 4 * model.graph.input_size()[0] * model.preprocessing.size.iter().product::<usize>();
+        // The loader's threads are at most two batches further than there are threads, beside the batch in use.
+        let batches = |batch: usize| (recipe.workers + 3) * batch * image;
+        let batch = EVALUATION_BATCH.min(held_out.len()).max(1);
+        let plan = Engine::required_memory(model, Mode::Infer, batch, model.preprocessing.size, &[], self.options)?;
+        // Weights go through a state dict into the second engine, where they stand in their usual layout until packed.
+        let evaluation = plan.total() + 2 * bucket + batches(batch);
+        // Beside the engine: the momentum, and the model as it was in the beginning.
+        Ok((self.engine.bytes() + 2 * bucket + evaluation.max(batches(recipe.batch_size))) as u64)
     }
 
     /// Trains to the end of the epoch, or of the run, and evaluates. False if the stop flag was set before.

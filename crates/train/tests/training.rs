@@ -55,7 +55,7 @@ fn recipe(data: &Path) -> Recipe {
 }
 
 fn options(threads: usize) -> Options {
-    Options { isa: Isa::detect(), pool: Arc::new(Pool::new(threads)) }
+    Options::new(Isa::detect(), Arc::new(Pool::new(threads)))
 }
 
 fn never() -> Arc<AtomicBool> {
@@ -145,6 +145,25 @@ fn threads_and_workers_change_no_bit() {
     let reference = run(1, 1);
     assert_same_run(&reference, &run(2, 3));
     assert_same_run(&reference, &run(3, 2));
+}
+
+#[test]
+fn gradient_checkpointing_takes_less_memory_and_changes_no_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe { epochs: Some(2), ..recipe(&dataset(folder.path(), None)) };
+    let run = |grad_checkpointing| {
+        let job = Job::prepare(Recipe { grad_checkpointing, ..recipe.clone() }).unwrap();
+        let mut bytes = 0;
+        let outcome = train(&job, &folder.path().join("runs"), &options(2), &never(), &mut |event| {
+            if let Event::Started { memory, .. } = event {
+                bytes = *memory;
+            }
+        });
+        (finished(&outcome.unwrap()), bytes)
+    };
+    let ((usual, most), (again, least)) = (run(false), run(true));
+    assert_same_run(&usual, &again);
+    assert!(least < most, "{least} of {most}");
 }
 
 #[test]

@@ -71,6 +71,16 @@ pub(crate) struct Threads {
     pub(crate) threads: Option<NonZeroU16>,
 }
 
+/// How a network that is only run forward is computed.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct Compute {
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+    /// Keep the smallest form of the weights: up to four times less memory, but slower
+    #[arg(long)]
+    pub(crate) low_memory: bool,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Train {
     /// A preset (shapes-quick, cifar-quick, folder-quick, he2015-cifar, lecture-cifar, imagenet-100) or a TOML file;
@@ -127,7 +137,7 @@ pub(crate) struct Eval {
     #[command(flatten)]
     pub(crate) image: ImageArgs,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -164,7 +174,7 @@ pub(crate) struct Predict {
     #[command(flatten)]
     pub(crate) image: ImageArgs,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -183,6 +193,20 @@ pub(crate) struct Inspect {
     /// Side of the image in pixels [default: what the network was made for]
     #[arg(long, value_name = "PIXELS")]
     pub(crate) img_size: Option<usize>,
+    /// Show what the engine makes of it: every step, how it is computed, and what it takes
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Images at a time
+    #[arg(long, short, value_name = "N", default_value = "1", requires = "plan")]
+    pub(crate) batch: NonZeroU16,
+    /// What the plan is for: an inference, or a step of training
+    #[arg(long, value_enum, default_value_t = BenchMode::Infer, requires = "plan")]
+    pub(crate) mode: BenchMode,
+    /// Run the plan and show how long each step takes
+    #[arg(long, requires = "plan")]
+    pub(crate) measure: bool,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -214,7 +238,7 @@ pub(crate) struct Bench {
     #[arg(long, conflicts_with_all = ["json", "repeats"])]
     pub(crate) serve: bool,
     #[command(flatten)]
-    pub(crate) threads: Threads,
+    pub(crate) compute: Compute,
     #[command(flatten)]
     pub(crate) format: Format,
 }

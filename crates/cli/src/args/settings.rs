@@ -125,6 +125,9 @@ pub(crate) struct Settings {
     /// Steps over which it does
     #[arg(long, value_name = "N", help_heading = "Training")]
     warmup_steps: Option<u64>,
+    /// Compute most values again on the way back: less memory, more time, the same result
+    #[arg(long, help_heading = "Training", num_args = 0, default_missing_value = "true")]
+    grad_checkpointing: Option<bool>,
     /// Decides initial weights, order and augmentation
     #[arg(long, value_name = "N", help_heading = "Training")]
     seed: Option<u64>,

@@ -8,6 +8,7 @@ use crate::output::{print, print_json, table};
 use crate::{Done, machine};
 use layers::Layers;
 use residual::engine::{Engine, Mode, Options};
+use residual::graph::Graph;
 use residual::kernels::loss::cross_entropy;
 use residual::kernels::optim::{Sgd, sgd};
 use residual::kernels::peak_gflops;
@@ -53,7 +54,7 @@ struct Row {
 }
 
 pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
-    let options = machine::options(arguments.threads)?;
+    let options = machine::compute_options(arguments.compute)?;
     if arguments.serve {
         let [model] = &arguments.models[..] else {
             return Err(Failure::usage("--serve: expected one network"));
@@ -273,10 +274,14 @@ fn model(name: &str, network: Option<&str>) -> Result<Model, Failure> {
         }
         found => {
             let entry = found?;
-            let graph = entry.graph(entry.num_classes)?;
-            let tensors = initialise(&graph, Initialisation::KaimingFanOut { zero_init_residual: false }, 0);
-            let preprocessing = residual::default_preprocessing(&graph);
-            Ok(Model::new(graph, tensors, preprocessing, Vec::new())?)
+            untrained(entry.graph(entry.num_classes)?)
         }
     }
+}
+
+/// A network with random weights.
+pub(crate) fn untrained(graph: Graph) -> Result<Model, Failure> {
+    let tensors = initialise(&graph, Initialisation::KaimingFanOut { zero_init_residual: false }, 0);
+    let preprocessing = residual::default_preprocessing(&graph);
+    Ok(Model::new(graph, tensors, preprocessing, Vec::new())?)
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 pub(crate) fn run(arguments: &Eval, stop: &Arc<AtomicBool>) -> Result<Done, Failure> {
-    let options = machine::options(arguments.threads)?;
+    let options = machine::compute_options(arguments.compute)?;
     let (name, data_dir) = data_of(arguments)?;
     let source = commands::data::open(&name, data_dir.as_deref())?;
     let split = match arguments.split {

@@ -1,10 +1,14 @@
 //! `residual inspect`.
 
+mod plan;
+
 use crate::Done;
 use crate::args::Inspect;
+use crate::commands::bench::untrained;
 use crate::failure::Failure;
 use crate::output::{grouped, print, print_json, table};
 use residual::graph::{Graph, NodeAnalysis};
+use residual::model::Model;
 use residual::{train, zoo};
 use serde::Serialize;
 use std::path::Path;
@@ -29,8 +33,13 @@ struct NodeRow<'a> {
 }
 
 pub(crate) fn run(arguments: &Inspect) -> Result<Done, Failure> {
-    let (graph, size) = subject(arguments)?;
+    let Subject { graph, size, read } = subject(arguments)?;
     let [height, width] = arguments.img_size.map_or(size, |side| [side; 2]);
+    if arguments.plan {
+        let model = read.map_or_else(|| untrained(graph), Ok)?;
+        plan::show(arguments, &model, [height, width])?;
+        return Ok(Done::Finished);
+    }
     let analysis = graph.analyse(height, width)?;
     let row = |node: &'_ NodeAnalysis| -> [usize; 3] { [node.output.height, node.output.width, node.output.channels] };
     if arguments.format.json {
@@ -76,20 +85,27 @@ pub(crate) fn run(arguments: &Inspect) -> Result<Done, Failure> {
     Ok(Done::Finished)
 }
 
-/// The network, and the size of the images that it was made or trained for.
-fn subject(arguments: &Inspect) -> Result<(Graph, [usize; 2]), Failure> {
+/// A network, and the size of the images that it was made or trained for.
+struct Subject {
+    graph: Graph,
+    size: [usize; 2],
+    /// The model that it was read with, if it is not one of the registry.
+    read: Option<Model>,
+}
+
+fn subject(arguments: &Inspect) -> Result<Subject, Failure> {
     let path = Path::new(&arguments.subject);
     match zoo::find(&arguments.subject) {
         Err(_) if path.exists() => {
             let name = arguments.model.as_deref();
             let model = train::read_model(path, name, residual::default_preprocessing)?;
-            Ok((model.graph, model.preprocessing.size))
+            Ok(Subject { graph: model.graph.clone(), size: model.preprocessing.size, read: Some(model) })
         }
         found => {
             let entry = found?;
             let graph = entry.graph(arguments.num_classes.unwrap_or(entry.num_classes))?;
             let [_, height, width] = graph.input_size();
-            Ok((graph, [height, width]))
+            Ok(Subject { graph, size: [height, width], read: None })
         }
     }
 }

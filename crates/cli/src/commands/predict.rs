@@ -31,7 +31,7 @@ struct Class {
 }
 
 pub(crate) fn run(arguments: &Predict, stop: &AtomicBool) -> Result<Done, Failure> {
-    let options = machine::options(arguments.threads)?;
+    let options = machine::compute_options(arguments.compute)?;
     let (path, name) = (&arguments.weights.weights, arguments.weights.model.as_deref());
     let Model { graph, tensors, preprocessing, labels } =
         train::read_model(path, name, residual::default_preprocessing)?;

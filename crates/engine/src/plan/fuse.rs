@@ -2,7 +2,7 @@
 //! it, and an addition its ReLU, wherever no one else reads what lies between.
 
 use crate::Mode;
-use residual_graph::{Graph, NodeId, Op, Shape};
+use residual_graph::{Graph, NodeId, Op};
 
 /// What a step computes before its addition and ReLU.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub(crate) struct Step {
     /// A value added to the head's result.
     pub(crate) add: Option<NodeId>,
     pub(crate) relu: bool,
+    /// All values that are read.
+    pub(crate) inputs: Vec<NodeId>,
     /// The last node: the step's value is its value.
     pub(crate) output: NodeId,
 }
@@ -86,7 +88,14 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
             (None, Op::Add) => (Head::Sum(node.inputs.iter().map(|input| source[input.0]).collect()), None),
             (None, _) => (Head::Node(id), None),
         };
-        steps.push(Step { head, add, relu: relu.is_some(), output: relu.unwrap_or(id) });
+        let inputs = match &head {
+            Head::Node(node) => {
+                let inputs = graph.node(*node).inputs.iter().map(|input| source[input.0]);
+                inputs.chain(add).collect()
+            }
+            Head::Sum(inputs) => inputs.clone(),
+        };
+        steps.push(Step { head, add, relu: relu.is_some(), inputs, output: relu.unwrap_or(id) });
     }
     Fused { steps, source }
 }
@@ -115,11 +124,6 @@ fn readers(graph: &Graph, source: &[NodeId]) -> Vec<Vec<NodeId>> {
         }
     }
     readers
-}
-
-/// The shapes values have in memory: a flattened feature map stays a feature map.
-pub(crate) fn physical(shapes: &[Shape], source: &[NodeId]) -> Vec<Shape> {
-    source.iter().map(|id| shapes[id.0]).collect()
 }
 
 #[cfg(test)]

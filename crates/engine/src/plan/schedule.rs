@@ -1,9 +1,8 @@
 //! Turns steps into instructions, forward and backward, and finds out when each value is alive.
 
-use super::fuse::{Fused, physical};
-use super::{ConvId, Head, Instruction, Mask, NormId, Pooling, Scheduled, Slice, Step};
+use super::{ConvId, Fused, Head, Instruction, Mask, NormId, Pooling, Scheduled, Slice, Step};
+use crate::Mode;
 use crate::arena::{Buffer, BufferId};
-use crate::{EngineError, Mode};
 use residual_graph::{Graph, NodeId, Op, Shape};
 use std::ops::Range;
 
@@ -13,29 +12,46 @@ pub(crate) struct Schedule {
     pub(crate) forward: Vec<Scheduled>,
     pub(crate) backward: Vec<Scheduled>,
     pub(crate) buffers: Vec<Buffer>,
-    /// The node of each convolution or linear layer.
-    pub(crate) convs: Vec<NodeId>,
-    /// The node of each batch norm.
-    pub(crate) norms: Vec<NodeId>,
     /// The input image.
     pub(crate) input: BufferId,
     /// For each kept node, its value and where its gradient is seeded.
     pub(crate) kept: Vec<(NodeId, BufferId, Option<BufferId>)>,
-    /// The shape of every node's value in memory, for one image.
-    pub(crate) shapes: Vec<Shape>,
+}
+
+/// The nodes whose instructions have state of their own; an instruction names one by its place here.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    /// Convolutions and linear layers.
+    pub(crate) convs: Vec<NodeId>,
+    /// Batch norms.
+    pub(crate) norms: Vec<NodeId>,
+}
+
+impl Layers {
+    pub(crate) fn of(graph: &Graph) -> Self {
+        let all = |wanted: fn(&Op) -> bool| -> Vec<NodeId> {
+            (0..graph.nodes.len()).map(NodeId).filter(|id| wanted(&graph.node(*id).op)).collect()
+        };
+        Self {
+            convs: all(|op| matches!(op, Op::Conv2d(_) | Op::Linear { .. })),
+            norms: all(|op| matches!(op, Op::BatchNorm2d { .. })),
+        }
+    }
 }
 
 /// Schedules the steps of `graph`, keeping the values of `kept` to the end. In training and frozen mode every kept
-/// node can be given a gradient to go backward from.
+/// node can be given a gradient to go backward from. `shapes` has the shape of every node's value in memory; values that
+/// are not `stored` are computed again when the backward pass needs them.
 pub(crate) fn schedule(
     graph: &Graph,
     fused: &Fused,
+    layers: &Layers,
+    shapes: &[Shape],
     mode: Mode,
-    size: [usize; 2],
     kept: &[NodeId],
-) -> Result<Schedule, EngineError> {
-    let shapes = physical(&graph.shapes(size[0], size[1])?, &fused.source);
-    let mut scheduler = Scheduler::new(graph, fused, mode, shapes);
+    stored: Vec<bool>,
+) -> Schedule {
+    let mut scheduler = Scheduler::new(graph, fused, layers, shapes, mode, stored);
     for step in &fused.steps {
         scheduler.forward(step);
     }
@@ -50,14 +66,16 @@ pub(crate) fn schedule(
         }
     }
     let kept_buffers = kept.iter().zip(seeds).map(|(&node, seed)| (node, scheduler.value(node), seed)).collect();
-    Ok(scheduler.finish(kept_buffers))
+    scheduler.finish(kept_buffers)
 }
 
 struct Scheduler<'a> {
     graph: &'a Graph,
+    steps: &'a [Step],
     source: &'a [NodeId],
+    layers: &'a Layers,
+    shapes: &'a [Shape],
     mode: Mode,
-    shapes: Vec<Shape>,
     forward: Vec<Scheduled>,
     backward: Vec<Scheduled>,
     /// The node whose step is being scheduled.
@@ -70,19 +88,26 @@ struct Scheduler<'a> {
     wanted: Vec<bool>,
     /// Whether the node's gradient is the caller's to read and seed, and so not to be written over.
     seeded: Vec<bool>,
-    convs: Vec<NodeId>,
-    norms: Vec<NodeId>,
+    /// Whether the backward pass has the node's value: from the forward pass, or computed again.
+    stored: Vec<bool>,
 }
 
 impl<'a> Scheduler<'a> {
-    fn new(graph: &'a Graph, fused: &'a Fused, mode: Mode, shapes: Vec<Shape>) -> Self {
+    fn new(
+        graph: &'a Graph,
+        fused: &'a Fused,
+        layers: &'a Layers,
+        shapes: &'a [Shape],
+        mode: Mode,
+        stored: Vec<bool>,
+    ) -> Self {
         let count = graph.nodes.len();
-        let of_kind = |wanted: fn(&Op) -> bool| -> Vec<NodeId> {
-            (0..count).map(NodeId).filter(|id| wanted(&graph.node(*id).op)).collect()
-        };
         let mut scheduler = Self {
             graph,
+            steps: &fused.steps,
             source: &fused.source,
+            layers,
+            shapes,
             mode,
             forward: Vec::new(),
             backward: Vec::new(),
@@ -92,9 +117,7 @@ impl<'a> Scheduler<'a> {
             gradients: vec![None; count],
             wanted: vec![false; count],
             seeded: vec![false; count],
-            convs: of_kind(|op| matches!(op, Op::Conv2d(_) | Op::Linear { .. })),
-            norms: of_kind(|op| matches!(op, Op::BatchNorm2d { .. })),
-            shapes,
+            stored,
         };
         scheduler.values[0] = Some(scheduler.allocate(NodeId(0)));
         scheduler
@@ -110,18 +133,36 @@ impl<'a> Scheduler<'a> {
         self.values[self.source[node.0].0].expect("steps come after what they read")
     }
 
+    /// The value of `node` for the backward pass, computed again if the forward pass did not leave it.
+    fn again(&mut self, node: NodeId) -> BufferId {
+        let node = self.source[node.0];
+        if !self.stored[node.0] {
+            let steps = self.steps;
+            let step = steps.iter().find(|step| step.output == node).expect("every value but the input has its step");
+            step.inputs.iter().for_each(|&input| {
+                self.again(input);
+            });
+            self.stored[node.0] = true;
+            let y = self.allocate(node);
+            self.values[node.0] = Some(y);
+            for instruction in self.instructions(step, y, true) {
+                self.backward.push(Scheduled { node: step.name(), instruction });
+            }
+        }
+        self.value(node)
+    }
+
     fn conv(&self, node: NodeId) -> ConvId {
-        self.convs.iter().position(|&id| id == node).expect("a convolution of this graph")
+        self.layers.convs.iter().position(|&id| id == node).expect("a convolution of this graph")
     }
 
     fn norm(&self, node: NodeId) -> NormId {
-        self.norms.iter().position(|&id| id == node).expect("a batch norm of this graph")
+        self.layers.norms.iter().position(|&id| id == node).expect("a batch norm of this graph")
     }
 
-    /// The batch norm whose statistics convolution `node` can take in training: the only one that reads it.
+    /// The batch norm whose statistics convolution `node` takes in training: the only one that reads it.
     fn norm_after(&self, node: NodeId) -> Option<NormId> {
-        let takes = |norm: &NodeId| self.input(*norm) == node;
-        let mut readers = self.norms.iter().enumerate().filter(|(_, norm)| takes(norm)).map(|(id, _)| id);
+        let mut readers = (0..self.layers.norms.len()).filter(|&id| self.input(self.layers.norms[id]) == node);
         let fits = self.mode == Mode::Train && matches!(self.graph.node(node).op, Op::Conv2d(_));
         readers.next().filter(|_| fits && readers.next().is_none())
     }
@@ -131,45 +172,46 @@ impl<'a> Scheduler<'a> {
         self.source[self.graph.node(node).inputs[0].0]
     }
 
-    fn emit_forward(&mut self, instruction: Instruction) {
-        self.forward.push(Scheduled { node: self.current, instruction });
-    }
-
     fn emit_backward(&mut self, instruction: Instruction) {
         self.backward.push(Scheduled { node: self.current, instruction });
     }
 
     fn forward(&mut self, step: &Step) {
-        self.current = step.name();
         let y = self.allocate(step.output);
         self.values[step.output.0] = Some(y);
+        let instructions = self.instructions(step, y, false).into_iter();
+        self.forward.extend(instructions.map(|instruction| Scheduled { node: step.name(), instruction }));
+    }
+
+    /// What computes the value `y` of a step, for the first time or `again`.
+    fn instructions(&self, step: &Step, y: BufferId, again: bool) -> Vec<Instruction> {
         let node = match &step.head {
             Head::Sum(values) => {
-                let values: Vec<BufferId> = values.iter().map(|&id| self.value(id)).collect();
                 let (last, rest) = values.split_last().expect("shape inference wants two inputs");
-                for (index, &x) in rest.iter().enumerate() {
-                    self.emit_forward(Instruction::Copy { x, accumulate: index > 0, y });
-                }
-                self.emit_forward(match step.relu {
-                    true => Instruction::AccumulateRelu { x: *last, y },
-                    false => Instruction::Copy { x: *last, accumulate: true, y },
-                });
-                return;
+                let x = self.value(*last);
+                let add =
+                    |(index, &id): (usize, &NodeId)| Instruction::Copy { x: self.value(id), accumulate: index > 0, y };
+                let end = match step.relu {
+                    true => Instruction::AccumulateRelu { x, y },
+                    false => Instruction::Copy { x, accumulate: true, y },
+                };
+                return rest.iter().enumerate().map(add).chain([end]).collect();
             }
             Head::Node(node) => *node,
         };
         let x = self.value(self.graph.node(node).inputs[0]);
         let add = step.add.map(|id| self.value(id));
         let relu = step.relu;
-        let instruction = match self.graph.node(node).op {
-            Op::Conv2d(_) | Op::Linear { .. } => match self.norm_after(node) {
+        vec![match self.graph.node(node).op {
+            Op::Conv2d(_) | Op::Linear { .. } => match self.norm_after(node).filter(|_| !again) {
                 Some(norm) => Instruction::ConvWithStatistics { conv: self.conv(node), norm, x, y },
                 None => Instruction::Conv { conv: self.conv(node), x, add, relu, y },
             },
             Op::BatchNorm2d { .. } => {
                 let norm = self.norm(node);
-                let has_statistics = self.norm_after(self.input(node)) == Some(norm);
-                Instruction::BatchNorm { norm, has_statistics, x, add, relu, y }
+                let known = again || self.norm_after(self.input(node)) == Some(norm);
+                let takes_statistics = self.mode == Mode::Train && !known;
+                Instruction::BatchNorm { norm, takes_statistics, x, add, relu, y }
             }
             Op::Relu => Instruction::Relu { x, y },
             Op::MaxPool2d(_) => Instruction::MaxPool { pool: self.pooling(node), x, y },
@@ -182,18 +224,13 @@ impl<'a> Scheduler<'a> {
             }
             Op::Dropout { p } => Instruction::Dropout { node: node.0, p, x, accumulate: false, y },
             Op::Concat | Op::PadShortcut { .. } => {
-                let slices = self.slices(node);
-                if matches!(self.graph.node(node).op, Op::PadShortcut { .. }) {
-                    self.emit_forward(Instruction::Zero { y });
-                }
-                for (input, slice) in slices {
-                    self.emit_forward(Instruction::CopyChannels { x: self.value(input), slice, y });
-                }
-                return;
+                let has_gaps = matches!(self.graph.node(node).op, Op::PadShortcut { .. });
+                let zero = has_gaps.then_some(Instruction::Zero { y });
+                let copy = |(input, slice)| Instruction::CopyChannels { x: self.value(input), slice, y };
+                return zero.into_iter().chain(self.slices(node).into_iter().map(copy)).collect();
             }
             Op::Input { .. } | Op::Flatten | Op::Add => unreachable!("no step begins with these"),
-        };
-        self.emit_forward(instruction);
+        }]
     }
 
     fn pooling(&self, node: NodeId) -> Pooling {
@@ -241,15 +278,11 @@ impl<'a> Scheduler<'a> {
             self.wanted[self.source[id.0].0] = true;
         }
         for step in &fused.steps {
-            let (trained, inputs) = match &step.head {
-                Head::Sum(inputs) => (false, inputs.clone()),
-                Head::Node(node) => {
-                    let node = self.graph.node(*node);
-                    let inputs = node.inputs.iter().map(|input| self.source[input.0]);
-                    (!node.op.parameters().is_empty(), inputs.chain(step.add).collect())
-                }
+            let trained = match step.head {
+                Head::Sum(_) => false,
+                Head::Node(node) => !self.graph.node(node).op.parameters().is_empty(),
             };
-            self.wanted[step.output.0] |= trained || inputs.iter().any(|id| self.wanted[id.0]);
+            self.wanted[step.output.0] |= trained || step.inputs.iter().any(|id| self.wanted[id.0]);
         }
     }
 
@@ -310,10 +343,10 @@ impl<'a> Scheduler<'a> {
             self.emit_backward(Instruction::Copy { x: dy, accumulate: false, y: copy });
             dy = copy;
         }
-        let y = self.value(step.output);
         let node = match &step.head {
             Head::Sum(inputs) => {
                 if step.relu {
+                    let y = self.again(step.output);
                     self.emit_backward(Instruction::ReluBackward { y, dy });
                 }
                 let mut inputs: Vec<NodeId> = inputs.iter().copied().filter(|id| self.wanted[id.0]).collect();
@@ -331,15 +364,15 @@ impl<'a> Scheduler<'a> {
             Head::Node(node) => *node,
         };
         let input = self.input(node);
-        let x = self.value(input);
         match self.graph.node(node).op {
             Op::BatchNorm2d { .. } => {
                 let norm = self.norm(node);
                 let mask = match (step.relu, step.add) {
                     (false, _) => Mask::None,
                     (true, None) => Mask::Again,
-                    (true, Some(_)) => Mask::Value(y),
+                    (true, Some(_)) => Mask::Value(self.again(step.output)),
                 };
+                let x = self.again(input);
                 let masked = mask == Mask::Again;
                 self.emit_backward(Instruction::BatchNormSums { norm, x, mask, dy });
                 let given = self.add_gradient(step, dy);
@@ -363,8 +396,10 @@ impl<'a> Scheduler<'a> {
             Op::Conv2d(_) | Op::Linear { .. } => {
                 let conv = self.conv(node);
                 if step.relu {
+                    let y = self.again(step.output);
                     self.emit_backward(Instruction::ReluBackward { y, dy });
                 }
+                let x = self.again(input);
                 self.emit_backward(Instruction::ConvWeights { conv, x, dy });
                 if self.wanted[input.0] {
                     let (dx, accumulate) = self.gradient(input);
@@ -374,10 +409,12 @@ impl<'a> Scheduler<'a> {
             }
             _ if !self.wanted[input.0] && !matches!(self.graph.node(node).op, Op::Concat) => {}
             Op::Relu => {
+                let y = self.again(step.output);
                 self.emit_backward(Instruction::ReluBackward { y, dy });
                 self.hand_over(dy, input);
             }
             Op::MaxPool2d(_) => {
+                let (x, y) = (self.again(input), self.again(step.output));
                 let (pool, (dx, accumulate)) = (self.pooling(node), self.gradient(input));
                 self.emit_backward(Instruction::MaxPoolBackward { pool, x, y, dy, accumulate, dx });
             }
@@ -447,15 +484,6 @@ impl<'a> Scheduler<'a> {
         }
         let buffer = |(&len, alive): (&usize, Option<Range<usize>>)| Buffer { len, alive: alive.unwrap_or(0..0) };
         let buffers = self.lens.iter().zip(alive).map(buffer).collect();
-        Schedule {
-            forward: self.forward,
-            backward: self.backward,
-            buffers,
-            convs: self.convs,
-            norms: self.norms,
-            input,
-            kept,
-            shapes: self.shapes,
-        }
+        Schedule { forward: self.forward, backward: self.backward, buffers, input, kept }
     }
 }

@@ -27,7 +27,7 @@ const MIN_ROWS: usize = 512;
 /// Floats that all parts together may take.
 const MAX_PARTIAL: usize = 8 << 20;
 /// Rows of a tile; panels are filled with zeros up to a multiple.
-const TILE_ROWS: usize = 8;
+pub(super) const TILE_ROWS: usize = 8;
 
 const _: () = assert!(ROWS <= MAX_ROWS);
 

@@ -148,6 +148,8 @@ pub struct Recipe {
     /// Decides initial weights, order and augmentation.
     pub seed: u64,
 
+    /// Whether the backward pass computes most values again, which takes less memory and more time. Changes no result.
+    pub grad_checkpointing: bool,
     /// Threads that prepare images. Changes no result.
     pub workers: usize,
     /// Steps between two logged ones. Changes no result.
@@ -198,6 +200,7 @@ impl Default for Recipe {
             warmup_epochs: None,
             warmup_steps: None,
             seed: 0,
+            grad_checkpointing: false,
             workers: 2,
             log_every: 20,
             checkpoint_every: None,
@@ -213,10 +216,11 @@ impl Recipe {
     }
 
     /// The first field, in file order, that decides the result and differs from `other`'s: its name, and what it
-    /// holds here and there. Where the data lies, how many threads prepare it and what is logged decide nothing;
+    /// holds here and there. Where the data lies, how many threads prepare it, what is computed twice and what is logged decide nothing;
     /// leaving bad images out is allowed to begin with a resume.
     pub fn difference(&self, other: &Self) -> Option<Difference> {
-        const FREE: [&str; 5] = ["data_dir", "workers", "log_every", "checkpoint_every", "skip_bad_images"];
+        const FREE: [&str; 6] =
+            ["data_dir", "grad_checkpointing", "workers", "log_every", "checkpoint_every", "skip_bad_images"];
         let (ours, theirs) = (self.table(), other.table());
         layer::keys().iter().filter(|key| !FREE.contains(&key.as_str())).find_map(|key| {
             let show = |table: &toml::Table| table.get(key).map_or_else(|| "none".into(), toml::Value::to_string);

@@ -1,0 +1,46 @@
+//! Chooses how each convolution is computed.
+
+use super::schedule::Layers;
+use crate::Options;
+use residual_graph::{Graph, NodeId, Op, Shape};
+use residual_kernels::conv::{Algorithms, Conv, ConvShape};
+
+/// The convolutions and linear layers of `graph`, planned for batches of `batch` images.
+pub(crate) fn choose(graph: &Graph, layers: &Layers, shapes: &[Shape], batch: usize, options: &Options) -> Vec<Conv> {
+    let plan = |&node: &NodeId| {
+        let shape = conv_shape(graph, node, shapes);
+        let algorithms =
+            if options.low_memory { Algorithms::DIRECT } else { Algorithms::choose(options.isa, &shape, batch) };
+        Conv::with_algorithms(options.isa, shape, algorithms)
+    };
+    layers.convs.iter().map(plan).collect()
+}
+
+/// The extents of a convolution; a linear layer is one that is as large as the feature map it reads.
+pub(crate) fn conv_shape(graph: &Graph, node: NodeId, shapes: &[Shape]) -> ConvShape {
+    let input = shapes[graph.node(node).inputs[0].0];
+    let size = [input.height, input.width];
+    match graph.node(node).op {
+        Op::Conv2d(conv) => ConvShape {
+            input: size,
+            in_channels: conv.in_channels,
+            out_channels: conv.out_channels,
+            kernel: conv.kernel,
+            stride: conv.stride,
+            padding: conv.padding,
+            dilation: conv.dilation,
+            groups: conv.groups,
+        },
+        Op::Linear { out_features, .. } => ConvShape {
+            input: size,
+            in_channels: input.channels,
+            out_channels: out_features,
+            kernel: size,
+            stride: [1; 2],
+            padding: [0; 2],
+            dilation: [1; 2],
+            groups: 1,
+        },
+        _ => unreachable!("called for convolutions and linear layers"),
+    }
+}

@@ -1,0 +1,66 @@
+//! Chooses which values training keeps from the forward to the backward pass. The others are computed again (Chen et al.,
+//! "Training deep nets with sublinear memory cost", 2016).
+
+use super::{Fused, Step};
+use residual_graph::{NodeId, Shape};
+
+/// For each node, whether the backward pass finds its value as the forward pass left it.
+///
+/// Where one value alone leads from the steps before to the steps behind, such as at the end of a residual block, the
+/// network can be cut. Of all ways to cut it into segments of about the same size, the one is taken that keeps least: the
+/// values at the cuts, and those inside the largest segment, of which one is there at a time. The last segment, which
+/// the backward pass begins with, is kept as it is.
+pub(crate) fn stored(fused: &Fused, shapes: &[Shape], kept: &[NodeId]) -> Vec<bool> {
+    let Fused { steps, source } = fused;
+    let mut always = vec![false; source.len()];
+    always[0] = true;
+    kept.iter().for_each(|id| always[source[id.0].0] = true);
+    let len = |node: NodeId| if always[node.0] { 0 } else { shapes[node.0].len() };
+    // Floats of all values that steps before each compute.
+    let mut before = vec![0];
+    steps.iter().for_each(|step| before.push(before[before.len() - 1] + len(step.output)));
+    let cuts = cuts(steps, source.len(), &always);
+    let total = before[steps.len()];
+    let plans = (1..=cuts.len() + 1).map(|count| {
+        let (mut stored, mut start, mut most) = (Vec::new(), 0, 0);
+        for (index, cut) in cuts.iter().enumerate() {
+            let next = cuts.get(index + 1).map_or(steps.len(), |next| next.end);
+            if before[next] - before[start] > total / count {
+                stored.push(cut);
+                most = most.max(before[cut.end] - before[start]);
+                start = cut.end;
+            }
+        }
+        let floats: usize = stored.iter().map(|cut| len(cut.value)).sum();
+        (floats + most.max(total - before[start]), stored)
+    });
+    let (_, chosen) = plans.min_by_key(|(floats, _)| *floats).expect("there is one at least");
+    let last = chosen.last().map_or(0, |cut| cut.end);
+    chosen.iter().for_each(|cut| always[cut.value.0] = true);
+    steps[last..].iter().for_each(|step| always[step.output.0] = true);
+    always
+}
+
+/// A place between two steps over which one value leads.
+struct Cut {
+    /// The steps before it.
+    end: usize,
+    value: NodeId,
+}
+
+fn cuts(steps: &[Step], nodes: usize, always: &[bool]) -> Vec<Cut> {
+    let mut last_read = vec![0; nodes];
+    for (index, step) in steps.iter().enumerate() {
+        step.inputs.iter().for_each(|id| last_read[id.0] = index);
+    }
+    let mut alive: Vec<NodeId> = Vec::new();
+    let mut cuts = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        alive.push(step.output);
+        alive.retain(|id| last_read[id.0] > index && !always[id.0]);
+        if let [value] = alive[..] {
+            cuts.push(Cut { end: index + 1, value });
+        }
+    }
+    cuts
+}

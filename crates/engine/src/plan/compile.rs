@@ -1,0 +1,178 @@
+//! From a model to a plan, pass by pass: fold, fuse, choose algorithms and what is stored, schedule, place buffers. No memory is taken and
+//! nothing runs yet.
+
+use super::algorithms::choose;
+use super::checkpoint;
+use super::fuse::fuse;
+use super::schedule::{Layers, Schedule, schedule};
+use super::{Instruction, Scheduled};
+use crate::arena::Places;
+use crate::parameters::Scales;
+use crate::{EngineError, Memory, Mode, Options};
+use residual_graph::{Graph, NodeId, Role, Shape};
+use residual_kernels::conv::Conv;
+use residual_kernels::norm;
+use residual_model::{Model, fold_batch_norm_but_scales};
+use residual_tensor::NamedTensors;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// What is computed: the model's graph and tensors, in inference with its batch norms folded.
+pub(crate) struct Folded<'a> {
+    pub(crate) graph: Cow<'a, Graph>,
+    pub(crate) tensors: Cow<'a, NamedTensors>,
+    /// What weights have yet to be multiplied by.
+    pub(crate) scales: Scales,
+}
+
+/// Folds the batch norms of a model that is only to be run forward, but for those that `taps` ask for.
+pub(crate) fn fold<'a>(model: &'a Model, mode: Mode, taps: &[&str]) -> Folded<'a> {
+    if mode == Mode::Infer {
+        let folded = fold_batch_norm_but_scales(model, taps);
+        let (graph, tensors) = (Cow::Owned(folded.graph), Cow::Owned(folded.tensors));
+        return Folded { graph, tensors, scales: folded.scales };
+    }
+    Folded { graph: Cow::Borrowed(&model.graph), tensors: Cow::Borrowed(&model.tensors), scales: Scales::new() }
+}
+
+/// A compiled graph: what is done in which order, how, and where each value stands.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) mode: Mode,
+    pub(crate) schedule: Schedule,
+    pub(crate) layers: Layers,
+    /// How each of the layers' convolutions is computed.
+    pub(crate) convs: Vec<Conv>,
+    pub(crate) places: Places,
+    /// In inference, the places of the packed weight and bias of each convolution.
+    pub(crate) packed: Vec<[Range<usize>; 2]>,
+    pub(crate) packed_len: usize,
+    pub(crate) workspace_len: usize,
+    /// Floats for the statistics that a convolution takes for the batch norm after it.
+    pub(crate) statistics_len: usize,
+    /// Floats of parameters, and of running statistics.
+    parameters: [usize; 2],
+    /// The shape of every node's value in memory, for one image.
+    pub(crate) shapes: Vec<Shape>,
+}
+
+impl Plan {
+    /// Compiles a graph that was folded for `mode`.
+    pub(crate) fn compile(
+        graph: &Graph,
+        mode: Mode,
+        batch: usize,
+        size: [usize; 2],
+        taps: &[&str],
+        options: &Options,
+    ) -> Result<Self, EngineError> {
+        let kept = kept(graph, taps)?;
+        let fused = fuse(graph, mode, &kept);
+        let logical = graph.shapes(size[0], size[1])?;
+        // A flattened feature map stays a feature map in memory.
+        let shapes: Vec<Shape> = fused.source.iter().map(|id| logical[id.0]).collect();
+        let layers = Layers::of(graph);
+        let convs = choose(graph, &layers, &shapes, batch, options);
+        let stored = match options.grad_checkpointing && mode != Mode::Infer {
+            true => checkpoint::stored(&fused, &shapes, &kept),
+            false => vec![true; graph.nodes.len()],
+        };
+        let schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored);
+        let places = Places::new(&schedule.buffers, batch);
+        let (packed, packed_len) = place_weights(graph, mode, &layers, &convs);
+        let workspace_len = workspace_len(mode, batch, &convs, &layers, &shapes, options.pool.threads());
+        let statistics_len = statistics_len(batch, &schedule, &convs);
+        let parameters = parameters_len(graph);
+        Ok(Self {
+            mode,
+            schedule,
+            layers,
+            convs,
+            places,
+            packed,
+            packed_len,
+            workspace_len,
+            statistics_len,
+            parameters,
+            shapes,
+        })
+    }
+
+    /// The bytes that an engine for this plan holds.
+    pub(crate) fn memory(&self) -> Memory {
+        let [parameters, statistics] = self.parameters;
+        let kept = if self.mode == Mode::Infer { 0 } else { 2 * parameters + statistics };
+        Memory {
+            values: 4 * self.places.len(),
+            packed: 4 * self.packed_len,
+            workspace: 4 * (self.workspace_len + self.statistics_len),
+            parameters: 4 * kept,
+        }
+    }
+}
+
+/// The output, and the nodes that were asked for.
+fn kept(graph: &Graph, taps: &[&str]) -> Result<Vec<NodeId>, EngineError> {
+    let mut kept = vec![graph.output];
+    for &tap in taps {
+        let expected = "a node of the graph";
+        let node = graph.find(tap).ok_or_else(|| EngineError::Node { name: tap.into(), expected })?;
+        if !kept.contains(&node) {
+            kept.push(node);
+        }
+    }
+    Ok(kept)
+}
+
+/// Where packed weights and biases stand, and the floats they take. Training packs weights when they are needed, one
+/// convolution's at a time.
+fn place_weights(graph: &Graph, mode: Mode, layers: &Layers, convs: &[Conv]) -> (Vec<[Range<usize>; 2]>, usize) {
+    if mode != Mode::Infer {
+        let longest = convs.iter().map(|conv| conv.packed_forward_len().max(conv.packed_backward_len()));
+        return (Vec::new(), longest.max().unwrap_or(0));
+    }
+    let mut end = 0;
+    let mut reserve = |len: usize| {
+        let start = end;
+        end += len.next_multiple_of(16);
+        start..start + len
+    };
+    let places = layers.convs.iter().zip(convs).map(|(&node, conv)| {
+        let has_bias = graph.node(node).op.parameters().len() > 1;
+        let bias_len = if has_bias { conv.shape().out_channels } else { 0 };
+        [reserve(conv.packed_forward_len()), reserve(bias_len)]
+    });
+    (places.collect(), end)
+}
+
+fn workspace_len(mode: Mode, batch: usize, convs: &[Conv], layers: &Layers, shapes: &[Shape], threads: usize) -> usize {
+    let of_conv = |conv: &Conv| {
+        let weights = if mode == Mode::Infer { 0 } else { conv.weights_workspace_len(batch, threads) };
+        conv.workspace_len(threads).max(weights)
+    };
+    let widest = convs.iter().map(|conv| conv.shape().out_channels);
+    let widest = widest.chain(layers.norms.iter().map(|node| shapes[node.0].channels)).max().unwrap_or(0);
+    convs.iter().map(of_conv).max().unwrap_or(0).max(norm::workspace_len(widest))
+}
+
+fn statistics_len(batch: usize, schedule: &Schedule, convs: &[Conv]) -> usize {
+    let len = |scheduled: &Scheduled| match scheduled.instruction {
+        Instruction::ConvWithStatistics { conv, .. } => convs[conv].statistics_workspace_len(batch),
+        _ => 0,
+    };
+    schedule.forward.iter().map(len).max().unwrap_or(0)
+}
+
+/// Floats of the parameters, and of the running statistics, each tensor in whole cache lines.
+fn parameters_len(graph: &Graph) -> [usize; 2] {
+    let mut lens = [0; 2];
+    for spec in graph.nodes.iter().flat_map(|node| node.op.parameters()) {
+        let len = spec.shape.iter().product::<usize>().next_multiple_of(16);
+        match spec.role {
+            Role::Parameter => lens[0] += len,
+            Role::Buffer => lens[1] += len,
+            Role::Counter => {}
+        }
+    }
+    lens
+}

@@ -1,0 +1,115 @@
+//! What a planned convolution does, for people and for estimates.
+
+use super::gather::Gather;
+use super::pack::panel_width;
+use super::tile::{tile_rows, tile_vectors};
+use super::{Algorithm, Conv, Pass, Tile, weights};
+use crate::isa::Isa;
+use std::fmt;
+
+/// One of the three passes of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Of x to y.
+    Forward,
+    /// Of dy to dx.
+    Data,
+    /// Of x and dy to dw.
+    Weights,
+}
+
+/// How one pass is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Rows of the micro-kernel: pixels or tiles, of the weights' gradient input channels.
+    pub rows: usize,
+    /// Vectors of output channels that the micro-kernel is wide.
+    pub vectors: usize,
+    /// Multiply-adds of the micro-kernels, rows and channels that only fill them up included; Winograd's transforms are
+    /// not.
+    pub multiply_adds: u64,
+    /// Floats of the packed weights that are read; none where the weights are what is computed.
+    pub packed_len: usize,
+}
+
+impl Conv {
+    /// How a pass is computed for `images` images.
+    pub fn describe(&self, direction: Direction, images: usize) -> Description {
+        let (isa, shape) = (self.isa, &self.shape);
+        let (pass, algorithm, outputs) = match direction {
+            Direction::Forward => (&self.forward, self.algorithms.forward, shape.out_channels),
+            Direction::Data => (&self.backward, self.algorithms.backward_data, shape.in_channels),
+            Direction::Weights => return self.describe_weights(images),
+        };
+        let group = outputs / shape.groups;
+        let vectors = tile_vectors(isa, group);
+        let rows = tile_rows(isa, vectors);
+        let multiply_adds = match (pass, algorithm) {
+            (Pass::Direct(phases), _) => phases.iter().map(|phase| products(isa, phase, images)).sum(),
+            (Pass::Winograd(_), Algorithm::Winograd(tile)) => {
+                let target = if direction == Direction::Forward { shape.output() } else { shape.input };
+                let channels = shape.in_channels + shape.out_channels - outputs;
+                let columns = outputs.next_multiple_of(panel_width(isa, outputs));
+                tile.points() * tiles(target, tile, images).next_multiple_of(rows) * channels * columns
+            }
+            (Pass::Winograd(_), Algorithm::Direct) => unreachable!("the pass was made for its algorithm"),
+        } as u64;
+        Description { algorithm, rows, vectors, multiply_adds, packed_len: pass.packed_len(isa) }
+    }
+
+    fn describe_weights(&self, images: usize) -> Description {
+        let (isa, shape) = (self.isa, &self.shape);
+        let (algorithm, outputs) = (self.algorithms.backward_weights, shape.out_channels / shape.groups);
+        let vectors = if outputs > isa.lanes() { 2 } else { 1 };
+        let rows = if vectors == 2 && isa.registers() < 32 { 4 } else { weights::TILE_ROWS };
+        let (rows, multiply_adds) = match algorithm {
+            Algorithm::Winograd(_) => {
+                let tiles = tiles(shape.output(), Tile::F4, images);
+                (rows.min(isa.lanes()), Tile::F4.points() * tiles * shape.in_channels * shape.out_channels)
+            }
+            Algorithm::Direct => {
+                let depth = self.gather.depth().next_multiple_of(rows);
+                let pixels = images * self.gather.rows_per_image();
+                (rows, pixels * depth * outputs.next_multiple_of(isa.lanes()) * shape.groups)
+            }
+        };
+        Description { algorithm, rows, vectors, multiply_adds: multiply_adds as u64, packed_len: 0 }
+    }
+}
+
+/// Multiply-adds of one phase, with rows and columns that fill up the micro-kernels.
+fn products(isa: Isa, gather: &Gather, images: usize) -> usize {
+    let rows = (images * gather.rows_per_image()).next_multiple_of(tile_rows(isa, tile_vectors(isa, gather.outputs)));
+    let columns = gather.outputs.next_multiple_of(panel_width(isa, gather.outputs));
+    rows * gather.depth() * columns * gather.groups
+}
+
+fn tiles(target: [usize; 2], tile: Tile, images: usize) -> usize {
+    images * target.map(|side| side.div_ceil(tile.outputs())).iter().product::<usize>()
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Winograd(Tile::F2), Self::Winograd(Tile::F4)];
+
+    /// A short name: `direct`, `winograd2` or `winograd4`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Winograd(Tile::F2) => "winograd2",
+            Self::Winograd(Tile::F4) => "winograd4",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Winograd(Tile::F2) => "Winograd F(2×2, 3×3)",
+            Self::Winograd(Tile::F4) => "Winograd F(4×4, 3×3)",
+        })
+    }
+}
