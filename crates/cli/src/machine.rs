@@ -4,10 +4,14 @@ use crate::args::{Compute, Threads};
 use crate::failure::Failure;
 use residual::engine::Options;
 use residual::{Isa, Pool};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The variable that forces an instruction set: `portable`, `avx2` or `avx512`.
 const ISA: &str = "RESIDUAL_ISA";
+
+/// The variable that says where caches and the like lie.
+const HOME: &str = "RESIDUAL_HOME";
 
 /// Instruction set and threads.
 pub(crate) fn options(threads: Threads) -> Result<Options, Failure> {
@@ -23,6 +27,24 @@ pub(crate) fn options(threads: Threads) -> Result<Options, Failure> {
 /// Instruction set, threads, and what else was asked for.
 pub(crate) fn compute_options(compute: Compute) -> Result<Options, Failure> {
     Ok(Options { low_memory: compute.low_memory, ..options(compute.threads)? })
+}
+
+/// Where things are kept that can be made again: `$RESIDUAL_HOME`, or a folder of ours in the user's cache.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home =
+        || variable("HOME").map(|home| home.join(if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" }));
+    let cache = || if cfg!(windows) { variable("LOCALAPPDATA") } else { variable("XDG_CACHE_HOME").or_else(home) };
+    variable(HOME).or_else(|| cache().map(|cache| cache.join("residual")))
+}
+
+/// The processor's name, as far as the system tells it.
+pub(crate) fn processor() -> String {
+    let named = |text: String| {
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        line.split_once(':').map(|(_, name)| name.trim().to_owned())
+    };
+    std::fs::read_to_string("/proc/cpuinfo").ok().and_then(named).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
 fn cores() -> usize {

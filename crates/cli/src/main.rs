@@ -8,6 +8,7 @@ mod machine;
 mod output;
 mod progress;
 mod signals;
+mod tuning;
 
 use args::{Arguments, Command, Data, Models};
 use clap::Parser;

@@ -100,6 +100,34 @@ fn a_run_that_is_killed_and_resumed_ends_as_if_it_had_not_been() {
     assert_eq!(rows(&place, "whole/1-resnet20-tiny"), rows(&place, "runs/1-resnet20-tiny"));
 }
 
+#[test]
+fn algorithms_that_were_measured_are_remembered_and_stay_with_the_run() {
+    let place = Place::new();
+    place.tiny_data();
+    let run = |arguments: &[&str]| {
+        let ran = place.run(arguments);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        ran.stderr
+    };
+    run(&[&TINY[..], &["--autotune", "--max-steps", "9"]].concat());
+    let files: Vec<_> =
+        std::fs::read_dir(place.path("home/autotune")).unwrap().map(|file| file.unwrap().path()).collect();
+    let [cache] = &files[..] else { panic!("{files:?}") };
+    assert!(cache.to_str().unwrap().ends_with("-1.json"), "{}", cache.display());
+    let saved = place.path("runs/1-resnet20-tiny/tuning.json");
+    assert_eq!(std::fs::read(cache).unwrap(), std::fs::read(&saved).unwrap());
+
+    // A damaged cache is measured anew; the run has its own choices, and needs them.
+    std::fs::write(cache, "{").unwrap();
+    let warned = run(&["eval", "--weights", "runs/1-resnet20-tiny", "--autotune", "--threads", "1"]);
+    assert!(warned.contains("warning: ") && warned.contains("expected measured algorithms"), "{warned}");
+    assert!(std::fs::metadata(cache).unwrap().len() > 100);
+    run(&["train", "--resume", "runs/1-resnet20-tiny", "--threads", "1"]);
+    std::fs::write(&saved, "{").unwrap();
+    let ran = place.run(&["train", "--resume", "runs/1-resnet20-tiny"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_writes_a_checkpoint_and_exits_130() {

@@ -4,7 +4,7 @@ use crate::arena::{Arena, BufferId};
 use crate::parameters::{Flat, Parameters};
 use crate::plan::{Instruction, Plan, Scheduled, fold};
 use crate::run::{Machine, NormState, PlannedConv, PlannedNorm};
-use crate::{EngineError, Mode, Options};
+use crate::{EngineError, Mode, Options, Tuning};
 use residual_graph::{Graph, NodeId, Op, Shape};
 use residual_kernels::conv::{Conv, Description};
 use residual_model::Model;
@@ -137,6 +137,30 @@ impl Engine {
         assert!(batch > 0, "a plan needs room for at least one image");
         let folded = fold(model, mode, taps);
         Ok(Plan::compile(&folded.graph, mode, batch, size, taps, options)?.memory())
+    }
+
+    /// Measures which algorithms are fastest here for the convolutions of a plan, as far as `tuning` does not know them yet.
+    /// Takes some tenths of a second for each that is new.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    ///
+    /// # Panics
+    /// As [`Engine::new`].
+    pub fn tune(
+        model: &Model,
+        mode: Mode,
+        batch: usize,
+        size: [usize; 2],
+        options: &Options,
+        tuning: &mut Tuning,
+    ) -> Result<(), EngineError> {
+        assert!(batch > 0, "a plan needs room for at least one image");
+        let folded = fold(model, mode, &[]);
+        for conv in Plan::compile(&folded.graph, mode, batch, size, &[], options)?.convs {
+            tuning.measure(*conv.shape(), batch, mode, options);
+        }
+        Ok(())
     }
 
     /// Takes the memory that a plan needs and fills it with weights.

@@ -31,10 +31,12 @@ mod error;
 mod parameters;
 mod plan;
 mod run;
+mod tune;
 
 pub use engine::{Engine, Memory, Pass, PlanStep};
 pub use error::EngineError;
 pub use parameters::{Entry, Flat};
+pub use tune::{Tuned, Tuning};
 
 use residual_kernels::Isa;
 use residual_threads::Pool;
@@ -64,12 +66,14 @@ pub struct Options {
     /// Whether the backward pass computes most values of the forward pass again instead of finding them in memory. The
     /// results are the same, to the bit.
     pub grad_checkpointing: bool,
+    /// Algorithms that were measured ([`Engine::tune`]) and are used instead of the expected ones.
+    pub tuning: Option<Arc<Tuning>>,
 }
 
 impl Options {
     /// An instruction set and threads, and everything else as is usual.
     pub fn new(isa: Isa, pool: Arc<Pool>) -> Self {
-        Self { isa, pool, low_memory: false, grad_checkpointing: false }
+        Self { isa, pool, low_memory: false, grad_checkpointing: false, tuning: None }
     }
 }
 

@@ -1,9 +1,10 @@
 //! What the engine promises beyond parity: every op has a gradient, results do not depend on threads, batch size or what
 //! is tapped, and misuse is answered.
 
-use residual_engine::{Engine, EngineError, Mode, Options};
+use residual_engine::{Engine, EngineError, Mode, Options, Tuning};
 use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, Pool2d};
 use residual_kernels::Isa;
+use residual_kernels::conv::Algorithm;
 use residual_kernels::loss::cross_entropy;
 use residual_kernels::optim::{Sgd, sgd};
 use residual_model::{Initialisation, Model, initialise};
@@ -370,6 +371,31 @@ fn gradient_checkpointing_takes_less_memory() {
         let (least, most) = (values(true), values(false));
         assert!((least as f64) < share * most as f64, "{name}: {least} of {most}");
     }
+}
+
+#[test]
+fn what_was_tuned_decides_the_algorithms_and_results_stay_reproducible() {
+    let model = model(residual_zoo::build("resnet20", 10).unwrap());
+    let mut tuning = Tuning::default();
+    for mode in [Mode::Train, Mode::Infer] {
+        Engine::tune(&model, mode, 2, [32, 32], &options(2), &mut tuning).unwrap();
+    }
+    // Eight different convolutions and a linear layer; three passes of each in training.
+    assert_eq!(tuning.iter().count(), 4 * 9);
+    let known = tuning.clone();
+    Engine::tune(&model, Mode::Train, 2, [32, 32], &options(1), &mut tuning).unwrap();
+    assert_eq!(tuning, known, "what is known is not measured again");
+    let tuned = |threads| Options { tuning: Some(Arc::new(known.clone())), ..options(threads) };
+    let run = |options: &Options| two_steps(&model, Mode::Train, 2, &[], options).0;
+    assert!(run(&tuned(1)) == run(&tuned(3)));
+
+    let mut direct = Tuning::default();
+    known.iter().for_each(|&(tuned, _)| direct.insert(tuned, Algorithm::Direct));
+    let low = Options { low_memory: true, ..options(2) };
+    let direct = Options { tuning: Some(Arc::new(direct)), ..options(2) };
+    assert!(run(&direct) == run(&low));
+    let bytes = |options| Engine::required_memory(&model, Mode::Infer, 2, [32, 32], &[], options).unwrap();
+    assert_eq!(bytes(&direct), bytes(&low));
 }
 
 #[test]

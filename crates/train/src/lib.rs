@@ -16,6 +16,7 @@ mod run;
 mod run_folder;
 mod schedule;
 mod state;
+mod tuning_file;
 
 pub use error::TrainError;
 pub use evaluate::{EvaluateOptions, Evaluation, check_labels, evaluate};
@@ -27,3 +28,4 @@ pub use recipe::{Augment, Difference, Init, Layer, PRESETS, Preset, Recipe, Reci
 pub use run::{Outcome, Summary, resume, train};
 pub use run_folder::RunFolder;
 pub use schedule::Schedule;
+pub use tuning_file::{read_tuning, write_tuning};

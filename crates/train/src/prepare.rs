@@ -5,6 +5,7 @@ use crate::model_file::read_model_or;
 use crate::recipe::{Augment, Difference, Init, Recipe};
 use crate::{Layer, RunFolder, TrainError};
 use residual_data::{Augmentation, Crop, DataError, Dataset, Format, Source, Transform};
+use residual_engine::Mode;
 use residual_model::{Initialisation, Model, initialise, replace_head};
 use residual_preprocess::Preprocessing;
 use std::path::Path;
@@ -12,6 +13,9 @@ use std::sync::Arc;
 
 /// The share that is held out of a dataset that sets nothing apart.
 const HELD_OUT: f64 = 0.1;
+
+/// Images at a time when a run evaluates.
+pub(crate) const EVALUATION_BATCH: usize = 250;
 
 /// A recipe with everything it speaks of: ready to be run.
 #[derive(Clone)]
@@ -94,6 +98,12 @@ impl Job {
         };
         let hflip = if recipe.augment == Augment::None { 0.0 } else { recipe.hflip as f32 };
         Ok(Transform::training(self.model.preprocessing.clone(), Augmentation { crop, hflip })?)
+    }
+
+    /// What a run compiles, for how many images at a time: a plan to train, and one to evaluate.
+    pub fn plans(&self) -> [(Mode, usize); 2] {
+        let batch = self.recipe.batch_size.min(self.train.len());
+        [(Mode::Train, batch), (Mode::Infer, EVALUATION_BATCH.clamp(1, self.held_out.len().max(1)))]
     }
 
     /// The number of batches of an epoch, and whether the last one is left out: it is if it would hold a single

@@ -3,12 +3,12 @@
 use crate::evaluate::EvaluateOptions;
 use crate::event::EventLine;
 use crate::metrics::Tally;
-use crate::prepare::Job;
+use crate::prepare::{EVALUATION_BATCH, Job};
 use crate::run_folder::Lines;
 use crate::state::{Best, DataShape, Held, Progress, State};
-use crate::{EpochRow, Event, RunFolder, Schedule, Step, TrainError};
+use crate::{EpochRow, Event, RunFolder, Schedule, Step, TrainError, read_tuning, write_tuning};
 use residual_data::{Loader, LoaderOptions, Skipped};
-use residual_engine::{Engine, Mode, Options};
+use residual_engine::{Engine, Options};
 use residual_kernels::loss::cross_entropy;
 use residual_kernels::optim::{Sgd, sgd};
 use residual_model::Model;
@@ -20,8 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Images at a time when a run evaluates.
-const EVALUATION_BATCH: usize = 250;
 /// Keeps the seeds of dropout masks apart from other random numbers.
 const DROPOUT: u64 = u64::from_be_bytes(*b"dropout.");
 
@@ -76,12 +74,16 @@ pub fn train(
     let engine = engine(job, options)?;
     let folder = RunFolder::create(runs, &job.recipe.model, &job.recipe.data)?;
     let config = job.recipe.to_toml();
+    if let Some(tuning) = &options.tuning {
+        write_tuning(&folder.tuning(), tuning)?;
+    }
     atomic_write(&folder.config(), |file| file.write_all(config.as_bytes()))?;
     Run::new(job, folder, engine, None, options, stop)?.go(on_event)
 }
 
 /// Goes on with the run in `folder` from its last checkpoint, or from the beginning if it has none. With the same
-/// instruction set the result is bit-identical to that of a run that was never interrupted.
+/// instruction set the result is bit-identical to that of a run that was never interrupted: algorithms that were measured
+/// are those that the run began with, whatever `options` say.
 ///
 /// # Errors
 /// If the checkpoint is not one of this job, an image cannot be read, the loss is no longer a number, or a file
@@ -94,13 +96,16 @@ pub fn resume(
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, TrainError> {
     let state = if folder.state().exists() { Some(State::load(&folder.state())?) } else { None };
+    let tuned = folder.tuning();
+    let tuning = if tuned.exists() { Some(Arc::new(read_tuning(&tuned)?)) } else { None };
+    let options = &Options { tuning, ..options.clone() };
     Run::new(job, folder, engine(job, options)?, state, options, stop)?.go(on_event)
 }
 
 fn engine(job: &Job, options: &Options) -> Result<Engine, TrainError> {
-    let batch = job.recipe.batch_size.min(job.train.len());
+    let [(mode, batch), _] = job.plans();
     let options = Options { grad_checkpointing: job.recipe.grad_checkpointing, ..options.clone() };
-    Ok(Engine::new(&job.model, Mode::Train, batch, job.model.preprocessing.size, &[], &options)?)
+    Ok(Engine::new(&job.model, mode, batch, job.model.preprocessing.size, &[], &options)?)
 }
 
 struct Run<'a> {
@@ -197,13 +202,13 @@ impl<'a> Run<'a> {
     /// The bytes that the run will hold at most, without those of the dataset: while it takes steps, or while it evaluates
     /// and so has a second engine beside the one that it trains.
     fn memory(&self) -> Result<u64, TrainError> {
-        let Job { recipe, model, held_out, .. } = self.job;
+        let Job { recipe, model, .. } = self.job;
         let bucket = 4 * self.velocity.len();
         let image = 4 * model.graph.input_size()[0] * model.preprocessing.size.iter().product::<usize>();
         // The loader's threads are at most two batches further than there are threads, beside the batch in use.
         let batches = |batch: usize| (recipe.workers + 3) * batch * image;
-        let batch = EVALUATION_BATCH.min(held_out.len()).max(1);
-        let plan = Engine::required_memory(model, Mode::Infer, batch, model.preprocessing.size, &[], self.options)?;
+        let [_, (mode, batch)] = self.job.plans();
+        let plan = Engine::required_memory(model, mode, batch, model.preprocessing.size, &[], self.options)?;
         // Weights go through a state dict into the second engine, where they stand in their usual layout until packed.
         let evaluation = plan.total() + 2 * bucket + batches(batch);
         // Beside the engine: the momentum, and the model as it was in the beginning.

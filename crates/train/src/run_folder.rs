@@ -61,6 +61,11 @@ impl RunFolder {
         self.path.join("config.toml")
     }
 
+    /// The algorithms that were measured for the run, if they were.
+    pub fn tuning(&self) -> PathBuf {
+        self.path.join("tuning.json")
+    }
+
     /// One row an epoch.
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.csv")

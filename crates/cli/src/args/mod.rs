@@ -79,6 +79,9 @@ pub(crate) struct Compute {
     /// Keep the smallest form of the weights: up to four times less memory, but slower
     #[arg(long)]
     pub(crate) low_memory: bool,
+    /// Measure which algorithm is fastest here for each convolution; remembered for the next time
+    #[arg(long, conflicts_with = "low_memory")]
+    pub(crate) autotune: bool,
 }
 
 #[derive(Args, Debug)]
@@ -95,6 +98,9 @@ pub(crate) struct Train {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) settings: Settings,
+    /// Measure which algorithm is fastest here for each convolution; remembered for the next time, and with the run
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) autotune: bool,
     #[command(flatten)]
     pub(crate) threads: Threads,
     #[command(flatten)]

@@ -5,6 +5,7 @@ mod layers;
 use crate::args::{Bench, BenchMode};
 use crate::failure::Failure;
 use crate::output::{print, print_json, table};
+use crate::tuning::tune;
 use crate::{Done, machine};
 use layers::Layers;
 use residual::engine::{Engine, Mode, Options};
@@ -201,7 +202,11 @@ impl Subject {
             BenchMode::Infer => Mode::Infer,
             BenchMode::Train => Mode::Train,
         };
-        let mut engine = Engine::new(&model, plan, batch, [height, width], &[], options)?;
+        let mut options = options.clone();
+        if arguments.compute.autotune {
+            options = tune(options, &model, &[(plan, batch)], [height, width])?;
+        }
+        let mut engine = Engine::new(&model, plan, batch, [height, width], &[], &options)?;
         let classes = model.graph.output_channels()?;
         let [channels, ..] = model.graph.input_size();
         let mut random = Stream::new(0, &[]);

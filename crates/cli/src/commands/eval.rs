@@ -4,7 +4,9 @@ use crate::args::{Eval, Split};
 use crate::failure::Failure;
 use crate::output::{facts, print, print_json};
 use crate::progress::Progress;
+use crate::tuning::tune;
 use crate::{Done, commands, machine};
+use residual::engine::Mode;
 use residual::train::{self, EvaluateOptions, Evaluation};
 use residual::weights::{self, Weights};
 use residual::{data, model::Model};
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 pub(crate) fn run(arguments: &Eval, stop: &Arc<AtomicBool>) -> Result<Done, Failure> {
-    let options = machine::compute_options(arguments.compute)?;
+    let mut options = machine::compute_options(arguments.compute)?;
     let (name, data_dir) = data_of(arguments)?;
     let source = commands::data::open(&name, data_dir.as_deref())?;
     let split = match arguments.split {
@@ -27,11 +29,16 @@ pub(crate) fn run(arguments: &Eval, stop: &Arc<AtomicBool>) -> Result<Done, Fail
     let Model { graph, tensors, preprocessing, labels } = model;
     let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
 
+    let batch_size = usize::from(arguments.batch_size.get()).clamp(1, dataset.len().max(1));
+    if arguments.compute.autotune {
+        options = tune(options, &model, &[(Mode::Infer, batch_size)], model.preprocessing.size)?;
+    }
+
     let mut progress = Progress::new();
     dataset.notes().iter().for_each(|note| progress.line(note));
     let options = EvaluateOptions {
         engine: options,
-        batch_size: arguments.batch_size.get().into(),
+        batch_size,
         workers: arguments.workers.into(),
         skip_bad_images: arguments.skip_bad_images,
     };

@@ -3,8 +3,10 @@
 use crate::args::Predict;
 use crate::failure::Failure;
 use crate::output::{complain, print, print_json};
+use crate::tuning::tune;
 use crate::{Done, machine};
 use residual::data::{DataError, read_image};
+use residual::engine::Mode;
 use residual::model::Model;
 use residual::preprocess::Image;
 use residual::weights::{NpyArray, NpyValues, load_npy};
@@ -31,12 +33,15 @@ struct Class {
 }
 
 pub(crate) fn run(arguments: &Predict, stop: &AtomicBool) -> Result<Done, Failure> {
-    let options = machine::compute_options(arguments.compute)?;
+    let mut options = machine::compute_options(arguments.compute)?;
     let (path, name) = (&arguments.weights.weights, arguments.weights.model.as_deref());
     let Model { graph, tensors, preprocessing, labels } =
         train::read_model(path, name, residual::default_preprocessing)?;
     let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
     let batch = arguments.batch_size.get().into();
+    if arguments.compute.autotune {
+        options = tune(options, &model, &[(Mode::Infer, batch)], model.preprocessing.size)?;
+    }
     let mut classifier = Classifier::with_options(model, batch, &options)?;
     let mut rows = Vec::new();
     let mut left_out = Vec::new();

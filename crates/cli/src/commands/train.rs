@@ -4,6 +4,7 @@ use crate::args::Train;
 use crate::failure::Failure;
 use crate::output::{facts, print, print_json};
 use crate::progress::Progress;
+use crate::tuning::tune;
 use crate::{Done, commands, machine};
 use residual::train::{Job, Layer, Outcome, PRESETS, Recipe, RunFolder, Summary};
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 pub(crate) fn run(arguments: &Train, stop: &Arc<AtomicBool>) -> Result<Done, Failure> {
-    let options = machine::options(arguments.threads)?;
+    let mut options = machine::options(arguments.threads)?;
     let resumed = arguments.resume.as_deref().map(RunFolder::open).transpose()?;
     let recipe = recipe(arguments, resumed.as_ref())?;
     commands::data::check_name(&recipe.data, recipe.data_dir.as_deref())?;
@@ -26,6 +27,9 @@ pub(crate) fn run(arguments: &Train, stop: &Arc<AtomicBool>) -> Result<Done, Fai
         None => {
             let job = Job::prepare(recipe)?;
             arguments.settings.check_model(&job.recipe.model)?;
+            if arguments.autotune {
+                options = tune(options, &job.model, &job.plans(), job.model.preprocessing.size)?;
+            }
             let outcome = residual::train::train(&job, &arguments.output, &options, stop, &mut show);
             (job, outcome)
         }

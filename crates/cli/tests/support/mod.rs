@@ -38,6 +38,7 @@ impl Place {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_residual"));
         command.args(arguments).current_dir(self.folder.path()).env_remove("RESIDUAL_ISA");
+        command.env("RESIDUAL_HOME", self.path("home"));
         command
     }
 

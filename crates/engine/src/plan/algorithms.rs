@@ -1,16 +1,31 @@
 //! Chooses how each convolution is computed.
 
 use super::schedule::Layers;
-use crate::Options;
+use crate::{Mode, Options};
 use residual_graph::{Graph, NodeId, Op, Shape};
 use residual_kernels::conv::{Algorithms, Conv, ConvShape};
 
 /// The convolutions and linear layers of `graph`, planned for batches of `batch` images.
-pub(crate) fn choose(graph: &Graph, layers: &Layers, shapes: &[Shape], batch: usize, options: &Options) -> Vec<Conv> {
+pub(crate) fn choose(
+    graph: &Graph,
+    layers: &Layers,
+    shapes: &[Shape],
+    mode: Mode,
+    batch: usize,
+    options: &Options,
+) -> Vec<Conv> {
     let plan = |&node: &NodeId| {
         let shape = conv_shape(graph, node, shapes);
-        let algorithms =
-            if options.low_memory { Algorithms::DIRECT } else { Algorithms::choose(options.isa, &shape, batch) };
+        let expected = Algorithms::choose(options.isa, &shape, batch);
+        let mut algorithms = match &options.tuning {
+            _ if options.low_memory => Algorithms::DIRECT,
+            Some(tuning) => tuning.algorithms(shape, batch, mode, expected),
+            None => expected,
+        };
+        if mode == Mode::Infer {
+            // Passes that are never run need no workspace.
+            algorithms = Algorithms { forward: algorithms.forward, ..Algorithms::DIRECT };
+        }
         Conv::with_algorithms(options.isa, shape, algorithms)
     };
     layers.convs.iter().map(plan).collect()

@@ -72,7 +72,7 @@ impl Plan {
         // A flattened feature map stays a feature map in memory.
         let shapes: Vec<Shape> = fused.source.iter().map(|id| logical[id.0]).collect();
         let layers = Layers::of(graph);
-        let convs = choose(graph, &layers, &shapes, batch, options);
+        let convs = choose(graph, &layers, &shapes, mode, batch, options);
         let stored = match options.grad_checkpointing && mode != Mode::Infer {
             true => checkpoint::stored(&fused, &shapes, &kept),
             false => vec![true; graph.nodes.len()],

@@ -4,6 +4,7 @@ use crate::args::{BenchMode, Inspect};
 use crate::failure::Failure;
 use crate::machine;
 use crate::output::{bytes, facts, print, print_json, table};
+use crate::tuning::tune;
 use residual::engine::{Engine, Memory, Mode, Options, Pass, PlanStep};
 use residual::kernels::peak_gflops;
 use residual::model::Model;
@@ -68,12 +69,15 @@ struct Kernel {
 }
 
 pub(super) fn show(arguments: &Inspect, model: &Model, size: [usize; 2]) -> Result<(), Failure> {
-    let options = machine::compute_options(arguments.compute)?;
+    let mut options = machine::compute_options(arguments.compute)?;
     let mode = match arguments.mode {
         BenchMode::Infer => Mode::Infer,
         BenchMode::Train => Mode::Train,
     };
     let batch = arguments.batch.get().into();
+    if arguments.compute.autotune {
+        options = tune(options, model, &[(mode, batch)], size)?;
+    }
     let mut engine = Engine::new(model, mode, batch, size, &[], &options)?;
     let peak = peak_gflops(options.isa, &options.pool);
     let mut steps: Vec<Row> = engine.steps().map(|step| row(&step, peak)).collect();

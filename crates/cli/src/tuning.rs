@@ -1,0 +1,47 @@
+//! `--autotune`: algorithms that were measured on this machine, remembered from one command to the next.
+
+use crate::failure::Failure;
+use crate::machine;
+use crate::output::complain;
+use residual::engine::{Engine, Mode, Options, Tuning};
+use residual::model::Model;
+use residual::train::{read_tuning, write_tuning};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The options with the fastest algorithms for some plans of a model: mode, and images at a time.
+pub(crate) fn tune(
+    options: Options,
+    model: &Model,
+    plans: &[(Mode, usize)],
+    size: [usize; 2],
+) -> Result<Options, Failure> {
+    let path = path(&options);
+    let mut tuning = Tuning::default();
+    if let Some(path) = path.as_deref().filter(|path| path.exists()) {
+        match read_tuning(path) {
+            Ok(known) => tuning = known,
+            Err(error) => complain(&format!("warning: {}; measured anew", Failure::from(error))),
+        }
+    }
+    let known = tuning.iter().count();
+    for &(mode, batch) in plans {
+        Engine::tune(model, mode, batch, size, &options, &mut tuning)?;
+    }
+    if let (Some(path), true) = (path, tuning.iter().count() > known) {
+        let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let written = folder.map_err(|error| Failure::at(path.display(), &error));
+        if let Err(failure) = written.and_then(|()| Ok(write_tuning(&path, &tuning)?)) {
+            complain(&format!("warning: {failure}; what was measured is not remembered"));
+        }
+    }
+    Ok(Options { tuning: Some(Arc::new(tuning)), ..options })
+}
+
+/// The file of this processor, instruction set and number of threads; `None` where there is no place for one.
+fn path(options: &Options) -> Option<PathBuf> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let processor: String = machine::processor().chars().map(plain).take(80).collect();
+    let name = format!("{processor}-{}-{}.json", options.isa.name(), options.pool.threads());
+    machine::cache_folder().map(|folder| folder.join("autotune").join(name))
+}

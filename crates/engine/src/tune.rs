@@ -1,0 +1,191 @@
+//! Measures which algorithm computes each convolution fastest on this machine, instead of going by what is expected.
+
+use crate::{Mode, Options};
+use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Direction, Epilogue};
+use residual_tensor::AlignedBuffer;
+use std::time::{Duration, Instant};
+
+/// Floats written between two runs, so that weights come from memory as they do in a network: more than most caches hold.
+const FLUSH_LEN: usize = 12 << 20;
+/// Fewest and most runs of a candidate, and how long it may go on between.
+const RUNS: [usize; 2] = [3, 9];
+const AT_MOST: Duration = Duration::from_millis(60);
+/// The expected algorithm stays unless another takes less than this share of its time.
+const MARGIN: f64 = 0.97;
+
+/// A pass of a convolution whose algorithm was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuned {
+    /// The convolution.
+    pub shape: ConvShape,
+    /// Images at a time.
+    pub images: usize,
+    /// Which pass.
+    pub direction: Direction,
+    /// Whether weights are packed once (inference) or each time (training).
+    pub packed_once: bool,
+}
+
+/// What was measured: an algorithm for each pass of some convolutions. With one tuning results are as reproducible as without,
+/// with another they differ by rounding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tuning {
+    choices: Vec<(Tuned, Algorithm)>,
+}
+
+impl Tuning {
+    /// The choice for a pass, if there is one.
+    pub fn get(&self, tuned: &Tuned) -> Option<Algorithm> {
+        self.choices.iter().find(|(known, _)| known == tuned).map(|&(_, algorithm)| algorithm)
+    }
+
+    /// Sets the choice for a pass.
+    pub fn insert(&mut self, tuned: Tuned, algorithm: Algorithm) {
+        match self.choices.iter_mut().find(|(known, _)| *known == tuned) {
+            Some((_, choice)) => *choice = algorithm,
+            None => self.choices.push((tuned, algorithm)),
+        }
+    }
+
+    /// All choices, in the order in which they were first made.
+    pub fn iter(&self) -> impl Iterator<Item = &(Tuned, Algorithm)> {
+        self.choices.iter()
+    }
+
+    /// The algorithms of a convolution in a plan for `mode`: what was measured, and `expected` where nothing was.
+    pub(crate) fn algorithms(&self, shape: ConvShape, images: usize, mode: Mode, expected: Algorithms) -> Algorithms {
+        let mut algorithms = expected;
+        for tuned in passes(shape, images, mode) {
+            if let Some(algorithm) = self.get(&tuned) {
+                *pass_mut(&mut algorithms, tuned.direction) = algorithm;
+            }
+        }
+        algorithms
+    }
+
+    /// Measures every pass that a plan for `mode` needs of a convolution and that is not known yet.
+    pub(crate) fn measure(&mut self, shape: ConvShape, images: usize, mode: Mode, options: &Options) {
+        let mut expected = Algorithms::choose(options.isa, &shape, images);
+        for tuned in passes(shape, images, mode) {
+            if self.get(&tuned).is_none() {
+                let first = *pass_mut(&mut expected, tuned.direction);
+                self.insert(tuned, fastest(&tuned, first, options));
+            }
+        }
+    }
+}
+
+/// What a plan for `mode` needs of a convolution.
+fn passes(shape: ConvShape, images: usize, mode: Mode) -> Vec<Tuned> {
+    let pass = |direction| Tuned { shape, images, direction, packed_once: mode == Mode::Infer };
+    match mode {
+        Mode::Infer => vec![pass(Direction::Forward)],
+        _ => [Direction::Forward, Direction::Data, Direction::Weights].map(pass).to_vec(),
+    }
+}
+
+fn pass_mut(algorithms: &mut Algorithms, direction: Direction) -> &mut Algorithm {
+    match direction {
+        Direction::Forward => &mut algorithms.forward,
+        Direction::Data => &mut algorithms.backward_data,
+        Direction::Weights => &mut algorithms.backward_weights,
+    }
+}
+
+/// The algorithm that takes the least time, the expected one among equals.
+fn fastest(tuned: &Tuned, expected: Algorithm, options: &Options) -> Algorithm {
+    // A candidate that cannot compute this convolution, or comes to the same as another, is left out.
+    let mut plans: Vec<(Algorithm, Conv)> = Vec::new();
+    for candidate in [expected].into_iter().chain(Algorithm::ALL) {
+        let mut algorithms = Algorithms::DIRECT;
+        *pass_mut(&mut algorithms, tuned.direction) = candidate;
+        let conv = Conv::with_algorithms(options.isa, tuned.shape, algorithms);
+        let algorithm = *pass_mut(&mut conv.algorithms(), tuned.direction);
+        if plans.iter().all(|(known, _)| *known != algorithm) {
+            plans.push((algorithm, conv));
+        }
+    }
+    if plans.len() == 1 {
+        return expected;
+    }
+    let mut bench = Bench::new(tuned, options);
+    let mut best = (expected, bench.time(&plans[0].1) * MARGIN);
+    for (algorithm, conv) in &plans[1..] {
+        let time = bench.time(conv);
+        if time < best.1 {
+            best = (*algorithm, time);
+        }
+    }
+    best.0
+}
+
+/// What a pass reads and writes.
+struct Bench<'a> {
+    tuned: &'a Tuned,
+    options: &'a Options,
+    x: AlignedBuffer,
+    y: AlignedBuffer,
+    weights: AlignedBuffer,
+    gradient: AlignedBuffer,
+    flush: AlignedBuffer,
+}
+
+impl<'a> Bench<'a> {
+    fn new(tuned: &'a Tuned, options: &'a Options) -> Self {
+        let filled = |len: usize| {
+            let mut buffer = AlignedBuffer::zeros(len);
+            buffer.iter_mut().enumerate().for_each(|(index, value)| *value = (index % 13) as f32 / 16.0 - 0.375);
+            buffer
+        };
+        let Tuned { shape, images, .. } = tuned;
+        Self {
+            x: filled(images * shape.input_len()),
+            y: filled(images * shape.output_len()),
+            weights: filled(shape.weight_len()),
+            gradient: AlignedBuffer::zeros(shape.weight_len()),
+            flush: AlignedBuffer::zeros(FLUSH_LEN),
+            tuned,
+            options,
+        }
+    }
+
+    /// The least seconds that one run took. Weights come from memory; what the pass reads was just written by another.
+    fn time(&mut self, conv: &Conv) -> f64 {
+        let Self { tuned, options, x, y, weights, gradient, flush } = self;
+        let Tuned { images, direction, packed_once, .. } = **tuned;
+        let pool = &*options.pool;
+        let packed_len = conv.packed_forward_len().max(conv.packed_backward_len());
+        let mut packed = AlignedBuffer::zeros(packed_len);
+        let len = conv.workspace_len(pool.threads()).max(conv.weights_workspace_len(images, pool.threads()));
+        let mut workspace = AlignedBuffer::zeros(len);
+        conv.pack_forward(pool, weights, &mut packed[..conv.packed_forward_len()]);
+        let mut least = f64::INFINITY;
+        let begin = Instant::now();
+        for run in 0..RUNS[1] {
+            if run >= RUNS[0] && begin.elapsed() > AT_MOST {
+                break;
+            }
+            flush.fill(run as f32);
+            let read = if direction == Direction::Data { &mut *y } else { &mut *x };
+            read.iter_mut().for_each(|value| *value = -*value);
+            let start = Instant::now();
+            match direction {
+                Direction::Forward => {
+                    let packed = &mut packed[..conv.packed_forward_len()];
+                    if !packed_once {
+                        conv.pack_forward(pool, weights, packed);
+                    }
+                    conv.forward(pool, images, x, packed, Epilogue::default(), y, &mut workspace);
+                }
+                Direction::Data => {
+                    let packed = &mut packed[..conv.packed_backward_len()];
+                    conv.pack_backward(pool, weights, packed);
+                    conv.backward_data(pool, images, y, packed, false, x, &mut workspace);
+                }
+                Direction::Weights => conv.backward_weights(pool, images, x, y, gradient, &mut workspace),
+            }
+            least = least.min(start.elapsed().as_secs_f64());
+        }
+        least
+    }
+}
