@@ -500,7 +500,7 @@ def head(found, chart):
         f"- CPU {joined(found, 'cpu')}, {joined(found, 'cores')} usable cores, {joined(found, 'isa')}",
         f"- {joined(found, 'threads')} threads, float32",
         f"- {tools}",
-        "- burn with its `flex` backend (the other, `cpu`, fetches a prebuilt LLVM); candle with AVX-512 products and batch norms",
+        "- burn with its `flex` backend; candle with AVX-512 products and batch norms",
         "  folded; both and rten and tract built with `-C target-cpu=native`",
         "- rten and tract do not train; ONNX Runtime and the programs in Rust have no switch that keeps them to AVX2",
         "",
