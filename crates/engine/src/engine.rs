@@ -32,7 +32,7 @@ pub struct Engine {
     images: usize,
     /// Whether the last forward pass has not been gone back through.
     fresh: bool,
-    /// Whether parameters changed since they were packed.
+    /// Whether parameters may have changed since batch norms took their running statistics.
     stale: bool,
     /// The first batch norm over one pixel, which cannot be trained on one image.
     single_pixel_norm: Option<String>,
@@ -350,8 +350,9 @@ impl Engine {
     pub fn load_state_dict(&mut self, tensors: &NamedTensors) -> Result<(), EngineError> {
         let mode = self.machine.mode;
         let what = "loading a state dict";
+        let parameters = self.machine.parameters.as_mut().ok_or(EngineError::Mode { what, mode })?;
         self.stale = true;
-        self.machine.parameters.as_mut().ok_or(EngineError::Mode { what, mode })?.load(tensors)
+        parameters.load(tensors)
     }
 
     /// Any buffer shaped like the bucket of parameters, such as a momentum, as torch tensors. Empty in inference mode.

@@ -267,6 +267,9 @@ fn misuse_is_an_error_that_says_what_was_expected() {
     let again = "backward: expected a forward pass since the last one";
     assert_eq!(message(engine.backward(&[]).unwrap_err()), again);
     let mut infer = new(Mode::Infer, &[]).unwrap();
+    // What is refused changes nothing: the plan still runs.
+    infer.load_state_dict(&model.tensors).unwrap_err();
+    infer.forward(&[0.0; 720]).unwrap();
     let mode = "backward: expected a plan for training or frozen statistics, got one for Infer";
     assert_eq!(message(infer.backward(&[]).unwrap_err()), mode);
     let too_small = Engine::new(&model, Mode::Train, 2, [1, 1], &[], &options(1)).unwrap_err();

@@ -1,5 +1,5 @@
-//! From a model to a plan, pass by pass: fold, fuse, choose algorithms and what is stored, schedule, place buffers. No memory is taken and
-//! nothing runs yet.
+//! From a model to a plan, pass by pass: fold, fuse, choose algorithms and what is stored, schedule, place buffers. No
+//! memory is taken and nothing runs yet.
 
 use super::algorithms::choose;
 use super::checkpoint;

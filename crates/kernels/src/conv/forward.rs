@@ -201,7 +201,7 @@ impl Block<'_> {
             } else {
                 let stride = panel_stride(end - start);
                 // SAFETY: `x` was checked to be a tensor of the source with all images; the panel holds the rows of
-                // a block at this stride by the choice of `Blocks`, and belongs to this thread.
+                // a block at this stride, which has `most_rows` at most, and belongs to this thread.
                 unsafe { gather.fill(s, self.x.as_ptr(), self.group, positions, start..end, self.panel, stride) };
                 (self.panel.cast_const(), stride)
             };
