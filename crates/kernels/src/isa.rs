@@ -187,6 +187,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         let _ = p;
     }
 
+    /// Asks for the cache line at `p`, which need not be writable, to write to it.
+    #[inline(always)]
+    fn prefetch_to_write(self, p: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as for `prefetch`; a processor without this hint takes it as none.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(p.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = p;
+    }
+
     /// All lanes zero.
     #[inline(always)]
     fn zero(self) -> Self::Reg {

@@ -17,6 +17,7 @@ use crate::isa::{Isa, Kernel, Simd};
 use crate::norm::join_moments;
 use crate::raw::SharedMut;
 use residual_threads::{Pool, split};
+use std::ops::Range;
 
 mod transform;
 mod weights;
@@ -28,6 +29,8 @@ pub(super) use weights::WinogradWeights;
 const BLOCK_LEN: usize = 160 << 10;
 /// Tiles of a block are a multiple of this, which every micro-kernel's rows divide.
 const TILE_GRAIN: usize = 12;
+/// Floats between the points of a block, a cache line, so that a tile's points do not compete for places in the cache.
+const SKEW: usize = 16;
 /// Most tiles of a block.
 const MAX_TILES: usize = 96;
 
@@ -150,7 +153,14 @@ impl Winograd {
 
     /// Floats of one thread's workspace: a block's transformed input, and its products for one panel.
     pub(super) fn workspace_len(&self, isa: Isa) -> usize {
-        self.tile.points() * self.block_tiles() * (self.channels + panel_width(isa, self.outputs))
+        let width = panel_width(isa, self.outputs);
+        let channels = if self.is_in_place(width) { self.channels } else { self.channels + width };
+        self.tile.points() * (self.block_tiles() * channels + 2 * SKEW)
+    }
+
+    /// Whether a tile's products take the place of its input: where one panel reads all of it and is as wide.
+    fn is_in_place(&self, width: usize) -> bool {
+        self.outputs <= width && width == self.channels
     }
 
     /// Transforms the weights.
@@ -236,21 +246,52 @@ impl Winograd {
     }
 
     /// Pixels of the target that some tiles cover.
-    fn pixels(&self, tiles: std::ops::Range<usize>) -> usize {
+    fn pixels(&self, tiles: Range<usize>) -> usize {
         let side = self.tile.outputs();
-        let pixels = |tile| {
-            let (_, row, column) = self.place(tile);
-            side.min(self.target[0] - row) * side.min(self.target[1] - column)
-        };
-        tiles.map(pixels).sum()
+        let pixels = |place: Place| side.min(self.target[0] - place.row) * side.min(self.target[1] - place.column);
+        Places::new(self.target, side, tiles.start).take(tiles.len()).map(pixels).sum()
     }
+}
 
-    /// The image and the first output row and column of tile `index`.
+/// Where a tile of outputs begins.
+#[derive(Clone, Copy)]
+struct Place {
+    image: usize,
+    row: usize,
+    column: usize,
+}
+
+/// The places of one tile after another: row by row, image by image.
+struct Places {
+    next: Place,
+    target: [usize; 2],
+    side: usize,
+}
+
+impl Places {
+    /// From tile `first` on, of tiles of `side` outputs a side.
     #[inline(always)]
-    fn place(&self, index: usize) -> (usize, usize, usize) {
-        let [height, width] = self.grid();
-        let (image, rest) = (index / (height * width), index % (height * width));
-        (image, rest / width * self.tile.outputs(), rest % width * self.tile.outputs())
+    fn new(target: [usize; 2], side: usize, first: usize) -> Self {
+        let [height, width] = target.map(|outputs| outputs.div_ceil(side));
+        let (image, rest) = (first / (height * width), first % (height * width));
+        Self { next: Place { image, row: rest / width * side, column: rest % width * side }, target, side }
+    }
+}
+
+impl Iterator for Places {
+    type Item = Place;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Place> {
+        let place = self.next;
+        self.next.column += self.side;
+        if self.next.column >= self.target[1] {
+            (self.next.column, self.next.row) = (0, place.row + self.side);
+            if self.next.row >= self.target[0] {
+                (self.next.row, self.next.image) = (0, place.image + 1);
+            }
+        }
+        Some(place)
     }
 }
 
@@ -356,8 +397,8 @@ impl Pack<'_> {
 struct Block<'a> {
     winograd: &'a Winograd,
     vectors: usize,
-    tiles: std::ops::Range<usize>,
-    panels: std::ops::Range<usize>,
+    tiles: Range<usize>,
+    panels: Range<usize>,
     x: &'a [f32],
     packed: &'a [f32],
     epilogue: Epilogue<'a>,
@@ -397,41 +438,37 @@ impl Block<'_> {
         let winograd = self.winograd;
         let (channels, tiles) = (winograd.channels, self.tiles.len());
         let points = T::N * T::N;
-        let products = self.scratch.wrapping_add(points * winograd.block_tiles() * channels);
-        let (source, size) = (self.x.as_ptr(), winograd.source);
-        let corner = |tile: usize| {
-            let (image, row, column) = winograd.place(tile);
-            Corner {
-                image: image * size[0] * size[1] * channels,
-                row: row as isize - winograd.padding[0] as isize,
-                column: column as isize - winograd.padding[1] as isize,
-                size,
-                channels,
-            }
+        let width = NV * S::LANES;
+        let input_stride = tiles * channels + SKEW;
+        let (products, product_stride) = if winograd.is_in_place(width) {
+            (self.scratch, input_stride)
+        } else {
+            (self.scratch.wrapping_add(points * input_stride), tiles * width + SKEW)
         };
-        for (index, tile) in self.tiles.clone().enumerate() {
-            if tile + AHEAD < self.tiles.end {
-                corner(tile + AHEAD).prefetch(s, source);
-            }
-            let corner = corner(tile);
+        let (source, size) = (self.x.as_ptr(), winograd.source);
+        let places = |first: usize| Places::new(winograd.target, T::M, first);
+        let corner = |place: Place| Corner {
+            image: place.image * size[0] * size[1] * channels,
+            row: place.row as isize - winograd.padding[0] as isize,
+            column: place.column as isize - winograd.padding[1] as isize,
+            size,
+            channels,
+        };
+        let ahead = places(self.tiles.start + AHEAD);
+        for (index, (place, ahead)) in places(self.tiles.start).zip(ahead).take(tiles).enumerate() {
+            corner(ahead).prefetch(s, source, T::N - T::M);
             // SAFETY: `x` was checked to hold every image; the scratch holds `points` times the block's tiles.
             unsafe {
-                transform_input::<S, T>(
-                    s,
-                    source,
-                    corner,
-                    self.scratch.wrapping_add(index * S::LANES),
-                    tiles * channels,
-                    tiles,
-                );
+                let to = self.scratch.wrapping_add(index * S::LANES);
+                transform_input::<S, T>(s, source, corner(place), to, input_stride, tiles);
             }
         }
-        let width = NV * S::LANES;
         let panels = winograd.outputs.div_ceil(width);
         for panel in self.panels.clone() {
             for point in 0..points {
                 let b = self.packed.as_ptr().wrapping_add((point * panels + panel) * channels * width);
-                let a = self.scratch.cast_const().wrapping_add(point * tiles * channels);
+                let a = self.scratch.cast_const().wrapping_add(point * input_stride);
+                let products = products.wrapping_add(point * product_stride);
                 for first in (0..tiles).step_by(MR) {
                     let valid = (tiles - first).min(MR);
                     let mut acc = [[s.zero(); NV]; MR];
@@ -443,8 +480,9 @@ impl Block<'_> {
                     }
                     for (r, values) in acc.iter().enumerate().take(valid) {
                         for (v, &value) in values.iter().enumerate() {
-                            let at = (point * tiles + first + r) * width + v * S::LANES;
-                            // SAFETY: the products of a panel have `points · tiles · width` floats of scratch.
+                            let at = (v * tiles + first + r) * S::LANES;
+                            // SAFETY: the products of a panel have their place in the scratch. Where that is the input's, no
+                            // later row reads these tiles.
                             unsafe { s.store(products.add(at), value) };
                         }
                     }
@@ -452,17 +490,19 @@ impl Block<'_> {
             }
             let left = winograd.outputs - panel * width;
             let mut moments = Moments::<S, NV>::new(s);
-            for index in 0..tiles {
+            let ahead = places(self.tiles.start + AHEAD_STORED);
+            for (index, (place, ahead)) in places(self.tiles.start).zip(ahead).take(tiles).enumerate() {
+                self.ask::<S, T>(s, ahead, panel * width, width);
                 for v in 0..NV {
                     if v * S::LANES >= left {
                         break;
                     }
-                    let from = products.cast_const().wrapping_add(index * width + v * S::LANES);
+                    let from = products.cast_const().wrapping_add((v * tiles + index) * S::LANES);
                     let channel = panel * width + v * S::LANES;
                     // SAFETY: one vector of each point's products for this tile.
                     unsafe {
-                        let tile = (self.tiles.start + index, index == 0);
-                        self.transform_output::<S, T, NV>(s, from, tiles * width, tile, channel, v, &mut moments);
+                        let tile = (place, index == 0);
+                        self.transform_output::<S, T, NV>(s, from, product_stride, tile, channel, v, &mut moments);
                     }
                 }
             }
@@ -470,6 +510,27 @@ impl Block<'_> {
                 let count = winograd.pixels(self.tiles.clone());
                 // SAFETY: only this task has these panels of this block.
                 unsafe { moments.write(s, count, (panel * width, left, winograd.outputs), to) };
+            }
+        }
+    }
+
+    /// Asks for the memory of a tile's outputs that will be written, `floats` of each pixel from `channel` on.
+    #[inline(always)]
+    fn ask<S: Simd, T: Transform>(&self, s: S, place: Place, channel: usize, floats: usize) {
+        let winograd = self.winograd;
+        if winograd.outputs > SHORT {
+            return;
+        }
+        let [height, width] = winograd.target;
+        let first = (place.image * height + place.row) * width + place.column;
+        for row in 0..T::M {
+            for column in 0..T::M {
+                // Past the end of a row or of the tensor stands something else: it is only asked for.
+                let pixel = first + row * width + column;
+                let pixel = self.y.at(0).wrapping_add(pixel * winograd.outputs + channel);
+                for float in (0..floats).step_by(16) {
+                    s.prefetch_to_write(pixel.wrapping_add(float));
+                }
             }
         }
     }
@@ -482,14 +543,13 @@ impl Block<'_> {
         s: S,
         from: *const f32,
         stride: usize,
-        (tile, begins): (usize, bool),
+        (place, begins): (Place, bool),
         channel: usize,
         v: usize,
         moments: &mut Moments<S, NV>,
     ) {
         let winograd = self.winograd;
-        let (image, top, left) = winograd.place(tile);
-        let mut half = [[s.zero(); 6]; 6];
+        let mut half = [[s.zero(); 6]; 4];
         for column in 0..T::N {
             let mut points = [s.zero(); 6];
             for (row, value) in points.iter_mut().enumerate().take(T::N) {
@@ -502,24 +562,33 @@ impl Block<'_> {
             }
         }
         let [height, width] = winograd.target;
+        let at = ((place.image * height + place.row) * width + place.column) * winograd.outputs + channel;
+        let (below, next) = (width * winograd.outputs, winograd.outputs);
         // Constant bounds let the compiler keep a whole tile in registers.
-        if top + T::M <= height && left + T::M <= width {
+        if place.row + T::M <= height && place.column + T::M <= width {
+            let mut tile = [[s.zero(); 4]; 4];
             for row in 0..T::M {
                 let values = T::output(s, half[row]);
-                for column in 0..T::M {
-                    // SAFETY: the pixel lies inside the target.
-                    let value = unsafe { self.store(s, values[column], (image, top + row, left + column), channel) };
-                    if self.moments.is_some() {
-                        moments.add(s, v, value, begins && row == 0 && column == 0);
+                tile[row][..T::M].copy_from_slice(&values[..T::M]);
+            }
+            // SAFETY: all pixels lie inside the target and have a whole vector from `channel` on; only this task writes them.
+            unsafe { self.store_tile::<S, T>(s, &mut tile, channel, at, (below, next)) };
+            if self.moments.is_some() {
+                for row in 0..T::M {
+                    for column in 0..T::M {
+                        moments.add(s, v, tile[row][column], begins && row == 0 && column == 0);
                     }
                 }
             }
         } else {
-            for row in 0..T::M.min(height - top) {
+            for row in 0..T::M.min(height - place.row) {
                 let values = T::output(s, half[row]);
-                for column in 0..T::M.min(width - left) {
-                    // SAFETY: as above.
-                    let value = unsafe { self.store(s, values[column], (image, top + row, left + column), channel) };
+                for column in 0..T::M.min(width - place.column) {
+                    let at = at + row * below + column * next;
+                    let how = (self.epilogue.accumulate, true);
+                    // SAFETY: as above, for this pixel.
+                    let value =
+                        unsafe { self.epilogue.store(s, values[column], (channel, at, S::LANES), how, self.y.at(at)) };
                     if self.moments.is_some() {
                         moments.add(s, v, value, begins && row == 0 && column == 0);
                     }
@@ -528,23 +597,69 @@ impl Block<'_> {
         }
     }
 
+    /// [`Epilogue::store`] for the pixels of a tile, whose questions are asked once.
+    ///
     /// # Safety
-    /// The pixel lies inside the target and has a whole vector from `channel` on.
+    /// The pixels of the tile, `below` and `next` floats apart, lie inside the target and have a whole vector from `channel`
+    /// on; the first stands at `at`.
     #[inline(always)]
-    unsafe fn store<S: Simd>(
+    unsafe fn store_tile<S: Simd, T: Transform>(
         &self,
         s: S,
-        value: S::Reg,
-        (image, row, column): (usize, usize, usize),
+        tile: &mut [[S::Reg; 4]; 4],
         channel: usize,
-    ) -> S::Reg {
-        let winograd = self.winograd;
-        let [height, width] = winograd.target;
-        let at = ((image * height + row) * width + column) * winograd.outputs + channel;
-        // SAFETY: the caller's promise; only this task writes this pixel's channels.
+        at: usize,
+        (below, next): (usize, usize),
+    ) {
+        let Epilogue { accumulate, bias, add, relu } = self.epilogue;
+        let y = self.y.at(at);
+        // SAFETY: the caller's promise; `bias` has a number for each channel and `add` the output's length.
         unsafe {
-            let how = (self.epilogue.accumulate, true);
-            self.epilogue.store(s, value, (channel, at, S::LANES), how, self.y.at(at))
+            if accumulate {
+                add_tile::<S, T>(s, tile, y, (below, next));
+            }
+            if let Some(bias) = bias {
+                let bias = s.load(bias.as_ptr().add(channel));
+                for row in 0..T::M {
+                    for column in 0..T::M {
+                        tile[row][column] = s.add(tile[row][column], bias);
+                    }
+                }
+            }
+            if let Some(add) = add {
+                add_tile::<S, T>(s, tile, add.as_ptr().add(at), (below, next));
+            }
+            if relu {
+                for row in 0..T::M {
+                    for column in 0..T::M {
+                        tile[row][column] = s.max(tile[row][column], s.zero());
+                    }
+                }
+            }
+            for row in 0..T::M {
+                for column in 0..T::M {
+                    s.store(y.add(row * below + column * next), tile[row][column]);
+                }
+            }
+        }
+    }
+}
+
+/// tile += the pixels at `from`, `below` and `next` floats apart.
+///
+/// # Safety
+/// A vector can be read at each.
+#[inline(always)]
+unsafe fn add_tile<S: Simd, T: Transform>(
+    s: S,
+    tile: &mut [[S::Reg; 4]; 4],
+    from: *const f32,
+    (below, next): (usize, usize),
+) {
+    for row in 0..T::M {
+        for column in 0..T::M {
+            // SAFETY: the caller's promise.
+            tile[row][column] = s.add(tile[row][column], unsafe { s.load(from.add(row * below + column * next)) });
         }
     }
 }
@@ -578,23 +693,26 @@ impl Corner {
 
 /// Tiles ahead of the one that is transformed, whose pixels are asked for.
 const AHEAD: usize = 8;
+/// Tiles ahead of the one that is stored, whose outputs are asked for.
+const AHEAD_STORED: usize = 4;
 /// Pixels with more channels are runs long enough for the processor to see them coming.
 const SHORT: usize = 64;
 
 impl Corner {
-    /// Asks for the pixels that the tile before and the row of tiles above have not read.
+    /// Asks for a square of four pixels from `skip` pixels below and right of here: what the tile before and the row of tiles
+    /// above have not read.
     #[inline(always)]
-    fn prefetch<S: Simd>(&self, s: S, source: *const f32) {
+    fn prefetch<S: Simd>(&self, s: S, source: *const f32, skip: usize) {
         if self.channels > SHORT {
             return;
         }
-        for row in 2..6 {
-            for column in 2..6 {
-                if let Some(pixel) = self.pixel(row, column) {
-                    for channel in (0..self.channels).step_by(16) {
-                        s.prefetch(source.wrapping_add(pixel + channel));
-                    }
-                }
+        // Pixels outside the image are some others: they are only asked for.
+        let first = (self.row + skip as isize) * self.size[1] as isize + self.column + skip as isize;
+        let first = source.wrapping_add(self.image).wrapping_offset(first * self.channels as isize);
+        for row in 0..4 {
+            let row = first.wrapping_add(row * self.size[1] * self.channels);
+            for float in (0..4 * self.channels).step_by(16) {
+                s.prefetch(row.wrapping_add(float));
             }
         }
     }

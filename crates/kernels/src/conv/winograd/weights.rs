@@ -7,7 +7,7 @@
 #![allow(clippy::needless_range_loop, reason = "tiles are addressed by row and column")]
 
 use super::transform::{F4, Transform, gradient_input, gradient_output};
-use super::{BLOCK_LEN, Corner, TILE_GRAIN, transform_input};
+use super::{AHEAD, BLOCK_LEN, Corner, Place, Places, SKEW, TILE_GRAIN, transform_input};
 use crate::conv::ConvShape;
 use crate::conv::tile::outer;
 use crate::isa::{Isa, Kernel, Simd};
@@ -75,7 +75,7 @@ impl WinogradWeights {
 
     /// Floats of the transformed tiles of one block.
     fn scratch_len(&self, images: usize) -> usize {
-        POINTS * self.block_tiles(images) * (self.shape.in_channels + self.shape.out_channels)
+        POINTS * (self.block_tiles(images) * (self.shape.in_channels + self.shape.out_channels) + 2 * SKEW)
     }
 
     /// Floats of workspace.
@@ -149,11 +149,10 @@ impl WinogradWeights {
         }
     }
 
+    /// The places of tiles from `first` on.
     #[inline(always)]
-    fn place(&self, index: usize) -> (usize, usize, usize) {
-        let [height, width] = self.grid();
-        let (image, rest) = (index / (height * width), index % (height * width));
-        (image, rest / width * F4::M, rest % width * F4::M)
+    fn places(&self, first: usize) -> Places {
+        Places::new(self.target, F4::M, first)
     }
 }
 
@@ -181,7 +180,7 @@ impl Kernel for Part<'_> {
             let tiles = start..(start + self.block).min(self.tiles.end);
             let block = Block { plan: self.plan, tiles: tiles.clone(), x: self.x, dy: self.dy, scratch: self.scratch };
             // SAFETY: the scratch belongs to this task and holds a block.
-            tiles.for_each(|tile| unsafe { block.transform(s, tile) });
+            unsafe { block.transform(s, tiles) };
             for (point, sums) in self.sums.chunks_exact_mut(len).enumerate() {
                 // SAFETY: all tiles of the block were transformed.
                 unsafe { block.multiply(s, point, sums) };
@@ -202,7 +201,7 @@ impl Kernel for TransformTiles<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         // SAFETY: the tiles lie in the block, whose scratch holds it; every task has its own tiles.
-        self.tiles.for_each(|tile| unsafe { self.block.transform(s, tile) });
+        unsafe { self.block.transform(s, self.tiles) };
     }
 }
 
@@ -234,8 +233,16 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
+    /// Floats between the points of the input, and between those of dy.
+    #[inline(always)]
+    fn strides(&self) -> (usize, usize) {
+        let ConvShape { in_channels, out_channels, .. } = self.plan.shape;
+        (self.tiles.len() * in_channels + SKEW, self.tiles.len() * out_channels + SKEW)
+    }
+
+    #[inline(always)]
     fn gradients(&self) -> *mut f32 {
-        self.scratch.at(POINTS * self.tiles.len() * self.plan.shape.in_channels)
+        self.scratch.at(POINTS * self.strides().0)
     }
 
     /// sums += transformed input, turned, times transformed dy of one point.
@@ -262,8 +269,9 @@ impl Block<'_> {
         debug_assert!(S::LANES.is_multiple_of(MR));
         let (inputs, outputs, count) = (self.plan.shape.in_channels, self.plan.shape.out_channels, self.tiles.len());
         assert_eq!(sums.len(), inputs * outputs);
-        let a = self.scratch.at(point * count * inputs).cast_const();
-        let d = self.gradients().cast_const().wrapping_add(point * count * outputs);
+        let (input_stride, gradient_stride) = self.strides();
+        let a = self.scratch.at(point * input_stride).cast_const();
+        let d = self.gradients().cast_const().wrapping_add(point * gradient_stride);
         for output in (0..outputs).step_by(NV * S::LANES) {
             for input in (0..inputs).step_by(MR) {
                 let a = a.wrapping_add(input / S::LANES * S::LANES * count + input % S::LANES);
@@ -305,59 +313,91 @@ impl Block<'_> {
         }
     }
 
-    /// Transforms one tile of the input and of dy.
+    /// Transforms some tiles of the input and of dy.
     ///
     /// # Safety
-    /// `tile` is one of the block's, the scratch holds the block, and no one else touches this tile's place.
+    /// `tiles` are of the block's, the scratch holds the block, and no one else touches these tiles' places.
     #[inline(always)]
-    unsafe fn transform<S: Simd>(&self, s: S, tile: usize) {
+    unsafe fn transform<S: Simd>(&self, s: S, tiles: Range<usize>) {
         let (shape, count) = (&self.plan.shape, self.tiles.len());
-        let index = (tile - self.tiles.start) * S::LANES;
-        let (inputs, gradients) = (self.scratch.at(index), self.gradients().wrapping_add(index));
-        let (image, top, left) = self.plan.place(tile);
-        let corner = Corner {
-            image: image * shape.input_len(),
-            row: top as isize - shape.padding[0] as isize,
-            column: left as isize - shape.padding[1] as isize,
+        let (input_stride, gradient_stride) = self.strides();
+        let (inputs, gradients) = (self.scratch.at(0), self.gradients());
+        let input = |place: Place| Corner {
+            image: place.image * shape.input_len(),
+            row: place.row as isize - shape.padding[0] as isize,
+            column: place.column as isize - shape.padding[1] as isize,
             size: shape.input,
             channels: shape.in_channels,
         };
-        // SAFETY: the caller's promise; `x` and `dy` were checked to hold every image.
-        unsafe { transform_input::<S, F4>(s, self.x.as_ptr(), corner, inputs, count * shape.in_channels, count) };
-        let corner = Corner {
-            image: image * shape.output_len(),
-            row: top as isize,
-            column: left as isize,
+        let gradient = |place: Place| Corner {
+            image: place.image * shape.output_len(),
+            row: place.row as isize,
+            column: place.column as isize,
             size: self.plan.target,
             channels: shape.out_channels,
         };
-        let mut pixels = [[None; 4]; 4];
-        for (row, pixels) in pixels.iter_mut().enumerate() {
-            for (column, pixel) in pixels.iter_mut().enumerate() {
-                *pixel = corner.pixel(row, column);
+        let places = self.plan.places(tiles.start).zip(self.plan.places(tiles.start + AHEAD));
+        for (index, (place, ahead)) in tiles.zip(places) {
+            let to = (index - self.tiles.start) * S::LANES;
+            input(ahead).prefetch(s, self.x.as_ptr(), F4::N - F4::M);
+            gradient(ahead).prefetch(s, self.dy.as_ptr(), 0);
+            // SAFETY: the caller's promise; `x` was checked to hold every image.
+            unsafe {
+                let to = inputs.wrapping_add(to);
+                transform_input::<S, F4>(s, self.x.as_ptr(), input(place), to, input_stride, count);
             }
+            let to = gradients.wrapping_add(to);
+            // SAFETY: the caller's promise; `dy` was checked to hold every image.
+            unsafe { transform_gradient(s, self.dy.as_ptr(), gradient(place), to, gradient_stride, count) };
         }
-        for channel in (0..shape.out_channels).step_by(S::LANES) {
-            let mut half = [[s.zero(); 6]; 6];
-            for column in 0..4 {
-                let mut values = [s.zero(); 6];
-                for row in 0..4 {
-                    if let Some(pixel) = pixels[row][column] {
-                        // SAFETY: the pixel lies in the image and has a whole vector from `channel` on.
-                        values[row] = unsafe { s.load(self.dy.as_ptr().add(pixel + channel)) };
+    }
+}
+
+/// Transforms one tile of dy: the vector of channels from c on of point p goes to `to + p · stride + c · next`.
+///
+/// # Safety
+/// `source` holds the image of `corner`, whose channels are whole vectors; `to` can be written as stated.
+#[inline(always)]
+unsafe fn transform_gradient<S: Simd>(
+    s: S,
+    source: *const f32,
+    corner: Corner,
+    to: *mut f32,
+    stride: usize,
+    next: usize,
+) {
+    let mut pixels = [[None; 4]; 4];
+    for (row, pixels) in pixels.iter_mut().enumerate() {
+        for (column, pixel) in pixels.iter_mut().enumerate() {
+            *pixel = corner.pixel(row, column);
+        }
+    }
+    let inside = corner.is_inside(4);
+    let start = source.wrapping_add(corner.pixel(0, 0).unwrap_or(0));
+    let below = corner.size[1] * corner.channels;
+    for channel in (0..corner.channels).step_by(S::LANES) {
+        let mut half = [[s.zero(); 6]; 6];
+        for column in 0..4 {
+            let mut values = [s.zero(); 6];
+            for row in 0..4 {
+                // SAFETY: the pixel lies in the image and has a whole vector from `channel` on.
+                unsafe {
+                    if inside {
+                        values[row] = s.load(start.add(row * below + column * corner.channels + channel));
+                    } else if let Some(pixel) = pixels[row][column] {
+                        values[row] = s.load(source.add(pixel + channel));
                     }
                 }
-                let rows = gradient_input(s, values);
-                for row in 0..6 {
-                    half[row][column] = rows[row];
-                }
             }
-            for (row, &values) in half.iter().enumerate() {
-                for (column, &value) in gradient_input(s, values).iter().enumerate() {
-                    let at = (row * 6 + column) * count * shape.out_channels + channel * count;
-                    // SAFETY: the caller's promise.
-                    unsafe { s.store(gradients.add(at), value) };
-                }
+            let rows = gradient_input(s, values);
+            for row in 0..6 {
+                half[row][column] = rows[row];
+            }
+        }
+        for (row, &values) in half.iter().enumerate() {
+            for (column, &value) in gradient_input(s, values).iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { s.store(to.add((row * 6 + column) * stride + channel * next), value) };
             }
         }
     }
