@@ -6,6 +6,7 @@
 //! the same micro-kernel as the direct convolution, and transformed back with the epilogue. The gradient of the weights is
 //! the same algorithm read the other way: transformed input times transformed dy, summed over tiles.
 #![allow(clippy::needless_range_loop, reason = "tiles are addressed by row and column")]
+#![allow(clippy::manual_memcpy, reason = "values stay in registers")]
 
 use super::blocks::{Cut, Work};
 use super::forward::Epilogue;
@@ -492,7 +493,7 @@ impl Block<'_> {
             let mut moments = Moments::<S, NV>::new(s);
             let ahead = places(self.tiles.start + AHEAD_STORED);
             for (index, (place, ahead)) in places(self.tiles.start).zip(ahead).take(tiles).enumerate() {
-                self.ask::<S, T>(s, ahead, panel * width, width);
+                self.ask::<S, T, NV>(s, ahead, panel * width);
                 for v in 0..NV {
                     if v * S::LANES >= left {
                         break;
@@ -514,9 +515,9 @@ impl Block<'_> {
         }
     }
 
-    /// Asks for the memory of a tile's outputs that will be written, `floats` of each pixel from `channel` on.
+    /// Asks for the memory of a tile's outputs that will be written, NV vectors from `channel` on.
     #[inline(always)]
-    fn ask<S: Simd, T: Transform>(&self, s: S, place: Place, channel: usize, floats: usize) {
+    fn ask<S: Simd, T: Transform, const NV: usize>(&self, s: S, place: Place, channel: usize) {
         let winograd = self.winograd;
         if winograd.outputs > SHORT {
             return;
@@ -528,7 +529,7 @@ impl Block<'_> {
                 // Past the end of a row or of the tensor stands something else: it is only asked for.
                 let pixel = first + row * width + column;
                 let pixel = self.y.at(0).wrapping_add(pixel * winograd.outputs + channel);
-                for float in (0..floats).step_by(16) {
+                for float in (0..NV * S::LANES).step_by(16) {
                     s.prefetch_to_write(pixel.wrapping_add(float));
                 }
             }
@@ -569,7 +570,9 @@ impl Block<'_> {
             let mut tile = [[s.zero(); 4]; 4];
             for row in 0..T::M {
                 let values = T::output(s, half[row]);
-                tile[row][..T::M].copy_from_slice(&values[..T::M]);
+                for column in 0..T::M {
+                    tile[row][column] = values[column];
+                }
             }
             // SAFETY: all pixels lie inside the target and have a whole vector from `channel` on; only this task writes them.
             unsafe { self.store_tile::<S, T>(s, &mut tile, channel, at, (below, next)) };
