@@ -2,7 +2,8 @@
 //!
 //! A plan is made once for a graph and a batch shape, in passes (`plan/compile.rs`): batch norms are folded, nodes fused
 //! into steps, algorithms chosen, steps scheduled as a flat list of instructions, forward and backward, and every value
-//! gets a place in one arena by when it is alive. Nothing is allocated per step. No part of this crate knows a model
+//! gets a place in one arena by when it is alive. Nothing is allocated per step, but for lists of tasks where weights are
+//! packed on use. No part of this crate knows a model
 //! family.
 //!
 //! ```

@@ -225,6 +225,21 @@ mod tests {
     }
 
     #[test]
+    fn a_long_file_is_read_whole_and_one_that_became_short_as_far_as_it_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let byte = |index: usize| (index % 251) as u8;
+        let bytes: Vec<u8> = (0..(40 << 20) + 3).map(byte).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(*read(&path).unwrap() == bytes);
+        let mut longer = vec![0; bytes.len() + 1];
+        let mut file = File::open(&path).unwrap();
+        assert!(!fill_side_by_side(&mut file, &mut longer).unwrap());
+        assert_eq!(fill(&mut file, &mut longer).unwrap(), bytes.len());
+        assert!(longer[..bytes.len()] == bytes);
+    }
+
+    #[test]
     fn aligned_bytes_are_shared_as_floats() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");

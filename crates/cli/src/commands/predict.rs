@@ -61,12 +61,11 @@ pub(crate) fn run(arguments: &Predict, stop: &AtomicBool) -> Result<Done, Failur
     }
     let mut classifier = Classifier::with_options(model, batch, &options)?;
     let mut results = Results::default();
-    let mut ready = Some(first);
-    for index in 0..groups.len() {
+    for loaded in std::iter::once(first).chain(others.iter().map(read)) {
         if stop.load(Ordering::Relaxed) {
             return Ok(Done::Interrupted);
         }
-        match ready.take().unwrap_or_else(|| read(&groups[index])) {
+        match loaded {
             Loaded::Array(path, array) => {
                 results.rows.extend(classify_array(arguments, &mut classifier, path, array?)?)
             }
