@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Predict, stop: &AtomicBool) -> Result<Done, Failur
     let model = model?;
     // What is used once need not be kept packed.
     options.pack_on_use = others.is_empty() && first.images() <= most;
-    let batch = if options.pack_on_use { first.images() } else { most };
+    let batch = if options.pack_on_use { first.images().max(1) } else { most };
     if arguments.compute.autotune {
         options = tune(options, &model, &[(Mode::Infer, batch)], model.preprocessing.size)?;
     }
