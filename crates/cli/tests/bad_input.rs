@@ -129,6 +129,10 @@ fn an_array_of_another_shape_is_refused() {
         1,
         "error: x.npy: expected N×3×16×16 normalised f32, or u8 images of N×C×H×W, got numbers of shape [1, 3, 8, 8]",
     );
+    weights::save_npy(&place.path("none.npy"), &[0, 3, 16, 16], &[]).unwrap();
+    let ran = place.run(&["predict", "--weights", "w.safetensors", "none.npy", "--autotune"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.ends_with("got numbers of shape [0, 3, 16, 16]\n"), "{}", ran.stderr);
     place.write("y.npy", b"no array");
     let ran = place.run(&["predict", "--weights", "w.safetensors", "y.npy"]);
     assert_eq!(ran.code, Some(1));

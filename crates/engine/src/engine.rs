@@ -1,9 +1,9 @@
 //! The engine's face: forward, backward, and parameters as views.
 
 use crate::arena::{Arena, BufferId};
-use crate::parameters::{Flat, Parameters};
-use crate::plan::{Instruction, Plan, Scheduled, fold};
-use crate::run::{Machine, NormState, PlannedConv, PlannedNorm};
+use crate::parameters::{Filters, Flat, Parameters};
+use crate::plan::{Folded, Instruction, Plan, Scheduled, fold};
+use crate::run::{Machine, NormState, PlannedConv, PlannedNorm, Weight};
 use crate::{EngineError, Mode, Options, Tuning};
 use residual_graph::{Graph, NodeId, Op, Shape};
 use residual_kernels::conv::{Conv, Description};
@@ -52,11 +52,11 @@ struct Kept {
 pub struct Memory {
     /// The arena of values and their gradients.
     pub values: usize,
-    /// Weights as the kernels read them.
+    /// Weights as the kernels read them; with weights packed on use, those of one convolution, and on their way there.
     pub packed: usize,
     /// What kernels work in.
     pub workspace: usize,
-    /// Parameters, their gradients and running statistics.
+    /// Parameters, their gradients and running statistics; with weights packed on use, the model's, which the plan shares.
     pub parameters: usize,
 }
 
@@ -115,8 +115,7 @@ impl Engine {
         assert!(batch > 0, "a plan needs room for at least one image");
         let folded = fold(model, mode, taps);
         let plan = Plan::compile(&folded.graph, mode, batch, size, taps, options)?;
-        let parameters = Parameters::new(&folded.graph, &folded.tensors, &folded.scales, &options.pool)?;
-        Ok(Self::load(&folded.graph, plan, parameters, batch, options))
+        Self::load(&folded, plan, batch, options)
     }
 
     /// The memory that [`Engine::new`] would take with these arguments, once it is done.
@@ -164,29 +163,24 @@ impl Engine {
     }
 
     /// Takes the memory that a plan needs and fills it with weights.
-    fn load(graph: &Graph, plan: Plan, parameters: Parameters, batch: usize, options: &Options) -> Self {
+    fn load(folded: &Folded<'_>, plan: Plan, batch: usize, options: &Options) -> Result<Self, EngineError> {
+        let Folded { graph, tensors, scales } = folded;
+        let graph: &Graph = graph;
+        let on_use = plan.packed.on_use;
+        let parameters = Parameters::new(graph, tensors, scales, on_use, &options.pool)?;
         let memory = plan.memory();
-        let Plan {
-            mode,
-            schedule,
-            layers,
-            convs,
-            places,
-            packed,
-            packed_len,
-            workspace_len,
-            statistics_len,
-            shapes,
-            ..
-        } = plan;
-        let mut packed = packed.into_iter();
-        let planned_conv = |(conv, &node): (Conv, &NodeId)| {
-            let node = graph.node(node);
+        let Plan { mode, schedule, layers, convs, places, packed, workspace_len, statistics_len, shapes, .. } = plan;
+        let mut packed_places = packed.places.into_iter();
+        let planned_conv = |(conv, &id): (Conv, &NodeId)| {
+            let node = graph.node(id);
             let has_bias = node.op.parameters().len() > 1;
             PlannedConv {
-                weight: parameters.range(&node.key("weight")),
+                weight: match on_use {
+                    true => Weight::Shared(Filters::new(graph, id, tensors, scales)),
+                    false => Weight::Bucket(parameters.range(&node.key("weight"))),
+                },
                 bias: has_bias.then(|| parameters.range(&node.key("bias"))),
-                packed: packed.next(),
+                packed: packed_places.next(),
                 conv,
             }
         };
@@ -206,7 +200,7 @@ impl Engine {
             arena: Arena::new(places),
             convs,
             norms,
-            packed: AlignedBuffer::zeros(packed_len),
+            packed: AlignedBuffer::zeros(packed.len),
             workspace: AlignedBuffer::zeros(workspace_len),
             statistics: AlignedBuffer::zeros(statistics_len),
             parameters: Some(parameters),
@@ -216,8 +210,8 @@ impl Engine {
         if mode == Mode::Infer {
             machine.parameters = None;
         }
-        debug_assert_eq!(memory.parameters, machine.parameters.as_ref().map_or(0, Parameters::bytes));
-        Self {
+        debug_assert_eq!(memory.parameters, machine.parameter_bytes());
+        Ok(Self {
             machine,
             memory,
             kept: schedule.kept.iter().map(keep).collect(),
@@ -232,7 +226,7 @@ impl Engine {
             fresh: false,
             stale: false,
             single_pixel_norm,
-        }
+        })
     }
 
     /// Runs the network on `images` (n × height × width × channels, n up to the plan's batch).

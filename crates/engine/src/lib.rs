@@ -2,7 +2,8 @@
 //!
 //! A plan is made once for a graph and a batch shape, in passes (`plan/compile.rs`): batch norms are folded, nodes fused
 //! into steps, algorithms chosen, steps scheduled as a flat list of instructions, forward and backward, and every value
-//! gets a place in one arena by when it is alive. Nothing is allocated per step. No part of this crate knows a model
+//! gets a place in one arena by when it is alive. Nothing is allocated per step, but for lists of tasks where weights are
+//! packed on use. No part of this crate knows a model
 //! family.
 //!
 //! ```
@@ -31,6 +32,7 @@ mod error;
 mod parameters;
 mod plan;
 mod run;
+mod transpose;
 mod tune;
 
 pub use engine::{Engine, Memory, Pass, PlanStep};
@@ -63,6 +65,10 @@ pub struct Options {
     /// Whether all convolutions are computed directly: Winograd's algorithms are faster, but their weights take up to
     /// four times the memory.
     pub low_memory: bool,
+    /// Whether a plan for inference packs the weights of a convolution when it runs, as training always does, and keeps
+    /// none: the first batch is done sooner, and every later one takes longer. Such a plan shares the model's tensors, and
+    /// few images at a time get other algorithms, whose results differ by rounding.
+    pub pack_on_use: bool,
     /// Whether the backward pass computes most values of the forward pass again instead of finding them in memory. The
     /// results are the same, to the bit.
     pub grad_checkpointing: bool,
@@ -73,7 +79,12 @@ pub struct Options {
 impl Options {
     /// An instruction set and threads, and everything else as is usual.
     pub fn new(isa: Isa, pool: Arc<Pool>) -> Self {
-        Self { isa, pool, low_memory: false, grad_checkpointing: false, tuning: None }
+        Self { isa, pool, low_memory: false, pack_on_use: false, grad_checkpointing: false, tuning: None }
+    }
+
+    /// Whether a plan for `mode` packs all weights before it runs.
+    pub(crate) fn packs_ahead(&self, mode: Mode) -> bool {
+        mode == Mode::Infer && !self.pack_on_use
     }
 }
 

@@ -1,13 +1,15 @@
 //! Parameters, their gradients and running statistics in flat buckets, and their way from and to torch's layout.
 
 use crate::EngineError;
-use residual_graph::{Graph, Op, Role};
+use crate::transpose::Jobs;
+use residual_graph::{Graph, Node, NodeId, Op, Role};
+use residual_kernels::conv::Conv;
 use residual_model::check_tensors;
-use residual_tensor::{AlignedBuffer, NamedTensors, Tensor};
+use residual_tensor::{AlignedBuffer, Elements, Floats, NamedTensors, Tensor};
 use residual_threads::Pool;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// One tensor of a bucket.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ pub struct Flat<'a> {
 
 /// How a tensor's elements are ordered in a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Layout {
+pub(crate) enum Layout {
     /// As in torch.
     Plain { shape: Vec<usize> },
     /// Torch's `[groups · o, i, h, w]` as `[groups][h][w][i][o]`. A linear layer on a flattened feature map is a
@@ -57,11 +59,13 @@ pub(crate) struct Parameters {
 pub(crate) type Scales = HashMap<String, Vec<f64>>;
 
 impl Parameters {
-    /// Buckets for `graph`, filled from `tensors` and `scales`.
+    /// Buckets for `graph`, filled from `tensors` and `scales`; `without_filters`, the weights of convolutions and linear
+    /// layers have no place in them.
     pub(crate) fn new(
         graph: &Graph,
         tensors: &NamedTensors,
         scales: &Scales,
+        without_filters: bool,
         pool: &Arc<Pool>,
     ) -> Result<Self, EngineError> {
         let (mut entries, mut statistic_entries, mut counters) = (Vec::new(), Vec::new(), Vec::new());
@@ -70,6 +74,10 @@ impl Parameters {
             for spec in node.op.parameters() {
                 let name = node.key(spec.name);
                 let count: usize = spec.shape.iter().product();
+                let layout = layout(graph, node, spec.shape);
+                if without_filters && matches!(layout, Layout::Filter { .. }) {
+                    continue;
+                }
                 let (list, end) = match spec.role {
                     Role::Parameter => (&mut entries, &mut len),
                     Role::Buffer => (&mut statistic_entries, &mut statistics_len),
@@ -78,7 +86,6 @@ impl Parameters {
                         continue;
                     }
                 };
-                let layout = layout(graph, node.op.clone(), node.inputs.first().map(|id| id.0), spec.shape);
                 list.push(Entry { name, range: *end..*end + count, layout });
                 *end += count.next_multiple_of(16);
             }
@@ -173,13 +180,49 @@ impl Parameters {
     }
 }
 
+/// The weight of a convolution or linear layer as the model has it, which shares its elements.
+#[derive(Debug)]
+pub(crate) struct Filters {
+    values: Floats,
+    scale: Option<Vec<f64>>,
+    layout: Layout,
+}
+
+impl Filters {
+    /// The weight of `node`. `tensors` were checked against `graph`.
+    pub(crate) fn new(graph: &Graph, node: NodeId, tensors: &NamedTensors, scales: &Scales) -> Self {
+        let node = graph.node(node);
+        let key = node.key("weight");
+        let tensor = &tensors[key.as_str()];
+        let Elements::F32(values) = tensor.elements() else { unreachable!("checked: parameters are floats") };
+        let layout = layout(graph, node, tensor.shape().to_vec());
+        Self { values: values.clone(), scale: scales.get(&key).cloned(), layout }
+    }
+
+    /// Writes it to `packed`, scaled, as `conv` reads it; with `room` for it in the engine's layout if `conv` has no
+    /// [`Conv::panel_width`].
+    pub(crate) fn pack(&self, pool: &Pool, conv: &Conv, room: &mut [f32], packed: &mut [f32]) {
+        let (values, scale) = (&*self.values, self.scale.as_deref());
+        let mut jobs = Jobs::default();
+        if let (Some(width), &Layout::Filter { groups, o, i, taps, .. }) = (conv.panel_width(), &self.layout) {
+            jobs.pack([groups, o, i, taps], values, scale, width, packed);
+            jobs.run(pool);
+        } else {
+            let room = &mut room[..values.len()];
+            jobs.lay_out(&self.layout, values, scale, room);
+            jobs.run(pool);
+            conv.pack_forward(pool, room, packed);
+        }
+    }
+}
+
 fn find(entries: &[Entry], key: &str) -> Range<usize> {
     let entry = entries.iter().find(|entry| entry.name == key).expect("the graph names its own parameters");
     entry.range.clone()
 }
 
-fn layout(graph: &Graph, op: Op, input: Option<usize>, shape: Vec<usize>) -> Layout {
-    match op {
+fn layout(graph: &Graph, node: &Node, shape: Vec<usize>) -> Layout {
+    match node.op {
         Op::Conv2d(conv) if shape.len() == 4 => Layout::Filter {
             groups: conv.groups,
             o: conv.out_channels / conv.groups,
@@ -188,7 +231,7 @@ fn layout(graph: &Graph, op: Op, input: Option<usize>, shape: Vec<usize>) -> Lay
             shape,
         },
         Op::Linear { out_features, in_features, .. } if shape.len() == 2 => {
-            let channels = input.map_or(in_features, |input| flattened_channels(graph, input, in_features));
+            let channels = node.inputs.first().map_or(in_features, |id| flattened_channels(graph, id.0, in_features));
             Layout::Filter { groups: 1, o: out_features, i: channels, taps: in_features / channels, shape }
         }
         _ => Layout::Plain { shape },
@@ -249,121 +292,16 @@ impl Layout {
 
 /// `tensors` were checked against `entries`.
 fn scatter(pool: &Pool, entries: &[Entry], tensors: &NamedTensors, scales: &Scales, mut bucket: &mut [f32]) {
-    let mut jobs = Vec::new();
+    let mut jobs = Jobs::default();
     let mut end = 0;
     for entry in entries {
         let values = tensors[entry.name.as_str()].as_f32().expect("checked: parameters and statistics are floats");
         let scale = scales.get(&entry.name).map(Vec::as_slice);
         let (part, rest) = std::mem::take(&mut bucket)[entry.range.start - end..].split_at_mut(entry.range.len());
         (bucket, end) = (rest, entry.range.end);
-        match entry.layout {
-            Layout::Filter { o, i, taps, .. } if o * i > 1 => {
-                for (group, part) in part.chunks_exact_mut(o * i * taps).enumerate() {
-                    let values = &values[group * o * i * taps..][..o * i * taps];
-                    let scale = scale.map(|scale| &scale[group * o..][..o]);
-                    share_out(
-                        Transpose { values, scale, o, i, taps, first: 0, taps_of_bucket: Vec::new() },
-                        part,
-                        &mut jobs,
-                    );
-                }
-            }
-            // The same order in both.
-            _ => match scale {
-                None => part.copy_from_slice(values),
-                Some(scale) => {
-                    let filter = values.len() / scale.len();
-                    for ((to, from), &scale) in part.chunks_mut(filter).zip(values.chunks(filter)).zip(scale) {
-                        to.iter_mut().zip(from).for_each(|(to, from)| *to = product(*from, scale));
-                    }
-                }
-            },
-        }
+        jobs.lay_out(&entry.layout, values, scale, part);
     }
-    pool.run(jobs.len(), |job, _| {
-        jobs[job].lock().unwrap_or_else(PoisonError::into_inner).run();
-    });
-}
-
-/// As folding rounds it.
-fn product(value: f32, scale: f64) -> f32 {
-    (f64::from(value) * scale) as f32
-}
-
-/// The outputs that are brought along together: a cache line of them.
-const OUTPUTS: usize = 16;
-/// The inputs' taps that are brought along together.
-const COLUMNS: usize = 128;
-/// Elements that are worth a task.
-const GRAIN: usize = 1 << 18;
-
-/// Torch's `[o, i, taps]` as `[taps][i][o]`, for some of the inputs, in blocks that are read row by row and written line
-/// by line.
-struct Transpose<'a> {
-    values: &'a [f32],
-    scale: Option<&'a [f64]>,
-    o: usize,
-    i: usize,
-    taps: usize,
-    /// The first of the inputs.
-    first: usize,
-    /// Their places, one slice a tap.
-    taps_of_bucket: Vec<&'a mut [f32]>,
-}
-
-/// Adds the tasks that fill `bucket`, all inputs of a group.
-fn share_out<'a>(whole: Transpose<'a>, bucket: &'a mut [f32], jobs: &mut Vec<Mutex<Transpose<'a>>>) {
-    let Transpose { o, i, taps, .. } = whole;
-    let inputs = (GRAIN / (o * taps)).clamp(1, i);
-    let mut parts: Vec<_> = bucket.chunks_exact_mut(i * o).map(|tap| tap.chunks_mut(inputs * o)).collect();
-    for first in (0..i).step_by(inputs) {
-        let taps_of_bucket = parts.iter_mut().filter_map(Iterator::next).collect();
-        jobs.push(Mutex::new(Transpose { first, taps_of_bucket, ..whole }));
-    }
-}
-
-impl Transpose<'_> {
-    fn run(&mut self) {
-        let Self { values, scale, o, i, taps, first, .. } = *self;
-        let end = (first + self.taps_of_bucket[0].len() / o) * taps;
-        let mut block = [[0.0; COLUMNS]; OUTPUTS];
-        for start in (first * taps..end).step_by(COLUMNS) {
-            let columns = COLUMNS.min(end - start);
-            for output in (0..o).step_by(OUTPUTS) {
-                let rows = values[output * i * taps..].chunks_exact(i * taps);
-                for (index, (row, values)) in block.iter_mut().zip(rows).enumerate() {
-                    match values[start..].first_chunk() {
-                        Some(values) => *row = *values,
-                        None => row[..columns].copy_from_slice(&values[start..][..columns]),
-                    }
-                    if let Some(&scale) = scale.and_then(|scale| scale.get(output + index)) {
-                        row.iter_mut().for_each(|value| *value = product(*value, scale));
-                    }
-                }
-                let (mut input, mut tap) = (start / taps - first, start % taps);
-                for column in 0..columns {
-                    let line = &mut self.taps_of_bucket[tap][input * o + output..];
-                    match line.first_chunk_mut() {
-                        Some(line) if output + OUTPUTS <= o => *line = line_of(&block, column),
-                        _ => line[..o - output].copy_from_slice(&line_of(&block, column)[..o - output]),
-                    }
-                    tap += 1;
-                    if tap == taps {
-                        (input, tap) = (input + 1, 0);
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn line_of(block: &[[f32; COLUMNS]; OUTPUTS], column: usize) -> [f32; OUTPUTS] {
-    // Within the block, which spares the checks.
-    let column = column % COLUMNS;
-    let mut line = [0.0; OUTPUTS];
-    line.iter_mut().zip(block).for_each(|(value, row)| *value = row[column]);
-    line
+    jobs.run(pool);
 }
 
 fn gather(entries: &[Entry], bucket: &[f32]) -> NamedTensors {

@@ -6,7 +6,8 @@ mod compile;
 mod fuse;
 mod schedule;
 
-pub(crate) use compile::{Plan, fold};
+pub(crate) use algorithms::expected;
+pub(crate) use compile::{Folded, Plan, fold};
 use fuse::{Fused, Head, Step};
 
 use crate::arena::BufferId;

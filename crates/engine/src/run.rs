@@ -1,7 +1,7 @@
 //! Carries out instructions: one match arm a kernel.
 
 use crate::arena::{Arena, BufferId};
-use crate::parameters::Parameters;
+use crate::parameters::{Filters, Parameters};
 use crate::plan::{Instruction, Mask, Pooling, Slice};
 use crate::{Mode, Options};
 use residual_kernels::conv::{Conv, Epilogue, Statistics};
@@ -16,14 +16,31 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(crate) struct PlannedConv {
     pub(crate) conv: Conv,
-    /// Its weight and bias in the bucket of parameters.
-    pub(crate) weight: Range<usize>,
+    pub(crate) weight: Weight,
+    /// Its bias in the bucket of parameters.
     pub(crate) bias: Option<Range<usize>>,
     /// In inference, the places of weight and bias in [`Machine::packed`].
     pub(crate) packed: Option<[Range<usize>; 2]>,
 }
 
+/// Where a convolution's weight comes from.
+#[derive(Debug)]
+pub(crate) enum Weight {
+    /// Its place in the bucket of parameters.
+    Bucket(Range<usize>),
+    /// The model's, in inference that packs on use.
+    Shared(Filters),
+}
+
 impl PlannedConv {
+    /// The weight's place in the bucket.
+    fn range(&self) -> Range<usize> {
+        match &self.weight {
+            Weight::Bucket(range) => range.clone(),
+            Weight::Shared(_) => unreachable!("a plan without a bucket packs its weights itself"),
+        }
+    }
+
     /// Weights as the forward pass reads them, packed into `packed` unless they stand there, and the bias.
     fn weights<'a>(
         &self,
@@ -32,10 +49,16 @@ impl PlannedConv {
         parameters: Option<&'a Parameters>,
     ) -> (&'a [f32], Option<&'a [f32]>) {
         match (&self.packed, parameters) {
-            (Some([weight, bias]), _) => (&packed[weight.clone()], self.bias.as_ref().map(|_| &packed[bias.clone()])),
+            (Some([weight, bias]), _) => {
+                if let Weight::Shared(filters) = &self.weight {
+                    let (room, packed) = packed.split_at_mut(weight.start);
+                    filters.pack(pool, &self.conv, room, &mut packed[..weight.len()]);
+                }
+                (&packed[weight.clone()], self.bias.as_ref().map(|_| &packed[bias.clone()]))
+            }
             (None, Some(Parameters { values, .. })) => {
                 let packed = &mut packed[..self.conv.packed_forward_len()];
-                self.conv.pack_forward(pool, &values[self.weight.clone()], packed);
+                self.conv.pack_forward(pool, &values[self.range()], packed);
                 (packed, self.bias.as_ref().map(|bias| &values[bias.clone()]))
             }
             (None, None) => unreachable!("a plan without parameters has packed all weights"),
@@ -137,8 +160,8 @@ pub(crate) struct Machine {
     pub(crate) arena: Arena,
     pub(crate) convs: Vec<PlannedConv>,
     pub(crate) norms: Vec<PlannedNorm>,
-    /// Weights as the kernels read them: in inference all of them, in training those of the convolution that runs, which
-    /// are packed when they are needed and then still in cache.
+    /// Weights as the kernels read them: in inference all of them, in training and inference that packs on use those of the
+    /// convolution that runs, which are packed when they are needed and then still in cache.
     pub(crate) packed: AlignedBuffer,
     pub(crate) workspace: AlignedBuffer,
     /// Where a convolution's blocks leave their statistics.
@@ -150,14 +173,23 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Packs all weights in inference, and in frozen and inference mode takes the running statistics.
+    /// Bytes of parameters, their gradients and statistics, or of the model's weights that this shares.
+    pub(crate) fn parameter_bytes(&self) -> usize {
+        let shared = self.convs.iter().filter(|planned| matches!(planned.weight, Weight::Shared(_)));
+        let weights: usize = shared.map(|planned| planned.conv.shape().weight_len()).sum();
+        self.parameters.as_ref().map_or(4 * weights, Parameters::bytes)
+    }
+
+    /// Packs all weights in inference that packs ahead, and in frozen and inference mode takes the running statistics.
     pub(crate) fn prepare(&mut self) {
         let pool = &self.options.pool;
         let parameters = self.parameters.as_ref().expect("parameters are there until everything is packed");
         let values: &[f32] = &parameters.values;
         for planned in &self.convs {
             if let Some([weight, bias]) = &planned.packed {
-                planned.conv.pack_forward(pool, &values[planned.weight.clone()], &mut self.packed[weight.clone()]);
+                if let Weight::Bucket(from) = &planned.weight {
+                    planned.conv.pack_forward(pool, &values[from.clone()], &mut self.packed[weight.clone()]);
+                }
                 if let Some(from) = &planned.bias {
                     self.packed[bias.clone()].copy_from_slice(&values[from.clone()]);
                 }
@@ -224,7 +256,7 @@ impl Machine {
                 let planned = &self.convs[conv];
                 let values = &self.parameters.as_ref().expect("a plan with gradients keeps its parameters").values;
                 let packed = &mut self.packed[..planned.conv.packed_backward_len()];
-                planned.conv.pack_backward(threads, &values[planned.weight.clone()], packed);
+                planned.conv.pack_backward(threads, &values[planned.range()], packed);
                 let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
                 planned.conv.backward_data(threads, images, dy, packed, accumulate, dx, &mut self.workspace);
             }
@@ -313,7 +345,7 @@ impl Machine {
         let planned = &self.convs[conv];
         let parameters = self.parameters.as_mut().expect("a plan with gradients keeps its parameters");
         let (x, dy) = (self.arena.get(x, images), self.arena.get(dy, images));
-        let dw = &mut parameters.gradients[planned.weight.clone()];
+        let dw = &mut parameters.gradients[planned.range()];
         planned.conv.backward_weights(pool, images, x, dy, dw, &mut self.workspace);
         if let Some(bias) = &planned.bias {
             norm::column_sums(isa, pool, dy, &mut parameters.gradients[bias.clone()], &mut self.workspace);

@@ -1,5 +1,6 @@
 //! Measures which algorithm computes each convolution fastest on this machine, instead of going by what is expected.
 
+use crate::plan::expected;
 use crate::{Mode, Options};
 use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Direction, Epilogue};
 use residual_tensor::AlignedBuffer;
@@ -22,7 +23,7 @@ pub struct Tuned {
     pub images: usize,
     /// Which pass.
     pub direction: Direction,
-    /// Whether weights are packed once (inference) or each time (training).
+    /// Whether weights are packed once (inference) or each time (training, and inference that packs on use).
     pub packed_once: bool,
 }
 
@@ -53,9 +54,16 @@ impl Tuning {
     }
 
     /// The algorithms of a convolution in a plan for `mode`: what was measured, and `expected` where nothing was.
-    pub(crate) fn algorithms(&self, shape: ConvShape, images: usize, mode: Mode, expected: Algorithms) -> Algorithms {
+    pub(crate) fn algorithms(
+        &self,
+        shape: ConvShape,
+        images: usize,
+        mode: Mode,
+        packed_once: bool,
+        expected: Algorithms,
+    ) -> Algorithms {
         let mut algorithms = expected;
-        for tuned in passes(shape, images, mode) {
+        for tuned in passes(shape, images, mode, packed_once) {
             if let Some(algorithm) = self.get(&tuned) {
                 *pass_mut(&mut algorithms, tuned.direction) = algorithm;
             }
@@ -65,8 +73,9 @@ impl Tuning {
 
     /// Measures every pass that a plan for `mode` needs of a convolution and that is not known yet.
     pub(crate) fn measure(&mut self, shape: ConvShape, images: usize, mode: Mode, options: &Options) {
-        let mut expected = Algorithms::choose(options.isa, &shape, images);
-        for tuned in passes(shape, images, mode) {
+        let packed_once = options.packs_ahead(mode);
+        let mut expected = expected(options, mode, &shape, images);
+        for tuned in passes(shape, images, mode, packed_once) {
             if self.get(&tuned).is_none() {
                 let first = *pass_mut(&mut expected, tuned.direction);
                 self.insert(tuned, fastest(&tuned, first, options));
@@ -76,8 +85,8 @@ impl Tuning {
 }
 
 /// What a plan for `mode` needs of a convolution.
-fn passes(shape: ConvShape, images: usize, mode: Mode) -> Vec<Tuned> {
-    let pass = |direction| Tuned { shape, images, direction, packed_once: mode == Mode::Infer };
+fn passes(shape: ConvShape, images: usize, mode: Mode, packed_once: bool) -> Vec<Tuned> {
+    let pass = |direction| Tuned { shape, images, direction, packed_once };
     match mode {
         Mode::Infer => vec![pass(Direction::Forward)],
         _ => [Direction::Forward, Direction::Data, Direction::Weights].map(pass).to_vec(),

@@ -1,7 +1,7 @@
 //! What the engine promises beyond parity: every op has a gradient, results do not depend on threads, batch size or what
 //! is tapped, and misuse is answered.
 
-use residual_engine::{Engine, EngineError, Mode, Options, Tuning};
+use residual_engine::{Engine, EngineError, Mode, Options, Tuned, Tuning};
 use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, Pool2d};
 use residual_kernels::Isa;
 use residual_kernels::conv::Algorithm;
@@ -317,6 +317,100 @@ fn low_memory_keeps_smaller_weights_and_changes_results_by_rounding_only() {
     assert!(small.packed < fast.packed / 3 && small.total() < fast.total(), "{small:?}, {fast:?}");
     let scale = usual.iter().fold(0.0f32, |scale, value| scale.max(value.abs()));
     assert!(usual.iter().zip(&low).all(|(a, b)| (a - b).abs() < 1e-4 * scale), "{usual:?} {low:?}");
+}
+
+/// Convolutions whose outputs fill several panels of packed weights and part of another, with and without groups.
+fn wide() -> Graph {
+    let mut net = Builder::new("wide", [5, 6, 7]);
+    let x = net.conv("a", net.input(), Conv2d::new(5, 150, 3).padding(1).bias()).unwrap();
+    let x = net.batch_norm("a_bn", x).unwrap();
+    let x = net.conv("b", x, Conv2d::new(150, 202, 3).stride(2).groups(2)).unwrap();
+    let x = net.batch_norm("b_bn", x).unwrap();
+    let x = net.conv("c", x, Conv2d::new(202, 202, 2).groups(202).bias()).unwrap();
+    let x = net.conv("d", x, Conv2d::new(202, 96, 1)).unwrap();
+    let x = net.relu("d_relu", x).unwrap();
+    let x = net.conv("e", x, Conv2d::new(96, 64, 3).padding(1)).unwrap();
+    let x = net.batch_norm("e_bn", x).unwrap();
+    let x = net.flatten("flat", x).unwrap();
+    let x = net.linear("fc", x, 131, true).unwrap();
+    net.finish(x).unwrap()
+}
+
+#[test]
+fn weights_packed_on_use_change_no_bit_where_the_algorithms_are_the_same() {
+    for graph in [every_op(), wide(), residual_zoo::build("resnet20", 10).unwrap()] {
+        let model = model(graph);
+        let [_, height, width] = model.graph.input_size();
+        let x = images(&model, 3);
+        for (isa, threads) in Isa::available().into_iter().flat_map(|isa| [(isa, 1), (isa, 3)]) {
+            let base = Options::new(isa, Arc::new(Pool::new(threads)));
+            let mut known = Tuning::default();
+            Engine::tune(
+                &model,
+                Mode::Infer,
+                3,
+                [height, width],
+                &Options { low_memory: true, ..base.clone() },
+                &mut known,
+            )
+            .unwrap();
+            for algorithm in Algorithm::ALL {
+                let mut tuning = Tuning::default();
+                for &(tuned, _) in known.iter() {
+                    tuning.insert(tuned, algorithm);
+                    tuning.insert(Tuned { packed_once: false, ..tuned }, algorithm);
+                }
+                let run = |pack_on_use| {
+                    let options = Options { pack_on_use, tuning: Some(Arc::new(tuning.clone())), ..base.clone() };
+                    let mut engine = Engine::new(&model, Mode::Infer, 3, [height, width], &[], &options).unwrap();
+                    // Twice, as packed weights of the first pass must not be left for the second.
+                    let mut bits = Vec::new();
+                    for images in [&x, &x[..2 * x.len() / 3]] {
+                        engine.forward(images).unwrap();
+                        bits.extend(engine.output().iter().map(|value| value.to_bits()));
+                    }
+                    bits
+                };
+                assert!(run(true) == run(false), "{} {} {algorithm} {threads}", model.graph.name, isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_packed_on_use_take_the_memory_of_one_convolution() {
+    let model = model(residual_zoo::build("resnet20", 10).unwrap());
+    let plan = |pack_on_use| {
+        let options = Options { pack_on_use, ..options(2) };
+        let engine = Engine::new(&model, Mode::Infer, 1, [32, 32], &[], &options).unwrap();
+        let required = Engine::required_memory(&model, Mode::Infer, 1, [32, 32], &[], &options).unwrap();
+        assert_eq!((required, required.total()), (engine.memory(), engine.bytes()));
+        assert!(engine.state_dict().is_empty() && engine.gradients().is_empty());
+        engine
+    };
+    let (mut on_use, ahead) = (plan(true), plan(false));
+    let weights = model.tensors.values().filter(|tensor| tensor.shape().len() > 1).map(|tensor| 4 * tensor.len());
+    assert_eq!(on_use.memory().parameters, weights.clone().sum::<usize>(), "the model's");
+    assert_eq!(ahead.memory().parameters, 0);
+    // The longest weight: packed directly, as it has few pixels.
+    let longest = weights.max().unwrap();
+    let packed = on_use.memory().packed;
+    assert!(packed >= longest && packed < 3 * longest && packed < ahead.memory().packed / 4, "{packed}");
+    let error = on_use.load_state_dict(&model.tensors).unwrap_err();
+    assert!(matches!(error, EngineError::Mode { .. }), "{error}");
+}
+
+#[test]
+fn a_plan_that_packs_on_use_is_good_for_itself() {
+    let model = model(residual_zoo::build("resnet20", 10).unwrap());
+    let x = images(&model, 1);
+    let options = Options { pack_on_use: true, ..options(2) };
+    let mut expected = Engine::new(&model, Mode::Infer, 1, [32, 32], &[], &options).unwrap();
+    expected.forward(&x).unwrap();
+    let mut engine = Engine::new(&model, Mode::Infer, 1, [32, 32], &[], &options).unwrap();
+    drop(model);
+    engine.forward(&x).unwrap();
+    assert_eq!(engine.output(), expected.output());
 }
 
 /// Parameters, statistics and gradients after two steps, as bits, and the bytes that took.

@@ -255,6 +255,15 @@ impl Conv {
         }
     }
 
+    /// `Some(width)` if [`Conv::pack_forward`] only sorts weights into panels of so many output channels of one group:
+    /// `[group][panel][tap row][tap column][input channel][output channel of the panel]`, with zeros past the group's last.
+    pub fn panel_width(&self) -> Option<usize> {
+        match &self.forward {
+            Pass::Direct(_) => Some(pack::panel_width(self.isa, self.shape.out_channels / self.shape.groups)),
+            Pass::Winograd(_) => None,
+        }
+    }
+
     /// Lays weights out for [`Conv::forward`].
     ///
     /// # Panics

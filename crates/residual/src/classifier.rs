@@ -53,7 +53,8 @@ impl Classifier {
         Self::with_options(model, 1, &Options::default())
     }
 
-    /// Compiles `model` for up to `batch` images at a time.
+    /// Compiles `model` for up to `batch` images at a time. For one batch and no more, [`Options::pack_on_use`] is done
+    /// sooner.
     ///
     /// # Errors
     /// If the model's parts do not fit together.

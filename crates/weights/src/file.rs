@@ -13,6 +13,13 @@ use std::sync::Arc;
 /// weights) takes under 4 GiB.
 const MAX_BYTES: u64 = 16 << 30;
 
+/// Threads that read a long file, at most.
+#[cfg(unix)]
+const MOST_READERS: usize = 4;
+/// Bytes that are worth a thread: some large pages.
+#[cfg(unix)]
+const LEAST_PART: usize = 16 << 20;
+
 /// A file in memory, cheap to clone, whose bytes can become a tensor's without being copied.
 #[derive(Clone, Debug)]
 pub(crate) struct Bytes {
@@ -48,7 +55,7 @@ pub(crate) fn read(path: &Path) -> Result<Bytes, WeightsError> {
 fn read_within(path: &Path, limit: u64) -> Result<Bytes, WeightsError> {
     let fail = |error| WeightsError::new(path, Cause::Read(error));
     let too_large = || WeightsError::new(path, Cause::TooLarge { limit });
-    let file = File::open(path).map_err(fail)?;
+    let mut file = File::open(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
     if metadata.is_dir() {
         return Err(fail(io::ErrorKind::IsADirectory.into()));
@@ -61,11 +68,14 @@ fn read_within(path: &Path, limit: u64) -> Result<Bytes, WeightsError> {
         buffer.ok_or_else(|| fail(io::ErrorKind::OutOfMemory.into()))
     };
     let mut start = buffer(metadata.len() as usize)?;
+    let bytes = &mut start.as_bytes_mut()[..metadata.len() as usize];
+    let len = match fill_side_by_side(&mut file, bytes).map_err(fail)? {
+        true => bytes.len(),
+        false => fill(&mut file, bytes).map_err(fail)?,
+    };
     // One byte past the limit tells a pipe, or a file that grew, from one that fits.
-    let mut file = file.take(limit + 1);
-    let len = fill(&mut file, &mut start.as_bytes_mut()[..metadata.len() as usize]).map_err(fail)?;
     let mut rest = Vec::new();
-    file.read_to_end(&mut rest).map_err(fail)?;
+    file.take(limit + 1 - len as u64).read_to_end(&mut rest).map_err(fail)?;
     let whole = len + rest.len();
     if whole as u64 > limit {
         return Err(too_large());
@@ -77,6 +87,38 @@ fn read_within(path: &Path, limit: u64) -> Result<Bytes, WeightsError> {
         start = longer;
     }
     Ok(Bytes { buffer: Arc::new(start), len: whole })
+}
+
+/// Reads the beginning of a long file with several threads, as most of the time goes into giving the memory its pages.
+/// Whether it did: it leaves files alone that are short, or become it, or have no places to read from, such as pipes.
+#[cfg(unix)]
+fn fill_side_by_side(file: &mut File, bytes: &mut [u8]) -> io::Result<bool> {
+    use std::io::{Seek, SeekFrom};
+    use std::os::unix::fs::FileExt;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_READERS);
+    let part = bytes.len().div_ceil(threads).max(LEAST_PART);
+    if part >= bytes.len() {
+        return Ok(false);
+    }
+    let shared = &*file;
+    let whole = std::thread::scope(|scope| {
+        let read =
+            |(index, part_bytes): (usize, &mut [u8])| shared.read_exact_at(part_bytes, (index * part) as u64).is_ok();
+        let mut parts = bytes.chunks_mut(part).enumerate();
+        let first = parts.next();
+        let readers: Vec<_> = parts.map(|part| scope.spawn(move || read(part))).collect();
+        let first = first.is_none_or(read);
+        readers.into_iter().fold(first, |whole, reader| reader.join().unwrap_or(false) && whole)
+    });
+    if whole {
+        file.seek(SeekFrom::Start(bytes.len() as u64))?;
+    }
+    Ok(whole)
+}
+
+#[cfg(not(unix))]
+fn fill_side_by_side(_file: &mut File, _bytes: &mut [u8]) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// Reads until `bytes` are full or the file ends; how many were read.
@@ -180,6 +222,21 @@ mod tests {
         assert!(bytes.iter().enumerate().all(|(index, &byte)| usize::from(byte) == index / 1000));
         assert_eq!(fill(&mut reader, &mut [0; 6000]).unwrap(), 5000);
         writing.join().unwrap();
+    }
+
+    #[test]
+    fn a_long_file_is_read_whole_and_one_that_became_short_as_far_as_it_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let byte = |index: usize| (index % 251) as u8;
+        let bytes: Vec<u8> = (0..(40 << 20) + 3).map(byte).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(*read(&path).unwrap() == bytes);
+        let mut longer = vec![0; bytes.len() + 1];
+        let mut file = File::open(&path).unwrap();
+        assert!(!fill_side_by_side(&mut file, &mut longer).unwrap());
+        assert_eq!(fill(&mut file, &mut longer).unwrap(), bytes.len());
+        assert!(longer[..bytes.len()] == bytes);
     }
 
     #[test]

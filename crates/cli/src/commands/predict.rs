@@ -9,14 +9,23 @@ use residual::data::{DataError, read_image};
 use residual::engine::Mode;
 use residual::model::Model;
 use residual::preprocess::Image;
-use residual::weights::{NpyArray, NpyValues, load_npy};
+use residual::weights::{NpyArray, NpyValues, WeightsError, load_npy};
 use residual::{Classifier, Output, train};
 use serde::Serialize;
+use std::borrow::Cow;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What counts as an image in a folder.
 const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
+
+#[derive(Default)]
+struct Results {
+    rows: Vec<Row>,
+    /// Why images were left out.
+    left_out: Vec<String>,
+}
 
 #[derive(Serialize)]
 struct Row {
@@ -34,30 +43,36 @@ struct Class {
 
 pub(crate) fn run(arguments: &Predict, stop: &AtomicBool) -> Result<Done, Failure> {
     let mut options = machine::compute_options(arguments.compute)?;
-    let (path, name) = (&arguments.weights.weights, arguments.weights.model.as_deref());
-    let Model { graph, tensors, preprocessing, labels } =
-        train::read_model(path, name, residual::default_preprocessing)?;
-    let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
-    let batch = arguments.batch_size.get().into();
+    let most: usize = arguments.batch_size.get().into();
+    let groups = groups(inputs(arguments)?, most);
+    let Some((first, others)) = groups.split_first() else { return Ok(Done::Finished) };
+    // The weights and the first inputs are read side by side.
+    let (model, first) = std::thread::scope(|scope| {
+        let first = scope.spawn(|| read(first));
+        let model = read_model(arguments);
+        (model, first.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    let model = model?;
+    // What is used once need not be kept packed.
+    options.pack_on_use = others.is_empty() && first.images() <= most;
+    let batch = if options.pack_on_use { first.images().max(1) } else { most };
     if arguments.compute.autotune {
         options = tune(options, &model, &[(Mode::Infer, batch)], model.preprocessing.size)?;
     }
     let mut classifier = Classifier::with_options(model, batch, &options)?;
-    let mut rows = Vec::new();
-    let mut left_out = Vec::new();
-    for group in inputs(arguments)? {
+    let mut results = Results::default();
+    for loaded in std::iter::once(first).chain(others.iter().map(read)) {
         if stop.load(Ordering::Relaxed) {
             return Ok(Done::Interrupted);
         }
-        match group {
-            Input::Array(path) => rows.extend(array(arguments, &mut classifier, &path)?),
-            Input::Images(paths) => {
-                for paths in paths.chunks(batch) {
-                    images(arguments, &mut classifier, paths, &mut rows, &mut left_out)?;
-                }
+        match loaded {
+            Loaded::Array(path, array) => {
+                results.rows.extend(classify_array(arguments, &mut classifier, path, array?)?)
             }
+            Loaded::Images(images) => classify_images(arguments, &mut classifier, images, &mut results)?,
         }
     }
+    let Results { rows, left_out } = results;
     left_out.iter().for_each(|reason| complain(&format!("left out: {reason}")));
     if arguments.format.json {
         print_json(&serde_json::json!({ "predictions": rows, "skipped": left_out }))?;
@@ -67,6 +82,13 @@ pub(crate) fn run(arguments: &Predict, stop: &AtomicBool) -> Result<Done, Failur
         print(&lines(arguments, &rows))?;
     }
     Ok(Done::Finished)
+}
+
+fn read_model(arguments: &Predict) -> Result<Model, Failure> {
+    let (path, name) = (&arguments.weights.weights, arguments.weights.model.as_deref());
+    let Model { graph, tensors, preprocessing, labels } =
+        train::read_model(path, name, residual::default_preprocessing)?;
+    Ok(Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?)
 }
 
 enum Input {
@@ -127,18 +149,50 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     extensions.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
+/// Inputs in parts that are read and classified one after another: some images, or an array.
+fn groups(inputs: Vec<Input>, most: usize) -> Vec<Input> {
+    let split = |input| match input {
+        Input::Images(paths) => paths.chunks(most).map(|paths| Input::Images(paths.to_vec())).collect(),
+        array => vec![array],
+    };
+    inputs.into_iter().flat_map(split).collect()
+}
+
+/// Inputs in memory, or why they are not.
+enum Loaded<'a> {
+    Images(Vec<(&'a Path, Result<Image, DataError>)>),
+    Array(&'a Path, Result<NpyArray, WeightsError>),
+}
+
+impl Loaded<'_> {
+    /// How many images these are.
+    fn images(&self) -> usize {
+        match self {
+            Loaded::Images(images) => images.len(),
+            Loaded::Array(_, Ok(NpyArray { shape, .. })) if shape.len() == 4 => shape[0],
+            Loaded::Array(..) => 1,
+        }
+    }
+}
+
+fn read(input: &Input) -> Loaded<'_> {
+    match input {
+        Input::Images(paths) => Loaded::Images(paths.iter().map(|path| (&**path, read_image(path))).collect()),
+        Input::Array(path) => Loaded::Array(path, load_npy(path)),
+    }
+}
+
 /// Classifies some images; one that cannot be read ends the command or is left out.
-fn images(
+fn classify_images(
     arguments: &Predict,
     classifier: &mut Classifier,
-    paths: &[PathBuf],
-    rows: &mut Vec<Row>,
-    left_out: &mut Vec<String>,
+    images: Vec<(&Path, Result<Image, DataError>)>,
+    Results { rows, left_out }: &mut Results,
 ) -> Result<(), Failure> {
     let (mut names, mut batch) = (Vec::new(), Vec::new());
-    for path in paths {
-        let prepared = read_image(path).and_then(|image| {
-            let converted = classifier.preprocessor().convert(&image).map(std::borrow::Cow::into_owned);
+    for (path, image) in images {
+        let prepared = image.and_then(|image| {
+            let converted = classifier.preprocessor().convert(&image).map(Cow::into_owned);
             converted.map_err(|cause| DataError::Image { place: path.display().to_string(), cause })
         });
         match prepared {
@@ -156,8 +210,12 @@ fn images(
 }
 
 /// Classifies the images of an array: N×C×H×W or one of C×H×W.
-fn array(arguments: &Predict, classifier: &mut Classifier, path: &Path) -> Result<Vec<Row>, Failure> {
-    let array = load_npy(path)?;
+fn classify_array(
+    arguments: &Predict,
+    classifier: &mut Classifier,
+    path: &Path,
+    array: NpyArray,
+) -> Result<Vec<Row>, Failure> {
     let description = classifier.preprocessor().description();
     let ([height, width], channels) = (description.size, description.channels());
     let is_pixels = matches!(array.values, NpyValues::U8(_));

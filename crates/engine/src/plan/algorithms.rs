@@ -16,10 +16,10 @@ pub(crate) fn choose(
 ) -> Vec<Conv> {
     let plan = |&node: &NodeId| {
         let shape = conv_shape(graph, node, shapes);
-        let expected = Algorithms::choose(options.isa, &shape, batch);
+        let expected = expected(options, mode, &shape, batch);
         let mut algorithms = match &options.tuning {
             _ if options.low_memory => Algorithms::DIRECT,
-            Some(tuning) => tuning.algorithms(shape, batch, mode, expected),
+            Some(tuning) => tuning.algorithms(shape, batch, mode, options.packs_ahead(mode), expected),
             None => expected,
         };
         if mode == Mode::Infer {
@@ -29,6 +29,19 @@ pub(crate) fn choose(
         Conv::with_algorithms(options.isa, shape, algorithms)
     };
     layers.convs.iter().map(plan).collect()
+}
+
+/// Fewest pixels of a batch for which inference that packs on use transforms weights.
+const TRANSFORM_PIXELS: usize = 256;
+
+/// The algorithms that are expected to be fastest for batches of `images`. Transforming the weights of a convolution takes
+/// about as long as multiplying them with some hundred pixels.
+pub(crate) fn expected(options: &Options, mode: Mode, shape: &ConvShape, images: usize) -> Algorithms {
+    let pixels = images * shape.output().iter().product::<usize>();
+    if mode == Mode::Infer && options.pack_on_use && pixels < TRANSFORM_PIXELS {
+        return Algorithms::DIRECT;
+    }
+    Algorithms::choose(options.isa, shape, images)
 }
 
 /// The extents of a convolution; a linear layer is one that is as large as the feature map it reads.

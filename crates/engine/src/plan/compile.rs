@@ -44,9 +44,7 @@ pub(crate) struct Plan {
     /// How each of the layers' convolutions is computed.
     pub(crate) convs: Vec<Conv>,
     pub(crate) places: Places,
-    /// In inference, the places of the packed weight and bias of each convolution.
-    pub(crate) packed: Vec<[Range<usize>; 2]>,
-    pub(crate) packed_len: usize,
+    pub(crate) packed: Packed,
     pub(crate) workspace_len: usize,
     /// Floats for the statistics that a convolution takes for the batch norm after it.
     pub(crate) statistics_len: usize,
@@ -79,32 +77,24 @@ impl Plan {
         };
         let schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored);
         let places = Places::new(&schedule.buffers, batch);
-        let (packed, packed_len) = place_weights(graph, mode, &layers, &convs);
+        let packed = place_weights(graph, mode, &layers, &convs, options);
         let workspace_len = workspace_len(mode, batch, &convs, &layers, &shapes, options.pool.threads());
         let statistics_len = statistics_len(batch, &schedule, &convs);
         let parameters = parameters_len(graph);
-        Ok(Self {
-            mode,
-            schedule,
-            layers,
-            convs,
-            places,
-            packed,
-            packed_len,
-            workspace_len,
-            statistics_len,
-            parameters,
-            shapes,
-        })
+        Ok(Self { mode, schedule, layers, convs, places, packed, workspace_len, statistics_len, parameters, shapes })
     }
 
     /// The bytes that an engine for this plan holds.
     pub(crate) fn memory(&self) -> Memory {
         let [parameters, statistics] = self.parameters;
-        let kept = if self.mode == Mode::Infer { 0 } else { 2 * parameters + statistics };
+        let kept = match self.mode {
+            Mode::Infer if self.packed.on_use => self.convs.iter().map(|conv| conv.shape().weight_len()).sum(),
+            Mode::Infer => 0,
+            Mode::Train | Mode::Frozen => 2 * parameters + statistics,
+        };
         Memory {
             values: 4 * self.places.len(),
-            packed: 4 * self.packed_len,
+            packed: 4 * self.packed.len,
             workspace: 4 * (self.workspace_len + self.statistics_len),
             parameters: 4 * kept,
         }
@@ -124,12 +114,24 @@ fn kept(graph: &Graph, taps: &[&str]) -> Result<Vec<NodeId>, EngineError> {
     Ok(kept)
 }
 
-/// Where packed weights and biases stand, and the floats they take. Training packs weights when they are needed, one
-/// convolution's at a time.
-fn place_weights(graph: &Graph, mode: Mode, layers: &Layers, convs: &[Conv]) -> (Vec<[Range<usize>; 2]>, usize) {
+/// Where packed weights and biases stand.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// In inference, the places of the packed weight and bias of each convolution.
+    pub(crate) places: Vec<[Range<usize>; 2]>,
+    /// Whether inference packs on use: then all weights have the same place, and before it is room for those in the
+    /// engine's layout that have to stand in it first.
+    pub(crate) on_use: bool,
+    /// Floats in all.
+    pub(crate) len: usize,
+}
+
+/// Training packs weights when they are needed, one convolution's at a time, and so does inference that packs on use.
+fn place_weights(graph: &Graph, mode: Mode, layers: &Layers, convs: &[Conv], options: &Options) -> Packed {
+    let longest = |len: fn(&Conv) -> usize| convs.iter().map(len).max().unwrap_or(0);
     if mode != Mode::Infer {
-        let longest = convs.iter().map(|conv| conv.packed_forward_len().max(conv.packed_backward_len()));
-        return (Vec::new(), longest.max().unwrap_or(0));
+        let len = longest(|conv| conv.packed_forward_len().max(conv.packed_backward_len()));
+        return Packed { places: Vec::new(), on_use: false, len };
     }
     let mut end = 0;
     let mut reserve = |len: usize| {
@@ -137,12 +139,18 @@ fn place_weights(graph: &Graph, mode: Mode, layers: &Layers, convs: &[Conv]) -> 
         end += len.next_multiple_of(16);
         start..start + len
     };
+    let shared = options.pack_on_use.then(|| {
+        reserve(longest(|conv| if conv.panel_width().is_some() { 0 } else { conv.shape().weight_len() }));
+        reserve(longest(Conv::packed_forward_len)).start
+    });
     let places = layers.convs.iter().zip(convs).map(|(&node, conv)| {
         let has_bias = graph.node(node).op.parameters().len() > 1;
         let bias_len = if has_bias { conv.shape().out_channels } else { 0 };
-        [reserve(conv.packed_forward_len()), reserve(bias_len)]
+        let len = conv.packed_forward_len();
+        let weight = shared.map_or_else(|| reserve(len), |start| start..start + len);
+        [weight, reserve(bias_len)]
     });
-    (places.collect(), end)
+    Packed { places: places.collect(), on_use: options.pack_on_use, len: end }
 }
 
 fn workspace_len(mode: Mode, batch: usize, convs: &[Conv], layers: &Layers, shapes: &[Shape], threads: usize) -> usize {
