@@ -14,8 +14,11 @@ const MAX_BYTES: usize = 1 << 16;
 /// Longer values are cut short in an error.
 const MAX_SHOWN: usize = 60;
 
+/// Makes the network of a family that a description begins with.
+type Member = fn() -> Family;
+
 /// What a description may call a family, and the network that it is if it says nothing else.
-const FAMILIES: [(&str, fn() -> Family); 13] = [
+const FAMILIES: [(&str, Member); 13] = [
     ("resnet", || ResNet::resnet50().into()),
     ("resnext", || ResNet::resnext([3, 4, 6, 3], 32, 4).into()),
     ("wide_resnet", || ResNet::wide([3, 4, 6, 3]).into()),
@@ -138,6 +141,7 @@ fn mistyped(key: &str, value: &Value, error: &toml::de::Error) -> ZooError {
         "usize" => "whole numbers from 0".to_owned(),
         "f32" => "a number".to_owned(),
         "a boolean" => "true or false".to_owned(),
+        "fewer elements in array" => "a shorter list".to_owned(),
         "a sequence" => "a list of numbers".to_owned(),
         "string only" | "string or table" => "a name in quotes".to_owned(),
         _ => expected.strip_prefix("an array of length ").map_or(expected.to_owned(), |n| format!("a list of {n}")),

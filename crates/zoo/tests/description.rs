@@ -78,7 +78,7 @@ fn errors_name_the_field() {
         ("family = 'plain'\ndepths = [3, 3]", "widths: expected 2 numbers, as in depths, got 3"),
         ("family = 'plain'\ndepths = []", "depths: expected 1 to 6 numbers, got 0"),
         ("family = 'plain'\nin_chans = 0", "in_chans: expected 1 to 4096, got 0"),
-        ("family = 'plain'\nimage_size = [1, 2, 3]", "image_size: expected a list of 2, got [1, 2, 3]"),
+        ("family = 'plain'\nimage_size = [1, 2, 3]", "image_size: expected a shorter list, got [1, 2, 3]"),
         ("family = 'plain'\nname = ''", "name: expected 1 to 256 bytes without control characters, got \"\""),
         ("family = 'plain'\nname = 7", "name: expected a string, got 7"),
         ("depths = [3]", "family: expected one of resnet, resnext, "),

@@ -76,7 +76,7 @@ fn cifar_resnexts_are_the_notes() {
         let mut expected = 3 * 64 * 9 + 2 * 64;
         let mut channels = 64;
         for stage in 0..3 {
-            let width = cardinality * base_width << stage;
+            let width = (cardinality * base_width) << stage;
             for block in 0..3 {
                 expected += channels * width + 9 * width * width / cardinality + 2 * width * width;
                 expected += 2 * (2 * width + 2 * width);
