@@ -138,7 +138,7 @@ fn line() -> impl Strategy<Value = String> {
         number().prop_map(|n| n.to_string()),
         prop::collection::vec(number(), 0..6).prop_map(|list| format!("{list:?}")),
         (1i64..6, 3usize..6).prop_map(|(n, len)| format!("{:?}", vec![n; len])),
-        prop::num::f64::ANY.prop_map(|x| toml_float(x)),
+        prop::num::f64::ANY.prop_map(toml_float),
         (0.0f64..1.0).prop_map(toml_float),
         prop::bool::ANY.prop_map(|b| b.to_string()),
         prop::collection::vec(prop::bool::ANY, 0..5).prop_map(|list| format!("{list:?}")),
