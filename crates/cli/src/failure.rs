@@ -1,7 +1,7 @@
 //! An error on its way to the user: one line, the chain of causes said once, and an exit code.
 
 use residual::train::{RecipeError, TrainError};
-use residual::zoo::UnknownModel;
+use residual::zoo::ZooError;
 use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
@@ -62,10 +62,11 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
         Some(
             TrainError::NoNetwork { .. }
             | TrainError::OtherNetwork { .. }
-            | TrainError::UnknownModel(_)
+            | TrainError::Zoo(_)
+            | TrainError::Description { .. }
             | TrainError::Recipe(_),
         ) => true,
         Some(_) => false,
-        None => error.is::<RecipeError>() || error.is::<UnknownModel>(),
+        None => error.is::<RecipeError>() || error.is::<ZooError>(),
     }
 }

@@ -60,6 +60,14 @@ pub enum EngineError {
         /// The batch norm.
         name: String,
     },
+    /// An op that this engine has no kernels for.
+    #[error("node \"{node}\": expected an op that the engine can run, got {op}")]
+    Unsupported {
+        /// The node.
+        node: String,
+        /// What it computes.
+        op: String,
+    },
     /// Something that a plan for this mode cannot do.
     #[error("{what}: expected a plan for training or frozen statistics, got one for {mode:?}")]
     Mode {

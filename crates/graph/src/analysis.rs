@@ -25,7 +25,7 @@ pub struct NodeAnalysis {
     pub parameters: usize,
     /// Multiply-accumulates of convolutions and linear layers.
     pub macs: u64,
-    /// Receptive field, the larger of height and width. `None` past a global mean, which sees everything.
+    /// Receptive field, the larger of height and width. `None` past a global mean or a flattening, which see everything.
     pub receptive_field: Option<ReceptiveField>,
 }
 
@@ -52,7 +52,7 @@ impl Graph {
         let mut fields: Vec<Option<[ReceptiveField; 2]>> = Vec::with_capacity(self.nodes.len());
         let mut nodes = Vec::with_capacity(self.nodes.len());
         for (index, node) in self.nodes.iter().enumerate() {
-            let inputs: Vec<_> = node.inputs.iter().map(|input| fields[input.0]).collect();
+            let inputs: Vec<_> = node.inputs.iter().map(|input| (fields[input.0], shapes[input.0])).collect();
             fields.push(receptive_field(&node.op, &inputs));
             nodes.push(NodeAnalysis {
                 name: node.name.clone(),
@@ -83,15 +83,15 @@ fn macs(op: &Op, output: Shape) -> u64 {
             let taps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels / conv.groups);
             output.len() as u64 * taps as u64
         }
-        Op::Linear { in_features, out_features, .. } => in_features as u64 * out_features as u64,
+        Op::Linear { in_features, .. } => in_features as u64 * output.len() as u64,
         _ => 0,
     }
 }
 
 /// `None` stands for "the whole image".
-fn receptive_field(op: &Op, inputs: &[Option<[ReceptiveField; 2]>]) -> Option<[ReceptiveField; 2]> {
+fn receptive_field(op: &Op, inputs: &[(Option<[ReceptiveField; 2]>, Shape)]) -> Option<[ReceptiveField; 2]> {
     let slide = |kernel: [usize; 2], stride: [usize; 2], dilation: [usize; 2]| {
-        inputs[0].map(|field| {
+        inputs[0].0.map(|field| {
             std::array::from_fn(|axis| ReceptiveField {
                 size: field[axis].size + (kernel[axis] - 1) * dilation[axis] * field[axis].stride,
                 stride: field[axis].stride * stride[axis],
@@ -103,10 +103,31 @@ fn receptive_field(op: &Op, inputs: &[Option<[ReceptiveField; 2]>]) -> Option<[R
         Op::Conv2d(conv) => slide(conv.kernel, conv.stride, conv.dilation),
         Op::MaxPool2d(pool) | Op::AvgPool2d { pool, .. } => slide(pool.kernel, pool.stride, [1, 1]),
         Op::PadShortcut { stride, .. } => slide([1, 1], [stride; 2], [1, 1]),
-        Op::GlobalAvgPool | Op::Flatten | Op::Linear { .. } => None,
-        Op::BatchNorm2d { .. } | Op::Relu | Op::Dropout { .. } => inputs[0],
-        Op::Add | Op::Concat => inputs.iter().copied().reduce(widest).flatten(),
+        Op::AdaptiveAvgPool2d { output } => {
+            let Shape { height, width, .. } = inputs[0].1;
+            let [h, w] = [adaptive_window(height, output[0]), adaptive_window(width, output[1])];
+            slide([h.0, w.0], [h.1, w.1], [1, 1])
+        }
+        Op::GlobalAvgPool | Op::Flatten => None,
+        Op::BatchNorm2d { .. }
+        | Op::LayerNorm { .. }
+        | Op::LayerScale { .. }
+        | Op::Linear { .. }
+        | Op::Relu
+        | Op::Gelu
+        | Op::Sigmoid
+        | Op::Dropout { .. }
+        | Op::DropPath { .. } => inputs[0].0,
+        // A gate that looks at the whole image weighs what is seen; it adds nothing to see.
+        Op::Gate => inputs[0].0,
+        Op::Add | Op::Concat => inputs.iter().map(|(field, _)| *field).reduce(widest).flatten(),
     }
+}
+
+/// The longest window of an adaptive pooling along one axis, and the distance between windows.
+fn adaptive_window(input: usize, output: usize) -> (usize, usize) {
+    let longest = (0..output).map(|i| ((i + 1) * input).div_ceil(output) - i * input / output).max();
+    (longest.unwrap_or(1), (input / output).max(1))
 }
 
 fn widest(a: Option<[ReceptiveField; 2]>, b: Option<[ReceptiveField; 2]>) -> Option<[ReceptiveField; 2]> {

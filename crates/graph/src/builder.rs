@@ -58,6 +58,15 @@ impl Builder {
         self.push(name, Op::BatchNorm2d { channels, eps: 1e-5, momentum: 0.1 }, &[x])
     }
 
+    /// Layer normalisation of the channels of each pixel of `x`.
+    ///
+    /// # Errors
+    /// As [`Builder::push`].
+    pub fn layer_norm(&mut self, name: impl Into<String>, x: NodeId, eps: f32) -> Result<NodeId, GraphError> {
+        let channels = self.shape(x).channels;
+        self.push(name, Op::LayerNorm { channels, eps }, &[x])
+    }
+
     /// ReLU.
     ///
     /// # Errors
@@ -98,7 +107,7 @@ impl Builder {
         self.push(name, Op::Flatten, &[x])
     }
 
-    /// A linear layer on the vector `x`.
+    /// A linear layer on the channels of each pixel of `x`.
     ///
     /// # Errors
     /// As [`Builder::push`].

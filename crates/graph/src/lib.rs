@@ -35,6 +35,7 @@ pub use op::{Conv2d, Op, ParameterSpec, Pool2d, Role};
 pub use shape::Shape;
 
 use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 
 /// The position of a node in [`Graph::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -117,9 +118,32 @@ impl Graph {
         consumers
     }
 
-    /// Every tensor of the network's state dict, in torch's order.
+    /// Every tensor of the network's state dict, in torch's order: see [`Graph::state_order`].
     pub fn parameters(&self) -> impl Iterator<Item = (String, ParameterSpec)> {
-        self.nodes.iter().flat_map(|node| node.op.parameters().into_iter().map(|spec| (node.key(spec.name), spec)))
+        let nodes = self.state_order().into_iter().map(|id| self.node(id));
+        nodes.flat_map(|node| node.op.parameters().into_iter().map(|spec| (node.key(spec.name), spec)))
+    }
+
+    /// The nodes with tensors in the order of torch's state dict: the graph's, but that a module's own tensors come before
+    /// those of the modules inside it (the `layer_scale` of `features.1.0` before `features.1.0.block.0`), whatever
+    /// is computed first.
+    pub fn state_order(&self) -> Vec<NodeId> {
+        let holds_tensors = |index: &usize| !self.nodes[*index].op.parameters().is_empty();
+        let holders: Vec<usize> = (0..self.nodes.len()).filter(holds_tensors).collect();
+        let mut first_inside: HashMap<&str, usize> = HashMap::new();
+        for &index in &holders {
+            let name = self.nodes[index].name.as_str();
+            for (end, _) in name.match_indices('.') {
+                first_inside.entry(&name[..end]).or_insert(index);
+            }
+        }
+        let place = |&index: &usize| {
+            let name = self.nodes[index].name.as_str();
+            (first_inside.get(name).map_or(index, |&inside| inside.min(index)), name.len(), index)
+        };
+        let mut order = holders;
+        order.sort_by_key(place);
+        order.into_iter().map(NodeId).collect()
     }
 
     /// The number of trainable values (buffers such as running statistics are not counted).
@@ -136,7 +160,7 @@ impl Graph {
     /// # Errors
     /// The first node at fault, by name.
     pub fn validate(&self) -> Result<(), GraphError> {
-        let mut names = std::collections::HashSet::new();
+        let mut names = HashSet::new();
         for (index, node) in self.nodes.iter().enumerate() {
             let fail = |message: String| Err(GraphError::new(&node.name, message));
             if node.name.is_empty() || !names.insert(node.name.as_str()) {

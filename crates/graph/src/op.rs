@@ -78,12 +78,21 @@ pub struct Pool2d {
     pub stride: [usize; 2],
     /// Padding on either side in pixels, at most half the window.
     pub padding: [usize; 2],
+    /// Whether a last window that is only partly filled counts too (torch's `ceil_mode`). It is cut off at the edge of
+    /// the padded input, and one that would begin past the input and its left padding is left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ceil_mode: bool,
 }
 
 impl Pool2d {
     /// A square window.
     pub fn new(kernel: usize, stride: usize, padding: usize) -> Self {
-        Self { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2] }
+        Self { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2], ceil_mode: false }
+    }
+
+    /// With partly filled windows at the end.
+    pub fn ceil_mode(self) -> Self {
+        Self { ceil_mode: true, ..self }
     }
 }
 
@@ -111,8 +120,27 @@ pub enum Op {
         /// Weight of the new batch in the running statistics.
         momentum: f32,
     },
+    /// torch's `LayerNorm` over the channels of each pixel (torchvision's `LayerNorm2d`), with weight and bias.
+    LayerNorm {
+        /// Channels.
+        channels: usize,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// x · `layer_scale`, one factor a channel (Touvron et al., arXiv:2103.17239; torchvision's `CNBlock`). The parameter
+    /// has shape C×1×1.
+    LayerScale {
+        /// Channels.
+        channels: usize,
+    },
     /// max(x, 0).
     Relu,
+    /// x · Φ(x), with the exact distribution function of the standard normal (torch's `GELU`).
+    Gelu,
+    /// 1 / (1 + e⁻ˣ).
+    Sigmoid,
+    /// The first input, H×W×C, times the second, 1×1×C: the end of squeeze-and-excitation (arXiv:1709.01507).
+    Gate,
     /// The sum of all inputs, which have one shape.
     Add,
     /// The inputs' channels one after another.
@@ -129,19 +157,31 @@ pub enum Op {
     },
     /// Mean over all pixels: height and width become 1.
     GlobalAvgPool,
+    /// Mean over as many windows as the output has pixels, whatever the input's extent (torch's `AdaptiveAvgPool2d`):
+    /// along each axis window i spans ⌊i·in/out⌋ to ⌈(i+1)·in/out⌉.
+    AdaptiveAvgPool2d {
+        /// Height and width of the output.
+        output: [usize; 2],
+    },
     /// A feature map as a vector, in torch's channel-major order.
     Flatten,
-    /// torch's `Linear` on a vector.
+    /// torch's `Linear` on the channels of each pixel; a vector is a single pixel.
     Linear {
-        /// Length of the input vector.
+        /// Channels of the input.
         in_features: usize,
-        /// Length of the output vector.
+        /// Channels of the output.
         out_features: usize,
         /// Whether a bias is added.
         bias: bool,
     },
     /// Zeroes elements with probability `p` while training and scales the rest by 1 / (1 − p); nothing otherwise.
     Dropout {
+        /// Probability of a zero, in [0, 1).
+        p: f32,
+    },
+    /// Stochastic depth (Huang et al., arXiv:1603.09382): zeroes a whole sample with probability `p` while training and
+    /// scales the others by 1 / (1 − p); nothing otherwise (torchvision's `StochasticDepth` in "row" mode).
+    DropPath {
         /// Probability of a zero, in [0, 1).
         p: f32,
     },
@@ -186,15 +226,22 @@ impl Op {
             Op::Input { .. } => "input",
             Op::Conv2d(_) => "conv2d",
             Op::BatchNorm2d { .. } => "batch_norm2d",
+            Op::LayerNorm { .. } => "layer_norm",
+            Op::LayerScale { .. } => "layer_scale",
             Op::Relu => "relu",
+            Op::Gelu => "gelu",
+            Op::Sigmoid => "sigmoid",
+            Op::Gate => "gate",
             Op::Add => "add",
             Op::Concat => "concat",
             Op::MaxPool2d(_) => "max_pool2d",
             Op::AvgPool2d { .. } => "avg_pool2d",
             Op::GlobalAvgPool => "global_avg_pool",
+            Op::AdaptiveAvgPool2d { .. } => "adaptive_avg_pool2d",
             Op::Flatten => "flatten",
             Op::Linear { .. } => "linear",
             Op::Dropout { .. } => "dropout",
+            Op::DropPath { .. } => "drop_path",
             Op::PadShortcut { .. } => "pad_shortcut",
         }
     }
@@ -225,6 +272,10 @@ impl Op {
                 spec("running_var", &[channels], Role::Buffer),
                 spec("num_batches_tracked", &[], Role::Counter),
             ],
+            Op::LayerNorm { channels, .. } => {
+                vec![spec("weight", &[channels], Role::Parameter), spec("bias", &[channels], Role::Parameter)]
+            }
+            Op::LayerScale { channels } => vec![spec("layer_scale", &[channels, 1, 1], Role::Parameter)],
             _ => Vec::new(),
         }
     }
@@ -234,6 +285,10 @@ impl Op {
         let extents = |what: &str, values: &[usize]| match values.iter().find(|&&v| v == 0 || v > MAX_EXTENT) {
             Some(bad) => Err(format!("{what}: expected 1 to {MAX_EXTENT}, got {bad}")),
             None => Ok(()),
+        };
+        let positive = |what: &str, value: f32| match value > 0.0 && value.is_finite() {
+            true => Ok(()),
+            false => Err(format!("{what}: expected a positive number, got {value}")),
         };
         let window = |kernel: [usize; 2], padding: [usize; 2]| {
             if (0..2).any(|axis| padding[axis] > kernel[axis] / 2) {
@@ -262,9 +317,7 @@ impl Op {
             }
             Op::BatchNorm2d { channels, eps, momentum } => {
                 extents("channels", &[channels])?;
-                if !(eps > 0.0 && eps.is_finite()) {
-                    return Err(format!("eps: expected a positive number, got {eps}"));
-                }
+                positive("eps", eps)?;
                 if !(0.0..=1.0).contains(&momentum) {
                     return Err(format!("momentum: expected 0 to 1, got {momentum}"));
                 }
@@ -276,7 +329,15 @@ impl Op {
                 window(pool.kernel, pool.padding)
             }
             Op::Linear { in_features, out_features, .. } => extents("features", &[in_features, out_features]),
-            Op::Dropout { p } if !(0.0..1.0).contains(&p) => Err(format!("p: expected 0 to below 1, got {p}")),
+            Op::LayerNorm { channels, eps } => {
+                extents("channels", &[channels])?;
+                positive("eps", eps)
+            }
+            Op::LayerScale { channels } => extents("channels", &[channels]),
+            Op::AdaptiveAvgPool2d { output } => extents("output", &output),
+            Op::Dropout { p } | Op::DropPath { p } if !(0.0..1.0).contains(&p) => {
+                Err(format!("p: expected 0 to below 1, got {p}"))
+            }
             Op::PadShortcut { in_channels, out_channels, stride } => {
                 extents("channels", &[in_channels, out_channels])?;
                 extents("stride", &[stride])?;

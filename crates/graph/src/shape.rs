@@ -65,6 +65,7 @@ fn infer(op: &Op, inputs: &[Shape], [height, width]: [usize; 2]) -> Result<Shape
     let arity = match op {
         Op::Input { .. } => 0..=0,
         Op::Add | Op::Concat => 2..=usize::MAX,
+        Op::Gate => 2..=2,
         _ => 1..=1,
     };
     if !arity.contains(&inputs.len()) {
@@ -78,14 +79,23 @@ fn infer(op: &Op, inputs: &[Shape], [height, width]: [usize; 2]) -> Result<Shape
         Op::Input { channels, .. } => Shape { height, width, channels },
         Op::Conv2d(conv) => {
             channels(conv.in_channels)?;
-            let [height, width] = window(inputs[0], conv.kernel, conv.stride, conv.padding, conv.dilation)?;
+            let [height, width] = window(inputs[0], conv.kernel, conv.stride, conv.padding, conv.dilation, false)?;
             Shape { height, width, channels: conv.out_channels }
         }
-        Op::BatchNorm2d { channels: expected, .. } => {
+        Op::BatchNorm2d { channels: expected, .. }
+        | Op::LayerNorm { channels: expected, .. }
+        | Op::LayerScale { channels: expected } => {
             channels(expected)?;
             inputs[0]
         }
-        Op::Relu | Op::Dropout { .. } => inputs[0],
+        Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => inputs[0],
+        Op::Gate => {
+            let gate = Shape { height: 1, width: 1, channels: inputs[0].channels };
+            if inputs[1] != gate {
+                return Err(format!("expected a second input of {gate}, got {}", inputs[1]));
+            }
+            inputs[0]
+        }
         Op::Add => match inputs.iter().find(|&&shape| shape != inputs[0]) {
             Some(other) => return Err(format!("expected inputs of one shape, got {} and {other}", inputs[0])),
             None => inputs[0],
@@ -98,16 +108,15 @@ fn infer(op: &Op, inputs: &[Shape], [height, width]: [usize; 2]) -> Result<Shape
             Shape { channels: inputs.iter().map(|shape| shape.channels).sum(), ..inputs[0] }
         }
         Op::MaxPool2d(pool) | Op::AvgPool2d { pool, .. } => {
-            let [height, width] = window(inputs[0], pool.kernel, pool.stride, pool.padding, [1, 1])?;
+            let [height, width] = window(inputs[0], pool.kernel, pool.stride, pool.padding, [1, 1], pool.ceil_mode)?;
             Shape { height, width, channels: inputs[0].channels }
         }
         Op::GlobalAvgPool => Shape { height: 1, width: 1, channels: inputs[0].channels },
+        Op::AdaptiveAvgPool2d { output: [height, width] } => Shape { height, width, channels: inputs[0].channels },
         Op::Flatten => Shape { height: 1, width: 1, channels: inputs[0].len() },
         Op::Linear { in_features, out_features, .. } => {
-            if inputs[0] != (Shape { height: 1, width: 1, channels: in_features }) {
-                return Err(format!("expected a vector of {in_features}, got {}", inputs[0]));
-            }
-            Shape { height: 1, width: 1, channels: out_features }
+            channels(in_features)?;
+            Shape { channels: out_features, ..inputs[0] }
         }
         Op::PadShortcut { in_channels, out_channels, stride } => {
             channels(in_channels)?;
@@ -126,11 +135,18 @@ fn window(
     stride: [usize; 2],
     padding: [usize; 2],
     dilation: [usize; 2],
+    ceil_mode: bool,
 ) -> Result<[usize; 2], String> {
     let extent = |axis: usize, size: usize| {
         let padded = size.checked_add(2 * padding[axis])?;
         let reach = dilation[axis].checked_mul(kernel[axis] - 1)?.checked_add(1)?;
-        Some(padded.checked_sub(reach)? / stride[axis] + 1)
+        if !ceil_mode {
+            return Some(padded.checked_sub(reach)? / stride[axis] + 1);
+        }
+        let windows = (padded + (stride[axis] - 1)).checked_sub(reach)? / stride[axis] + 1;
+        // As torch has it: the last window must begin inside the input or its left padding.
+        let begins_outside = (windows - 1) * stride[axis] >= size + padding[axis];
+        Some(windows - usize::from(begins_outside))
     };
     match (extent(0, input.height), extent(1, input.width)) {
         (Some(height), Some(width)) => Ok([height, width]),

@@ -49,6 +49,81 @@ fn json_brings_the_same_graph_back() {
     assert_eq!(Graph::from_json(&graph.to_json()).unwrap(), graph);
 }
 
+/// One node of every op that [`small`] has none of.
+fn other_ops() -> Graph {
+    let mut net = Builder::new("others", [3, 17, 9]);
+    let stem = net.conv("features.0", net.input(), Conv2d::new(3, 8, 4).stride(2).bias()).unwrap();
+    let norm = net.layer_norm("block.0.norm", stem, 1e-6).unwrap();
+    let wide = net.linear("block.0.linear", norm, 32, true).unwrap();
+    let gelu = net.push("block.0.gelu", Op::Gelu, &[wide]).unwrap();
+    let back = net.linear("block.0.back", gelu, 8, false).unwrap();
+    let scale = net.push("block.0", Op::LayerScale { channels: 8 }, &[back]).unwrap();
+    let path = net.push("block.0.drop_path", Op::DropPath { p: 0.25 }, &[scale]).unwrap();
+    let sum = net.add("block.0.add", path, stem).unwrap();
+    let mean = net.global_avg_pool("gate.pool", sum).unwrap();
+    let sigmoid = net.push("gate.sigmoid", Op::Sigmoid, &[mean]).unwrap();
+    let gate = net.push("gate", Op::Gate, &[sum, sigmoid]).unwrap();
+    let pool = Op::AvgPool2d { pool: Pool2d::new(2, 2, 0).ceil_mode(), count_include_pad: false };
+    let pool = net.push("pool", pool, &[gate]).unwrap();
+    let adaptive = net.push("adaptive", Op::AdaptiveAvgPool2d { output: [3, 2] }, &[pool]).unwrap();
+    net.finish(adaptive).unwrap()
+}
+
+#[test]
+fn the_other_ops_have_shapes_parameters_costs_and_sight() {
+    let graph = other_ops();
+    assert_eq!(Graph::from_json(&graph.to_json()).unwrap(), graph);
+    let analysis = graph.analyse(17, 9).unwrap();
+    let node = |name: &str| analysis.nodes.iter().find(|node| node.name == name).unwrap();
+    let output = |name: &str| node(name).output.to_string();
+    assert_eq!(
+        ["block.0.linear", "block.0.add", "gate.pool", "gate"].map(output),
+        ["7×3×32", "7×3×8", "1×1×8", "7×3×8"]
+    );
+    assert_eq!(["pool", "adaptive"].map(output), ["4×2×8", "3×2×8"]);
+    let parameters = |name: &str| node(name).parameters;
+    assert_eq!(["block.0.norm", "block.0.linear", "block.0", "gate"].map(parameters), [16, 8 * 32 + 32, 8, 0]);
+    assert_eq!([node("block.0.linear").macs, node("block.0.back").macs], [7 * 3 * 256; 2]);
+    let sight = |name: &str| node(name).receptive_field.map(|field| (field.size, field.stride));
+    assert_eq!(["features.0", "block.0.add", "gate"].map(sight), [Some((4, 2)); 3]);
+    // Bins of rows 0..2, 1..3 and 2..4 of four, each two long.
+    assert_eq!(["pool", "adaptive", "gate.pool"].map(sight), [Some((6, 4)), Some((10, 4)), None]);
+}
+
+#[test]
+fn a_modules_own_tensors_come_before_those_inside_it() {
+    let keys: Vec<String> = other_ops().parameters().map(|(key, _)| key).collect();
+    assert_eq!(keys[..3], ["features.0.weight", "features.0.bias", "block.0.layer_scale"]);
+    assert_eq!(keys[3..5], ["block.0.norm.weight", "block.0.norm.bias"]);
+    assert_eq!(keys.len(), 8);
+}
+
+/// As torch 2.15 computes them: extent, kernel, stride, padding, output without and with `ceil_mode`.
+#[test]
+fn partly_filled_windows_count_with_ceil_mode() {
+    let cases = [
+        (7, 2, 2, 0, Some(3), 4),
+        (6, 3, 2, 1, Some(3), 4),
+        (5, 2, 3, 1, Some(2), 2),
+        (1, 2, 2, 0, None, 1),
+        (4, 3, 3, 1, Some(2), 2),
+        (8, 3, 2, 0, Some(3), 4),
+        (9, 2, 4, 1, Some(3), 3),
+        (2, 3, 5, 1, Some(1), 1),
+        (10, 4, 3, 2, Some(4), 4),
+    ];
+    for (extent, kernel, stride, padding, floor, ceil) in cases {
+        let output = |pool: Pool2d| {
+            let mut net = Builder::new("pool", [1, extent, extent]);
+            let pool = net.max_pool("pool", net.input(), pool).ok()?;
+            Some(net.shape(pool).height)
+        };
+        let pool = Pool2d::new(kernel, stride, padding);
+        assert_eq!([output(pool), output(pool.ceil_mode())], [floor, Some(ceil)], "{pool:?} of {extent}");
+    }
+    assert!(!small().to_json().contains("ceil_mode"), "networks without it keep their JSON form");
+}
+
 #[test]
 fn a_bad_graph_is_refused_by_the_name_of_its_node() {
     let error = |change: &dyn Fn(&mut Graph)| {
@@ -79,6 +154,30 @@ fn a_bad_graph_is_refused_by_the_name_of_its_node() {
     ];
     for (change, expected) in cases {
         assert_eq!(error(change), expected);
+    }
+    let refused = |op: Op, inputs: &[usize]| {
+        let mut net = Builder::new("refused", [3, 8, 8]);
+        let mean = net.global_avg_pool("mean", net.input()).unwrap();
+        assert_eq!(mean, NodeId(1));
+        let inputs: Vec<NodeId> = inputs.iter().copied().map(NodeId).collect();
+        net.push("op", op, &inputs).unwrap_err().to_string()
+    };
+    let cases = [
+        (Op::Gate, &[0, 0][..], "node \"op\": expected a second input of 1×1×3, got 8×8×3"),
+        (Op::Gate, &[0][..], "node \"op\": expected 2 input(s), got 1"),
+        (Op::LayerNorm { channels: 4, eps: 1e-6 }, &[0][..], "node \"op\": expected 4 input channels, got 3"),
+        (Op::LayerNorm { channels: 3, eps: 0.0 }, &[0][..], "node \"op\": eps: expected a positive number, got 0"),
+        (Op::LayerScale { channels: 2 }, &[1][..], "node \"op\": expected 2 input channels, got 3"),
+        (Op::DropPath { p: 1.0 }, &[0][..], "node \"op\": p: expected 0 to below 1, got 1"),
+        (Op::AdaptiveAvgPool2d { output: [7, 0] }, &[0][..], "node \"op\": output: expected 1 to 1048576, got 0"),
+        (
+            Op::Linear { in_features: 192, out_features: 2, bias: true },
+            &[0][..],
+            "node \"op\": expected 192 input channels, got 3",
+        ),
+    ];
+    for (op, inputs, expected) in cases {
+        assert_eq!(refused(op, inputs), expected);
     }
     let hostile = small().to_json().replace("\"in_channels\":8", "\"in_channels\":18446744073709551615");
     assert!(Graph::from_json(&hostile).is_err());

@@ -28,8 +28,14 @@ pub enum ModelError {
         /// Labels given.
         got: usize,
     },
+    /// Something else than a convolution reads the image.
+    #[error("input: expected convolutions without groups as the only readers of the image, got {got}")]
+    NoInput {
+        /// What reads it.
+        got: String,
+    },
     /// No linear layer decides the number of outputs.
-    #[error("head: expected a linear layer as the last op with parameters, got {got}")]
+    #[error("head: expected a linear layer of a vector as the last op with parameters, got {got}")]
     NoHead {
         /// What stands there.
         got: String,

@@ -5,7 +5,7 @@ use residual_tensor::{NamedTensors, Stream, Tensor};
 use std::collections::HashSet;
 
 /// The distribution that weights are drawn from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Initialisation {
     /// What torch's modules do when they are made: convolutions and linear layers, weight and bias, uniform in
     /// ±1/√fan_in (`kaiming_uniform_(a=√5)`); batch norms 1 and 0.
@@ -14,10 +14,31 @@ pub enum Initialisation {
     /// arXiv:1502.01852), everything else as [`Initialisation::Torch`].
     KaimingFanOut {
         /// Whether the batch norm that ends a residual branch starts with weight 0, so that every block starts as
-        /// the identity (Goyal et al., arXiv:1706.02677, section 5.1).
+        /// the identity (Goyal et al., arXiv:1706.02677, section 5.1). In pre-activation blocks, which end in a
+        /// convolution, its weight does.
         zero_init_residual: bool,
     },
+    /// What torchvision's ConvNeXts do: weights of convolutions and linear layers normal, their biases 0. (torchvision also
+    /// cuts the normal off at ±2, which for its deviation of 0.02 no value ever meets.)
+    Normal {
+        /// The standard deviation.
+        deviation: f32,
+    },
 }
+
+impl Initialisation {
+    /// What the authors of such networks do: [`Initialisation::Normal`] where layer norms stand in place of batch
+    /// norms, else [`Initialisation::KaimingFanOut`] without the zeros.
+    pub fn usual(graph: &Graph) -> Self {
+        match graph.nodes.iter().any(|node| matches!(node.op, Op::LayerNorm { .. })) {
+            true => Self::Normal { deviation: 0.02 },
+            false => Self::KaimingFanOut { zero_init_residual: false },
+        }
+    }
+}
+
+/// What a [`Op::LayerScale`] starts with (Liu et al., arXiv:2201.03545, appendix A).
+const LAYER_SCALE: f32 = 1e-6;
 
 /// Keeps these streams apart from others that are drawn from the same seed.
 const DOMAIN: u64 = u64::from_be_bytes(*b"initial.");
@@ -27,13 +48,14 @@ const DOMAIN: u64 = u64::from_be_bytes(*b"initial.");
 /// Every tensor has a random stream of its own, given by `seed` and its place in the state dict.
 pub fn initialise(graph: &Graph, how: Initialisation, seed: u64) -> NamedTensors {
     let zeroed = match how {
-        Initialisation::KaimingFanOut { zero_init_residual: true } => last_norms_of_branches(graph),
+        Initialisation::KaimingFanOut { zero_init_residual: true } => ends_of_branches(graph),
         _ => HashSet::new(),
     };
     let mut tensors = NamedTensors::new();
-    for (index, node) in graph.nodes.iter().enumerate() {
+    for id in graph.state_order() {
+        let node = graph.node(id);
         for spec in node.op.parameters() {
-            let tensor = if spec.name == "weight" && zeroed.contains(&NodeId(index)) {
+            let tensor = if spec.name == "weight" && zeroed.contains(&id) {
                 Tensor::full(&spec.shape, 0.0)
             } else {
                 first_values(node, &spec, how, seed, tensors.len())
@@ -58,6 +80,13 @@ pub(crate) fn first_values(node: &Node, spec: &ParameterSpec, how: Initialisatio
         let bound = 1.0 / (fan_in as f32).sqrt();
         draw(&mut |stream| stream.range(-bound, bound))
     };
+    let is_linear = matches!(node.op, Op::Conv2d(_) | Op::Linear { .. });
+    if let (true, Initialisation::Normal { deviation }) = (is_linear, how) {
+        if spec.name == "bias" {
+            return Tensor::full(shape, 0.0);
+        }
+        return draw(&mut |stream| deviation * stream.normal());
+    }
     match node.op {
         Op::Conv2d(conv) => {
             let area = conv.kernel[0] * conv.kernel[1];
@@ -71,15 +100,22 @@ pub(crate) fn first_values(node: &Node, spec: &ParameterSpec, how: Initialisatio
             }
         }
         Op::Linear { in_features, .. } => uniform(in_features),
+        Op::LayerScale { .. } => Tensor::full(shape, LAYER_SCALE),
         // Normalisations: scale 1, shift 0, running statistics of a standard normal.
         _ => Tensor::full(shape, if matches!(spec.name, "weight" | "running_var") { 1.0 } else { 0.0 }),
     }
 }
 
-/// The batch norms that end a residual branch: those that an [`Op::Add`] reads directly, as its first input. The
-/// shortcut is its second.
-fn last_norms_of_branches(graph: &Graph) -> HashSet<NodeId> {
+/// The batch norms, or convolutions in pre-activation blocks, that end a residual branch: those that an [`Op::Add`] reads as
+/// its first input, directly or through a gate or stochastic depth. The shortcut is its second.
+fn ends_of_branches(graph: &Graph) -> HashSet<NodeId> {
     let sums = graph.nodes.iter().filter(|node| node.op == Op::Add);
-    let ends = sums.filter_map(|node| node.inputs.first().copied());
-    ends.filter(|&end| matches!(graph.node(end).op, Op::BatchNorm2d { .. })).collect()
+    let ends = sums.filter_map(|node| {
+        let mut end = *node.inputs.first()?;
+        while matches!(graph.node(end).op, Op::Gate | Op::DropPath { .. }) {
+            end = *graph.node(end).inputs.first()?;
+        }
+        Some(end)
+    });
+    ends.filter(|&end| matches!(graph.node(end).op, Op::BatchNorm2d { .. } | Op::Conv2d(_))).collect()
 }

@@ -1,7 +1,7 @@
 //! A network with its tensors, preprocessing and labels, and the rewrites that touch tensors.
 //!
 //! A [`Model`] is made from a graph by [`initialise`], or read from a file by the `residual-weights` crate. Rewrites
-//! take a model and return another: [`fold_batch_norm`], [`replace_head`].
+//! take a model and return another: [`fold_batch_norm`], [`replace_head`], [`replace_input`].
 //!
 //! ```
 //! use residual_graph::{Builder, Conv2d};
@@ -29,11 +29,13 @@ mod error;
 mod fold;
 mod head;
 mod initialise;
+mod input;
 
 pub use error::{ModelError, TensorProblem};
 pub use fold::{Folded, fold_batch_norm, fold_batch_norm_but_scales};
 pub use head::replace_head;
 pub use initialise::{Initialisation, initialise};
+pub use input::replace_input;
 
 use residual_graph::{Graph, ParameterSpec, Role};
 use residual_preprocess::Preprocessing;

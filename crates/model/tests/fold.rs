@@ -1,6 +1,6 @@
 //! Folding batch norms leaves the function alone, as a naive evaluator in f64 sees it.
 
-use residual_graph::{Builder, Conv2d, Graph, Node, NodeId, Op};
+use residual_graph::{Builder, Conv2d, Graph, Node, NodeId, Op, Pool2d};
 use residual_model::{Initialisation, Model, check_tensors, fold_batch_norm, initialise};
 use residual_preprocess::Preprocessing;
 use residual_tensor::{NamedTensors, Stream};
@@ -68,11 +68,24 @@ fn value(node: &Node, inputs: &[&Map], tensors: &NamedTensors, image: &Map, [c, 
             normal * parameter("weight", c) + parameter("bias", c)
         }
         Op::Linear { in_features, bias, .. } => {
-            let sum: f64 =
-                (0..in_features).map(|i| inputs[0].values[i] * parameter("weight", c * in_features + i)).sum();
+            let term = |i| inputs[0].at(i, row, column) * parameter("weight", c * in_features + i);
+            let sum: f64 = (0..in_features).map(term).sum();
             sum + if bias { parameter("bias", c) } else { 0.0 }
         }
         Op::Relu => inputs[0].at(c, row, column).max(0.0),
+        Op::Sigmoid => 1.0 / (1.0 + (-inputs[0].at(c, row, column)).exp()),
+        Op::Gate => inputs[0].at(c, row, column) * inputs[1].at(c, 0, 0),
+        Op::Dropout { .. } | Op::DropPath { .. } => inputs[0].at(c, row, column),
+        Op::Concat => {
+            let first = inputs[0].extent[0];
+            if c < first { inputs[0].at(c, row, column) } else { inputs[1].at(c - first, row, column) }
+        }
+        Op::MaxPool2d(pool) => window(inputs[0], pool, [c, y, x]).into_iter().fold(f64::MIN, f64::max),
+        // All of them here leave padding out, or have none.
+        Op::AvgPool2d { pool, .. } => {
+            let seen = window(inputs[0], pool, [c, y, x]);
+            seen.iter().sum::<f64>() / seen.len() as f64
+        }
         Op::Add => inputs.iter().map(|map| map.at(c, row, column)).sum(),
         Op::GlobalAvgPool => {
             let area = inputs[0].extent[1] * inputs[0].extent[2];
@@ -86,6 +99,16 @@ fn value(node: &Node, inputs: &[&Map], tensors: &NamedTensors, image: &Map, [c, 
         }
         _ => panic!("the test's networks have no {}", node.op.name()),
     }
+}
+
+/// The pixels of the image that the window of output (c, y, x) covers.
+fn window(map: &Map, pool: Pool2d, [c, y, x]: [usize; 3]) -> Vec<f64> {
+    let [_, h, w] = map.extent;
+    let span = |axis: usize, at: usize, size: usize| {
+        let start = (at * pool.stride[axis]) as isize - pool.padding[axis] as isize;
+        (start..start + pool.kernel[axis] as isize).filter(move |i| (0..size as isize).contains(i))
+    };
+    span(0, y, h).flat_map(|row| span(1, x, w).map(move |column| map.at(c, row, column))).collect()
 }
 
 fn model(graph: Graph, size: usize) -> Model {
@@ -203,4 +226,29 @@ fn a_node_whose_value_will_be_asked_for_keeps_it() {
     let folded = fold_batch_norm(&model, &["conv1", "layer1.0.bn2", "layer3.2.relu2"]);
     assert_eq!(norms(&folded), ["bn1", "layer1.0.bn2"]);
     assert_same_function(&model, &folded);
+}
+
+/// In pre-activation and dense blocks a batch norm that reads a sum or a concatenation stays.
+#[test]
+fn every_familys_batch_norms_fold_where_a_convolution_goes_before() {
+    let small = "depths = [1, 1, 1, 2]\nimage_size = 33\nnum_classes = 3\n";
+    let cases = [
+        (
+            "family = 'resnet'\nstem = 'deep'\navg_shortcut = true\nsqueeze_excitation = true\nstem_width = 4\n\
+          widths = [2, 2, 4, 4]\ndrop_path = 0.5\ndropout = 0.5",
+            0,
+        ),
+        ("family = 'resnext'\ncardinality = 2\nbase_width = 32\nwidths = [4, 4, 4, 4]\nstem_width = 4", 0),
+        ("family = 'preact_resnet'\nblock = 'bottleneck'\nwidths = [2, 2, 4, 4]\nstem_width = 3\ndropout = 0.3", 5),
+        ("family = 'resnetv2'\nwidths = [32, 32, 32, 32]\nstem_width = 3", 6),
+        ("family = 'densenet'\ngrowth_rate = 2\nstem_width = 4", 9),
+    ];
+    for (text, stay) in cases {
+        let graph = residual_zoo::from_toml(&format!("{small}{text}")).unwrap().graph().unwrap();
+        let model = model(graph, 33);
+        let folded = fold_batch_norm(&model, &[]);
+        let norms = folded.graph.nodes.iter().filter(|node| matches!(node.op, Op::BatchNorm2d { .. })).count();
+        assert_eq!(norms, stay, "{text}");
+        assert_same_function(&model, &folded);
+    }
 }

@@ -70,7 +70,17 @@ fn batch_norms_start_as_the_identity_and_the_result_fits_the_graph() {
 
 #[test]
 fn zero_init_residual_zeroes_what_torchvision_zeroes() {
-    for (name, last) in [("resnet18", "bn2"), ("resnet50", "bn3"), ("resnet20", "bn2"), ("resnet20_a", "bn2")] {
+    // timm's too: through squeeze-and-excitation, and the last convolution of a pre-activation block.
+    let cases = [
+        ("resnet18", "bn2"),
+        ("resnet50", "bn3"),
+        ("resnet20", "bn2"),
+        ("resnet20_a", "bn2"),
+        ("seresnet50", "bn3"),
+        ("preact_resnet18", "conv2"),
+        ("preact_resnet164", "conv3"),
+    ];
+    for (name, last) in cases {
         let graph = residual_zoo::build(name, 10).unwrap();
         let tensors = initialise(&graph, ZERO_RESIDUAL, 0);
         let mut zeroed = 0;
@@ -96,4 +106,22 @@ fn a_tensor_depends_on_seed_and_place_alone() {
     let other = initialise(&graph, Initialisation::Torch, 8);
     assert_ne!(tensors["conv1.weight"], other["conv1.weight"]);
     assert_ne!(tensors["layer1.0.conv1.weight"], tensors["layer1.0.conv2.weight"]);
+}
+
+#[test]
+fn convnext_starts_as_torchvisions() {
+    let graph = residual_zoo::from_toml("family = 'convnext'\ndepths = [1, 1, 1, 1]").unwrap().graph().unwrap();
+    assert_eq!(Initialisation::usual(&graph), Initialisation::Normal { deviation: 0.02 });
+    assert_eq!(Initialisation::usual(&residual_zoo::build("resnet20", 10).unwrap()), TORCHVISION);
+    let tensors = initialise(&graph, Initialisation::usual(&graph), 3);
+    check_tensors(&graph, &tensors).unwrap();
+    for key in ["features.0.0.weight", "features.1.0.block.0.weight", "features.1.0.block.3.weight"] {
+        let (mean, deviation, _) = moments(values(&tensors, key));
+        assert!(mean.abs() < 0.002 && (deviation / 0.02 - 1.0).abs() < 0.05, "{key}: {mean} {deviation}");
+    }
+    for key in ["features.0.0.bias", "features.1.0.block.3.bias", "features.0.1.bias", "classifier.2.bias"] {
+        assert!(values(&tensors, key).iter().all(|&v| v == 0.0), "{key}");
+    }
+    assert_eq!(tensors["features.0.1.weight"], Tensor::full(&[96], 1.0));
+    assert_eq!(tensors["features.1.0.layer_scale"], Tensor::full(&[96, 1, 1], 1e-6));
 }

@@ -1,7 +1,9 @@
 //! A model's parts are held against each other, and a new head replaces the old one.
 
 use residual_graph::{Builder, Conv2d};
-use residual_model::{Initialisation, Model, ModelError, TensorProblem, check_tensors, initialise, replace_head};
+use residual_model::{
+    Initialisation, Model, ModelError, TensorProblem, check_tensors, initialise, replace_head, replace_input,
+};
 use residual_preprocess::Preprocessing;
 use residual_tensor::Tensor;
 
@@ -69,7 +71,7 @@ fn parts_that_disagree_are_refused() {
     let graph = net.finish(x).unwrap();
     let tensors = initialise(&graph, Initialisation::Torch, 0);
     let error = Model::new(graph, tensors, cifar(), Vec::new()).unwrap_err();
-    assert_eq!(error.to_string(), "node \"fc\": expected a vector of 192, got 1×1×3072");
+    assert_eq!(error.to_string(), "node \"fc\": expected 192 input channels, got 3072");
 
     let mut broken = resnet20(10);
     broken.graph.nodes.clear();
@@ -106,6 +108,71 @@ fn a_head_that_cannot_be_replaced_is_an_error() {
     let model = Model::new(graph, tensors, cifar(), Vec::new()).unwrap();
     assert_eq!(
         replace_head(&model, 2, 0).unwrap_err().to_string(),
-        "head: expected a linear layer as the last op with parameters, got conv2d \"classifier\""
+        "head: expected a linear layer of a vector as the last op with parameters, got conv2d \"classifier\""
+    );
+}
+
+/// A network of the description, with values as torch draws them.
+fn described(text: &str) -> Model {
+    let graph = residual_zoo::from_toml(text).unwrap().graph().unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 1);
+    let [_, height, width] = graph.input_size();
+    let preprocessing = Preprocessing::unscaled([height, width], &[0.1, 0.3, 0.8], &[0.2, 0.3, 0.4]);
+    Model::new(graph, tensors, preprocessing, Vec::new()).unwrap()
+}
+
+#[test]
+fn every_familys_head_is_replaced() {
+    let cases = [
+        ("family = 'densenet'\ndepths = [1, 1, 1, 1]\ngrowth_rate = 4", "classifier."),
+        ("family = 'convnext'\ndepths = [1, 1, 1, 1]\nwidths = [8, 8, 16, 16]", "classifier.2."),
+        ("family = 'resnetv2'\ndepths = [1, 1, 1, 1]\nwidths = [32, 32, 32, 64]", "head.fc."),
+        ("family = 'wrn'\ndepth = 10\nwidth = 1", "fc."),
+    ];
+    for (text, head) in cases {
+        let model = described(text);
+        let new = replace_head(&model, 3, 5).unwrap();
+        assert_eq!(new.graph.output_channels(), Ok(3), "{text}");
+        for (key, tensor) in &new.tensors {
+            assert_eq!(*tensor != model.tensors[key], key.starts_with(head), "{text}: {key}");
+        }
+    }
+}
+
+#[test]
+fn a_first_convolution_is_summed_or_repeated_as_timm_does() {
+    let model = described("family = 'resnetv2'\ndepths = [1, 1, 1, 1]\nwidths = [32, 32, 32, 64]\nstem_width = 4");
+    let weight = model.tensors["stem.conv.weight"].as_f32().unwrap();
+    let at = |output: usize, channel: usize, tap: usize| weight[(output * 3 + channel) * 49 + tap];
+    for in_chans in [1, 2, 5] {
+        let new = replace_input(&model, in_chans).unwrap();
+        assert_eq!(new.graph.input_size(), [in_chans, 224, 224]);
+        let got = &new.tensors["stem.conv.weight"];
+        assert_eq!(got.shape(), [4, in_chans, 7, 7]);
+        for (index, value) in got.as_f32().unwrap().iter().enumerate() {
+            let (output, channel, tap) = (index / 49 / in_chans, index / 49 % in_chans, index % 49);
+            let expected = match in_chans {
+                1 => at(output, 0, tap) + at(output, 1, tap) + at(output, 2, tap),
+                _ => at(output, channel % 3, tap) * 3.0 / in_chans as f32,
+            };
+            assert!((value - expected).abs() < 1e-6, "{in_chans} channels, value {index}: {value}, {expected}");
+        }
+        let others = new.tensors.iter().filter(|(key, _)| *key != "stem.conv.weight");
+        others.for_each(|(key, tensor)| assert_eq!(*tensor, model.tensors[key], "{key}"));
+    }
+    assert_eq!(replace_input(&model, 3).unwrap(), model);
+    let gray = replace_input(&model, 1).unwrap();
+    assert!((gray.preprocessing.mean[0] - 0.4).abs() < 1e-6 && (gray.preprocessing.std[0] - 0.3).abs() < 1e-6);
+    assert_eq!(replace_input(&model, 5).unwrap().preprocessing.mean, [0.1, 0.3, 0.8, 0.1, 0.3]);
+    assert!(matches!(replace_input(&model, 0), Err(ModelError::Graph(_))));
+
+    let mut net = Builder::new("no first convolution", [3, 8, 8]);
+    let x = net.batch_norm("norm", net.input()).unwrap();
+    let graph = net.finish(x).unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 0);
+    let model = Model::new(graph, tensors, cifar(), Vec::new()).unwrap();
+    assert_eq!(
+        replace_input(&model, 1).unwrap_err().to_string(),
+        "input: expected convolutions without groups as the only readers of the image, got batch_norm2d \"norm\""
     );
 }

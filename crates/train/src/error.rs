@@ -6,7 +6,7 @@ use residual_engine::EngineError;
 use residual_graph::GraphError;
 use residual_model::ModelError;
 use residual_weights::WeightsError;
-use residual_zoo::UnknownModel;
+use residual_zoo::ZooError;
 use std::path::{Path, PathBuf};
 
 /// An error of preparing, running or resuming a training run, or of an evaluation.
@@ -15,9 +15,17 @@ pub enum TrainError {
     /// The recipe cannot be followed.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// The network is not in the registry.
+    /// The network is not in the registry, or cannot be built.
     #[error(transparent)]
-    UnknownModel(#[from] UnknownModel),
+    Zoo(#[from] ZooError),
+    /// A TOML file that describes no network.
+    #[error("{}", path.display())]
+    Description {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ZooError,
+    },
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),

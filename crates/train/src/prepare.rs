@@ -1,13 +1,15 @@
 //! From a recipe to a model and the data it is trained on.
 
 use crate::evaluate::check_labels;
-use crate::model_file::read_model_or;
+use crate::model_file::{check_name, read_model_or};
+use crate::network::{is_description, network};
 use crate::recipe::{Augment, Difference, Init, Recipe};
 use crate::{Layer, RunFolder, TrainError};
 use residual_data::{Augmentation, Crop, DataError, Dataset, Format, Source, Transform};
 use residual_engine::Mode;
 use residual_model::{Initialisation, Model, initialise, replace_head};
 use residual_preprocess::Preprocessing;
+use residual_zoo::Config;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,7 +39,11 @@ impl Job {
     /// If the data cannot be read, the network is not known, or one does not fit the other.
     pub fn prepare(recipe: Recipe) -> Result<Self, TrainError> {
         let weights = recipe.weights.clone();
-        Self::open(recipe, weights.as_deref())
+        let job = Self::open(recipe, weights.as_deref())?;
+        if let (Some(path), true) = (weights, is_description(&job.recipe.model)) {
+            check_name(&path, &job.recipe.model, &job.model)?;
+        }
+        Ok(job)
     }
 
     /// The job of a run that is to go on: its network comes from its last checkpoint, so that the weights it began
@@ -76,7 +82,9 @@ impl Job {
         model.labels = if names.len() == classes { names.to_vec() } else { Vec::new() };
         let Model { graph, tensors, preprocessing, labels } = model;
         let model = Model::new(graph, tensors, preprocessing, labels)?;
-        recipe.model.clone_from(&model.graph.name);
+        if !is_description(&recipe.model) {
+            recipe.model.clone_from(&model.graph.name);
+        }
         fill(&mut recipe, &model.preprocessing);
         let job = Self { recipe, model, train, held_out };
         job.transform()?.check(&*job.train)?;
@@ -122,9 +130,14 @@ fn start(recipe: &Recipe, weights: Option<&Path>, format: &Format, classes: usiz
         let matches = model.graph.output_channels()? == classes;
         return Ok(if matches { model } else { replace_head(&model, classes, recipe.seed)? });
     }
-    let graph = residual_zoo::build(&recipe.model, classes)?;
+    let graph = Config { num_classes: classes, ..network(&recipe.model)? }.graph()?;
     let how = match recipe.init {
-        Init::He => Initialisation::KaimingFanOut { zero_init_residual: recipe.zero_init },
+        Init::He => match Initialisation::usual(&graph) {
+            Initialisation::KaimingFanOut { .. } => {
+                Initialisation::KaimingFanOut { zero_init_residual: recipe.zero_init }
+            }
+            usual => usual,
+        },
         Init::Torch => Initialisation::Torch,
     };
     let tensors = initialise(&graph, how, recipe.seed);

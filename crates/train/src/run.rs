@@ -72,7 +72,7 @@ pub fn train(
 ) -> Result<Outcome, TrainError> {
     // Compiled first: what cannot be run leaves no folder behind.
     let engine = engine(job, options)?;
-    let folder = RunFolder::create(runs, &job.recipe.model, &job.recipe.data)?;
+    let folder = RunFolder::create(runs, &job.model.graph.name, &job.recipe.data)?;
     let config = job.recipe.to_toml();
     if let Some(tuning) = &options.tuning {
         write_tuning(&folder.tuning(), tuning)?;

@@ -1,9 +1,14 @@
-//! ResNet for 32×32 images (He et al. 2015, section 4.2): three stages of 16, 32 and 64 channels.
+//! ResNet for 32×32 images (He et al., arXiv:1512.03385, section 4.2): three stages of 16, 32 and 64 channels.
 
-use residual_graph::{Builder, Conv2d, Graph, GraphError, NodeId, Op};
+use crate::ZooError;
+use crate::config::{Architecture, depths, widths};
+use crate::layers::{Block, conv_norms, head, post_activation, small_stem};
+use residual_graph::{Builder, GraphError, NodeId, Op};
+use serde::{Deserialize, Serialize};
 
 /// How the shortcut crosses a change of shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Shortcut {
     /// Option A: subsampling and zero channels, without parameters.
     Padding,
@@ -11,40 +16,29 @@ pub enum Shortcut {
     Projection,
 }
 
-/// A CIFAR ResNet of `6 × blocks + 2` layers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A CIFAR ResNet, with module paths `conv1`, `bn1`, `layer1..3`, `fc`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CifarResNet {
-    /// What the graph is called.
-    pub name: String,
-    /// Blocks in each of the three stages.
-    pub blocks: usize,
+    /// The block.
+    pub block: Block,
+    /// Blocks in each stage.
+    pub depths: [usize; 3],
+    /// Channels inside each stage's blocks; the stem has as many as the first.
+    pub widths: [usize; 3],
     /// How the shortcut crosses a change of shape.
     pub shortcut: Shortcut,
-    /// Number of outputs.
-    pub num_classes: usize,
 }
 
 impl CifarResNet {
-    /// The network for images of 3×32×32, with module paths `conv1`, `bn1`, `layer1..3`, `fc`.
-    ///
-    /// # Errors
-    /// If a number is out of range, such as zero classes.
-    pub fn graph(&self) -> Result<Graph, GraphError> {
-        let mut net = Builder::new(&self.name, [3, 32, 32]);
-        let x = net.conv("conv1", net.input(), Conv2d::new(3, 16, 3).padding(1))?;
-        let x = net.batch_norm("bn1", x)?;
-        let mut x = net.relu("relu", x)?;
-        for stage in 0..3 {
-            for block in 0..self.blocks {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                let path = format!("layer{}.{block}", stage + 1);
-                x = self.residual_block(&mut net, &path, x, 16 << stage, stride)?;
-            }
-        }
-        let x = net.global_avg_pool("avgpool", x)?;
-        let x = net.flatten("flatten", x)?;
-        let x = net.linear("fc", x, self.num_classes, true)?;
-        net.finish(x)
+    /// The paper's network of `6 × blocks + 2` layers.
+    pub fn new(blocks: usize, shortcut: Shortcut) -> Self {
+        Self { block: Block::Basic, depths: [blocks; 3], widths: [16, 32, 64], shortcut }
+    }
+
+    /// The network of `9 × blocks + 2` layers that pre-activation is compared with (He et al., arXiv:1603.05027).
+    pub fn bottleneck(blocks: usize) -> Self {
+        Self { block: Block::Bottleneck, ..Self::new(blocks, Shortcut::Projection) }
     }
 
     fn residual_block(
@@ -56,25 +50,38 @@ impl CifarResNet {
         stride: usize,
     ) -> Result<NodeId, GraphError> {
         let in_channels = net.shape(x).channels;
-        let conv = Conv2d::new(in_channels, width, 3).padding(1).stride(stride);
-        let y = net.conv(format!("{path}.conv1"), x, conv)?;
-        let y = net.batch_norm(format!("{path}.bn1"), y)?;
-        let y = net.relu(format!("{path}.relu1"), y)?;
-        let y = net.conv(format!("{path}.conv2"), y, Conv2d::new(width, width, 3).padding(1))?;
-        let y = net.batch_norm(format!("{path}.bn2"), y)?;
-        let shortcut = match self.shortcut {
-            _ if stride == 1 && in_channels == width => x,
-            Shortcut::Padding => {
-                let op = Op::PadShortcut { in_channels, out_channels: width, stride };
-                net.push(format!("{path}.shortcut"), op, &[x])?
-            }
-            Shortcut::Projection => {
-                let conv = Conv2d::new(in_channels, width, 1).stride(stride);
-                let shortcut = net.conv(format!("{path}.downsample.0"), x, conv)?;
-                net.batch_norm(format!("{path}.downsample.1"), shortcut)?
-            }
-        };
+        let convs = self.block.convs(in_channels, width, stride);
+        let out_channels = width * self.block.expansion();
+        let keeps_shape = stride == 1 && in_channels == out_channels;
+        if self.shortcut == Shortcut::Projection || keeps_shape {
+            return post_activation(net, path, x, &convs, stride);
+        }
+        let y = conv_norms(net, path, x, &convs)?;
+        let op = Op::PadShortcut { in_channels, out_channels, stride };
+        let shortcut = net.push(format!("{path}.shortcut"), op, &[x])?;
         let sum = net.add(format!("{path}.add"), y, shortcut)?;
-        net.relu(format!("{path}.relu2"), sum)
+        net.relu(format!("{path}.relu{}", convs.len()), sum)
+    }
+}
+
+impl Architecture for CifarResNet {
+    fn validate(&self) -> Result<(), ZooError> {
+        depths(&self.depths)?;
+        widths(&self.widths)
+    }
+
+    fn layers(&self, net: &mut Builder, num_classes: usize) -> Result<NodeId, GraphError> {
+        let mut x = small_stem(net, self.widths[0])?;
+        for (stage, (&blocks, &width)) in self.depths.iter().zip(&self.widths).enumerate() {
+            for block in 0..blocks {
+                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                x = self.residual_block(net, &format!("layer{}.{block}", stage + 1), x, width, stride)?;
+            }
+        }
+        head(net, x, num_classes, 0.0)
+    }
+
+    fn image_size(&self) -> [usize; 2] {
+        [32; 2]
     }
 }

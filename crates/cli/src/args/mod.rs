@@ -113,8 +113,8 @@ pub(crate) struct Weights {
     /// A checkpoint, the folder of a run, or a state dict (.safetensors, .pth, .pt, .th)
     #[arg(long, value_name = "FILE|RUN")]
     pub(crate) weights: PathBuf,
-    /// The network of a bare state dict; a checkpoint of ours brings its own
-    #[arg(long, value_name = "NAME")]
+    /// The network of a bare state dict: a name, or a TOML file that describes it; a checkpoint of ours brings its own
+    #[arg(long, value_name = "NAME|FILE")]
     pub(crate) model: Option<String>,
 }
 
@@ -187,7 +187,7 @@ pub(crate) struct Predict {
 
 #[derive(Args, Debug)]
 pub(crate) struct Inspect {
-    /// The name of a network, a checkpoint, or the folder of a run
+    /// The name of a network, a TOML file that describes one, a checkpoint, or the folder of a run
     #[arg(value_name = "MODEL|WEIGHTS")]
     pub(crate) subject: String,
     /// The network of a bare state dict
@@ -219,7 +219,7 @@ pub(crate) struct Inspect {
 
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
-    /// Names of networks, checkpoints, or folders of runs
+    /// Names of networks, TOML files that describe them, checkpoints, or folders of runs
     #[arg(value_name = "MODEL|WEIGHTS", required = true)]
     pub(crate) models: Vec<String>,
     /// What is measured: the network, or a step of its training (forward, loss, backward, SGD)

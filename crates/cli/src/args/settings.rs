@@ -8,8 +8,8 @@ use std::path::PathBuf;
 /// A layer over the preset and the recipe file: what is `None` was not typed.
 #[derive(Args, Debug, Serialize)]
 pub(crate) struct Settings {
-    /// The network, by name (see `residual models list`)
-    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    /// The network: a name (see `residual models list`), or a TOML file that describes it
+    #[arg(long, value_name = "NAME|FILE", help_heading = "Model")]
     model: Option<String>,
     /// Outputs of the network [default: the dataset's classes]
     #[arg(long, value_name = "N", help_heading = "Model")]

@@ -15,8 +15,8 @@ use residual::kernels::optim::{Sgd, sgd};
 use residual::kernels::peak_gflops;
 use residual::model::{Initialisation, Model, initialise};
 use residual::tensor::Stream;
+use residual::train::{self, TrainError};
 use residual::weights::load_npy;
-use residual::{train, zoo};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -273,20 +273,17 @@ impl Subject {
 
 /// A checkpoint, or a network of the registry with random weights.
 fn model(name: &str, network: Option<&str>) -> Result<Model, Failure> {
-    match zoo::find(name) {
-        Err(_) if Path::new(name).exists() => {
+    match train::network(name) {
+        Err(TrainError::Zoo(_)) if Path::new(name).exists() => {
             Ok(train::read_model(Path::new(name), network, residual::default_preprocessing)?)
         }
-        found => {
-            let entry = found?;
-            untrained(entry.graph(entry.num_classes)?)
-        }
+        found => untrained(found?.graph()?),
     }
 }
 
 /// A network with random weights.
 pub(crate) fn untrained(graph: Graph) -> Result<Model, Failure> {
-    let tensors = initialise(&graph, Initialisation::KaimingFanOut { zero_init_residual: false }, 0);
+    let tensors = initialise(&graph, Initialisation::usual(&graph), 0);
     let preprocessing = residual::default_preprocessing(&graph);
     Ok(Model::new(graph, tensors, preprocessing, Vec::new())?)
 }

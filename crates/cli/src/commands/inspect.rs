@@ -9,7 +9,8 @@ use crate::failure::Failure;
 use crate::output::{grouped, print, print_json, table};
 use residual::graph::{Graph, NodeAnalysis};
 use residual::model::Model;
-use residual::{train, zoo};
+use residual::train::{self, TrainError};
+use residual::zoo::Config;
 use serde::Serialize;
 use std::path::Path;
 
@@ -95,15 +96,16 @@ struct Subject {
 
 fn subject(arguments: &Inspect) -> Result<Subject, Failure> {
     let path = Path::new(&arguments.subject);
-    match zoo::find(&arguments.subject) {
-        Err(_) if path.exists() => {
+    match train::network(&arguments.subject) {
+        Err(TrainError::Zoo(_)) if path.exists() => {
             let name = arguments.model.as_deref();
             let model = train::read_model(path, name, residual::default_preprocessing)?;
             Ok(Subject { graph: model.graph.clone(), size: model.preprocessing.size, read: Some(model) })
         }
         found => {
-            let entry = found?;
-            let graph = entry.graph(arguments.num_classes.unwrap_or(entry.num_classes))?;
+            let config = found?;
+            let num_classes = arguments.num_classes.unwrap_or(config.num_classes);
+            let graph = Config { num_classes, ..config }.graph()?;
             let [_, height, width] = graph.input_size();
             Ok(Subject { graph, size: [height, width], read: None })
         }

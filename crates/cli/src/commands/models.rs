@@ -10,25 +10,33 @@ use serde::Serialize;
 #[derive(Serialize)]
 struct Row {
     name: &'static str,
-    parameters: usize,
-    macs: u64,
+    family: &'static str,
+    /// Channels, height, width.
     input: [usize; 3],
     classes: usize,
-    source: &'static str,
+    parameters: usize,
+    macs: u64,
+    receptive_field: usize,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    paper: String,
+    weights: Vec<&'static str>,
 }
 
 pub(crate) fn list(format: Format) -> Result<Done, Failure> {
     let row = |entry: zoo::Entry| {
-        let graph = entry.graph(entry.num_classes)?;
-        let [channels, height, width] = graph.input_size();
+        let graph = entry.config.graph()?;
+        let input @ [_, height, width] = graph.input_size();
         let analysis = graph.analyse(height, width)?;
         Ok(Row {
             name: entry.name,
+            family: entry.family,
+            input,
+            classes: entry.config.num_classes,
             parameters: analysis.parameters,
             macs: analysis.macs,
-            input: [height, width, channels],
-            classes: entry.num_classes,
-            source: entry.source,
+            receptive_field: analysis.receptive_field,
+            paper: if entry.paper.is_empty() { String::new() } else { format!("arXiv:{}", entry.paper) },
+            weights: entry.weights,
         })
     };
     let rows = zoo::entries().into_iter().map(row).collect::<Result<Vec<_>, Failure>>()?;
@@ -36,18 +44,62 @@ pub(crate) fn list(format: Format) -> Result<Done, Failure> {
         print_json(&serde_json::json!({ "models": rows }))?;
         return Ok(Done::Finished);
     }
-    let head = ["name", "parameters", "MACs", "input", "classes", "source"].map(String::from).to_vec();
-    let line = |row: &Row| {
-        let [height, width, channels] = row.input;
-        vec![
+    let head = ["name", "input", "parameters", "MACs", "paper", "weights"].map(String::from);
+    let lines = rows.iter().map(|row| {
+        let [channels, height, width] = row.input;
+        [
             row.name.to_owned(),
+            format!("{channels}×{height}×{width}"),
             grouped(row.parameters as u64),
-            grouped(row.macs),
-            format!("{height}×{width}×{channels}"),
-            row.classes.to_string(),
-            row.source.to_owned(),
+            format!("{:.3} G", row.macs as f64 / 1e9),
+            row.paper.clone(),
+            short(&row.weights),
         ]
-    };
-    print(&table(&std::iter::once(head).chain(rows.iter().map(line)).collect::<Vec<_>>()))?;
+    });
+    let mut cells: Vec<Vec<String>> = std::iter::once(head).chain(lines).map(Vec::from).collect();
+    // The last column flush left, as words are read.
+    let width = cells.iter().filter_map(|line| line.last()).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    for cell in cells.iter_mut().filter_map(|line| line.last_mut()) {
+        *cell = format!("{cell:<width$}");
+    }
+    print(&table(&cells))?;
+    print(
+        "\nWeights of torchvision (torchvision:resnet50.v2) and timm (timm:resnet50.a1_in1k), all of them with --json.\n\
+         A network of your own: --model FILE.toml with a family and what is to differ, see docs/models.md.\n",
+    )?;
     Ok(Done::Finished)
+}
+
+/// torchvision's weights and the first of timm's, without the network's name: `torchvision v1, v2; timm a1_in1k +17`.
+fn short(weights: &[&str]) -> String {
+    let tags = |source: &str| -> Vec<&str> {
+        let of_source = weights.iter().filter_map(|name| name.strip_prefix(source)?.strip_prefix(':'));
+        of_source.filter_map(|name| Some(name.split_once('.')?.1)).collect()
+    };
+    let mut parts = Vec::new();
+    let torchvision = tags("torchvision");
+    if !torchvision.is_empty() {
+        parts.push(format!("torchvision {}", torchvision.join(", ")));
+    }
+    match &tags("timm")[..] {
+        [] => {}
+        [only] => parts.push(format!("timm {only}")),
+        [first, rest @ ..] => parts.push(format!("timm {first} +{}", rest.len())),
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn weights_are_named_without_their_network() {
+        assert_eq!(short(&[]), "");
+        assert_eq!(
+            short(&["torchvision:a.v1", "torchvision:a.v2", "timm:a.b", "timm:a.c"]),
+            "torchvision v1, v2; timm b +1"
+        );
+        assert_eq!(short(&["timm:a.b"]), "timm b");
+    }
 }

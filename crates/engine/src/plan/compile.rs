@@ -9,7 +9,7 @@ use super::{Instruction, Scheduled};
 use crate::arena::Places;
 use crate::parameters::Scales;
 use crate::{EngineError, Memory, Mode, Options};
-use residual_graph::{Graph, NodeId, Role, Shape};
+use residual_graph::{Graph, NodeId, Op, Role, Shape};
 use residual_kernels::conv::Conv;
 use residual_kernels::norm;
 use residual_model::{Model, fold_batch_norm_but_scales};
@@ -65,8 +65,9 @@ impl Plan {
         options: &Options,
     ) -> Result<Self, EngineError> {
         let kept = kept(graph, taps)?;
-        let fused = fuse(graph, mode, &kept);
         let logical = graph.shapes(size[0], size[1])?;
+        check_supported(graph, &logical)?;
+        let fused = fuse(graph, mode, &kept);
         // A flattened feature map stays a feature map in memory.
         let shapes: Vec<Shape> = fused.source.iter().map(|id| logical[id.0]).collect();
         let layers = Layers::of(graph);
@@ -99,6 +100,30 @@ impl Plan {
             parameters: 4 * kept,
         }
     }
+}
+
+/// Whether every op, at these shapes, has kernels here.
+fn check_supported(graph: &Graph, shapes: &[Shape]) -> Result<(), EngineError> {
+    for node in &graph.nodes {
+        let unsupported = match node.op {
+            Op::LayerNorm { .. }
+            | Op::LayerScale { .. }
+            | Op::Gelu
+            | Op::Sigmoid
+            | Op::Gate
+            | Op::DropPath { .. }
+            | Op::AdaptiveAvgPool2d { .. } => node.op.name().to_owned(),
+            Op::MaxPool2d(pool) | Op::AvgPool2d { pool, .. } if pool.ceil_mode => {
+                format!("{} with ceil_mode", node.op.name())
+            }
+            Op::Linear { .. } if shapes[node.inputs[0].0].height * shapes[node.inputs[0].0].width != 1 => {
+                "linear on a feature map".to_owned()
+            }
+            _ => continue,
+        };
+        return Err(EngineError::Unsupported { node: node.name.clone(), op: unsupported });
+    }
+    Ok(())
 }
 
 /// The output, and the nodes that were asked for.

@@ -230,6 +230,13 @@ impl<'a> Scheduler<'a> {
                 return zero.into_iter().chain(self.slices(node).into_iter().map(copy)).collect();
             }
             Op::Input { .. } | Op::Flatten | Op::Add => unreachable!("no step begins with these"),
+            Op::LayerNorm { .. }
+            | Op::LayerScale { .. }
+            | Op::Gelu
+            | Op::Sigmoid
+            | Op::Gate
+            | Op::DropPath { .. }
+            | Op::AdaptiveAvgPool2d { .. } => unreachable!("refused before anything is scheduled"),
         }]
     }
 
@@ -442,6 +449,13 @@ impl<'a> Scheduler<'a> {
                 }
             }
             Op::Input { .. } | Op::Flatten | Op::Add => unreachable!("no step begins with these"),
+            Op::LayerNorm { .. }
+            | Op::LayerScale { .. }
+            | Op::Gelu
+            | Op::Sigmoid
+            | Op::Gate
+            | Op::DropPath { .. }
+            | Op::AdaptiveAvgPool2d { .. } => unreachable!("refused before anything is scheduled"),
         }
     }
 

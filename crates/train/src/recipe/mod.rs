@@ -45,7 +45,8 @@ pub enum Augment {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
-    /// Kaiming normal, fan-out, as torchvision's ResNet does.
+    /// Kaiming normal, fan-out, as torchvision's ResNet does; for networks of layer norms a normal of deviation 0.02, as
+    /// its ConvNeXt does.
     #[default]
     He,
     /// The defaults of torch's modules.
@@ -58,7 +59,7 @@ pub enum Init {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
-    /// The network: a name from the registry.
+    /// The network: a name from the registry, or a TOML file that describes it.
     pub model: String,
     /// Outputs of the network; the dataset's classes when not given.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,231 @@
+//! A network before it is built: its family's numbers, and what every network has.
+
+use crate::{
+    CifarResNeXt, CifarResNet, ConvNeXt, DenseNet, LectureResNet, Plain, PreActResNet, ResNet, ResNetV2, Vgg,
+    WideResNet, ZooError,
+};
+use residual_graph::{Builder, Graph, GraphError, NodeId};
+
+/// Networks with more trainable values are refused: their tensors would take over 16 GB.
+const MAX_PARAMETERS: usize = 1 << 32;
+
+/// A network of the zoo, described in full.
+///
+/// ```
+/// use residual_zoo::{Config, ResNet, Stem};
+///
+/// let small = ResNet { stem: Stem::Small, depths: [1; 4], ..ResNet::resnet50() };
+/// let config = Config { image_size: [32, 32], num_classes: 10, ..Config::new("resnet14", small) };
+/// assert_eq!(config.graph().unwrap().output_channels(), Ok(10));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// What the graph is called.
+    pub name: String,
+    /// Channels of the image.
+    pub in_chans: usize,
+    /// Height and width in pixels of the image that the network is designed for.
+    pub image_size: [usize; 2],
+    /// Number of outputs. With 0 there is no head: the result is the vector that the last linear layer would read.
+    pub num_classes: usize,
+    /// The family, with its numbers.
+    pub family: Family,
+}
+
+/// A family of networks with the numbers that make one of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Family {
+    /// ResNets for photographs: also ResNet-D, SE-ResNet, ResNeXt and torchvision's wide ResNets.
+    ResNet(ResNet),
+    /// ResNets for 32×32 images.
+    CifarResNet(CifarResNet),
+    /// Pre-activation ResNets for small images.
+    PreActResNet(PreActResNet),
+    /// Pre-activation ResNets for photographs, as timm has them.
+    ResNetV2(ResNetV2),
+    /// Wide ResNets for 32×32 images.
+    WideResNet(WideResNet),
+    /// ResNeXts for 32×32 images.
+    CifarResNeXt(CifarResNeXt),
+    /// ConvNeXt.
+    ConvNeXt(ConvNeXt),
+    /// ResNets without their shortcuts.
+    Plain(Plain),
+    /// VGG.
+    Vgg(Vgg),
+    /// DenseNet.
+    DenseNet(DenseNet),
+    /// The ResNet-50 of the lecture notes.
+    LectureResNet(LectureResNet),
+}
+
+/// What a family knows about itself.
+pub(crate) trait Architecture {
+    /// Holds every number against its range.
+    fn validate(&self) -> Result<(), ZooError>;
+
+    /// Appends the network to a builder that holds its input. With `num_classes` 0 without its last linear layer.
+    fn layers(&self, net: &mut Builder, num_classes: usize) -> Result<NodeId, GraphError>;
+
+    /// Height and width of the images that such networks are made for.
+    fn image_size(&self) -> [usize; 2];
+
+    /// The rate of stochastic depth, if the family has it.
+    fn drop_path_mut(&mut self) -> Option<&mut f32> {
+        None
+    }
+
+    /// The rate of dropout, if the family has it.
+    fn dropout_mut(&mut self) -> Option<&mut f32> {
+        None
+    }
+}
+
+macro_rules! families {
+    ($($family:ident),*) => {
+        impl Family {
+            fn architecture(&self) -> &dyn Architecture {
+                match self {
+                    $(Self::$family(config) => config),*
+                }
+            }
+
+            fn architecture_mut(&mut self) -> &mut dyn Architecture {
+                match self {
+                    $(Self::$family(config) => config),*
+                }
+            }
+        }
+
+        $(impl From<$family> for Family {
+            fn from(config: $family) -> Self {
+                Self::$family(config)
+            }
+        })*
+    };
+}
+
+families!(
+    ResNet,
+    CifarResNet,
+    PreActResNet,
+    ResNetV2,
+    WideResNet,
+    CifarResNeXt,
+    ConvNeXt,
+    Plain,
+    Vgg,
+    DenseNet,
+    LectureResNet
+);
+
+impl Config {
+    /// A network called `name` for colour images of the family's usual size, with as many outputs as is usual for them:
+    /// 1000 for photographs, 10 for images under 64 pixels.
+    pub fn new(name: &str, family: impl Into<Family>) -> Self {
+        let family = family.into();
+        let image_size = family.architecture().image_size();
+        let num_classes = if image_size[0].min(image_size[1]) < 64 { 10 } else { 1000 };
+        Self { name: name.into(), in_chans: 3, image_size, num_classes, family }
+    }
+
+    /// The network.
+    ///
+    /// # Errors
+    /// The first field that is out of range, or numbers that do not go together.
+    pub fn graph(&self) -> Result<Graph, ZooError> {
+        self.validate()?;
+        let [height, width] = self.image_size;
+        let mut net = Builder::new(&self.name, [self.in_chans, height, width]);
+        let output = self.family.architecture().layers(&mut net, self.num_classes)?;
+        let graph = net.finish(output)?;
+        let parameters = graph.parameter_count();
+        if parameters > MAX_PARAMETERS {
+            return Err(ZooError::field("parameters", format!("at most {MAX_PARAMETERS}"), parameters));
+        }
+        Ok(graph)
+    }
+
+    /// Sets the rate of stochastic depth (timm's `--drop-path`): the last block's, those before it have less.
+    ///
+    /// # Errors
+    /// If the family has none, or the rate is not in [0, 1).
+    pub fn set_drop_path(&mut self, rate: f32) -> Result<(), ZooError> {
+        set_rate("drop_path", self.family.architecture_mut().drop_path_mut(), rate)
+    }
+
+    /// Sets the rate of dropout.
+    ///
+    /// # Errors
+    /// If the family has none, or the rate is not in [0, 1).
+    pub fn set_dropout(&mut self, rate: f32) -> Result<(), ZooError> {
+        set_rate("dropout", self.family.architecture_mut().dropout_mut(), rate)
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ZooError> {
+        if self.name.is_empty() || self.name.len() > 256 || self.name.chars().any(char::is_control) {
+            return Err(ZooError::field(
+                "name",
+                "1 to 256 bytes without control characters",
+                format!("{:?}", self.name),
+            ));
+        }
+        number("in_chans", self.in_chans, 1, 4096)?;
+        numbers("image_size", &self.image_size, 1, 1 << 14)?;
+        number("num_classes", self.num_classes, 0, 1 << 20)?;
+        self.family.architecture().validate()
+    }
+}
+
+fn set_rate(field: &str, place: Option<&mut f32>, value: f32) -> Result<(), ZooError> {
+    let Some(place) = place else {
+        return Err(ZooError::field(field, "none, as the family has none", value));
+    };
+    rate(field, value)?;
+    *place = value;
+    Ok(())
+}
+
+/// Holds a number against its range.
+pub(crate) fn number(field: &str, value: usize, least: usize, most: usize) -> Result<(), ZooError> {
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(ZooError::field(field, format!("{least} to {most}"), value))
+    }
+}
+
+/// Holds each number of a list against one range.
+pub(crate) fn numbers(field: &str, values: &[usize], least: usize, most: usize) -> Result<(), ZooError> {
+    if values.iter().all(|value| (least..=most).contains(value)) {
+        return Ok(());
+    }
+    Err(ZooError::field(field, format!("{} numbers of {least} to {most}", values.len()), format!("{values:?}")))
+}
+
+/// Blocks in each stage.
+pub(crate) fn depths(values: &[usize]) -> Result<(), ZooError> {
+    numbers("depths", values, 1, 1024)
+}
+
+/// Channels in each stage.
+pub(crate) fn widths(values: &[usize]) -> Result<(), ZooError> {
+    numbers("widths", values, 1, 1 << 16)
+}
+
+/// Blocks and channels in each of one to six stages.
+pub(crate) fn stages(blocks: &[usize], channels: &[usize]) -> Result<(), ZooError> {
+    if !(1..=6).contains(&blocks.len()) {
+        return Err(ZooError::field("depths", "1 to 6 numbers", blocks.len()));
+    }
+    depths(blocks)?;
+    if channels.len() != blocks.len() {
+        return Err(ZooError::field("widths", format!("{} numbers, as in depths", blocks.len()), channels.len()));
+    }
+    widths(channels)
+}
+
+/// A probability below 1.
+pub(crate) fn rate(field: &str, value: f32) -> Result<(), ZooError> {
+    if (0.0..1.0).contains(&value) { Ok(()) } else { Err(ZooError::field(field, "0 to below 1", value)) }
+}

@@ -1,0 +1,69 @@
+//! Why there is no such network.
+
+use residual_graph::GraphError;
+
+/// A name that is not in the registry, or a description that no network fits.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ZooError {
+    /// No such name.
+    #[error("model: expected a name from `residual models list`, got \"{name}\"{}", hint(nearest))]
+    Name {
+        /// The name asked for.
+        name: String,
+        /// The most similar name, if one is similar at all.
+        nearest: Option<String>,
+    },
+    /// The text is not TOML.
+    #[error("line {line}: {message}")]
+    Syntax {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// A key that the family does not have.
+    #[error("unknown key \"{key}\"{}", hint(nearest))]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The most similar key, if one is similar at all.
+        nearest: Option<String>,
+    },
+    /// A value of the wrong type or out of range, or one that does not go with another.
+    #[error("{field}: expected {expected}, got {got}")]
+    Field {
+        /// The field at fault.
+        field: String,
+        /// What it may hold.
+        expected: String,
+        /// What it held.
+        got: String,
+    },
+    /// The numbers are possible each by itself, but not together.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+}
+
+impl ZooError {
+    /// A value that `field` may not hold.
+    pub(crate) fn field(field: &str, expected: impl Into<String>, got: impl ToString) -> Self {
+        Self::Field { field: field.into(), expected: expected.into(), got: got.to_string() }
+    }
+}
+
+fn hint(nearest: &Option<String>) -> String {
+    nearest.as_ref().map_or_else(String::new, |name| format!(" (did you mean \"{name}\"?)"))
+}
+
+/// The most similar of `names`, if one is similar at all.
+pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    // Nothing in the registry is longer, and a comparison takes as many steps as the product of the lengths.
+    if name.len() > 64 {
+        return None;
+    }
+    names
+        .map(|candidate| (strsim::damerau_levenshtein(candidate, name), candidate))
+        .filter(|(edits, _)| *edits <= 2.max(name.len() / 3))
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, candidate)| candidate.to_owned())
+}
