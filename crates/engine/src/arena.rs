@@ -14,23 +14,35 @@ pub(crate) struct Buffer {
     pub(crate) len: usize,
     /// The instructions between which it is alive, both included.
     pub(crate) alive: Range<usize>,
+    /// Images that it has room for, if that is not the whole batch.
+    pub(crate) images: Option<usize>,
 }
 
 /// Where each buffer stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
-    /// First float and floats per image of each buffer.
-    list: Vec<(usize, usize)>,
+    list: Vec<Place>,
     len: usize,
+}
+
+/// Where a buffer stands.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Its first float.
+    start: usize,
+    /// Floats for one image.
+    len: usize,
+    /// Whether it has room for the whole batch.
+    is_whole: bool,
 }
 
 impl Places {
     /// Places `buffers`, each for `batch` images: largest first, at the lowest place that is free while they live.
     pub(crate) fn new(buffers: &[Buffer], batch: usize) -> Self {
-        let size = |buffer: &Buffer| (buffer.len * batch).next_multiple_of(16);
+        let size = |buffer: &Buffer| (buffer.len * buffer.images.unwrap_or(batch)).next_multiple_of(16);
         let mut order: Vec<usize> = (0..buffers.len()).collect();
         order.sort_by_key(|&index| (std::cmp::Reverse(size(&buffers[index])), index));
-        let mut list = vec![(0, 0); buffers.len()];
+        let mut list = vec![Place { start: 0, len: 0, is_whole: true }; buffers.len()];
         // Placed buffers by ascending place.
         let mut placed: Vec<usize> = Vec::new();
         let mut len = 0;
@@ -43,13 +55,13 @@ impl Places {
                 if apart {
                     continue;
                 }
-                if list[other].0 >= place + size(buffer) {
+                if list[other].start >= place + size(buffer) {
                     break;
                 }
-                place = place.max(list[other].0 + size(&buffers[other]));
+                place = place.max(list[other].start + size(&buffers[other]));
             }
-            list[index] = (place, buffer.len);
-            let position = placed.partition_point(|&other| list[other].0 <= place);
+            list[index] = Place { start: place, len: buffer.len, is_whole: buffer.images.is_none() };
+            let position = placed.partition_point(|&other| list[other].start <= place);
             placed.insert(position, index);
             len = len.max(place + size(buffer));
         }
@@ -67,21 +79,29 @@ impl Places {
 pub(crate) struct Arena {
     memory: AlignedBuffer,
     places: Places,
+    /// The first image of the part of the batch that is worked on.
+    first: usize,
 }
 
 impl Arena {
     /// Memory for placed buffers.
     pub(crate) fn new(places: Places) -> Self {
-        Self { memory: AlignedBuffer::zeros(places.len), places }
+        Self { memory: AlignedBuffer::zeros(places.len), places, first: 0 }
     }
 
     /// Floats of the value of `id` for one image.
     pub(crate) fn len_of(&self, id: BufferId) -> usize {
-        self.places.list[id.0].1
+        self.places.list[id.0].len
+    }
+
+    /// From now on, gives the values of the batch from its image `first` on.
+    pub(crate) fn begin_at(&mut self, first: usize) {
+        self.first = first;
     }
 
     fn range(&self, id: BufferId, images: usize) -> Range<usize> {
-        let (start, len) = self.places.list[id.0];
+        let Place { start, len, is_whole } = self.places.list[id.0];
+        let start = if is_whole { start + self.first * len } else { start };
         start..start + len * images
     }
 
@@ -135,7 +155,8 @@ mod tests {
             let buffers: Vec<Buffer> = (0..40)
                 .map(|_| {
                     let start = stream.below(50) as usize;
-                    Buffer { len: 1 + stream.below(100) as usize, alive: start..start + 1 + stream.below(20) as usize }
+                    let alive = start..start + 1 + stream.below(20) as usize;
+                    Buffer { len: 1 + stream.below(100) as usize, alive, images: None }
                 })
                 .collect();
             let arena = Arena::new(Places::new(&buffers, 1 + round % 3));
@@ -153,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_chain_needs_two_places() {
-        let buffers: Vec<Buffer> = (0..10).map(|i| Buffer { len: 16, alive: i..i + 2 }).collect();
+        let buffers: Vec<Buffer> = (0..10).map(|i| Buffer { len: 16, alive: i..i + 2, images: None }).collect();
         assert_eq!(Places::new(&buffers, 1).len(), 32);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::arena::{Arena, BufferId};
 use crate::parameters::{Filters, Flat, Parameters};
-use crate::plan::{Folded, Instruction, Plan, Scheduled, fold};
+use crate::plan::{DepthFirst, Folded, Instruction, Plan, Scheduled, fold};
 use crate::run::{Machine, NormState, PlannedConv, PlannedNorm, Weight};
 use crate::{EngineError, Mode, Options, Tuning};
 use residual_graph::{Graph, NodeId, Op, Shape};
@@ -19,6 +19,8 @@ pub struct Engine {
     memory: Memory,
     forward: Vec<Scheduled>,
     backward: Vec<Scheduled>,
+    /// The beginning of the forward pass that is run for a part of the batch at a time.
+    depth_first: Option<DepthFirst>,
     /// The name of each node of the graph that runs: batch norms may have been folded away.
     names: Vec<String>,
     /// Where asked for, the time that each instruction took, forward and then backward.
@@ -169,7 +171,19 @@ impl Engine {
         let on_use = plan.packed.on_use;
         let parameters = Parameters::new(graph, tensors, scales, on_use, &options.pool)?;
         let memory = plan.memory();
-        let Plan { mode, schedule, layers, convs, places, packed, workspace_len, statistics_len, shapes, .. } = plan;
+        let Plan {
+            mode,
+            schedule,
+            depth_first,
+            layers,
+            convs,
+            places,
+            packed,
+            workspace_len,
+            statistics_len,
+            shapes,
+            ..
+        } = plan;
         let mut packed_places = packed.places.into_iter();
         let planned_conv = |(conv, &id): (Conv, &NodeId)| {
             let node = graph.node(id);
@@ -216,6 +230,7 @@ impl Engine {
             memory,
             kept: schedule.kept.iter().map(keep).collect(),
             forward: schedule.forward,
+            depth_first,
             backward: schedule.backward,
             names: graph.nodes.iter().map(|node| node.name.clone()).collect(),
             times: None,
@@ -247,7 +262,8 @@ impl Engine {
         self.images = count;
         let forward = self.forward.len();
         self.machine.arena.get_mut(self.input, count).copy_from_slice(images);
-        run_all(&mut self.machine, &self.forward, count, self.times.as_mut().map(|times| &mut times[..forward]));
+        let times = self.times.as_mut().map(|times| &mut times[..forward]);
+        run_forward(&mut self.machine, &self.forward, self.depth_first, count, times);
         self.fresh = true;
         Ok(())
     }
@@ -312,7 +328,10 @@ impl Engine {
                 None => buffer.fill(0.0),
             }
         }
-        let times = self.times.as_mut().map(|times| &mut times[self.forward.len()..]);
+        let mut times = self.times.as_mut().map(|times| &mut times[self.forward.len()..]);
+        if let Some(times) = &mut times {
+            times.fill(Duration::ZERO);
+        }
         run_all(&mut self.machine, &self.backward, self.images, times);
         Ok(())
     }
@@ -425,7 +444,31 @@ impl Engine {
     }
 }
 
-/// Runs instructions on a batch of `images`, noting the time of each if asked to.
+/// Runs a forward pass on a batch of `images`, its beginning part by part.
+fn run_forward(
+    machine: &mut Machine,
+    list: &[Scheduled],
+    depth_first: Option<DepthFirst>,
+    images: usize,
+    mut times: Option<&mut [Duration]>,
+) {
+    if let Some(times) = &mut times {
+        times.fill(Duration::ZERO);
+    }
+    let mut done = 0;
+    if let Some(DepthFirst { instructions, images: part }) = depth_first {
+        for first in (0..images).step_by(part) {
+            machine.arena.begin_at(first);
+            let times = times.as_mut().map(|times| &mut times[..instructions]);
+            run_all(machine, &list[..instructions], part.min(images - first), times);
+        }
+        machine.arena.begin_at(0);
+        done = instructions;
+    }
+    run_all(machine, &list[done..], images, times.map(|times| &mut times[done..]));
+}
+
+/// Runs instructions on `images` images, adding the time of each if asked to.
 fn run_all(machine: &mut Machine, list: &[Scheduled], images: usize, times: Option<&mut [Duration]>) {
     match times {
         None => list.iter().for_each(|scheduled| machine.run(&scheduled.instruction, images)),
@@ -433,7 +476,7 @@ fn run_all(machine: &mut Machine, list: &[Scheduled], images: usize, times: Opti
             for (scheduled, time) in list.iter().zip(times) {
                 let start = Instant::now();
                 machine.run(&scheduled.instruction, images);
-                *time = start.elapsed();
+                *time += start.elapsed();
             }
         }
     }

@@ -3,11 +3,13 @@
 mod algorithms;
 mod checkpoint;
 mod compile;
+mod depth_first;
 mod fuse;
 mod schedule;
 
 pub(crate) use algorithms::expected;
 pub(crate) use compile::{Folded, Plan, fold};
+pub(crate) use depth_first::DepthFirst;
 use fuse::{Fused, Head, Step};
 
 use crate::arena::BufferId;

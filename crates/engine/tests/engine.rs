@@ -303,6 +303,50 @@ fn memory_is_known_before_it_is_taken() {
     }
 }
 
+/// Feature maps of two megabytes an image, then small ones behind a pooling.
+fn large_maps() -> Graph {
+    let mut net = Builder::new("large_maps", [3, 184, 184]);
+    let stem = net.conv("stem", net.input(), Conv2d::new(3, 16, 3).padding(1).bias()).unwrap();
+    let a = net.conv("a", stem, Conv2d::new(16, 16, 3).padding(1).bias()).unwrap();
+    let a = net.add("a_add", a, stem).unwrap();
+    let a = net.relu("a_relu", a).unwrap();
+    let pooled = net.max_pool("pool", a, Pool2d::new(9, 8, 4)).unwrap();
+    let b = net.conv("b", pooled, Conv2d::new(16, 256, 3).padding(1).bias()).unwrap();
+    let c = net.conv("c", b, Conv2d::new(256, 256, 3).padding(1)).unwrap();
+    let mean = net.global_avg_pool("mean", c).unwrap();
+    let flat = net.flatten("flat", mean).unwrap();
+    let out = net.linear("fc", flat, 5, true).unwrap();
+    net.finish(out).unwrap()
+}
+
+#[test]
+fn parts_of_a_batch_one_after_the_other_change_no_bit_and_need_less_memory() {
+    let model = model(large_maps());
+    let [_, height, width] = model.graph.input_size();
+    let batch = 7;
+    let images = images(&model, batch);
+    let len = images.len() / batch;
+    let engine =
+        |batch, taps: &[&str]| Engine::new(&model, Mode::Infer, batch, [height, width], taps, &options(2)).unwrap();
+    let mut whole = engine(batch, &[]);
+    // Two maps of seven images that are alive at once are not there in one piece.
+    let map = 4 * 16 * height * width;
+    assert!(whole.memory().values < batch * map, "{} bytes", whole.memory().values);
+    let mut tapped = engine(batch, &["a_add", "c"]);
+    let mut single = engine(1, &["a_add"]);
+    for count in [batch, 3] {
+        whole.forward(&images[..count * len]).unwrap();
+        tapped.forward(&images[..count * len]).unwrap();
+        assert_eq!(tapped.output(), whole.output());
+        for (index, image) in images[..count * len].chunks_exact(len).enumerate() {
+            single.forward(image).unwrap();
+            assert_eq!(whole.output()[5 * index..][..5], *single.output());
+            let map = single.tap("a_add").unwrap();
+            assert_eq!(tapped.tap("a_add").unwrap()[index * map.len()..][..map.len()], *map);
+        }
+    }
+}
+
 #[test]
 fn low_memory_keeps_smaller_weights_and_changes_results_by_rounding_only() {
     let model = model(residual_zoo::build("resnet20", 10).unwrap());

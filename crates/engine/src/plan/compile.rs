@@ -1,8 +1,10 @@
-//! From a model to a plan, pass by pass: fold, fuse, choose algorithms and what is stored, schedule, place buffers. No
+//! From a model to a plan, pass by pass: fold, fuse, choose algorithms and what is stored, schedule, choose what runs depth
+//! first, place buffers. No
 //! memory is taken and nothing runs yet.
 
 use super::algorithms::choose;
 use super::checkpoint;
+use super::depth_first::{self, DepthFirst};
 use super::fuse::fuse;
 use super::schedule::{Layers, Schedule, schedule};
 use super::{Instruction, Scheduled};
@@ -40,6 +42,8 @@ pub(crate) fn fold<'a>(model: &'a Model, mode: Mode, taps: &[&str]) -> Folded<'a
 pub(crate) struct Plan {
     pub(crate) mode: Mode,
     pub(crate) schedule: Schedule,
+    /// What of the forward pass is run for a part of the batch at a time.
+    pub(crate) depth_first: Option<DepthFirst>,
     pub(crate) layers: Layers,
     /// How each of the layers' convolutions is computed.
     pub(crate) convs: Vec<Conv>,
@@ -76,13 +80,29 @@ impl Plan {
             true => checkpoint::stored(&fused, &shapes, &kept),
             false => vec![true; graph.nodes.len()],
         };
-        let schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored);
+        let mut schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored);
+        let depth_first = match mode == Mode::Infer && !options.pack_on_use {
+            true => depth_first::choose(&mut schedule, &convs, batch),
+            false => None,
+        };
         let places = Places::new(&schedule.buffers, batch);
         let packed = place_weights(graph, mode, &layers, &convs, options);
         let workspace_len = workspace_len(mode, batch, &convs, &layers, &shapes, options.pool.threads());
         let statistics_len = statistics_len(batch, &schedule, &convs);
         let parameters = parameters_len(graph);
-        Ok(Self { mode, schedule, layers, convs, places, packed, workspace_len, statistics_len, parameters, shapes })
+        Ok(Self {
+            mode,
+            schedule,
+            depth_first,
+            layers,
+            convs,
+            places,
+            packed,
+            workspace_len,
+            statistics_len,
+            parameters,
+            shapes,
+        })
     }
 
     /// The bytes that an engine for this plan holds.

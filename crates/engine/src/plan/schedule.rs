@@ -496,7 +496,8 @@ impl<'a> Scheduler<'a> {
                 touch(seed, end);
             }
         }
-        let buffer = |(&len, alive): (&usize, Option<Range<usize>>)| Buffer { len, alive: alive.unwrap_or(0..0) };
+        let buffer =
+            |(&len, alive): (&usize, Option<Range<usize>>)| Buffer { len, alive: alive.unwrap_or(0..0), images: None };
         let buffers = self.lens.iter().zip(alive).map(buffer).collect();
         Schedule { forward: self.forward, backward: self.backward, buffers, input, kept }
     }

@@ -1,0 +1,58 @@
+//! Chooses the beginning of an inference plan that is run for some images of the batch at a time, one part of the batch after
+//! the other, so that the large feature maps there are read again before the cache has lost them.
+
+use super::Scheduled;
+use super::schedule::Schedule;
+use residual_kernels::conv::{Conv, Direction};
+
+/// Bytes of a step's values that a cache is expected to keep until the next step.
+const CACHE: usize = 8 << 20;
+
+/// The first instructions of a plan, run for `images` images at a time before the rest runs for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DepthFirst {
+    pub(crate) instructions: usize,
+    pub(crate) images: usize,
+}
+
+/// Where a part of the batch pays: what its values take less of memory's time is more than what its weights take, which are
+/// read again for every part. Values that are alive in the beginning alone get memory for one part.
+pub(crate) fn choose(schedule: &mut Schedule, convs: &[Conv], batch: usize) -> Option<DepthFirst> {
+    let values: Vec<usize> = schedule.forward.iter().map(|scheduled| value_bytes(schedule, scheduled)).collect();
+    let images = (CACHE / values.iter().max()?.max(&1)).max(1);
+    let weights = |scheduled: &Scheduled| match scheduled.instruction.convolution() {
+        Some((conv, _)) => 4 * convs[conv].describe(Direction::Forward, batch).packed_len,
+        None => 0,
+    };
+    let (mut saved, mut best) = (0, (0, 0));
+    for (index, scheduled) in schedule.forward.iter().enumerate() {
+        let spilled = if values[index] * batch > CACHE { values[index] } else { 0 };
+        saved += spilled as isize - (weights(scheduled) / images) as isize;
+        best = best.max((saved, index + 1));
+    }
+    let (_, end) = best;
+    if end == 0 || images >= batch {
+        return None;
+    }
+    for (index, buffer) in schedule.buffers.iter_mut().enumerate() {
+        let is_input = index == schedule.input.0;
+        if buffer.alive.start >= end {
+            continue;
+        }
+        if is_input || buffer.alive.end > end {
+            // Every part of the batch reads it or leaves its result in it.
+            buffer.alive = 0..buffer.alive.end.max(end);
+        } else {
+            buffer.images = Some(images);
+        }
+    }
+    Some(DepthFirst { instructions: end, images })
+}
+
+/// Bytes of the values that an instruction reads and writes for one image.
+fn value_bytes(schedule: &Schedule, scheduled: &Scheduled) -> usize {
+    let mut buffers = scheduled.instruction.buffers();
+    buffers.sort_unstable();
+    buffers.dedup();
+    buffers.iter().map(|id| 4 * schedule.buffers[id.0].len).sum()
+}
