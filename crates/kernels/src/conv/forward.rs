@@ -218,6 +218,7 @@ impl Block<'_> {
                     for (r, pointer) in rows.iter_mut().enumerate() {
                         *pointer = row(r);
                     }
+                    self.ask::<S, NV>(s, &positions[tile..tile + valid], panel * width);
                     let mut acc = [[s.zero(); NV]; MR];
                     // SAFETY: each row has end − start floats, in the panel or in `x`; `packed` was checked to hold
                     // whole panels.
@@ -234,6 +235,20 @@ impl Block<'_> {
             start = end;
             if last {
                 break;
+            }
+        }
+    }
+
+    /// Asks for what [`Block::finish`] will add to these pixels, which the product leaves time to fetch.
+    #[inline(always)]
+    fn ask<S: Simd, const NV: usize>(&self, s: S, positions: &[Position], column: usize) {
+        let Some(add) = self.epilogue.add else { return };
+        let gather = self.gather;
+        let channel = self.group * gather.outputs + column;
+        for &position in positions {
+            let start = gather.target_pixel(position) * gather.target_channels + channel;
+            for float in (0..NV * S::LANES).step_by(16) {
+                s.prefetch(add.as_ptr().wrapping_add(start + float));
             }
         }
     }

@@ -515,11 +515,12 @@ impl Block<'_> {
         }
     }
 
-    /// Asks for the memory of a tile's outputs that will be written, NV vectors from `channel` on.
+    /// Asks for the memory of a tile's outputs that will be written, NV vectors from `channel` on, and for what is added.
     #[inline(always)]
     fn ask<S: Simd, T: Transform, const NV: usize>(&self, s: S, place: Place, channel: usize) {
         let winograd = self.winograd;
-        if winograd.outputs > SHORT {
+        let add = self.epilogue.add;
+        if winograd.outputs > SHORT && add.is_none() {
             return;
         }
         let [height, width] = winograd.target;
@@ -527,10 +528,12 @@ impl Block<'_> {
         for row in 0..T::M {
             for column in 0..T::M {
                 // Past the end of a row or of the tensor stands something else: it is only asked for.
-                let pixel = first + row * width + column;
-                let pixel = self.y.at(0).wrapping_add(pixel * winograd.outputs + channel);
+                let at = (first + row * width + column) * winograd.outputs + channel;
                 for float in (0..NV * S::LANES).step_by(16) {
-                    s.prefetch_to_write(pixel.wrapping_add(float));
+                    s.prefetch_to_write(self.y.at(0).wrapping_add(at + float));
+                    if let Some(add) = add {
+                        s.prefetch(add.as_ptr().wrapping_add(at + float));
+                    }
                 }
             }
         }
