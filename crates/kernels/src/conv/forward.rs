@@ -6,7 +6,7 @@ use super::moments::{self, Collect, Moments, NormInput};
 use super::pack::{packed_len, panel_count};
 use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
 use crate::isa::{Isa, Kernel, Simd};
-use crate::raw::SharedMut;
+use crate::raw::{SharedMut, is_streamed};
 use residual_threads::Pool;
 
 /// Columns of the matrix that one panel holds. The panel's share of the packed weights (64 channels wide at most)
@@ -95,6 +95,7 @@ pub(super) fn multiply(
     let (vectors, panels) = (tile_vectors(isa, gather.outputs), work.panels);
     let Cut { block, blocks, splits } = work.cut();
     let partial = collect.as_mut().map(|collect| collect.partial(2 * blocks * channels));
+    let streams = !epilogue.accumulate && is_streamed(y, channels);
     let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
     pool.run(blocks * gather.groups * splits, |task, worker| {
         let (index, rest) = (task / (gather.groups * splits), task % (gather.groups * splits));
@@ -108,6 +109,7 @@ pub(super) fn multiply(
             packed,
             epilogue,
             norm,
+            streams,
             moments: partial.map(|partial| partial.offset(2 * index * channels)),
             y,
             panel: workspace.at(worker * PANEL_LEN),
@@ -161,6 +163,8 @@ struct Block<'a> {
     epilogue: Epilogue<'a>,
     /// The batch norm whose result's gradient this is.
     norm: Option<NormInput<'a>>,
+    /// Whether the output is stored past the caches.
+    streams: bool,
     /// Where this block's moments go, if they are asked for.
     moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
@@ -224,8 +228,13 @@ impl Block<'_> {
                     // SAFETY: each row has end − start floats, in the panel or in `x`; `packed` was checked to hold
                     // whole panels.
                     unsafe { multiply_tile(s, end - start, &rows, b, &mut acc) };
-                    let how = (first, last, tile == 0);
-                    self.finish(s, &positions[tile..tile + valid], panel * width, how, acc, &mut moments);
+                    let (positions, how) = (&positions[tile..tile + valid], (first, last, tile == 0));
+                    // A whole panel asks for no vector whether it is whole.
+                    if left >= width {
+                        self.finish::<S, MR, NV, true>(s, positions, panel * width, how, acc, &mut moments);
+                    } else {
+                        self.finish::<S, MR, NV, false>(s, positions, panel * width, how, acc, &mut moments);
+                    }
                 }
                 if let Some(to) = self.moments.filter(|_| last) {
                     let how = (positions.len(), self.norm.is_some());
@@ -238,12 +247,16 @@ impl Block<'_> {
                 break;
             }
         }
+        if self.streams {
+            s.settle();
+        }
     }
 
     /// Asks for what [`Block::finish`] will read of these pixels beside its output, which the product leaves time to fetch.
     #[inline(always)]
     fn ask<S: Simd, const NV: usize>(&self, s: S, positions: &[Position], column: usize) {
-        if self.epilogue.add.is_none() && self.norm.is_none() {
+        let Epilogue { accumulate, add, .. } = self.epilogue;
+        if !accumulate && add.is_none() && self.norm.is_none() {
             return;
         }
         let gather = self.gather;
@@ -251,7 +264,10 @@ impl Block<'_> {
         for &position in positions {
             let start = gather.target_pixel(position) * gather.target_channels + channel;
             for float in (0..NV * S::LANES).step_by(16) {
-                if let Some(add) = self.epilogue.add {
+                if accumulate {
+                    s.prefetch(self.y.at(0).wrapping_add(start + float));
+                }
+                if let Some(add) = add {
                     s.prefetch(add.as_ptr().wrapping_add(start + float));
                 }
                 if let Some(norm) = &self.norm {
@@ -262,9 +278,9 @@ impl Block<'_> {
     }
 
     /// Applies the epilogue to a tile and stores it. `column` is its first output channel within the group; the flags say
-    /// whether this is the first and the last part of the depth, and the first tile of the block.
+    /// whether this is the first and the last part of the depth, and the first tile of the block; a `WHOLE` panel has all its channels.
     #[inline(always)]
-    fn finish<S: Simd, const MR: usize, const NV: usize>(
+    fn finish<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
         &self,
         s: S,
         positions: &[Position],
@@ -280,10 +296,10 @@ impl Block<'_> {
         for (r, &position) in positions.iter().enumerate() {
             let start = gather.target_pixel(position) * gather.target_channels + channel;
             for (v, &value) in acc[r].iter().enumerate() {
-                if v * S::LANES >= left {
+                if !WHOLE && v * S::LANES >= left {
                     break;
                 }
-                let (n, at) = (left - v * S::LANES, start + v * S::LANES);
+                let (n, at) = (if WHOLE { S::LANES } else { left - v * S::LANES }, start + v * S::LANES);
                 // SAFETY: `at..at + min(n, LANES)` are channels of one pixel of the target, which only this task
                 // writes in this pass.
                 unsafe {
@@ -298,7 +314,11 @@ impl Block<'_> {
                         None if last && self.moments.is_some() => moments.add(s, v, value, begins && r == 0),
                         _ => {}
                     }
-                    s.store_up_to(self.y.at(at), n, value);
+                    if self.streams && last && n >= S::LANES {
+                        s.stream(self.y.at(at), value);
+                    } else {
+                        s.store_up_to(self.y.at(at), n, value);
+                    }
                 }
             }
         }

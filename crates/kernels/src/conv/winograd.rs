@@ -15,7 +15,7 @@ use super::pack::panel_width;
 use super::tile::{multiply_blocks, tile_rows, tile_vectors};
 use super::{Algorithm, ConvShape};
 use crate::isa::{Isa, Kernel, Simd};
-use crate::raw::SharedMut;
+use crate::raw::{SharedMut, is_streamed};
 use residual_threads::{Pool, split};
 use std::ops::Range;
 
@@ -203,6 +203,7 @@ impl Winograd {
         let (norm, channels) = (collect.as_ref().and_then(Collect::norm), self.outputs);
         assert!(moments::fits(norm, y.len(), channels));
         let partial = collect.as_mut().map(|collect| collect.partial(2 * blocks * channels));
+        let streams = !epilogue.accumulate && is_streamed(y, channels);
         let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
         pool.run(blocks * splits, |task, worker| {
             isa.run(Block {
@@ -214,6 +215,7 @@ impl Winograd {
                 packed,
                 epilogue,
                 norm,
+                streams,
                 moments: partial.map(|partial| partial.offset(2 * (task / splits) * channels)),
                 y,
                 scratch: workspace.at(worker * share),
@@ -404,6 +406,8 @@ struct Block<'a> {
     epilogue: Epilogue<'a>,
     /// The batch norm whose result's gradient this is.
     norm: Option<NormInput<'a>>,
+    /// Whether the output is stored past the caches.
+    streams: bool,
     /// Where this block's moments go, if they are asked for.
     moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
@@ -514,6 +518,9 @@ impl Block<'_> {
                 unsafe { moments.write(s, how, (panel * width, left, winograd.outputs), to) };
             }
         }
+        if self.streams {
+            s.settle();
+        }
     }
 
     /// Asks for the memory of a tile's outputs that will be written, NV vectors from `channel` on, and for what is read beside
@@ -532,7 +539,9 @@ impl Block<'_> {
                 // Past the end of a row or of the tensor stands something else: it is only asked for.
                 let at = (first + row * width + column) * winograd.outputs + channel;
                 for float in (0..NV * S::LANES).step_by(16) {
-                    s.prefetch_to_write(self.y.at(0).wrapping_add(at + float));
+                    if !self.streams {
+                        s.prefetch_to_write(self.y.at(0).wrapping_add(at + float));
+                    }
                     if let Some(add) = add {
                         s.prefetch(add.as_ptr().wrapping_add(at + float));
                     }
@@ -607,11 +616,19 @@ impl Block<'_> {
                         } else if self.moments.is_some() {
                             moments.add(s, v, value, begins && row == 0 && column == 0);
                         }
-                        s.store(self.y.at(at), value);
+                        self.store(s, self.y.at(at), value);
                     }
                 }
             }
         }
+    }
+
+    /// # Safety
+    /// A vector can be written at `to`, in whole vectors from the beginning of the output.
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, s: S, to: *mut f32, value: S::Reg) {
+        // SAFETY: the caller's promise; an output that is streamed begins at a cache line, and `settle` follows.
+        unsafe { if self.streams { s.stream(to, value) } else { s.store(to, value) } }
     }
 
     /// [`Epilogue::apply`] for the pixels of a tile, whose questions are asked once, and what is summed of a gradient; stores it.
@@ -667,7 +684,7 @@ impl Block<'_> {
             }
             for row in 0..T::M {
                 for column in 0..T::M {
-                    s.store(y.add(row * below + column * next), tile[row][column]);
+                    self.store(s, y.add(row * below + column * next), tile[row][column]);
                 }
             }
         }
