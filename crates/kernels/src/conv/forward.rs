@@ -2,10 +2,11 @@
 
 use super::blocks::{Cut, Work};
 use super::gather::{Gather, MAX_ROWS, Position};
-use super::moments::{self, Collect, Moments, NormInput};
+use super::moments::{self, Moments, Statistics};
 use super::pack::{packed_len, panel_count};
 use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
 use crate::isa::{Isa, Kernel, Simd};
+use crate::norm::join_moments;
 use crate::raw::{SharedMut, is_streamed};
 use residual_threads::Pool;
 
@@ -74,7 +75,7 @@ pub(super) fn multiply(
     x: &[f32],
     packed: &[f32],
     epilogue: Epilogue<'_>,
-    mut collect: Option<Collect<'_>>,
+    statistics: Option<Statistics<'_>>,
     y: &mut [f32],
     workspace: &mut [f32],
 ) {
@@ -84,18 +85,18 @@ pub(super) fn multiply(
     assert!(workspace.len() >= pool.threads() * PANEL_LEN, "workspace of {}", workspace.len());
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == gather.target_channels));
     assert!(epilogue.add.is_none_or(|add| add.len() == y.len()));
-    let (norm, channels) = (collect.as_ref().and_then(Collect::norm), gather.target_channels);
-    assert!(moments::fits(norm, y.len(), channels));
     if gather.depth() == 0 && epilogue.accumulate {
         return;
     }
     let rows = images * gather.rows_per_image();
-    let threads = if collect.is_some() { moments::THREADS } else { pool.threads() };
+    let threads = if statistics.is_some() { moments::THREADS } else { pool.threads() };
     let work = work(isa, gather, rows, threads);
     let (vectors, panels) = (tile_vectors(isa, gather.outputs), work.panels);
     let Cut { block, blocks, splits } = work.cut();
-    let partial = collect.as_mut().map(|collect| collect.partial(2 * blocks * channels));
-    let streams = !epilogue.accumulate && is_streamed(y, channels);
+    let (mut statistics, channels) = (statistics, gather.target_channels);
+    let partial =
+        statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
+    let streams = !epilogue.accumulate && is_streamed(y, gather.outputs);
     let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
     pool.run(blocks * gather.groups * splits, |task, worker| {
         let (index, rest) = (task / (gather.groups * splits), task % (gather.groups * splits));
@@ -108,15 +109,15 @@ pub(super) fn multiply(
             x,
             packed,
             epilogue,
-            norm,
             streams,
             moments: partial.map(|partial| partial.offset(2 * index * channels)),
             y,
             panel: workspace.at(worker * PANEL_LEN),
         });
     });
-    if let Some(collect) = collect {
-        collect.join(pool, blocks, |index| block.min(rows - index * block));
+    if let Some(Statistics { mean, variance, workspace }) = statistics {
+        let count = |index: usize| block.min(rows - index * block);
+        join_moments(pool, &workspace[..2 * blocks * channels], count, mean, variance);
     }
 }
 
@@ -135,7 +136,7 @@ fn work(isa: Isa, gather: &Gather, rows: usize, threads: usize) -> Work {
     }
 }
 
-/// Floats of workspace for the sums over the product for up to `images` images.
+/// Floats of workspace for the statistics of the product for up to `images` images.
 pub(super) fn statistics_len(isa: Isa, gather: &Gather, images: usize) -> usize {
     2 * gather.target_channels * work(isa, gather, images * gather.rows_per_image(), moments::THREADS).most_blocks()
 }
@@ -161,8 +162,6 @@ struct Block<'a> {
     x: &'a [f32],
     packed: &'a [f32],
     epilogue: Epilogue<'a>,
-    /// The batch norm whose result's gradient this is.
-    norm: Option<NormInput<'a>>,
     /// Whether the output is stored past the caches.
     streams: bool,
     /// Where this block's moments go, if they are asked for.
@@ -213,8 +212,7 @@ impl Block<'_> {
             for panel in self.panels.clone() {
                 let b = ((self.group * panels_per_group + panel) * depth + start) * width;
                 let b = self.packed.as_ptr().wrapping_add(b);
-                let (channel, left) = (self.group * gather.outputs + panel * width, gather.outputs - panel * width);
-                let mut moments = Moments::around(s, self.norm, channel, left);
+                let mut moments = Moments::new(s);
                 for tile in (0..positions.len()).step_by(MR) {
                     let valid = (positions.len() - tile).min(MR);
                     // Rows past the end repeat the last one and are not stored.
@@ -230,16 +228,16 @@ impl Block<'_> {
                     unsafe { multiply_tile(s, end - start, &rows, b, &mut acc) };
                     let (positions, how) = (&positions[tile..tile + valid], (first, last, tile == 0));
                     // A whole panel asks for no vector whether it is whole.
-                    if left >= width {
+                    if gather.outputs >= (panel + 1) * width {
                         self.finish::<S, MR, NV, true>(s, positions, panel * width, how, acc, &mut moments);
                     } else {
                         self.finish::<S, MR, NV, false>(s, positions, panel * width, how, acc, &mut moments);
                     }
                 }
                 if let Some(to) = self.moments.filter(|_| last) {
-                    let how = (positions.len(), self.norm.is_some());
+                    let (channel, left) = (self.group * gather.outputs + panel * width, gather.outputs - panel * width);
                     // SAFETY: only this task has these panels of this block.
-                    unsafe { moments.write(s, how, (channel, left, gather.target_channels), to) };
+                    unsafe { moments.write(s, positions.len(), (channel, left, gather.target_channels), to) };
                 }
             }
             start = end;
@@ -252,11 +250,11 @@ impl Block<'_> {
         }
     }
 
-    /// Asks for what [`Block::finish`] will read of these pixels beside its output, which the product leaves time to fetch.
+    /// Asks for what [`Block::finish`] will add to these pixels, or add them to, which the product leaves time to fetch.
     #[inline(always)]
     fn ask<S: Simd, const NV: usize>(&self, s: S, positions: &[Position], column: usize) {
         let Epilogue { accumulate, add, .. } = self.epilogue;
-        if !accumulate && add.is_none() && self.norm.is_none() {
+        if !accumulate && add.is_none() {
             return;
         }
         let gather = self.gather;
@@ -270,15 +268,13 @@ impl Block<'_> {
                 if let Some(add) = add {
                     s.prefetch(add.as_ptr().wrapping_add(start + float));
                 }
-                if let Some(norm) = &self.norm {
-                    norm.prefetch(s, start + float);
-                }
             }
         }
     }
 
     /// Applies the epilogue to a tile and stores it. `column` is its first output channel within the group; the flags say
-    /// whether this is the first and the last part of the depth, and the first tile of the block; a `WHOLE` panel has all its channels.
+    /// whether this is the first and the last part of the depth, and the first tile of the block. A `WHOLE` panel has all its
+    /// channels.
     #[inline(always)]
     fn finish<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
         &self,
@@ -304,15 +300,9 @@ impl Block<'_> {
                 // writes in this pass.
                 unsafe {
                     let place = (channel + v * S::LANES, at, n);
-                    let mut value = self.epilogue.apply(s, value, place, (accumulate, last), self.y.at(at));
-                    match &self.norm {
-                        Some(norm) if last => {
-                            let (masked, x) = norm.masked(s, value, place);
-                            moments.add_gradient(s, v, masked, x);
-                            value = masked;
-                        }
-                        None if last && self.moments.is_some() => moments.add(s, v, value, begins && r == 0),
-                        _ => {}
+                    let value = self.epilogue.apply(s, value, place, (accumulate, last), self.y.at(at));
+                    if self.moments.is_some() && last {
+                        moments.add(s, v, value, begins && r == 0);
                     }
                     if self.streams && last && n >= S::LANES {
                         s.stream(self.y.at(at), value);
