@@ -201,10 +201,10 @@ fn weights_of_other_classes_get_a_new_head_and_the_run_says_so() {
     let base = Recipe { max_steps: Some(1), epochs: None, ..recipe(folder.path()) };
     let (five, first, events) = run(Recipe { num_classes: Some(5), ..base.clone() }, &runs);
     assert!(five.new_head.is_none() && !events.iter().any(|event| matches!(event, Event::NewHead(_))));
-    let (_, second, events) = run(Recipe { weights: Some(first.last().into()), ..base.clone() }, &runs);
+    let (_, second, events) = run(Recipe { weights: Some(first.last()), ..base.clone() }, &runs);
     let head = NewHead { layer: "fc".into(), old: 5, new: 3 };
     assert!(events.contains(&Event::NewHead(head)));
-    let job = Job::prepare(Recipe { weights: Some(second.last().into()), ..base }).unwrap();
+    let job = Job::prepare(Recipe { weights: Some(second.last()), ..base }).unwrap();
     assert_eq!(job.new_head, None);
 }
 
