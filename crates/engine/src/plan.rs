@@ -119,6 +119,17 @@ pub(crate) enum Instruction {
         accumulate: bool,
         dx: BufferId,
     },
+    /// As `ConvData`, where `dx` is the gradient of what batch norm `norm` gave: with its mask applied, and on the way the sums
+    /// that the batch norm needs of it and the gradients of its weight and bias.
+    ConvDataWithSums {
+        conv: ConvId,
+        norm: NormId,
+        x: BufferId,
+        mask: Mask,
+        dy: BufferId,
+        accumulate: bool,
+        dx: BufferId,
+    },
     /// The sums over dy, and the gradients of weight and bias.
     BatchNormSums {
         norm: NormId,
@@ -216,7 +227,7 @@ impl Instruction {
             GlobalAvgPool { .. } | GlobalAvgPoolBackward { .. } => "global average pool",
             Dropout { .. } => "dropout",
             ConvWeights { .. } => "weights",
-            ConvData { .. } => "data",
+            ConvData { .. } | ConvDataWithSums { .. } => "data",
             BatchNormSums { .. } => "batch norm sums",
             BatchNormData { .. } => "batch norm data",
             ReluBackward { .. } => "relu",
@@ -229,7 +240,9 @@ impl Instruction {
             Instruction::Conv { conv, .. } | Instruction::ConvWithStatistics { conv, .. } => {
                 Some((conv, Direction::Forward))
             }
-            Instruction::ConvData { conv, .. } => Some((conv, Direction::Data)),
+            Instruction::ConvData { conv, .. } | Instruction::ConvDataWithSums { conv, .. } => {
+                Some((conv, Direction::Data))
+            }
             Instruction::ConvWeights { conv, .. } => Some((conv, Direction::Weights)),
             _ => None,
         }
@@ -263,6 +276,8 @@ impl Instruction {
             ConvWeights { x, dy, .. } => vec![x, dy],
             BatchNormSums { x, mask: Mask::Value(y), dy, .. } => vec![x, y, dy],
             BatchNormSums { x, dy, .. } => vec![x, dy],
+            ConvDataWithSums { x, mask: Mask::Value(y), dy, dx, .. } => vec![x, y, dy, dx],
+            ConvDataWithSums { x, dy, dx, .. } => vec![x, dy, dx],
             BatchNormData { x, dy, dx, .. } => vec![x, dy, dx],
             ReluBackward { y, dy } => vec![y, dy],
             MaxPoolBackward { x, y, dy, dx, .. } => vec![x, y, dy, dx],

@@ -4,7 +4,7 @@ use crate::arena::{Arena, BufferId};
 use crate::parameters::{Filters, Parameters};
 use crate::plan::{Instruction, Mask, Pooling, Slice};
 use crate::{Mode, Options};
-use residual_kernels::conv::{Conv, Epilogue, Statistics};
+use residual_kernels::conv::{Conv, Epilogue, NormSums, Statistics};
 use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
 use residual_kernels::norm;
 use residual_kernels::pool::{self, PoolShape};
@@ -110,6 +110,17 @@ impl NormState {
             sum_x: zeros(),
             slopes: [zeros(), zeros(), zeros()],
         }
+    }
+
+    /// The sums over a gradient, of the batch norm that read `x`; `value` is what [`Mask::Value`] names.
+    fn sums<'a>(&'a mut self, mask: Mask, x: &'a [f32], value: &'a [f32], workspace: &'a mut [f32]) -> NormSums<'a> {
+        let Self { mean, scale, shift, sum, sum_x, .. } = self;
+        let mask = match mask {
+            Mask::None => norm::Mask::None,
+            Mask::Value(_) => norm::Mask::Result(value),
+            Mask::Again => norm::Mask::Affine { scale, shift },
+        };
+        NormSums { x, mask, mean, sum, sum_x, workspace }
     }
 }
 
@@ -257,12 +268,19 @@ impl Machine {
             }
             Instruction::ConvWeights { conv, x, dy } => self.conv_weights(conv, x, dy, images),
             Instruction::ConvData { conv, dy, accumulate, dx } => {
-                let planned = &self.convs[conv];
-                let values = &self.parameters.as_ref().expect("a plan with gradients keeps its parameters").values;
-                let packed = &mut self.packed[..planned.conv.packed_backward_len()];
-                planned.conv.pack_backward(threads, &values[planned.range()], packed);
+                let (planned, packed) = packed_backward(&self.convs[conv], options, &self.parameters, &mut self.packed);
                 let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
-                planned.conv.backward_data(threads, images, dy, packed, accumulate, dx, &mut self.workspace);
+                planned.backward_data(threads, images, dy, packed, accumulate, dx, &mut self.workspace);
+            }
+            Instruction::ConvDataWithSums { conv, norm, x, mask, dy, accumulate, dx } => {
+                let (planned, packed) = packed_backward(&self.convs[conv], options, &self.parameters, &mut self.packed);
+                let value = if let Mask::Value(y) = mask { y } else { x };
+                let (dx, [x, value, dy]) = arena.write_and_read(dx, [x, value, dy], images);
+                let (sums, workspace) = (&mut self.statistics, &mut self.workspace);
+                let sums = self.norms[norm].state.sums(mask, x, value, sums);
+                planned.backward_data_with_sums(threads, images, dy, packed, accumulate, sums, dx, workspace);
+                let rows = x.len() / self.norms[norm].channels;
+                self.use_sums(norm, rows);
             }
             Instruction::BatchNormSums { norm, x, mask, dy } => self.batch_norm_sums(norm, x, mask, dy, images),
             Instruction::BatchNormData { norm, masked, x, dy, accumulate, dx } => {
@@ -358,21 +376,36 @@ impl Machine {
 
     fn batch_norm_sums(&mut self, norm: usize, x: BufferId, mask: Mask, dy: BufferId, images: usize) {
         let (isa, pool) = (self.options.isa, &*self.options.pool);
-        let norm = &mut self.norms[norm];
         let value = if let Mask::Value(y) = mask { y } else { x };
         let (dy, [x, value]) = self.arena.write_and_read(dy, [x, value], images);
-        let NormState { mean, scale, shift, sum, sum_x, .. } = &mut norm.state;
-        let mask = match mask {
-            Mask::None => norm::Mask::None,
-            Mask::Value(_) => norm::Mask::Result(value),
-            Mask::Again => norm::Mask::Affine { scale, shift },
-        };
-        norm::backward_sums(isa, pool, dy, mask, x, mean, sum, sum_x, &mut self.workspace);
+        let NormSums { x, mask, mean, sum, sum_x, workspace } =
+            self.norms[norm].state.sums(mask, x, value, &mut self.workspace);
+        norm::backward_sums(isa, pool, dy, mask, x, mean, sum, sum_x, workspace);
+        let rows = x.len() / self.norms[norm].channels;
+        self.use_sums(norm, rows);
+    }
+
+    /// Puts the sums over the gradient of `rows` values to use: in the gradients of weight and bias, and in the slopes of dx.
+    fn use_sums(&mut self, norm: usize, rows: usize) {
         let Parameters { values, gradients, .. } =
             self.parameters.as_mut().expect("a plan with gradients keeps its parameters");
+        let norm = &mut self.norms[norm];
         let frozen = self.mode != Mode::Train || norm.keeps_statistics;
-        norm.set_slopes(&values[norm.weight.clone()], x.len() / norm.channels, frozen, gradients);
+        norm.set_slopes(&values[norm.weight.clone()], rows, frozen, gradients);
     }
+}
+
+/// A convolution, and its weights as the backward-data pass reads them, packed into `packed`.
+fn packed_backward<'a>(
+    planned: &'a PlannedConv,
+    options: &Options,
+    parameters: &Option<Parameters>,
+    packed: &'a mut [f32],
+) -> (&'a Conv, &'a [f32]) {
+    let values = &parameters.as_ref().expect("a plan with gradients keeps its parameters").values;
+    let packed = &mut packed[..planned.conv.packed_backward_len()];
+    planned.conv.pack_backward(&options.pool, &values[planned.range()], packed);
+    (&planned.conv, packed)
 }
 
 fn shape(pool: Pooling) -> PoolShape {

@@ -19,11 +19,12 @@ mod winograd;
 
 pub use describe::{Description, Direction};
 pub use forward::Epilogue;
-pub use moments::Statistics;
+pub use moments::{NormSums, Statistics};
 pub use winograd::Tile;
 
 use crate::isa::Isa;
 use gather::Gather;
+use moments::Collect;
 use residual_threads::Pool;
 use winograd::{Winograd, WinogradWeights};
 
@@ -151,6 +152,14 @@ impl Pass {
         }
     }
 
+    /// Floats of workspace for sums over the output of up to `images` images.
+    fn sums_len(&self, isa: Isa, images: usize) -> usize {
+        match self {
+            Pass::Direct(phases) => forward::statistics_len(isa, &phases[0], images),
+            Pass::Winograd(winograd) => winograd.statistics_len(isa, images),
+        }
+    }
+
     fn run(
         &self,
         isa: Isa,
@@ -159,7 +168,7 @@ impl Pass {
         x: &[f32],
         mut packed: &[f32],
         epilogue: Epilogue<'_>,
-        mut statistics: Option<Statistics<'_>>,
+        mut collect: Option<Collect<'_>>,
         y: &mut [f32],
         workspace: &mut [f32],
     ) {
@@ -167,13 +176,13 @@ impl Pass {
             Pass::Direct(phases) => {
                 for phase in phases {
                     let (part, rest) = packed.split_at(pack::packed_len(isa, phase));
-                    // Only the forward pass has statistics, and it has one phase.
-                    let statistics = statistics.take();
-                    forward::multiply(isa, pool, phase, images, x, part, epilogue, statistics, y, workspace);
+                    // Sums are only taken over passes that have one phase.
+                    let collect = collect.take();
+                    forward::multiply(isa, pool, phase, images, x, part, epilogue, collect, y, workspace);
                     packed = rest;
                 }
             }
-            Pass::Winograd(winograd) => winograd.run(isa, pool, images, x, packed, epilogue, statistics, y, workspace),
+            Pass::Winograd(winograd) => winograd.run(isa, pool, images, x, packed, epilogue, collect, y, workspace),
         }
     }
 }
@@ -241,10 +250,12 @@ impl Conv {
 
     /// Floats of workspace for the statistics of up to `images` images.
     pub fn statistics_workspace_len(&self, images: usize) -> usize {
-        match &self.forward {
-            Pass::Direct(phases) => forward::statistics_len(self.isa, &phases[0], images),
-            Pass::Winograd(winograd) => winograd.statistics_len(self.isa, images),
-        }
+        self.forward.sums_len(self.isa, images)
+    }
+
+    /// Floats of workspace for the sums of [`Conv::backward_data_with_sums`] for up to `images` images.
+    pub fn norm_sums_workspace_len(&self, images: usize) -> usize {
+        self.backward.sums_len(self.isa, images)
     }
 
     /// Floats of workspace that [`Conv::backward_weights`] needs for `images` images on `threads` threads.
@@ -333,7 +344,8 @@ impl Conv {
         assert!(statistics.mean.len() == channels && statistics.variance.len() == channels);
         assert!(statistics.workspace.len() >= self.statistics_workspace_len(images));
         let epilogue = Epilogue { bias, ..Epilogue::default() };
-        self.forward.run(self.isa, pool, images, x, packed, epilogue, Some(statistics), y, workspace);
+        let collect = Some(Collect::Statistics(statistics));
+        self.forward.run(self.isa, pool, images, x, packed, epilogue, collect, y, workspace);
     }
 
     /// dx = the gradient of x given `dy`, added to what `dx` holds if `accumulate`.
@@ -353,6 +365,30 @@ impl Conv {
         assert_eq!(packed.len(), self.packed_backward_len());
         let epilogue = Epilogue { accumulate, ..Epilogue::default() };
         self.backward.run(self.isa, pool, images, dy, packed, epilogue, None, dx, workspace);
+    }
+
+    /// As [`Conv::backward_data`] for a stride of 1, where x was the result of a batch norm and ReLU: dx is masked by the ReLU,
+    /// and the sums over it are taken that the gradient of the batch norm needs.
+    ///
+    /// # Panics
+    /// If the stride is not 1 or a slice has not the length this plan states.
+    pub fn backward_data_with_sums(
+        &self,
+        pool: &Pool,
+        images: usize,
+        dy: &[f32],
+        packed: &[f32],
+        accumulate: bool,
+        norm: NormSums<'_>,
+        dx: &mut [f32],
+        workspace: &mut [f32],
+    ) {
+        assert_eq!(packed.len(), self.packed_backward_len());
+        assert_eq!(self.shape.stride, [1; 2]);
+        assert!(norm.sum.len() == self.shape.in_channels && norm.sum_x.len() == self.shape.in_channels);
+        assert!(norm.workspace.len() >= self.norm_sums_workspace_len(images));
+        let (epilogue, collect) = (Epilogue { accumulate, ..Epilogue::default() }, Some(Collect::Norm(norm)));
+        self.backward.run(self.isa, pool, images, dy, packed, epilogue, collect, dx, workspace);
     }
 
     /// dw = the gradient of the weights given `x` and `dy`.

@@ -338,8 +338,33 @@ pub enum Mask<'a> {
 }
 
 impl Mask<'_> {
+    /// `value` where the ReLU let something through, zero elsewhere; `x` is the batch norm's input there.
+    ///
+    /// # Safety
+    /// `n` channels from `channel` on stand at `at`, and the mask fits the tensor.
+    #[inline(always)]
+    pub(crate) unsafe fn apply<S: Simd>(
+        &self,
+        s: S,
+        value: S::Reg,
+        x: S::Reg,
+        (channel, at, n): (usize, usize, usize),
+    ) -> S::Reg {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Mask::None => value,
+                Mask::Result(y) => s.where_positive(s.load_up_to(y.as_ptr().add(at), n), value),
+                Mask::Affine { scale, shift } => {
+                    let (scale, shift) = (scale.as_ptr().add(channel), shift.as_ptr().add(channel));
+                    s.where_positive(s.mul_add(x, s.load_up_to(scale, n), s.load_up_to(shift, n)), value)
+                }
+            }
+        }
+    }
+
     /// Whether it fits tensors of `len` with this many channels.
-    fn fits(&self, len: usize, channels: usize) -> bool {
+    pub(crate) fn fits(&self, len: usize, channels: usize) -> bool {
         match self {
             Mask::None => true,
             Mask::Result(y) => y.len() == len,
@@ -384,18 +409,29 @@ pub fn backward_sums(
             isa.run(BackwardSums { dy, mask, x: &x[range], mean, sums });
         });
     }
-    join(partial, channels, sum, sum_x);
+    join_sums(pool, partial, sum, sum_x);
 }
 
-/// Adds the blocks' sums, in order, in f64.
-fn join(partial: &[f32], channels: usize, first: &mut [f32], second: &mut [f32]) {
-    for channel in 0..channels {
-        let total = |offset: usize| -> f64 {
-            partial.chunks_exact(2 * channels).map(|sums| f64::from(sums[offset + channel])).sum()
-        };
-        first[channel] = total(0) as f32;
-        second[channel] = total(channels) as f32;
-    }
+/// Adds the two sums of each channel that blocks left, in order, in f64: each block's first ones and then its second ones stand
+/// in `partial`.
+pub(crate) fn join_sums(pool: &Pool, partial: &[f32], first: &mut [f32], second: &mut [f32]) {
+    const GROUP: usize = 16;
+    let channels = first.len();
+    let (first, second) = (SharedMut::new(first), SharedMut::new(second));
+    pool.run(channels.div_ceil(GROUP), |task, _| {
+        let group = task * GROUP..((task + 1) * GROUP).min(channels);
+        let mut totals = [[0.0; GROUP]; 2];
+        for block in partial.chunks_exact(2 * channels) {
+            for (totals, sums) in totals.iter_mut().zip(block.chunks_exact(channels)) {
+                totals.iter_mut().zip(&sums[group.clone()]).for_each(|(total, sum)| *total += f64::from(*sum));
+            }
+        }
+        // SAFETY: every task has its own channels.
+        let sums = unsafe { [first.part(group.clone()), second.part(group)] };
+        for (sums, totals) in sums.into_iter().zip(totals) {
+            sums.iter_mut().zip(totals).for_each(|(sum, total)| *sum = total as f32);
+        }
+    });
 }
 
 struct BackwardSums<'a> {
@@ -492,20 +528,10 @@ impl BackwardSums<'_> {
         unsafe {
             let x = s.load_up_to(self.x.as_ptr().add(at), n);
             let dy = self.dy.at(at);
-            let value = s.load_up_to(dy, n);
-            let value = match self.mask {
-                Mask::None => value,
-                Mask::Result(y) => {
-                    let value = s.where_positive(s.load_up_to(y.as_ptr().add(at), n), value);
-                    s.store_up_to(dy, n, value);
-                    value
-                }
-                Mask::Affine { scale, shift } => {
-                    let (scale, shift) = (scale.as_ptr().add(c), shift.as_ptr().add(c));
-                    let result = s.mul_add(x, s.load_up_to(scale, n), s.load_up_to(shift, n));
-                    s.where_positive(result, value)
-                }
-            };
+            let value = self.mask.apply(s, s.load_up_to(dy, n), x, (c, at, n));
+            if let Mask::Result(_) = self.mask {
+                s.store_up_to(dy, n, value);
+            }
             (value, x)
         }
     }

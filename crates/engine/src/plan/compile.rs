@@ -50,7 +50,7 @@ pub(crate) struct Plan {
     pub(crate) places: Places,
     pub(crate) packed: Packed,
     pub(crate) workspace_len: usize,
-    /// Floats for the statistics that a convolution takes for the batch norm after it.
+    /// Floats for the sums that a convolution takes for a batch norm.
     pub(crate) statistics_len: usize,
     /// Floats of parameters, of those that are trained, and of running statistics.
     parameters: [usize; 3],
@@ -211,9 +211,10 @@ fn workspace_len(mode: Mode, batch: usize, convs: &[Conv], layers: &Layers, shap
 fn statistics_len(batch: usize, schedule: &Schedule, convs: &[Conv]) -> usize {
     let len = |scheduled: &Scheduled| match scheduled.instruction {
         Instruction::ConvWithStatistics { conv, .. } => convs[conv].statistics_workspace_len(batch),
+        Instruction::ConvDataWithSums { conv, .. } => convs[conv].norm_sums_workspace_len(batch),
         _ => 0,
     };
-    schedule.forward.iter().map(len).max().unwrap_or(0)
+    schedule.forward.iter().chain(&schedule.backward).map(len).max().unwrap_or(0)
 }
 
 /// Floats of the parameters, of those that are trained, and of the running statistics, each tensor in whole cache lines.

@@ -92,6 +92,8 @@ struct Scheduler<'a> {
     seeded: Vec<bool>,
     /// Whether the backward pass has the node's value: from the forward pass, or computed again.
     stored: Vec<bool>,
+    /// Whether the sums of the batch norm whose value this is were taken, and its mask applied, when the gradient was written.
+    summed: Vec<bool>,
 }
 
 impl<'a> Scheduler<'a> {
@@ -122,6 +124,7 @@ impl<'a> Scheduler<'a> {
             wanted: vec![false; count],
             seeded: vec![false; count],
             stored,
+            summed: vec![false; count],
         };
         scheduler.values[0] = Some(scheduler.allocate(NodeId(0)));
         scheduler
@@ -390,14 +393,13 @@ impl<'a> Scheduler<'a> {
         match self.graph.node(node).op {
             Op::BatchNorm2d { .. } => {
                 let norm = self.norm(node);
-                let mask = match (step.relu, step.add) {
-                    (false, _) => Mask::None,
-                    (true, None) => Mask::Again,
-                    (true, Some(_)) => Mask::Value(self.again(step.output)),
-                };
                 let x = self.again(input);
-                let masked = mask == Mask::Again;
-                self.emit_backward(Instruction::BatchNormSums { norm, x, mask, dy });
+                let summed = self.summed[step.output.0];
+                let mask = self.mask(step);
+                let masked = mask == Mask::Again && !summed;
+                if !summed {
+                    self.emit_backward(Instruction::BatchNormSums { norm, x, mask, dy });
+                }
                 let given = self.add_gradient(step, dy);
                 if self.wanted[input.0] {
                     if !given && self.gradients[input.0].is_none() {
@@ -427,8 +429,18 @@ impl<'a> Scheduler<'a> {
                     self.emit_backward(Instruction::ConvWeights { conv, x, dy });
                 }
                 if self.wanted[input.0] {
+                    let normalised = self.batch_norm_ready_for_sums(step, node, input);
+                    let sums = normalised.map(|(before, norm)| {
+                        self.summed[input.0] = true;
+                        (self.norm(norm), self.again(self.input(norm)), self.mask(before))
+                    });
                     let (dx, accumulate) = self.gradient(input);
-                    self.emit_backward(Instruction::ConvData { conv, dy, accumulate, dx });
+                    self.emit_backward(match sums {
+                        Some((norm, x, mask)) => {
+                            Instruction::ConvDataWithSums { conv, norm, x, mask, dy, accumulate, dx }
+                        }
+                        None => Instruction::ConvData { conv, dy, accumulate, dx },
+                    });
                 }
                 self.add_gradient(step, dy);
             }
@@ -474,6 +486,34 @@ impl<'a> Scheduler<'a> {
             | Op::Gate
             | Op::DropPath { .. }
             | Op::AdaptiveAvgPool2d { .. } => unreachable!("refused before anything is scheduled"),
+        }
+    }
+
+    /// The step of a batch norm, and its node, whose sums the gradient of convolution `node` takes on the way: the value it read
+    /// is the batch norm's, no other step has yet to add to its gradient, and every gradient is written once.
+    fn batch_norm_ready_for_sums(&self, step: &Step, node: NodeId, input: NodeId) -> Option<(&'a Step, NodeId)> {
+        let dense = match self.graph.node(node).op {
+            Op::Conv2d(conv) => conv.stride == [1; 2] && conv.groups == 1,
+            _ => false,
+        };
+        // Steps go backward from the last: the first reader is the last to add.
+        let first = self.steps.iter().find(|reader| reader.inputs.contains(&input))?;
+        if !dense || self.seeded[input.0] || first.output != step.output || step.add == Some(input) {
+            return None;
+        }
+        let before = self.steps.iter().find(|before| before.output == input)?;
+        match before.head {
+            Head::Node(norm) if matches!(self.graph.node(norm).op, Op::BatchNorm2d { .. }) => Some((before, norm)),
+            _ => None,
+        }
+    }
+
+    /// What the ReLU of a batch norm's step does to its gradient.
+    fn mask(&mut self, step: &Step) -> Mask {
+        match (step.relu, step.add) {
+            (false, _) => Mask::None,
+            (true, None) => Mask::Again,
+            (true, Some(_)) => Mask::Value(self.again(step.output)),
         }
     }
 

@@ -2,11 +2,10 @@
 
 use super::blocks::{Cut, Work};
 use super::gather::{Gather, MAX_ROWS, Position};
-use super::moments::{self, Moments, Statistics};
+use super::moments::{self, Collect, Moments, NormInput};
 use super::pack::{packed_len, panel_count};
 use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
 use crate::isa::{Isa, Kernel, Simd};
-use crate::norm::join_moments;
 use crate::raw::SharedMut;
 use residual_threads::Pool;
 
@@ -31,19 +30,19 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Finishes up to a vector of one pixel's channels and stores it. `channel` is the first of them, `at` where it stands
-    /// in the output; `accumulate` adds to what is there, and only with `last` follows the rest. Returns what it stored.
+    /// Finishes up to a vector of one pixel's channels. `channel` is the first of them, `at` where it stands in the output;
+    /// `accumulate` adds to what is there, and only with `last` follows the rest.
     ///
     /// # Safety
     /// `n` channels from `channel` on stand at `at`, and `y` is the address of the first.
     #[inline(always)]
-    pub(super) unsafe fn store<S: Simd>(
+    pub(super) unsafe fn apply<S: Simd>(
         &self,
         s: S,
         mut value: S::Reg,
         (channel, at, n): (usize, usize, usize),
         (accumulate, last): (bool, bool),
-        y: *mut f32,
+        y: *const f32,
     ) -> S::Reg {
         // SAFETY: the caller's promise; `bias` has a number for each channel and `add` the output's length.
         unsafe {
@@ -61,7 +60,6 @@ impl Epilogue<'_> {
                     value = s.max(value, s.zero());
                 }
             }
-            s.store_up_to(y, n, value);
         }
         value
     }
@@ -76,7 +74,7 @@ pub(super) fn multiply(
     x: &[f32],
     packed: &[f32],
     epilogue: Epilogue<'_>,
-    statistics: Option<Statistics<'_>>,
+    mut collect: Option<Collect<'_>>,
     y: &mut [f32],
     workspace: &mut [f32],
 ) {
@@ -86,17 +84,17 @@ pub(super) fn multiply(
     assert!(workspace.len() >= pool.threads() * PANEL_LEN, "workspace of {}", workspace.len());
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == gather.target_channels));
     assert!(epilogue.add.is_none_or(|add| add.len() == y.len()));
+    let (norm, channels) = (collect.as_ref().and_then(Collect::norm), gather.target_channels);
+    assert!(moments::fits(norm, y.len(), channels));
     if gather.depth() == 0 && epilogue.accumulate {
         return;
     }
     let rows = images * gather.rows_per_image();
-    let threads = if statistics.is_some() { moments::THREADS } else { pool.threads() };
+    let threads = if collect.is_some() { moments::THREADS } else { pool.threads() };
     let work = work(isa, gather, rows, threads);
     let (vectors, panels) = (tile_vectors(isa, gather.outputs), work.panels);
     let Cut { block, blocks, splits } = work.cut();
-    let (mut statistics, channels) = (statistics, gather.target_channels);
-    let partial =
-        statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
+    let partial = collect.as_mut().map(|collect| collect.partial(2 * blocks * channels));
     let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
     pool.run(blocks * gather.groups * splits, |task, worker| {
         let (index, rest) = (task / (gather.groups * splits), task % (gather.groups * splits));
@@ -109,14 +107,14 @@ pub(super) fn multiply(
             x,
             packed,
             epilogue,
+            norm,
             moments: partial.map(|partial| partial.offset(2 * index * channels)),
             y,
             panel: workspace.at(worker * PANEL_LEN),
         });
     });
-    if let Some(Statistics { mean, variance, workspace }) = statistics {
-        let count = |index: usize| block.min(rows - index * block);
-        join_moments(pool, &workspace[..2 * blocks * channels], count, mean, variance);
+    if let Some(collect) = collect {
+        collect.join(pool, blocks, |index| block.min(rows - index * block));
     }
 }
 
@@ -135,7 +133,7 @@ fn work(isa: Isa, gather: &Gather, rows: usize, threads: usize) -> Work {
     }
 }
 
-/// Floats of workspace for the statistics of the product for up to `images` images.
+/// Floats of workspace for the sums over the product for up to `images` images.
 pub(super) fn statistics_len(isa: Isa, gather: &Gather, images: usize) -> usize {
     2 * gather.target_channels * work(isa, gather, images * gather.rows_per_image(), moments::THREADS).most_blocks()
 }
@@ -161,6 +159,8 @@ struct Block<'a> {
     x: &'a [f32],
     packed: &'a [f32],
     epilogue: Epilogue<'a>,
+    /// The batch norm whose result's gradient this is.
+    norm: Option<NormInput<'a>>,
     /// Where this block's moments go, if they are asked for.
     moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
@@ -209,7 +209,8 @@ impl Block<'_> {
             for panel in self.panels.clone() {
                 let b = ((self.group * panels_per_group + panel) * depth + start) * width;
                 let b = self.packed.as_ptr().wrapping_add(b);
-                let mut moments = Moments::new(s);
+                let (channel, left) = (self.group * gather.outputs + panel * width, gather.outputs - panel * width);
+                let mut moments = Moments::around(s, self.norm, channel, left);
                 for tile in (0..positions.len()).step_by(MR) {
                     let valid = (positions.len() - tile).min(MR);
                     // Rows past the end repeat the last one and are not stored.
@@ -227,9 +228,9 @@ impl Block<'_> {
                     self.finish(s, &positions[tile..tile + valid], panel * width, how, acc, &mut moments);
                 }
                 if let Some(to) = self.moments.filter(|_| last) {
-                    let (channel, left) = (self.group * gather.outputs + panel * width, gather.outputs - panel * width);
+                    let how = (positions.len(), self.norm.is_some());
                     // SAFETY: only this task has these panels of this block.
-                    unsafe { moments.write(s, positions.len(), (channel, left, gather.target_channels), to) };
+                    unsafe { moments.write(s, how, (channel, left, gather.target_channels), to) };
                 }
             }
             start = end;
@@ -239,16 +240,23 @@ impl Block<'_> {
         }
     }
 
-    /// Asks for what [`Block::finish`] will add to these pixels, which the product leaves time to fetch.
+    /// Asks for what [`Block::finish`] will read of these pixels beside its output, which the product leaves time to fetch.
     #[inline(always)]
     fn ask<S: Simd, const NV: usize>(&self, s: S, positions: &[Position], column: usize) {
-        let Some(add) = self.epilogue.add else { return };
+        if self.epilogue.add.is_none() && self.norm.is_none() {
+            return;
+        }
         let gather = self.gather;
         let channel = self.group * gather.outputs + column;
         for &position in positions {
             let start = gather.target_pixel(position) * gather.target_channels + channel;
             for float in (0..NV * S::LANES).step_by(16) {
-                s.prefetch(add.as_ptr().wrapping_add(start + float));
+                if let Some(add) = self.epilogue.add {
+                    s.prefetch(add.as_ptr().wrapping_add(start + float));
+                }
+                if let Some(norm) = &self.norm {
+                    norm.prefetch(s, start + float);
+                }
             }
         }
     }
@@ -280,10 +288,17 @@ impl Block<'_> {
                 // writes in this pass.
                 unsafe {
                     let place = (channel + v * S::LANES, at, n);
-                    let value = self.epilogue.store(s, value, place, (accumulate, last), self.y.at(at));
-                    if self.moments.is_some() && last {
-                        moments.add(s, v, value, begins && r == 0);
+                    let mut value = self.epilogue.apply(s, value, place, (accumulate, last), self.y.at(at));
+                    match &self.norm {
+                        Some(norm) if last => {
+                            let (masked, x) = norm.masked(s, value, place);
+                            moments.add_gradient(s, v, masked, x);
+                            value = masked;
+                        }
+                        None if last && self.moments.is_some() => moments.add(s, v, value, begins && r == 0),
+                        _ => {}
                     }
+                    s.store_up_to(self.y.at(at), n, value);
                 }
             }
         }

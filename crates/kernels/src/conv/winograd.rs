@@ -10,12 +10,11 @@
 
 use super::blocks::{Cut, Work};
 use super::forward::Epilogue;
-use super::moments::{self, Moments, Statistics};
+use super::moments::{self, Collect, Moments, NormInput};
 use super::pack::panel_width;
 use super::tile::{multiply_blocks, tile_rows, tile_vectors};
 use super::{Algorithm, ConvShape};
 use crate::isa::{Isa, Kernel, Simd};
-use crate::norm::join_moments;
 use crate::raw::SharedMut;
 use residual_threads::{Pool, split};
 use std::ops::Range;
@@ -185,7 +184,7 @@ impl Winograd {
         x: &[f32],
         packed: &[f32],
         epilogue: Epilogue<'_>,
-        statistics: Option<Statistics<'_>>,
+        mut collect: Option<Collect<'_>>,
         y: &mut [f32],
         workspace: &mut [f32],
     ) {
@@ -197,13 +196,13 @@ impl Winograd {
         assert!(epilogue.bias.is_none_or(|bias| bias.len() == self.outputs));
         assert!(epilogue.add.is_none_or(|add| add.len() == y.len()));
         let tiles = self.tiles(images);
-        let threads = if statistics.is_some() { moments::THREADS } else { pool.threads() };
+        let threads = if collect.is_some() { moments::THREADS } else { pool.threads() };
         let work = self.work(isa, tiles, threads);
         let (vectors, panels) = (tile_vectors(isa, self.outputs), work.panels);
         let Cut { block, blocks, splits } = work.cut();
-        let (mut statistics, channels) = (statistics, self.outputs);
-        let partial =
-            statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
+        let (norm, channels) = (collect.as_ref().and_then(Collect::norm), self.outputs);
+        assert!(moments::fits(norm, y.len(), channels));
+        let partial = collect.as_mut().map(|collect| collect.partial(2 * blocks * channels));
         let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
         pool.run(blocks * splits, |task, worker| {
             isa.run(Block {
@@ -214,14 +213,14 @@ impl Winograd {
                 x,
                 packed,
                 epilogue,
+                norm,
                 moments: partial.map(|partial| partial.offset(2 * (task / splits) * channels)),
                 y,
                 scratch: workspace.at(worker * share),
             });
         });
-        if let Some(Statistics { mean, variance, workspace }) = statistics {
-            let count = |index: usize| self.pixels(index * block..((index + 1) * block).min(tiles));
-            join_moments(pool, &workspace[..2 * blocks * channels], count, mean, variance);
+        if let Some(collect) = collect {
+            collect.join(pool, blocks, |index| self.pixels(index * block..((index + 1) * block).min(tiles)));
         }
     }
 
@@ -241,7 +240,7 @@ impl Winograd {
         }
     }
 
-    /// Floats of workspace for the statistics of the output of up to `images` images.
+    /// Floats of workspace for the sums over the output of up to `images` images.
     pub(super) fn statistics_len(&self, isa: Isa, images: usize) -> usize {
         2 * self.outputs * self.work(isa, self.tiles(images), moments::THREADS).most_blocks()
     }
@@ -403,6 +402,8 @@ struct Block<'a> {
     x: &'a [f32],
     packed: &'a [f32],
     epilogue: Epilogue<'a>,
+    /// The batch norm whose result's gradient this is.
+    norm: Option<NormInput<'a>>,
     /// Where this block's moments go, if they are asked for.
     moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
@@ -490,7 +491,7 @@ impl Block<'_> {
                 }
             }
             let left = winograd.outputs - panel * width;
-            let mut moments = Moments::<S, NV>::new(s);
+            let mut moments = Moments::<S, NV>::around(s, self.norm, panel * width, left);
             let ahead = places(self.tiles.start + AHEAD_STORED);
             for (index, (place, ahead)) in places(self.tiles.start).zip(ahead).take(tiles).enumerate() {
                 self.ask::<S, T, NV>(s, ahead, panel * width);
@@ -508,19 +509,20 @@ impl Block<'_> {
                 }
             }
             if let Some(to) = self.moments {
-                let count = winograd.pixels(self.tiles.clone());
+                let how = (winograd.pixels(self.tiles.clone()), self.norm.is_some());
                 // SAFETY: only this task has these panels of this block.
-                unsafe { moments.write(s, count, (panel * width, left, winograd.outputs), to) };
+                unsafe { moments.write(s, how, (panel * width, left, winograd.outputs), to) };
             }
         }
     }
 
-    /// Asks for the memory of a tile's outputs that will be written, NV vectors from `channel` on, and for what is added.
+    /// Asks for the memory of a tile's outputs that will be written, NV vectors from `channel` on, and for what is read beside
+    /// them.
     #[inline(always)]
     fn ask<S: Simd, T: Transform, const NV: usize>(&self, s: S, place: Place, channel: usize) {
         let winograd = self.winograd;
         let add = self.epilogue.add;
-        if winograd.outputs > SHORT && add.is_none() {
+        if winograd.outputs > SHORT && add.is_none() && self.norm.is_none() {
             return;
         }
         let [height, width] = winograd.target;
@@ -533,6 +535,9 @@ impl Block<'_> {
                     s.prefetch_to_write(self.y.at(0).wrapping_add(at + float));
                     if let Some(add) = add {
                         s.prefetch(add.as_ptr().wrapping_add(at + float));
+                    }
+                    if let Some(norm) = &self.norm {
+                        norm.prefetch(s, at + float);
                     }
                 }
             }
@@ -578,8 +583,8 @@ impl Block<'_> {
                 }
             }
             // SAFETY: all pixels lie inside the target and have a whole vector from `channel` on; only this task writes them.
-            unsafe { self.store_tile::<S, T>(s, &mut tile, channel, at, (below, next)) };
-            if self.moments.is_some() {
+            unsafe { self.store_tile::<S, T, NV>(s, &mut tile, channel, at, (below, next), v, moments) };
+            if self.moments.is_some() && self.norm.is_none() {
                 for row in 0..T::M {
                     for column in 0..T::M {
                         moments.add(s, v, tile[row][column], begins && row == 0 && column == 0);
@@ -591,31 +596,39 @@ impl Block<'_> {
                 let values = T::output(s, half[row]);
                 for column in 0..T::M.min(width - place.column) {
                     let at = at + row * below + column * next;
-                    let how = (self.epilogue.accumulate, true);
+                    let (place, how) = ((channel, at, S::LANES), (self.epilogue.accumulate, true));
                     // SAFETY: as above, for this pixel.
-                    let value =
-                        unsafe { self.epilogue.store(s, values[column], (channel, at, S::LANES), how, self.y.at(at)) };
-                    if self.moments.is_some() {
-                        moments.add(s, v, value, begins && row == 0 && column == 0);
+                    unsafe {
+                        let mut value = self.epilogue.apply(s, values[column], place, how, self.y.at(at));
+                        if let Some(norm) = &self.norm {
+                            let (masked, x) = norm.masked(s, value, place);
+                            moments.add_gradient(s, v, masked, x);
+                            value = masked;
+                        } else if self.moments.is_some() {
+                            moments.add(s, v, value, begins && row == 0 && column == 0);
+                        }
+                        s.store(self.y.at(at), value);
                     }
                 }
             }
         }
     }
 
-    /// [`Epilogue::store`] for the pixels of a tile, whose questions are asked once.
+    /// [`Epilogue::apply`] for the pixels of a tile, whose questions are asked once, and what is summed of a gradient; stores it.
     ///
     /// # Safety
     /// The pixels of the tile, `below` and `next` floats apart, lie inside the target and have a whole vector from `channel`
     /// on; the first stands at `at`.
     #[inline(always)]
-    unsafe fn store_tile<S: Simd, T: Transform>(
+    unsafe fn store_tile<S: Simd, T: Transform, const NV: usize>(
         &self,
         s: S,
         tile: &mut [[S::Reg; 4]; 4],
         channel: usize,
         at: usize,
         (below, next): (usize, usize),
+        v: usize,
+        moments: &mut Moments<S, NV>,
     ) {
         let Epilogue { accumulate, bias, add, relu } = self.epilogue;
         let y = self.y.at(at);
@@ -639,6 +652,16 @@ impl Block<'_> {
                 for row in 0..T::M {
                     for column in 0..T::M {
                         tile[row][column] = s.max(tile[row][column], s.zero());
+                    }
+                }
+            }
+            if let Some(norm) = &self.norm {
+                for row in 0..T::M {
+                    for column in 0..T::M {
+                        let place = (channel, at + row * below + column * next, S::LANES);
+                        let (masked, x) = norm.masked(s, tile[row][column], place);
+                        moments.add_gradient(s, v, masked, x);
+                        tile[row][column] = masked;
                     }
                 }
             }

@@ -2,7 +2,8 @@
 
 use crate::{close, same_on_any_pool, stamp, uniform};
 use residual_kernels::Isa;
-use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue, Statistics, Tile};
+use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue, NormSums, Statistics, Tile};
+use residual_kernels::norm::Mask;
 use residual_kernels::reference::{self, conv_backward_data, conv_backward_weights, conv_forward};
 use residual_threads::Pool;
 
@@ -14,6 +15,7 @@ stamp!(
     gradients_are_finite_differences,
     empty_phases_give_zero_gradients,
     statistics_are_those_of_the_output,
+    sums_for_a_batch_norm_are_those_of_the_masked_gradient,
     winograd_is_the_definition,
     winograd_error_stays_within_its_bound,
 );
@@ -336,6 +338,50 @@ fn statistics_are_those_of_the_output(isa: Isa) {
             close(&statistics[..shape.out_channels], &mean, 5e-6, &what);
             // Blocks leave their means in f32, which at a thousand is a step of 6e-5.
             close(&statistics[shape.out_channels..], &variance, if bias[0] > 100.0 { 1e-4 } else { 1e-5 }, &what);
+        }
+    }
+}
+
+/// Masked gradients are, to the bit, those of the pass without sums; the sums are those of their definition.
+fn sums_for_a_batch_norm_are_those_of_the_masked_gradient(isa: Isa) {
+    let algorithms = [Algorithm::Direct, Algorithm::Winograd(Tile::F2), Algorithm::Winograd(Tile::F4)];
+    let shapes = shapes().into_iter().chain(winograd_shapes()).filter(|(_, shape)| shape.stride == [1; 2]);
+    for ((images, shape), backward_data) in shapes.flat_map(|shape| algorithms.map(|algorithm| (shape, algorithm))) {
+        let conv = Conv::with_algorithms(isa, shape, Algorithms { backward_data, ..Algorithms::DIRECT });
+        let (dy, w) = (uniform(1, images * shape.output_len()), uniform(2, shape.weight_len()));
+        let (x, y) = (uniform(3, images * shape.input_len()), uniform(4, images * shape.input_len()));
+        let before = uniform(5, x.len());
+        let channels = shape.in_channels;
+        let (mean, scale, shift) = (uniform(6, channels), uniform(7, channels), uniform(8, channels));
+        let normalised = reference::affine(&x, &scale, &shift, None, true);
+        let plain = same_on_any_pool("without sums", |pool| {
+            let mut packed = vec![f32::NAN; conv.packed_backward_len()];
+            conv.pack_backward(pool, &w, &mut packed);
+            let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
+            let mut dx = before.clone();
+            conv.backward_data(pool, images, &dy, &packed, true, &mut dx, &mut workspace);
+            dx
+        });
+        let masks = [Mask::None, Mask::Result(&y), Mask::Affine { scale: &scale, shift: &shift }];
+        for (mask, result) in masks.into_iter().zip([None, Some(&y), Some(&normalised)]) {
+            let what = format!("{backward_data:?}, mask {mask:.3?}, {shape:?}");
+            let got = same_on_any_pool(&what, |pool| {
+                let mut packed = vec![f32::NAN; conv.packed_backward_len()];
+                conv.pack_backward(pool, &w, &mut packed);
+                let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
+                let mut dx = before.clone();
+                let (mut sum, mut sum_x) = (vec![f32::NAN; channels], vec![f32::NAN; channels]);
+                let mut partial = vec![f32::NAN; conv.norm_sums_workspace_len(images)];
+                let norm =
+                    NormSums { x: &x, mask, mean: &mean, sum: &mut sum, sum_x: &mut sum_x, workspace: &mut partial };
+                conv.backward_data_with_sums(pool, images, &dy, &packed, true, norm, &mut dx, &mut workspace);
+                [sum, sum_x, dx].concat()
+            });
+            let masked = result.map_or(plain.clone(), |result| reference::relu_backward(result, &plain));
+            assert_eq!(&got[2 * channels..], masked, "{what}");
+            let (sum, sum_x) = reference::backward_sums(&masked, &x, &mean);
+            close(&got[..channels], &sum, 2e-5, &what);
+            close(&got[channels..2 * channels], &sum_x, 2e-5, &what);
         }
     }
 }
