@@ -28,8 +28,8 @@ pub(crate) struct Cached {
     pub(crate) job: Job,
     /// Images that were left out.
     pub(crate) skipped: Vec<Skipped>,
-    /// Bytes of the features.
-    pub(crate) bytes: usize,
+    /// Bytes of the features, and of the plan that computed them.
+    pub(crate) bytes: [usize; 2],
 }
 
 impl<'a> Probe<'a> {
@@ -98,6 +98,7 @@ impl<'a> Probe<'a> {
             sets.push(Arc::new(features));
         }
         let [train, held_out] = <[_; 2]>::try_from(sets).unwrap_or_else(|_| unreachable!("there are two sets"));
+        let bytes = [bytes, self.backbone.bytes()];
         let job = Job { model: self.head, train, held_out, ..self.job.clone() };
         Ok(Some(Cached { job, skipped, bytes }))
     }

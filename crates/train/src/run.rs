@@ -188,8 +188,8 @@ struct Run<'a> {
     saved: Option<u64>,
     /// Images that were left out before the first step.
     left_out: Vec<Skipped>,
-    /// Bytes of features that are kept.
-    cached_bytes: usize,
+    /// Bytes of features that are kept, and of the plan that computed them.
+    cached_bytes: [usize; 2],
 }
 
 impl<'a> Run<'a> {
@@ -244,7 +244,7 @@ impl<'a> Run<'a> {
             trained: (0, 0.0),
             saved,
             left_out: Vec::new(),
-            cached_bytes: 0,
+            cached_bytes: [0; 2],
         })
     }
 
@@ -301,8 +301,9 @@ impl<'a> Run<'a> {
         let before = if later.len() > 1 { most } else { self.engine.bytes() };
         let engine = self.engine.bytes().max(before + most);
         // Beside the engine: the momentum, and the model as it was in the beginning.
-        let all = engine + 2 * bucket + evaluation.max(batches(recipe.batch_size)) + self.cached_bytes;
-        Ok(all as u64)
+        let training = engine + 2 * bucket + evaluation.max(batches(recipe.batch_size));
+        let [features, backbone] = self.cached_bytes;
+        Ok((features + training.max(backbone)) as u64)
     }
 
     /// Trains the layers that thaw in this epoch too, from its first step on.
