@@ -1,6 +1,7 @@
 //! An error on its way to the user: one line, the chain of causes said once, and an exit code.
 
 use residual::train::{RecipeError, TrainError};
+use residual::weights::hub::{HubCause, HubError};
 use residual::zoo::ZooError;
 use std::error::Error;
 use std::fmt;
@@ -58,7 +59,9 @@ fn chain(error: &dyn Error) -> String {
 }
 
 fn is_usage(error: &(dyn Error + 'static)) -> bool {
+    let is_name = |error: &HubError| matches!(error.cause, HubCause::Name { .. });
     match error.downcast_ref::<TrainError>() {
+        Some(TrainError::Hub(error)) => is_name(error),
         Some(
             TrainError::NoNetwork { .. }
             | TrainError::OtherNetwork { .. }
@@ -67,6 +70,8 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
             | TrainError::Recipe(_),
         ) => true,
         Some(_) => false,
-        None => error.is::<RecipeError>() || error.is::<ZooError>(),
+        None => {
+            error.is::<RecipeError>() || error.is::<ZooError>() || error.downcast_ref::<HubError>().is_some_and(is_name)
+        }
     }
 }
