@@ -35,7 +35,7 @@ mod run;
 mod transpose;
 mod tune;
 
-pub use engine::{Engine, Memory, Pass, PlanStep};
+pub use engine::{Engine, Kind, Memory, Pass, PlanStep};
 pub use error::EngineError;
 pub use parameters::{Entry, Flat};
 pub use tune::{Tuned, Tuning};

@@ -70,7 +70,7 @@ impl Parameters {
     ) -> Result<Self, EngineError> {
         let (mut entries, mut statistic_entries, mut counters) = (Vec::new(), Vec::new(), Vec::new());
         let (mut len, mut statistics_len) = (0, 0);
-        for node in &graph.nodes {
+        for node in graph.state_order().into_iter().map(|id| graph.node(id)) {
             for spec in node.op.parameters() {
                 let name = node.key(spec.name);
                 let count: usize = spec.shape.iter().product();
@@ -244,7 +244,7 @@ fn flattened_channels(graph: &Graph, mut index: usize, features: usize) -> usize
         let node = &graph.nodes[index];
         match node.op {
             Op::Flatten => return channels_of(graph, node.inputs[0].0),
-            Op::Relu | Op::Dropout { .. } => index = node.inputs[0].0,
+            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => index = node.inputs[0].0,
             _ => return features,
         }
     }
@@ -253,7 +253,7 @@ fn flattened_channels(graph: &Graph, mut index: usize, features: usize) -> usize
 fn channels_of(graph: &Graph, index: usize) -> usize {
     let node = &graph.nodes[index];
     match &node.op {
-        Op::Input { channels, .. } | Op::BatchNorm2d { channels, .. } => *channels,
+        Op::Input { channels, .. } => *channels,
         Op::Conv2d(conv) => conv.out_channels,
         Op::Linear { out_features, .. } => *out_features,
         Op::PadShortcut { out_channels, .. } => *out_channels,
