@@ -11,8 +11,7 @@ fn exp_of_negative<S: Simd>(s: S, x: S::Reg) -> S::Reg {
     const ROUND: f32 = 12_582_912.0;
     /// ln 2 in two parts: products of the first with small whole numbers are exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-    const SERIES: [f32; 6] =
-        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 5.000_000_1e-1];
+    const SERIES: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 0.5];
     let x = s.max(x, s.splat(-87.0));
     let n = s.mul_add(x, s.splat(std::f32::consts::LOG2_E), s.splat(ROUND));
     let n = s.sub(n, s.splat(ROUND));

@@ -219,14 +219,13 @@ impl Kernel for IndexedMaxRow<'_> {
                 let n = channels - c;
                 let (mut value, mut winner) = (s.splat(f32::NEG_INFINITY), s.splat(first as f32));
                 for row in rows.clone() {
-                    let mut place = shape.place([self.i, j], [row, columns.start]);
-                    for column in columns.clone() {
+                    let places = shape.place([self.i, j], [row, columns.start])..;
+                    for (column, place) in columns.clone().zip(places) {
                         let at = (row * shape.input[1] + column) * channels + c;
                         // SAFETY: the window was clipped to the image, so the pixel has `n` channels from `c` on.
                         let x = unsafe { s.load_up_to(self.x.as_ptr().add(at), n) };
                         winner = s.where_above(x, value, s.splat(place as f32), winner);
                         value = s.where_above(x, value, x, value);
-                        place += 1;
                     }
                 }
                 // SAFETY: `y` and `index` are one pixel with `n` channels from `c` on; places are below 256.
