@@ -12,6 +12,7 @@ impl Simd for Portable {
     const LANES: usize = N;
     const REGISTERS: usize = 16;
     type Reg = [f32; N];
+    type Lanes = [usize; N];
 
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; N] {
@@ -81,5 +82,15 @@ impl Simd for Portable {
     #[inline(always)]
     fn where_positive(self, mask: [f32; N], x: [f32; N]) -> [f32; N] {
         std::array::from_fn(|i| if mask[i] > 0.0 { x[i] } else { 0.0 })
+    }
+
+    #[inline(always)]
+    fn lanes_of_runs(self, size: usize, k: usize) -> [usize; N] {
+        std::array::from_fn(|lane| lane / size * size + k)
+    }
+
+    #[inline(always)]
+    fn pick(self, x: [f32; N], lanes: [usize; N]) -> [f32; N] {
+        lanes.map(|lane| x[lane % N])
     }
 }
