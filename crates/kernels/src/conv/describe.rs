@@ -2,8 +2,8 @@
 
 use super::gather::Gather;
 use super::pack::panel_width;
-use super::tile::{tile_rows, tile_vectors};
-use super::{Algorithm, Conv, Pass, Tile, grouped, weights};
+use super::tile::{outer_tile, tile_rows, tile_vectors};
+use super::{Algorithm, Conv, Pass, Tile, grouped};
 use crate::isa::Isa;
 use std::fmt;
 
@@ -70,8 +70,7 @@ impl Conv {
             let multiply_adds = grouped::multiply_adds(isa, &self.gather, images) as u64;
             return Description { algorithm, rows, vectors: 1, multiply_adds, packed_len: 0 };
         }
-        let vectors = if outputs > isa.lanes() { 2 } else { 1 };
-        let rows = if vectors == 2 && isa.registers() < 32 { 4 } else { weights::TILE_ROWS };
+        let [rows, vectors] = outer_tile(isa.lanes(), isa.registers(), outputs);
         let (rows, multiply_adds) = match algorithm {
             Algorithm::Winograd(_) => {
                 let tiles = tiles(shape.output(), Tile::F4, images);

@@ -137,7 +137,8 @@ impl Block<'_> {
                         // SAFETY: `left` channels of this pixel from here on, which only this task writes in this pass.
                         unsafe {
                             let how = (self.epilogue.accumulate, true);
-                            let value = self.epilogue.store(s, value, place, how, self.y.at(at));
+                            let value = self.epilogue.apply(s, value, place, how, self.y.at(at));
+                            s.store_up_to(self.y.at(at), panel.left, value);
                             if self.moments.is_some() {
                                 moments.add(s, 0, value, row == self.rows.start && start + r == 0);
                             }
