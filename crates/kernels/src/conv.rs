@@ -121,8 +121,10 @@ impl Algorithms {
     /// What is expected to be fastest of the algorithms that take the weights as they are: they need little memory, and
     /// little time before the first pixel.
     pub fn untransformed(isa: Isa, shape: &ConvShape) -> Self {
-        let algorithm = if grouped::pays(isa, shape) { Algorithm::Grouped } else { Algorithm::Direct };
-        Self { forward: algorithm, backward_data: algorithm, backward_weights: algorithm }
+        let grouped = |pays: bool| if pays { Algorithm::Grouped } else { Algorithm::Direct };
+        let multiply = grouped(grouped::pays(shape));
+        let backward_weights = grouped(grouped::weights_pay(isa, shape));
+        Self { forward: multiply, backward_data: multiply, backward_weights }
     }
 }
 
@@ -167,7 +169,7 @@ impl Pass {
     fn workspace_len(&self, isa: Isa) -> usize {
         match self {
             Pass::Direct(_) => forward::PANEL_LEN,
-            Pass::Grouped(_) => 0,
+            Pass::Grouped(phases) => phases.iter().map(|phase| grouped::workspace_len(isa, phase)).max().unwrap_or(0),
             Pass::Winograd(winograd) => winograd.workspace_len(isa),
         }
     }
@@ -197,7 +199,8 @@ impl Pass {
             Pass::Grouped(phases) => {
                 for phase in phases {
                     let (part, rest) = packed.split_at(grouped::packed_len(isa, phase));
-                    grouped::multiply(isa, pool, phase, images, x, part, epilogue, statistics.take(), y);
+                    let statistics = statistics.take();
+                    grouped::multiply(isa, pool, phase, images, x, part, epilogue, statistics, y, workspace);
                     packed = rest;
                 }
             }
@@ -291,7 +294,7 @@ impl Conv {
     pub fn weights_workspace_len(&self, images: usize, threads: usize) -> usize {
         match &self.weights {
             WeightsPass::Direct => weights::workspace_len(self, images, threads),
-            WeightsPass::Grouped => grouped::workspace_len(self.isa, &self.gather, images),
+            WeightsPass::Grouped => grouped::weights_workspace_len(self.isa, &self.gather, images),
             WeightsPass::Winograd(winograd) => winograd.workspace_len(images, threads),
         }
     }

@@ -1,26 +1,24 @@
 //! Grouped convolutions, depthwise ones among them, a vector of output channels at a time.
 //!
 //! The matrices of small groups fill no tile of `tile`. Here a tile is one vector of output channels, a *panel*, of a few
-//! neighbouring pixels of a row; a panel takes in as many small groups as fit a vector. What a tap row reads of the source
-//! slides past the tile: each pixel is read once for all tap columns, from where it stands, so nothing is gathered. A tap
-//! row, or a pixel, outside the source is left out.
+//! neighbouring pixels of a row; a panel takes in as many small groups as fit a vector. What a tap row reads
+//! slides past the tile: each pixel is read once for all tap columns. A tap row, or a pixel, outside the source is left out.
 
 mod multiply;
 mod weights;
 
-pub(super) use multiply::{multiply, statistics_len};
-pub(super) use weights::{backward_weights, workspace_len};
+pub(super) use multiply::{multiply, statistics_len, workspace_len};
+pub(super) use weights::{backward_weights, workspace_len as weights_workspace_len};
 
 use super::ConvShape;
 use super::gather::Gather;
 use crate::isa::{Isa, Simd};
 use crate::raw::SharedMut;
 use residual_threads::Pool;
+use std::ops::Range;
 
-/// Panels that one task takes: those of a pixel are then read from a few cache lines in a row.
-const CHUNK: usize = 4;
-/// Pixels of a band, the rows that are computed for one panel before the next panel reads the same rows.
-const BAND: usize = 256;
+/// Most panels that one task takes.
+const CHUNK: usize = 8;
 
 /// What the lanes of a panel are multiplied with, one source channel of a group after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,39 +93,56 @@ impl Panels {
         self.taps * self.depth * self.lanes
     }
 
-    fn chunks(&self) -> usize {
-        self.count.div_ceil(CHUNK)
+    /// Panels of a task, so that `blocks` times as many tasks as there are chunks keep the threads busy. Chunks of another
+    /// length lie within one chunk of `CHUNK`, or are made of whole ones.
+    fn chunk_len(&self, blocks: usize, threads: usize) -> usize {
+        let enough = |len: &usize| blocks * self.count.div_ceil(*len) >= 8 * threads;
+        [CHUNK, CHUNK / 2, CHUNK / 4].into_iter().find(enough).unwrap_or(1)
     }
 
-    fn chunk(&self, index: usize) -> std::ops::Range<usize> {
-        index * CHUNK..((index + 1) * CHUNK).min(self.count)
+    fn chunks(&self, len: usize) -> usize {
+        self.count.div_ceil(len)
     }
 
-    /// Calls `visit(place in the packed panel, index of the weight)` for every weight of a panel.
+    fn chunk(&self, len: usize, index: usize) -> Range<usize> {
+        index * len..((index + 1) * len).min(self.count)
+    }
+
+    /// Source channels of a panel.
+    fn inputs(&self, panel: Panel) -> usize {
+        if self.operand == Operand::Splat { self.depth } else { panel.left.min(self.lanes) }
+    }
+
+    /// Vectors of source channels of a panel.
+    fn vectors(&self) -> usize {
+        if self.operand == Operand::Splat { self.depth.div_ceil(self.lanes) } else { 1 }
+    }
+
+    /// Calls `visit(place, weight, lanes)` for every vector of a packed panel: lane by lane, it holds the weights of index
+    /// `weight` + one of `lanes`.
     fn weights(
         &self,
         shape: &ConvShape,
         gather: &Gather,
         pass: Pass,
         index: usize,
-        mut visit: impl FnMut(usize, usize),
+        mut visit: impl FnMut(usize, usize, &[usize]),
     ) {
         let Panel { target, left, .. } = self.panel(index);
         let (inputs, outputs) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
         let taps = shape.kernel[0] * shape.kernel[1];
         let (lane_step, depth_step) = if pass == Pass::Forward { (1, outputs) } else { (outputs, 1) };
-        let mut firsts = [0; 16];
-        let firsts = &mut firsts[..left.min(self.lanes)];
-        for (channel, first) in (target..).zip(firsts.iter_mut()) {
-            *first = channel / self.outputs * taps * inputs * outputs + channel % self.outputs * lane_step;
+        let mut lanes = [0; 16];
+        let lanes = &mut lanes[..left.min(self.lanes)];
+        for (channel, lane) in (target..).zip(lanes.iter_mut()) {
+            *lane = channel / self.outputs * taps * inputs * outputs + channel % self.outputs * lane_step;
         }
         let columns = gather.columns.len();
         for (number, tap) in gather.taps.iter().enumerate() {
             let (row, column) = (number / columns, number % columns);
             for k in 0..self.depth {
                 let place = ((row * self.depth + k) * columns + column) * self.lanes;
-                let weight = tap * inputs * outputs + k * depth_step;
-                firsts.iter().enumerate().for_each(|(lane, first)| visit(place + lane, first + weight));
+                visit(place, tap * inputs * outputs + k * depth_step, lanes);
             }
         }
     }
@@ -140,9 +155,14 @@ pub(super) enum Pass {
     BackwardData,
 }
 
-/// Whether this is expected to be faster than computing directly.
-pub(super) fn pays(_isa: Isa, shape: &ConvShape) -> bool {
+/// Whether the forward and backward-data passes are expected to be faster than directly.
+pub(super) fn pays(shape: &ConvShape) -> bool {
     shape.groups > 1
+}
+
+/// Whether the weights' gradient is expected to be faster than directly: where groups are smaller than a vector.
+pub(super) fn weights_pay(isa: Isa, shape: &ConvShape) -> bool {
+    shape.groups > 1 && Panels::new(isa, &Gather::forward(shape)).operand != Operand::Splat
 }
 
 /// Floats of the packed weights of a pass, or one of its phases: `[panel][tap row][source channel][tap column][lane]`.
@@ -165,12 +185,16 @@ pub(super) fn pack(
     let len = panels.len();
     assert_eq!(packed.len(), panels.count * len);
     let packed = SharedMut::new(packed);
-    pool.run(panels.chunks(), |task, _| {
-        for index in panels.chunk(task) {
+    pool.run(panels.chunks(CHUNK), |task, _| {
+        for index in panels.chunk(CHUNK, task) {
             // SAFETY: every task has its own panels.
             let panel = unsafe { packed.part(index * len..(index + 1) * len) };
-            panel.fill(0.0);
-            panels.weights(shape, gather, pass, index, |place, weight| panel[place] = weights[weight]);
+            panels.weights(shape, gather, pass, index, |place, weight, lanes| {
+                let vector = &mut panel[place..place + panels.lanes];
+                let (to, rest) = vector.split_at_mut(lanes.len());
+                to.iter_mut().zip(lanes).for_each(|(to, lane)| *to = weights[weight + lane]);
+                rest.fill(0.0);
+            });
         }
     });
 }

@@ -2,7 +2,7 @@
 //! summed in order and the parts added in order, so that the result does not depend on the number of threads.
 
 use super::{
-    BAND, Operand, Own, Panel, Panels, Pass, Read, Run, Splat, Window, columns, each_column, packed_len, tile_pixels,
+    CHUNK, Operand, Own, Panel, Panels, Pass, Read, Run, Splat, Window, columns, each_column, packed_len, tile_pixels,
 };
 use crate::conv::ConvShape;
 use crate::conv::gather::Gather;
@@ -11,6 +11,8 @@ use crate::raw::SharedMut;
 use residual_threads::{Pool, split};
 use std::ops::Range;
 
+/// Pixels of a band: what a panel reads for one is read again for every tap, from the second-level cache.
+const BAND: usize = 448;
 /// Most parts of the sum.
 const MAX_PARTS: usize = 8;
 /// Fewest pixels that make a part worth its addition.
@@ -43,8 +45,10 @@ pub(in crate::conv) fn backward_weights(
     let len = packed_len(isa, gather);
     assert!(workspace.len() >= parts * len, "workspace of {}", workspace.len());
     let sums = SharedMut::new(&mut workspace[..parts * len]);
-    pool.run(parts * panels.chunks(), |task, _| {
-        let (part, chunk) = (task / panels.chunks(), panels.chunk(task % panels.chunks()));
+    let chunk_len = panels.chunk_len(parts, pool.threads());
+    let chunks = panels.chunks(chunk_len);
+    pool.run(parts * chunks, |task, _| {
+        let (part, chunk) = (task / chunks, panels.chunk(chunk_len, task % chunks));
         let place = part * len + chunk.start * panels.len()..part * len + chunk.end * panels.len();
         // SAFETY: every task has its own panels of its part.
         let sums = unsafe { sums.part(place) };
@@ -52,12 +56,18 @@ pub(in crate::conv) fn backward_weights(
         isa.run(Part { gather, panels: &panels, chunk, rows, x, dy, sums });
     });
     let (sums, dw) = (&workspace[..parts * len], SharedMut::new(dw));
-    pool.run(panels.chunks(), |task, _| {
-        for index in panels.chunk(task) {
-            panels.weights(shape, gather, Pass::Forward, index, |place, weight| {
-                let sum = sums.chunks_exact(len).map(|part| part[index * panels.len() + place]).sum();
-                // SAFETY: every weight belongs to one panel, and every panel to one task.
-                unsafe { dw.at(weight).write(sum) };
+    pool.run(panels.chunks(CHUNK), |task, _| {
+        for index in panels.chunk(CHUNK, task) {
+            panels.weights(shape, gather, Pass::Forward, index, |place, weight, lanes| {
+                let mut sum = [0.0; 16];
+                for part in sums.chunks_exact(len) {
+                    let vector = &part[index * panels.len() + place..][..panels.lanes];
+                    sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value);
+                }
+                for (lane, sum) in lanes.iter().zip(sum) {
+                    // SAFETY: every weight belongs to one panel, and every panel to one task.
+                    unsafe { dw.at(weight + lane).write(sum) };
+                }
             });
         }
     });
