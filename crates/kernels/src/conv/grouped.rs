@@ -155,9 +155,10 @@ pub(super) enum Pass {
     BackwardData,
 }
 
-/// Whether the forward and backward-data passes are expected to be faster than directly.
+/// Whether the forward and backward-data passes are expected to be faster than directly: the matrices of larger groups fill
+/// the tiles of `tile`.
 pub(super) fn pays(shape: &ConvShape) -> bool {
-    shape.groups > 1
+    shape.groups > 1 && shape.in_channels.max(shape.out_channels) / shape.groups <= 32
 }
 
 /// Whether the weights' gradient is expected to be faster than directly: where groups are smaller than a vector.

@@ -2,7 +2,11 @@
 //!
 //! What a panel reads of a band of rows is copied, row by row just before the first tile that reads it: a vector of channels
 //! of neighbouring pixels then stands together, where in the source these are often as far apart as shares cache sets.
-#![allow(clippy::needless_range_loop, reason = "registers are addressed by tap and column, as in `tile`")]
+#![allow(
+    clippy::needless_range_loop,
+    clippy::absurd_extreme_comparisons,
+    reason = "registers are addressed by tap and column, as in `tile`; the first column is compared as the others are"
+)]
 
 use super::{Operand, Own, Panel, Panels, Read, Run, Splat, Window, columns, each_column, packed_len, tile_pixels};
 use crate::conv::forward::Epilogue;
@@ -313,7 +317,7 @@ impl Block<'_> {
                             // SAFETY: row and column lie inside the source, and were copied.
                             let value = unsafe { factor.read(s, pixel.wrapping_add(COLUMN * next), S::LANES) };
                             for t in 0..K {
-                                if COLUMN >= t && (COLUMN - t) % STEP == 0 && (COLUMN - t) / STEP < R {
+                                if COLUMN >= t && (COLUMN - t).is_multiple_of(STEP) && (COLUMN - t) / STEP < R {
                                     acc[(COLUMN - t) / STEP] = s.mul_add(value, w[t], acc[(COLUMN - t) / STEP]);
                                 }
                             }

@@ -1,5 +1,6 @@
 //! The gradient of the weights, in the order of packed weights. The sum over all rows is cut into a few fixed parts, each
 //! summed in order and the parts added in order, so that the result does not depend on the number of threads.
+#![allow(clippy::absurd_extreme_comparisons, reason = "the first column is compared as the others are")]
 
 use super::{
     CHUNK, Operand, Own, Panel, Panels, Pass, Read, Run, Splat, Window, columns, each_column, packed_len, tile_pixels,
@@ -206,7 +207,7 @@ impl Part<'_> {
                                 // SAFETY: row and column lie inside the source, which `x` was checked to be.
                                 let value = unsafe { factor.read(s, pixel.wrapping_add(COLUMN * next), left) };
                                 for t in 0..K {
-                                    if COLUMN >= t && (COLUMN - t) % STEP == 0 && (COLUMN - t) / STEP < R {
+                                    if COLUMN >= t && (COLUMN - t).is_multiple_of(STEP) && (COLUMN - t) / STEP < R {
                                         acc[t] = s.mul_add(value, dy[(COLUMN - t) / STEP], acc[t]);
                                     }
                                 }
