@@ -1,7 +1,7 @@
 //! VGG (Simonyan & Zisserman, arXiv:1409.1556), as torchvision builds it.
 
 use crate::ZooError;
-use crate::config::{Architecture, numbers, rate, widths};
+use crate::config::{Architecture, number, numbers, rate, widths};
 use crate::layers::dropout;
 use residual_graph::{Builder, Conv2d, GraphError, NodeId, Op, Pool2d};
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,8 @@ pub struct Vgg {
     pub depths: [usize; 5],
     /// Channels of each stage.
     pub widths: [usize; 5],
+    /// Length of the vectors between the linear layers.
+    pub hidden: usize,
     /// Whether a batch norm follows each convolution.
     pub batch_norm: bool,
     /// Rate of dropout after each hidden linear layer.
@@ -22,13 +24,11 @@ pub struct Vgg {
 
 /// Height and width that the last feature map is brought to.
 const POOLED: [usize; 2] = [7; 2];
-/// Length of the vectors between the linear layers.
-const HIDDEN: usize = 4096;
 
 impl Vgg {
     /// VGG-19 (the paper's configuration E), with or without batch norms.
     pub fn vgg19(batch_norm: bool) -> Self {
-        Self { depths: [2, 2, 4, 4, 4], widths: [64, 128, 256, 512, 512], batch_norm, dropout: 0.5 }
+        Self { depths: [2, 2, 4, 4, 4], widths: [64, 128, 256, 512, 512], hidden: 4096, batch_norm, dropout: 0.5 }
     }
 }
 
@@ -36,6 +36,7 @@ impl Architecture for Vgg {
     fn validate(&self) -> Result<(), ZooError> {
         numbers("depths", &self.depths, 1, 256)?;
         widths(&self.widths)?;
+        number("hidden", self.hidden, 1, 1 << 16)?;
         rate("dropout", self.dropout)
     }
 
@@ -58,7 +59,7 @@ impl Architecture for Vgg {
         x = net.push("avgpool", Op::AdaptiveAvgPool2d { output: POOLED }, &[x])?;
         x = net.flatten("flatten", x)?;
         for index in [0, 3] {
-            x = net.linear(format!("classifier.{index}"), x, HIDDEN, true)?;
+            x = net.linear(format!("classifier.{index}"), x, self.hidden, true)?;
             x = net.relu(format!("classifier.{}", index + 1), x)?;
             x = dropout(net, format!("classifier.{}", index + 2), x, self.dropout)?;
         }

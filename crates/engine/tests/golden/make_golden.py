@@ -1,6 +1,8 @@
 """Writes the golden files beside this script: what PyTorch computes in float64, for networks whose weights a formula gives.
 
-    python make_golden.py [resnet20 resnet20_a resnet18 resnet50 ops]      (needs torch, torchvision, numpy)
+    python make_golden.py [resnet20 resnet20_a resnet18 resnet50 FAMILY.. ops]      (needs torch, torchvision, timm, numpy)
+
+FAMILY is a name of `families.py`: a small network of that family.
 
 Every number of weights and inputs comes from a counter, so a test reproduces it bit for bit without a weight file.
 All of the following is IEEE float32 arithmetic, one rounding per operation, no fused multiply-add:
@@ -12,12 +14,15 @@ All of the following is IEEE float32 arithmetic, one rounding per operation, no 
                         z ^ (z >> 31)
     u(t, i)       = f32(hash(t, i) >> 40) * 2**-23 - 1                 exact, in [-1, 1)
 
-where t is the tensor's index among ALL entries of the state dict in torch's order (`num_batches_tracked` included) and
+where t is the tensor's index among ALL entries of the state dict in torch's order (`num_batches_tracked` included; with
+`in_order_of_computation` of families.py) and
 i is the element's index in torch's row-major layout (OIHW for a convolution). By kind of tensor:
 
     convolution weight             u * f32(sqrt(6 / fan_in))           the factor in float64, then rounded; fan_in = I/groups*H*W
     linear weight                  u * f32(4 / sqrt(fan_in))           fan_in = the layer's inputs
-    linear bias                    u * f32(1 / sqrt(fan_in))
+    bias of either                 u * f32(1 / sqrt(fan_in))
+    layer norm weight, bias        1 + 2**-2 * u, 2**-2 * u
+    layer_scale                    2**-1 + 2**-3 * u
     batch norm weight              2**-4 + 2**-6 * u
     batch norm bias                (i % 8 == 7 ? -level : level) + 2**-6 * u       level: 8/64 in CIFAR networks, 11/64 in others
     running_mean                   2**-6 * u
@@ -35,10 +40,11 @@ and the classifier all move at one learning rate. The images carry stripes (the 
 A model file holds the following; losses are means over the batch:
 
     model, classes, batch [n, c, h, w], bn_bias_level, labels
+    description                   the network in TOML, if it has no name of its own
     eval_logits, train_logits     [n][classes], row by row in one list
     eval_loss, train_loss         {"smoothing_0": .., "smoothing_0.1": ..}: cross-entropy, label smoothing 0 and 0.1
     train_gradients               of train_loss (smoothing 0), by parameter name: {"index": t, "norm": ..,
-                                  "entries": [16 values], "projections": [4 values]}
+                                  "entries": [16 values], "projections": [4 values]} (4 and 2 for families)
     frozen_gradients              the same of eval_loss (batch norms use their running statistics, gradients still flow)
     running                       statistics after ONE forward pass in train mode, by name: {"norm": .., "first": [4 values]}
     steps                         a list of two runs {"nesterov": bool, "lr", "momentum", "weight_decay", "losses": [10 values],
@@ -77,9 +83,12 @@ HERE = Path(__file__).resolve().parent
 KERNELS = HERE.parents[2] / "kernels" / "tests" / "golden"
 sys.path.insert(0, str(HERE.parents[3] / "bench" / "peers"))
 from cifar_resnet import CifarResNet  # noqa: E402
+from families import CLASSES, FAMILIES, in_order_of_computation  # noqa: E402
 
 F32 = np.float32
 LR = 0.01
+# Networks in which convolutions or linear layers have no batch norm behind them diverge at that rate.
+SMALLER_LR = {"vgg_bn": 0.001, "lecture_resnet": 0.001}
 STEPS = 10
 
 MODELS = {
@@ -88,6 +97,9 @@ MODELS = {
     "resnet18": (lambda: torchvision.models.resnet18(num_classes=1000), (4, 3, 64, 64), 1000, 11 / 64),
     "resnet50": (lambda: torchvision.models.resnet50(num_classes=1000), (4, 3, 64, 64), 1000, 11 / 64),
 }
+
+
+MODELS |= {name: (build, shape, CLASSES, 11 / 64) for name, (build, shape, _) in FAMILIES.items()}
 
 
 # ---- the formula ------------------------------------------------------------------------------------------------------
@@ -121,14 +133,19 @@ def fill(model, level):
     """The formula's weights, as a state dict of float32 tensors."""
     state = model.state_dict()
     values = {}
-    for t, (name, old) in enumerate(state.items()):
+    for t, name in enumerate(in_order_of_computation(state)):
+        old = state[name]
         module = model.get_submodule(name.rpartition(".")[0])
         kind = name.rpartition(".")[2]
         u = uniform(t, tuple(old.shape))
         if kind == "num_batches_tracked":
             values[name] = torch.zeros((), dtype=torch.int64)
             continue
-        if kind == "running_var":
+        if kind == "layer_scale":
+            value = F32(2**-1) + F32(2**-3) * u
+        elif isinstance(module, torch.nn.LayerNorm):
+            value = F32(kind == "weight") + F32(2**-2) * u
+        elif kind == "running_var":
             value = F32(2**-5) + F32(2**-7) * u
         elif kind == "running_mean":
             value = F32(2**-6) * u
@@ -196,7 +213,7 @@ def run_model(name, dtype, noise_seed=None):
 
     for nesterov in (True, False):
         model = fresh().train()
-        settings = {"lr": LR, "momentum": 0.9, "weight_decay": 0.01}
+        settings = {"lr": SMALLER_LR.get(name, LR), "momentum": 0.9, "weight_decay": 0.01}
         optimizer = torch.optim.SGD(model.parameters(), nesterov=nesterov, **settings)
         losses = []
         for _ in range(STEPS):
@@ -227,7 +244,7 @@ def deviation(single, double):
         pairs = [(single[key][name].double(), g) for name, g in double[key].items()]
         report[f"{key}_norm_worst"] = max(abs((a.norm() / b.norm()).item() - 1) for a, b in pairs)
         report[f"{key}_tensor_worst"] = max(relative(a, b) for a, b in pairs)
-    report["running_worst"] = max(relative(single["running"][k], v) for k, v in double["running"].items())
+    report["running_worst"] = max((relative(single["running"][k], v) for k, v in double["running"].items()), default=0)
     for a, b in zip(single["steps"], double["steps"]):
         suffix = "nesterov" if b["nesterov"] else "plain"
         report[f"losses_{suffix}_worst"] = max(abs(p - q) / abs(q) for p, q in zip(a["losses"], b["losses"]))
@@ -235,12 +252,12 @@ def deviation(single, double):
     return report
 
 
-def summarise(t, gradient):
+def summarise(t, gradient, entries, projections):
     g = gradient.numpy().astype(np.float64).ravel()
-    k = np.arange(16, dtype=np.uint64)
+    k = np.arange(entries, dtype=np.uint64)
     entries = splitmix64(np.uint64(t << 32) | (np.uint64(0xFEED0000) + k)) % np.uint64(g.size)
     bits = hashes(t, g.size)
-    signs = [np.where((bits >> np.uint64(k)) & np.uint64(1), 1.0, -1.0) for k in range(4)]
+    signs = [np.where((bits >> np.uint64(k)) & np.uint64(1), 1.0, -1.0) for k in range(projections)]
     return {
         "index": t,
         "norm": float(np.sqrt((g * g).sum())),
@@ -254,14 +271,16 @@ def model_file(name):
     double = run_model(name, torch.float64)
     others = {"float32": run_model(name, torch.float32)}
     others |= {f"noise_{seed}": run_model(name, torch.float64, seed) for seed in (0, 1)}
-    index = {key: t for t, key in enumerate(build().state_dict())}
-    out = {"model": name, "classes": classes, "batch": list(shape), "bn_bias_level": level}
+    index = {key: t for t, key in enumerate(in_order_of_computation(build().state_dict()))}
+    description = {"description": FAMILIES[name][2]} if name in FAMILIES else {}
+    out = {"model": name, **description, "classes": classes, "batch": list(shape), "bn_bias_level": level}
     out["labels"] = double["labels"]
     for mode in ("eval", "train"):
         out[f"{mode}_loss"] = double[f"{mode}_loss"]
         out[f"{mode}_logits"] = double[f"{mode}_logits"].flatten().tolist()
     for key in ("train_gradients", "frozen_gradients"):
-        out[key] = {p: summarise(index[p], g) for p, g in double[key].items()}
+        kept = (4, 2) if name in FAMILIES else (16, 4)
+        out[key] = {p: summarise(index[p], g, *kept) for p, g in double[key].items()}
     out["running"] = {k: {"norm": v.norm().item(), "first": v[:4].tolist()} for k, v in double["running"].items()}
     stride = 10 if classes > 100 else 1
     out["steps"] = []

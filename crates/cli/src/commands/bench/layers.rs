@@ -2,6 +2,8 @@
 
 use super::Subject;
 use crate::output::table;
+use residual::engine::Kind;
+use residual::kernels::conv::Direction;
 use serde::Serialize;
 
 /// The times of one node, each the median over all passes.
@@ -36,12 +38,12 @@ impl Layers {
                 layers.push(Layer::new(step.node));
                 layers.len() - 1
             });
-            let column = match step.work {
-                "convolution" => 0,
-                "data" => 1,
-                "weights" => 2,
-                work if work.starts_with("batch norm") => 3,
-                _ => 4,
+            let column = match (step.kind, step.direction) {
+                (Kind::Convolution, Direction::Forward) => 0,
+                (Kind::Convolution, Direction::Data) => 1,
+                (Kind::Convolution, Direction::Weights) => 2,
+                (Kind::Norm, _) => 3,
+                (Kind::Other, _) => 4,
             };
             if column < 3 {
                 let macs = subject.macs.get(step.node).copied().unwrap_or(0);
