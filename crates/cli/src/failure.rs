@@ -2,6 +2,7 @@
 
 use residual::train::{RecipeError, TrainError};
 use residual::zoo::ZooError;
+use residual::{ClassifyError, FeatureFileError};
 use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
@@ -67,6 +68,10 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
             | TrainError::Recipe(_),
         ) => true,
         Some(_) => false,
-        None => error.is::<RecipeError>() || error.is::<ZooError>(),
+        None => {
+            let is_layer = matches!(error.downcast_ref(), Some(ClassifyError::Layer(_)));
+            let is_format = matches!(error.downcast_ref(), Some(FeatureFileError::Format { .. }));
+            error.is::<RecipeError>() || error.is::<ZooError>() || is_layer || is_format
+        }
     }
 }

@@ -41,6 +41,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Train(train) => commands::train::run(&train, &stop),
         Command::Eval(eval) => commands::eval::run(&eval, &stop),
         Command::Predict(predict) => commands::predict::run(&predict, &stop),
+        Command::Features(features) => commands::features::run(&features, &stop),
         Command::Inspect(inspect) => commands::inspect::run(&inspect),
         Command::Bench(bench) => commands::bench::run(&bench),
         Command::Export(export) => commands::export::run(&export),

@@ -2,7 +2,7 @@
 
 use crate::output::{bytes, complain};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use residual::train::{EpochRow, Event, Step};
+use residual::train::{EpochRow, Event, NewHead, Step};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -44,16 +44,12 @@ impl Progress {
                     bar.reset_eta();
                 }
             }
-            Event::Step(step) => self.step(step),
-            Event::Evaluated { done, total } => {
-                if let Some(bar) = &self.bar {
-                    if self.run.is_none() {
-                        bar.set_length(*total);
-                        bar.set_position(*done);
-                    }
-                    bar.set_message(format!("evaluating, {done} of {total} images"));
-                }
+            Event::NewHead(NewHead { layer, old, new }) => {
+                self.line(&format!("head {layer}: {new} outputs drawn anew, in place of {old} of other classes"));
             }
+            Event::Features { done, total } => self.images("features", *done, *total),
+            Event::Step(step) => self.step(step),
+            Event::Evaluated { done, total } => self.images("evaluating", *done, *total),
             Event::Epoch(row) => self.epoch(row),
             Event::Checkpoint { .. } => {}
             Event::Skipped { reason } => {
@@ -61,6 +57,17 @@ impl Progress {
                 self.line(&format!("left out: {reason}"));
             }
             Event::Note(text) => self.line(text),
+        }
+    }
+
+    /// How many images were worked on, and for what.
+    pub(crate) fn images(&self, what: &str, done: u64, total: u64) {
+        if let Some(bar) = &self.bar {
+            if self.run.is_none() {
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+            bar.set_message(format!("{what}, {done} of {total} images"));
         }
     }
 

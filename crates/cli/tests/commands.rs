@@ -224,3 +224,51 @@ fn a_folder_of_photographs_is_trained_on() {
     assert!(ran.stderr.contains("ignored"), "the file that is no photograph is counted: {}", ran.stderr);
     assert_eq!(json(&ran.stdout)["run"], "runs/1-resnet20-hymenoptera");
 }
+
+#[test]
+fn a_truncated_photograph_ends_a_transfer_with_its_name_or_is_left_out() {
+    let Some(data) = test_data() else { return };
+    let place = Place::new();
+    let mut whole = Vec::new();
+    for (split, class) in [("train", "ants"), ("train", "bees"), ("val", "ants"), ("val", "bees")] {
+        let photos = std::fs::read_dir(data.join("hymenoptera").join(split).join(class)).unwrap();
+        let mut photos: Vec<_> = photos.map(|entry| entry.unwrap().path()).collect();
+        photos.sort();
+        photos.retain(|path| path.extension().is_some_and(|extension| extension != "gif"));
+        for (index, path) in photos.iter().take(3).enumerate() {
+            whole = std::fs::read(path).unwrap();
+            place.write(&format!("photos/{split}/{class}/{index}.jpeg"), &whole);
+        }
+    }
+    place.write("photos/train/bees/cut.jpeg", &whole[..whole.len() / 2]);
+    place.write("photos/train/ants/moved.gif", b"GIF89a");
+    let train = ["train", "--data", "photos", "--model", "resnet20", "--img-size", "64", "--epochs", "1", "-b", "4"];
+    let ran = place.run(&train);
+    let last = ran.stderr.lines().last().unwrap();
+    assert!(ran.code == Some(1) && last.starts_with("error: photos/train/bees/cut.jpeg: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ignored 1 file with another extension, such as photos/train/ants/moved.gif"));
+    let frozen = ["--skip-bad-images", "--freeze", "backbone", "--freeze-bn", "--augment", "none", "--cache-features"];
+    for arguments in [&["--skip-bad-images"][..], &frozen] {
+        let ran = place.run(&[&train[..], arguments, &["--json"]].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert!(ran.stderr.contains("left out: photos/train/bees/cut.jpeg: "), "{}", ran.stderr);
+        assert_eq!(json(&ran.stdout)["skipped"].as_array().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn weights_of_other_classes_get_a_new_head_and_one_line_says_so() {
+    let place = Place::new();
+    place.photos();
+    let short = ["--max-steps", "1", "-b", "4"];
+    place.done(
+        &[&["train", "--num-classes", "10", "--data", "photos", "--model", "resnet20", "--img-size", "32"], &short[..]]
+            .concat(),
+    );
+    let transfer = ["train", "--data", "photos", "--weights", "runs/1-resnet20-photos", "--freeze", "2"];
+    let ran = place.run(&[&transfer[..], &short].concat());
+    let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("head")).collect();
+    assert_eq!((ran.code, lines), (Some(0), vec!["head fc: 2 outputs drawn anew, in place of 10 of other classes"]));
+    let expected = "error: freeze: expected 1 to 4 parts (conv1 and bn1, layer1, layer2, layer3), got 5";
+    place.refused(&[&transfer[..6], &["5"]].concat(), 2, expected);
+}

@@ -169,7 +169,7 @@ impl Engine {
         let Folded { graph, tensors, scales } = folded;
         let graph: &Graph = graph;
         let on_use = plan.packed.on_use;
-        let parameters = Parameters::new(graph, tensors, scales, on_use, &options.pool)?;
+        let parameters = Parameters::new(graph, tensors, scales, on_use, &options.frozen, &options.pool)?;
         let memory = plan.memory();
         let Plan {
             mode,
@@ -199,8 +199,11 @@ impl Engine {
             }
         };
         let convs = convs.into_iter().zip(&layers.convs).map(planned_conv).collect();
-        let norms = layers.norms.iter().map(|&node| planned_norm(graph, node, &parameters)).collect();
-        let is_single_pixel = |node: &&NodeId| shapes[node.0].height * shapes[node.0].width == 1;
+        let norms = layers.norms.iter().map(|&node| planned_norm(graph, node, &parameters, options)).collect();
+        let is_single_pixel = |node: &&NodeId| {
+            let takes_statistics = !options.frozen.statistics.contains(&graph.node(**node).name);
+            takes_statistics && shapes[node.0].height * shapes[node.0].width == 1
+        };
         let single_pixel_norm = layers.norms.iter().find(is_single_pixel).map(|&node| graph.node(node).name.clone());
         let keep = |&(node, value, seed): &(NodeId, BufferId, Option<BufferId>)| Kept {
             name: graph.node(node).name.clone(),
@@ -336,14 +339,14 @@ impl Engine {
         Ok(())
     }
 
-    /// All trainable parameters and their gradients, for an optimiser to change.
+    /// All parameters that are trained and their gradients, for an optimiser to change.
     ///
     /// # Panics
     /// In inference mode, which keeps only packed weights.
     pub fn flat_mut(&mut self) -> Flat<'_> {
         self.stale = true;
         let parameters = self.machine.parameters.as_mut().expect("a plan for inference has no parameters to change");
-        Flat { values: &mut parameters.values, gradients: &parameters.gradients, entries: &parameters.entries }
+        parameters.flat_mut()
     }
 
     /// The gradients of the last backward pass under their torch keys, in torch's layout. Empty in inference mode.
@@ -482,7 +485,7 @@ fn run_all(machine: &mut Machine, list: &[Scheduled], images: usize, times: Opti
     }
 }
 
-fn planned_norm(graph: &Graph, node: NodeId, parameters: &Parameters) -> PlannedNorm {
+fn planned_norm(graph: &Graph, node: NodeId, parameters: &Parameters, options: &Options) -> PlannedNorm {
     let node = graph.node(node);
     let Op::BatchNorm2d { channels, eps, momentum } = node.op else { unreachable!("the schedule lists batch norms") };
     let statistic = |name: &str| -> Range<usize> { parameters.statistic_range(&node.key(name)) };
@@ -490,6 +493,8 @@ fn planned_norm(graph: &Graph, node: NodeId, parameters: &Parameters) -> Planned
         channels,
         eps,
         momentum,
+        trained: !options.frozen.parameters.contains(&node.name),
+        keeps_statistics: options.frozen.statistics.contains(&node.name),
         weight: parameters.range(&node.key("weight")),
         bias: parameters.range(&node.key("bias")),
         running_mean: statistic("running_mean"),

@@ -29,6 +29,7 @@
 mod arena;
 mod engine;
 mod error;
+mod frozen;
 mod parameters;
 mod plan;
 mod run;
@@ -37,6 +38,7 @@ mod tune;
 
 pub use engine::{Engine, Memory, Pass, PlanStep};
 pub use error::EngineError;
+pub use frozen::Frozen;
 pub use parameters::{Entry, Flat};
 pub use tune::{Tuned, Tuning};
 
@@ -72,6 +74,8 @@ pub struct Options {
     /// Whether the backward pass computes most values of the forward pass again instead of finding them in memory. The
     /// results are the same, to the bit.
     pub grad_checkpointing: bool,
+    /// What training leaves as it is.
+    pub frozen: Arc<Frozen>,
     /// Algorithms that were measured ([`Engine::tune`]) and are used instead of the expected ones.
     pub tuning: Option<Arc<Tuning>>,
 }
@@ -79,7 +83,15 @@ pub struct Options {
 impl Options {
     /// An instruction set and threads, and everything else as is usual.
     pub fn new(isa: Isa, pool: Arc<Pool>) -> Self {
-        Self { isa, pool, low_memory: false, pack_on_use: false, grad_checkpointing: false, tuning: None }
+        Self {
+            isa,
+            pool,
+            low_memory: false,
+            pack_on_use: false,
+            grad_checkpointing: false,
+            frozen: Arc::default(),
+            tuning: None,
+        }
     }
 
     /// Whether a plan for `mode` packs all weights before it runs.

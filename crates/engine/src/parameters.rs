@@ -1,7 +1,7 @@
 //! Parameters, their gradients and running statistics in flat buckets, and their way from and to torch's layout.
 
-use crate::EngineError;
 use crate::transpose::Jobs;
+use crate::{EngineError, Frozen};
 use residual_graph::{Graph, Node, NodeId, Op, Role};
 use residual_kernels::conv::Conv;
 use residual_model::check_tensors;
@@ -21,7 +21,7 @@ pub struct Entry {
     layout: Layout,
 }
 
-/// All trainable parameters of a network in one bucket, in state-dict order.
+/// All parameters of a network that are trained, in one bucket: in state-dict order, without the frozen ones.
 #[derive(Debug)]
 pub struct Flat<'a> {
     /// Their values. Weights are in the engine's layout (see [`crate::Engine::to_torch`]).
@@ -45,9 +45,12 @@ pub(crate) enum Layout {
 /// The state of a network while it is trained.
 #[derive(Debug)]
 pub(crate) struct Parameters {
+    /// Those that are trained, which have gradients, and behind them the frozen ones.
     pub(crate) values: AlignedBuffer,
     pub(crate) gradients: AlignedBuffer,
-    pub(crate) entries: Vec<Entry>,
+    entries: Vec<Entry>,
+    /// How many of the entries are trained.
+    trained: usize,
     pub(crate) statistics: AlignedBuffer,
     statistic_entries: Vec<Entry>,
     pub(crate) counters: Vec<(String, i64)>,
@@ -66,11 +69,15 @@ impl Parameters {
         tensors: &NamedTensors,
         scales: &Scales,
         without_filters: bool,
+        frozen: &Frozen,
         pool: &Arc<Pool>,
     ) -> Result<Self, EngineError> {
         let (mut entries, mut statistic_entries, mut counters) = (Vec::new(), Vec::new(), Vec::new());
         let (mut len, mut statistics_len) = (0, 0);
-        for node in &graph.nodes {
+        let (mut trained, mut trained_len) = (0, 0);
+        let is_frozen = |node: &&Node| frozen.parameters.contains(&node.name);
+        let nodes = graph.nodes.iter().filter(|node| !is_frozen(node)).chain(graph.nodes.iter().filter(is_frozen));
+        for node in nodes {
             for spec in node.op.parameters() {
                 let name = node.key(spec.name);
                 let count: usize = spec.shape.iter().product();
@@ -89,11 +96,15 @@ impl Parameters {
                 list.push(Entry { name, range: *end..*end + count, layout });
                 *end += count.next_multiple_of(16);
             }
+            if !is_frozen(&node) {
+                (trained, trained_len) = (entries.len(), len);
+            }
         }
         let mut parameters = Self {
             values: AlignedBuffer::zeros(len),
-            gradients: AlignedBuffer::zeros(len),
+            gradients: AlignedBuffer::zeros(trained_len),
             entries,
+            trained,
             statistics: AlignedBuffer::zeros(statistics_len),
             statistic_entries,
             counters,
@@ -121,7 +132,7 @@ impl Parameters {
 
     /// All values as a state dict.
     pub(crate) fn state_dict(&self) -> NamedTensors {
-        let mut parts = self.to_torch(&self.values);
+        let mut parts = gather(&self.entries, &self.values);
         parts.extend(gather(&self.statistic_entries, &self.statistics));
         parts.extend(self.counters.iter().map(|(name, count)| (name.clone(), Tensor::i64(&[], vec![*count]))));
         self.graph
@@ -133,15 +144,22 @@ impl Parameters {
             .collect()
     }
 
-    /// A bucket as torch tensors.
+    /// What is trained: values, gradients, and what lies where.
+    pub(crate) fn flat_mut(&mut self) -> Flat<'_> {
+        let len = self.gradients.len();
+        Flat { values: &mut self.values[..len], gradients: &self.gradients, entries: &self.entries[..self.trained] }
+    }
+
+    /// A bucket of what is trained as torch tensors.
     pub(crate) fn to_torch(&self, bucket: &[f32]) -> NamedTensors {
-        gather(&self.entries, bucket)
+        gather(&self.entries[..self.trained], bucket)
     }
 
     /// Torch tensors as a bucket.
     pub(crate) fn read_torch(&self, tensors: &NamedTensors) -> Result<Vec<f32>, EngineError> {
         let mut problems = Vec::new();
-        for entry in &self.entries {
+        let entries = &self.entries[..self.trained];
+        for entry in entries {
             match tensors.get(&entry.name) {
                 Some(tensor) if tensor.shape() == entry.layout.shape() && tensor.as_f32().is_some() => {}
                 other => problems.push((entry, other)),
@@ -154,8 +172,8 @@ impl Parameters {
                 got: got.map(|tensor| tensor.shape().to_vec()),
             });
         }
-        let mut bucket = vec![0.0; self.values.len()];
-        scatter(&self.pool, &self.entries, tensors, &Scales::new(), &mut bucket);
+        let mut bucket = vec![0.0; self.gradients.len()];
+        scatter(&self.pool, entries, tensors, &Scales::new(), &mut bucket);
         Ok(bucket)
     }
 

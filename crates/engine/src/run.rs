@@ -72,6 +72,10 @@ pub(crate) struct PlannedNorm {
     pub(crate) channels: usize,
     pub(crate) eps: f32,
     pub(crate) momentum: f32,
+    /// Whether its weight and bias have gradients.
+    pub(crate) trained: bool,
+    /// Whether it uses its running statistics in training too.
+    pub(crate) keeps_statistics: bool,
     /// Its weight and bias in the bucket of parameters.
     pub(crate) weight: Range<usize>,
     pub(crate) bias: Range<usize>,
@@ -140,8 +144,10 @@ impl PlannedNorm {
         for c in 0..self.channels {
             let inverse = 1.0 / (f64::from(state.variance[c]) + f64::from(self.eps)).sqrt();
             let (sum, sum_x) = (f64::from(state.sum[c]), f64::from(state.sum_x[c]));
-            gradients[self.weight.start + c] = (sum_x * inverse) as f32;
-            gradients[self.bias.start + c] = sum as f32;
+            if self.trained {
+                gradients[self.weight.start + c] = (sum_x * inverse) as f32;
+                gradients[self.bias.start + c] = sum as f32;
+            }
             let scale = f64::from(weight[c]) * inverse;
             let slope = if frozen { 0.0 } else { -scale * inverse * inverse * sum_x / count as f64 };
             let mean_dy = if frozen { 0.0 } else { sum / count as f64 };
@@ -195,12 +201,10 @@ impl Machine {
                 }
             }
         }
-        if self.mode != Mode::Train {
-            for norm in &mut self.norms {
-                norm.state.mean.copy_from_slice(&parameters.statistics[norm.running_mean.clone()]);
-                norm.state.variance.copy_from_slice(&parameters.statistics[norm.running_var.clone()]);
-                norm.set_affine(&values[norm.weight.clone()], &values[norm.bias.clone()]);
-            }
+        for norm in self.norms.iter_mut().filter(|norm| self.mode != Mode::Train || norm.keeps_statistics) {
+            norm.state.mean.copy_from_slice(&parameters.statistics[norm.running_mean.clone()]);
+            norm.state.variance.copy_from_slice(&parameters.statistics[norm.running_var.clone()]);
+            norm.set_affine(&values[norm.weight.clone()], &values[norm.bias.clone()]);
         }
     }
 
@@ -366,7 +370,7 @@ impl Machine {
         norm::backward_sums(isa, pool, dy, mask, x, mean, sum, sum_x, &mut self.workspace);
         let Parameters { values, gradients, .. } =
             self.parameters.as_mut().expect("a plan with gradients keeps its parameters");
-        let frozen = self.mode != Mode::Train;
+        let frozen = self.mode != Mode::Train || norm.keeps_statistics;
         norm.set_slopes(&values[norm.weight.clone()], x.len() / norm.channels, frozen, gradients);
     }
 }

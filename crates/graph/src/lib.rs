@@ -25,12 +25,14 @@ mod analysis;
 mod builder;
 mod error;
 mod json;
+mod modules;
 mod op;
 mod shape;
 
 pub use analysis::{Analysis, NodeAnalysis, ReceptiveField};
 pub use builder::Builder;
 pub use error::GraphError;
+pub use modules::{Part, is_inside};
 pub use op::{Conv2d, Op, ParameterSpec, Pool2d, Role};
 pub use shape::Shape;
 

@@ -155,6 +155,20 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES` floats can be written at `p`.
     unsafe fn store(self, p: *mut f32, x: Self::Reg);
+    /// Stores past the caches, where the set can; [`Simd::settle`] has to follow before anyone reads there.
+    ///
+    /// # Safety
+    /// `LANES` floats can be written at `p`, which is aligned to a vector, and are not read before `settle`.
+    #[inline(always)]
+    unsafe fn stream(self, p: *mut f32, x: Self::Reg) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(p, x) }
+    }
+
+    /// Lets everything that was streamed be seen by other threads before what is stored from now on.
+    #[inline(always)]
+    fn settle(self) {}
+
     /// Stores the first `n < LANES` lanes.
     ///
     /// # Safety

@@ -6,7 +6,7 @@
 #![allow(clippy::needless_range_loop, reason = "vectors are addressed by number")]
 
 use crate::isa::{Isa, Kernel, Simd};
-use crate::raw::SharedMut;
+use crate::raw::{SharedMut, is_streamed};
 use residual_threads::Pool;
 use std::ops::Range;
 
@@ -262,9 +262,10 @@ pub fn affine(
     let channels = scale.len();
     assert!(shift.len() == channels && y.len() == x.len() && x.len().is_multiple_of(channels));
     assert!(add.is_none_or(|add| add.len() == x.len()));
+    let streams = is_streamed(y, channels);
     for_rows(pool, channels, y, |range, y| {
         let (x, add) = (&x[range.clone()], add.map(|add| &add[range.clone()]));
-        isa.run(Affine { x, scale, shift, add, relu, y });
+        isa.run(Affine { x, scale, shift, add, relu, streams, y });
     });
 }
 
@@ -287,6 +288,8 @@ struct Affine<'a> {
     shift: &'a [f32],
     add: Option<&'a [f32]>,
     relu: bool,
+    /// Whether `y`, in whole vectors then, is stored past the caches.
+    streams: bool,
     y: &'a mut [f32],
 }
 
@@ -312,11 +315,15 @@ impl Kernel for Affine<'_> {
                     if self.relu {
                         y = s.max(y, s.zero());
                     }
-                    s.store_up_to(self.y.as_mut_ptr().add(at), n, y);
+                    let to = self.y.as_mut_ptr().add(at);
+                    if self.streams { s.stream(to, y) } else { s.store_up_to(to, n, y) }
                 }
                 c += S::LANES;
             }
             start += channels;
+        }
+        if self.streams {
+            s.settle();
         }
     }
 }
@@ -542,9 +549,10 @@ pub fn backward_apply(
     assert!(slopes.iter().chain(mask.iter().flatten()).all(|numbers| numbers.len() == channels));
     assert!(x.len().is_multiple_of(channels) && dx.len() == x.len());
     assert!(dy.is_none_or(|dy| dy.len() == x.len()) && !(dy.is_none() && accumulate));
+    let streams = dy.is_some() && !accumulate && is_streamed(dx, channels);
     for_rows(pool, channels, dx, |range, dx| {
         let (dy, x) = (dy.map(|dy| &dy[range.clone()]), &x[range.clone()]);
-        isa.run(BackwardApply { dy, x, slopes, mask, accumulate, dx });
+        isa.run(BackwardApply { dy, x, slopes, mask, accumulate, streams, dx });
     });
 }
 
@@ -554,6 +562,8 @@ struct BackwardApply<'a> {
     slopes: [&'a [f32]; 3],
     mask: Option<[&'a [f32]; 2]>,
     accumulate: bool,
+    /// Whether `dx`, in whole vectors then, is stored past the caches.
+    streams: bool,
     dx: &'a mut [f32],
 }
 
@@ -583,11 +593,14 @@ impl Kernel for BackwardApply<'_> {
                     if self.accumulate {
                         value = s.add(value, s.load_up_to(to, n));
                     }
-                    s.store_up_to(to, n, value);
+                    if self.streams { s.stream(to, value) } else { s.store_up_to(to, n, value) }
                 }
                 channel += S::LANES;
             }
             start += channels;
+        }
+        if self.streams {
+            s.settle();
         }
     }
 }

@@ -44,3 +44,12 @@ impl<'a> SharedMut<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 }
+
+/// Bytes of a tensor that the caches have lost before it is read.
+const LARGE: usize = 12 << 20;
+
+/// Whether kernels store `y`, pixels of `channels`, past the caches: memory then need not be read before it is written. For
+/// tensors that no cache would keep, of whole cache lines.
+pub(crate) fn is_streamed(y: &[f32], channels: usize) -> bool {
+    size_of_val(y) >= LARGE && channels.is_multiple_of(16) && y.as_ptr().addr().is_multiple_of(64)
+}

@@ -3,7 +3,7 @@
 mod support;
 
 use prost::Message;
-use residual_graph::{Builder, Conv2d, Graph, Op};
+use residual_graph::{Builder, Conv2d, Op};
 use residual_model::{Model, fold_batch_norm};
 use residual_onnx::proto::{ModelProto, TensorProto, ValueInfoProto};
 use residual_onnx::{LABELS, MODEL, OPSET, OnnxError, OnnxModel, PREPROCESSING};

@@ -1,5 +1,6 @@
 //! A model that is ready to name images.
 
+use crate::UnknownLayer;
 use residual_engine::{Engine, EngineError, Mode, Options};
 use residual_model::Model;
 use residual_preprocess::{Image, ImageError, PreprocessingError, Preprocessor};
@@ -42,6 +43,9 @@ pub enum ClassifyError {
     /// The model's preprocessing cannot be carried out.
     #[error(transparent)]
     Preprocessing(#[from] PreprocessingError),
+    /// The network has no such layer.
+    #[error(transparent)]
+    Layer(#[from] UnknownLayer),
 }
 
 impl Classifier {

@@ -16,14 +16,58 @@
 //! # }
 //! ```
 //!
+//! Fine-tune a checkpoint on a folder of photos, `photos/<class>/…`; a head of other classes is replaced:
+//!
+//! ```no_run
+//! use residual::engine::Options;
+//! use residual::train::{Event, Job, Layer, Recipe, train};
+//! use std::{path::Path, sync::Arc};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let own = r#"
+//!     weights = "resnet50.safetensors"
+//!     data = "photos"
+//!     epochs = 10
+//!     freeze = "backbone"
+//!     freeze_bn = true
+//!     unfreeze_at = ["5:layer4"]
+//! "#;
+//! let recipe = Recipe::resolve(&[Layer::preset("folder-quick")?, Layer::parse("fine-tuning", own)?])?;
+//! let job = Job::prepare(recipe)?;
+//! let outcome = train(&job, Path::new("runs"), &Options::default(), &Arc::default(), &mut |event| {
+//!     if let Event::Epoch(row) = event {
+//!         println!("epoch {}: {:.2} % of the held-out images", row.epoch, row.top1);
+//!     }
+//! })?;
+//! println!("{outcome:?}");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Ask for the feature maps of any layers:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut model = residual::FeatureExtractor::new(residual::load("resnet50.safetensors")?)?;
+//! let images = [residual::read_image("photo.jpg")?];
+//! let features = model.features(&images, &["layer1", "layer4", "pooled"])?;
+//! assert_eq!(features[0].shape.channels, 256);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The parts, each a module here: [`graph`] (networks as data), [`zoo`] (networks by name), [`model`] (networks with
 //! their tensors), [`weights`] (models as files), [`preprocess`] and [`data`] (images), [`engine`] (running a network,
 //! forward and backward), [`onnx`] (models for other programs), and [`train`].
 #![forbid(unsafe_code)]
 
 mod classifier;
+mod feature_file;
+mod features;
 
 pub use classifier::{Classifier, ClassifyError, Output, Prediction};
+pub use feature_file::{Contents, FeatureFile, FeatureFileError, Source};
+pub use features::{Feature, FeatureExtractor, UnknownLayer, layer_node};
 
 pub use residual_data as data;
 pub use residual_engine as engine;

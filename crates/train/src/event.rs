@@ -19,6 +19,15 @@ pub enum Event {
         /// Bytes that it will hold at most, a dataset that lies in memory not counted.
         memory: u64,
     },
+    /// The weights that the run starts from are of other classes, and their head was replaced.
+    NewHead(NewHead),
+    /// Features of images were computed, to be kept.
+    Features {
+        /// Images so far.
+        done: u64,
+        /// Images in total.
+        total: u64,
+    },
     /// A step was taken.
     Step(Step),
     /// Images were evaluated.
@@ -42,6 +51,17 @@ pub enum Event {
     },
     /// Something a user should know.
     Note(String),
+}
+
+/// A head that took another's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewHead {
+    /// The layer's name.
+    pub layer: String,
+    /// Outputs of the old one.
+    pub old: usize,
+    /// Outputs of the new one, whose weights are drawn anew.
+    pub new: usize,
 }
 
 /// One step.

@@ -4,7 +4,8 @@ use crate::evaluate::check_labels;
 use crate::model_file::{check_name, read_model_or};
 use crate::network::{is_description, network};
 use crate::recipe::{Augment, Difference, Init, Recipe};
-use crate::{Layer, RunFolder, TrainError};
+use crate::transfer::Transfer;
+use crate::{Layer, NewHead, RunFolder, TrainError};
 use residual_data::{Augmentation, Crop, DataError, Dataset, Format, Source, Transform};
 use residual_engine::Mode;
 use residual_model::{Initialisation, Model, initialise, replace_head};
@@ -30,6 +31,8 @@ pub struct Job {
     pub train: Arc<dyn Dataset>,
     /// What is evaluated on after every epoch.
     pub held_out: Arc<dyn Dataset>,
+    /// The head that replaced that of weights of other classes.
+    pub new_head: Option<NewHead>,
 }
 
 impl Job {
@@ -77,7 +80,7 @@ impl Job {
         check_labels(&*train, classes)?;
         check_labels(&*held_out, classes)?;
 
-        let mut model = start(&recipe, weights, train.format(), classes)?;
+        let (mut model, new_head) = start(&recipe, weights, train.format(), classes, names)?;
         model.preprocessing = preprocessing(&recipe, model.preprocessing)?;
         model.labels = if names.len() == classes { names.to_vec() } else { Vec::new() };
         let Model { graph, tensors, preprocessing, labels } = model;
@@ -86,7 +89,8 @@ impl Job {
             recipe.model.clone_from(&model.graph.name);
         }
         fill(&mut recipe, &model.preprocessing);
-        let job = Self { recipe, model, train, held_out };
+        Transfer::new(&recipe, &model.graph)?;
+        let job = Self { recipe, model, train, held_out, new_head };
         job.transform()?.check(&*job.train)?;
         Transform::evaluation(job.model.preprocessing.clone())?.check(&*job.held_out)?;
         Ok(job)
@@ -123,12 +127,24 @@ impl Job {
     }
 }
 
-/// The model that training starts from.
-fn start(recipe: &Recipe, weights: Option<&Path>, format: &Format, classes: usize) -> Result<Model, TrainError> {
+/// The model that training starts from, and its head if it is another than the weights'.
+fn start(
+    recipe: &Recipe,
+    weights: Option<&Path>,
+    format: &Format,
+    classes: usize,
+    names: &[String],
+) -> Result<(Model, Option<NewHead>), TrainError> {
     if let Some(path) = weights {
         let model = read_model_or(path, Some(&recipe.model), |graph| usual_preprocessing(format, graph.input_size()))?;
-        let matches = model.graph.output_channels()? == classes;
-        return Ok(if matches { model } else { replace_head(&model, classes, recipe.seed)? });
+        let old = model.graph.output_channels()?;
+        let others = are_names(&model.labels) && are_names(names) && model.labels != names;
+        if old == classes && !others {
+            return Ok((model, None));
+        }
+        let model = replace_head(&model, classes, recipe.seed)?;
+        let head = model.graph.head().map(|id| model.graph.node(id).name.clone()).unwrap_or_default();
+        return Ok((model, Some(NewHead { layer: head, old, new: classes })));
     }
     let graph = Config { num_classes: classes, ..network(&recipe.model)? }.graph()?;
     let how = match recipe.init {
@@ -142,7 +158,12 @@ fn start(recipe: &Recipe, weights: Option<&Path>, format: &Format, classes: usiz
     };
     let tensors = initialise(&graph, how, recipe.seed);
     let preprocessing = usual_preprocessing(format, graph.input_size());
-    Ok(Model::new(graph, tensors, preprocessing, Vec::new())?)
+    Ok((Model::new(graph, tensors, preprocessing, Vec::new())?, None))
+}
+
+/// Whether these say what the classes are: a dataset that does not know has numbers.
+fn are_names(labels: &[String]) -> bool {
+    labels.iter().enumerate().any(|(index, label)| *label != index.to_string())
 }
 
 /// Images of one size are taken as they are; others are brought to the size that the network was designed for.

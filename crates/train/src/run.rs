@@ -4,17 +4,20 @@ use crate::evaluate::EvaluateOptions;
 use crate::event::EventLine;
 use crate::metrics::Tally;
 use crate::prepare::{EVALUATION_BATCH, Job};
+use crate::probe::{Cached, Probe};
 use crate::run_folder::Lines;
 use crate::state::{Best, DataShape, Held, Progress, State};
+use crate::transfer::Transfer;
 use crate::{EpochRow, Event, RunFolder, Schedule, Step, TrainError, read_tuning, write_tuning};
 use residual_data::{Loader, LoaderOptions, Skipped};
-use residual_engine::{Engine, Options};
+use residual_engine::{Engine, Frozen, Memory, Options};
 use residual_kernels::loss::cross_entropy;
 use residual_kernels::optim::{Sgd, sgd};
 use residual_model::Model;
-use residual_tensor::Stream;
+use residual_tensor::{NamedTensors, Stream};
 use residual_weights::{atomic_write, save};
 use serde::Serialize;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,14 +74,14 @@ pub fn train(
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, TrainError> {
     // Compiled first: what cannot be run leaves no folder behind.
-    let engine = engine(job, options)?;
+    let start = Start::new(job, options, 0)?;
     let folder = RunFolder::create(runs, &job.model.graph.name, &job.recipe.data)?;
     let config = job.recipe.to_toml();
     if let Some(tuning) = &options.tuning {
         write_tuning(&folder.tuning(), tuning)?;
     }
     atomic_write(&folder.config(), |file| file.write_all(config.as_bytes()))?;
-    Run::new(job, folder, engine, None, options, stop)?.go(on_event)
+    start.go(job, folder, None, options, stop, on_event)
 }
 
 /// Goes on with the run in `folder` from its last checkpoint, or from the beginning if it has none. With the same
@@ -99,20 +102,75 @@ pub fn resume(
     let tuned = folder.tuning();
     let tuning = if tuned.exists() { Some(Arc::new(read_tuning(&tuned)?)) } else { None };
     let options = &Options { tuning, ..options.clone() };
-    Run::new(job, folder, engine(job, options)?, state, options, stop)?.go(on_event)
+    let epoch = state.as_ref().map_or(0, |state| state.progress.epoch);
+    Start::new(job, options, epoch)?.go(job, folder, state, options, stop, on_event)
 }
 
-fn engine(job: &Job, options: &Options) -> Result<Engine, TrainError> {
+/// What a run compiles before it begins.
+enum Start<'a> {
+    /// The network, to be trained on images.
+    Network(Box<Engine>),
+    /// The frozen backbone, whose features a head is trained on.
+    Probe(Box<Probe<'a>>),
+}
+
+impl<'a> Start<'a> {
+    fn new(job: &'a Job, options: &Options, epoch: u64) -> Result<Self, TrainError> {
+        if job.recipe.cache_features {
+            return Ok(Self::Probe(Box::new(Probe::new(job, options)?)));
+        }
+        let frozen = Transfer::new(&job.recipe, &job.model.graph)?.frozen(epoch);
+        Ok(Self::Network(Box::new(engine(job, &job.model, options, frozen)?)))
+    }
+
+    fn go(
+        self,
+        job: &Job,
+        folder: RunFolder,
+        state: Option<State>,
+        options: &Options,
+        stop: &AtomicBool,
+        on_event: &mut dyn FnMut(&Event),
+    ) -> Result<Outcome, TrainError> {
+        let transfer = Transfer::new(&job.recipe, &job.model.graph)?;
+        let probe = match self {
+            Self::Network(engine) => {
+                return Run::new(job, None, folder, *engine, transfer, state, options, stop)?.go(on_event);
+            }
+            Self::Probe(probe) => probe,
+        };
+        let Some(Cached { job: cached, skipped, bytes }) = probe.run(stop, on_event)? else {
+            return Ok(Outcome::Interrupted(Summary::none(&folder)));
+        };
+        let engine = engine(&cached, &cached.model, options, Frozen::default())?;
+        let mut run = Run::new(&cached, Some(&job.model), folder, engine, transfer, state, options, stop)?;
+        (run.left_out, run.cached_bytes) = (skipped, bytes);
+        run.go(on_event)
+    }
+}
+
+fn engine(job: &Job, model: &Model, options: &Options, frozen: Frozen) -> Result<Engine, TrainError> {
     let [(mode, batch), _] = job.plans();
-    let options = Options { grad_checkpointing: job.recipe.grad_checkpointing, ..options.clone() };
-    Ok(Engine::new(&job.model, mode, batch, job.model.preprocessing.size, &[], &options)?)
+    Ok(Engine::new(model, mode, batch, model.preprocessing.size, &[], &training(job, options, frozen))?)
+}
+
+fn training(job: &Job, options: &Options, frozen: Frozen) -> Options {
+    let grad_checkpointing = job.recipe.grad_checkpointing;
+    Options { grad_checkpointing, frozen: Arc::new(frozen), ..options.clone() }
 }
 
 struct Run<'a> {
     job: &'a Job,
+    /// The model that the job's is a part of, if it is.
+    whole: Option<&'a Model>,
     folder: RunFolder,
     engine: Engine,
     velocity: Vec<f32>,
+    transfer: Transfer,
+    /// The epoch whose layers the engine trains.
+    trains: u64,
+    /// The stretches of the bucket with a learning rate of their own, over the schedule's.
+    rates: Vec<(Range<usize>, f64)>,
     progress: Progress,
     schedule: Schedule,
     epoch_steps: u64,
@@ -128,13 +186,19 @@ struct Run<'a> {
     trained: (u64, f64),
     /// The step of the last checkpoint.
     saved: Option<u64>,
+    /// Images that were left out before the first step.
+    left_out: Vec<Skipped>,
+    /// Bytes of features that are kept, and of the plan that computed them.
+    cached_bytes: [usize; 2],
 }
 
 impl<'a> Run<'a> {
     fn new(
         job: &'a Job,
+        whole: Option<&'a Model>,
         folder: RunFolder,
         mut engine: Engine,
+        transfer: Transfer,
         state: Option<State>,
         options: &'a Options,
         stop: &'a AtomicBool,
@@ -149,7 +213,10 @@ impl<'a> Run<'a> {
             Some(state) => {
                 state.check(&job.recipe, &data, &folder)?;
                 engine.load_state_dict(&state.model)?;
-                let velocity = engine.from_torch(&state.velocity)?;
+                let velocity = match transfer.thawed(state.progress.epoch).is_empty() {
+                    true => engine.from_torch(&state.velocity)?,
+                    false => thawed_velocity(&engine, &state.velocity)?,
+                };
                 let saved = state.progress.step;
                 (state.progress, velocity, Some(saved))
             }
@@ -160,10 +227,14 @@ impl<'a> Run<'a> {
             events: Lines::open(folder.events(), "", progress.event_lines)?,
             schedule: Schedule::new(&job.recipe, epoch_steps),
             earlier_seconds: progress.seconds,
+            trains: progress.epoch,
+            rates: rates(&transfer, &mut engine),
             job,
+            whole,
             folder,
             engine,
             velocity,
+            transfer,
             progress,
             epoch_steps,
             drop_last,
@@ -172,6 +243,8 @@ impl<'a> Run<'a> {
             began: Instant::now(),
             trained: (0, 0.0),
             saved,
+            left_out: Vec::new(),
+            cached_bytes: [0; 2],
         })
     }
 
@@ -184,9 +257,14 @@ impl<'a> Run<'a> {
             epoch_steps: self.epoch_steps,
             memory: self.memory()?,
         });
+        if let (0, Some(head)) = (self.progress.step, &self.job.new_head) {
+            on_event(&Event::NewHead(head.clone()));
+        }
         let notes = self.job.train.notes();
         let others = self.job.held_out.notes().iter().filter(|note| !notes.contains(note));
         notes.iter().chain(others).for_each(|note| on_event(&Event::Note(note.clone())));
+        let left_out = std::mem::take(&mut self.left_out);
+        self.skip(&left_out, on_event);
         if self.saved.is_some() {
             self.save_weights()?;
         }
@@ -211,8 +289,36 @@ impl<'a> Run<'a> {
         let plan = Engine::required_memory(model, mode, batch, model.preprocessing.size, &[], self.options)?;
         // Weights go through a state dict into the second engine, where they stand in their usual layout until packed.
         let evaluation = plan.total() + 2 * bucket + batches(batch);
+        // When layers thaw, the next engine is made beside the last.
+        let [(mode, batch), _] = self.job.plans();
+        let bytes = |&epoch: &u64| {
+            let options = training(self.job, self.options, self.transfer.frozen(epoch));
+            Engine::required_memory(model, mode, batch, model.preprocessing.size, &[], &options)
+        };
+        let thaws = self.transfer.thaws();
+        let later: Vec<Memory> = thaws.range(self.progress.epoch + 1..).map(bytes).collect::<Result<_, _>>()?;
+        let most = later.iter().map(Memory::total).max().unwrap_or(0);
+        let before = if later.len() > 1 { most } else { self.engine.bytes() };
+        let engine = self.engine.bytes().max(before + most);
         // Beside the engine: the momentum, and the model as it was in the beginning.
-        Ok((self.engine.bytes() + 2 * bucket + evaluation.max(batches(recipe.batch_size))) as u64)
+        let training = engine + 2 * bucket + evaluation.max(batches(recipe.batch_size));
+        let [features, backbone] = self.cached_bytes;
+        Ok((features + training.max(backbone)) as u64)
+    }
+
+    /// Trains the layers that thaw in this epoch too, from its first step on.
+    fn thaw(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
+        let epoch = self.progress.epoch;
+        if std::mem::replace(&mut self.trains, epoch) == epoch || self.transfer.thawed(epoch).is_empty() {
+            return Ok(());
+        }
+        let velocity = self.engine.to_torch(&self.velocity);
+        self.engine = engine(self.job, &self.current()?, self.options, self.transfer.frozen(epoch))?;
+        self.velocity = thawed_velocity(&self.engine, &velocity)?;
+        self.rates = rates(&self.transfer, &mut self.engine);
+        let (count, layers) = (self.transfer.thawed(epoch).len(), self.transfer.thawed(epoch).join(", "));
+        on_event(&Event::Note(format!("epoch {}: {count} more layers are trained: {layers}", epoch + 1)));
+        Ok(())
     }
 
     /// Trains to the end of the epoch, or of the run, and evaluates. False if the stop flag was set before.
@@ -220,6 +326,7 @@ impl<'a> Run<'a> {
         let steps = self.schedule.total_steps();
         let began = Instant::now();
         let mut images = 0;
+        self.thaw(on_event)?;
         if self.progress.step < steps && self.progress.batch < self.epoch_steps {
             let mut loader = self.loader()?;
             while self.progress.step < steps && self.progress.batch < self.epoch_steps {
@@ -318,14 +425,18 @@ impl<'a> Run<'a> {
         self.progress.tally.add(logits, labels, classes, loss * labels.len() as f64);
         let output = self.engine.output_name().to_owned();
         self.engine.backward(&[(&output, &gradient)])?;
-        let rule = Sgd {
-            lr: lr as f32,
-            momentum: recipe.momentum as f32,
-            weight_decay: recipe.weight_decay as f32,
-            nesterov: recipe.nesterov,
-        };
         let flat = self.engine.flat_mut();
-        sgd(self.options.isa, &self.options.pool, flat.values, flat.gradients, &mut self.velocity, &rule);
+        for (range, rate) in &self.rates {
+            let rule = Sgd {
+                lr: (lr * rate) as f32,
+                momentum: recipe.momentum as f32,
+                weight_decay: recipe.weight_decay as f32,
+                nesterov: recipe.nesterov,
+            };
+            let (values, gradients) = (&mut flat.values[range.clone()], &flat.gradients[range.clone()]);
+            let velocity = &mut self.velocity[range.clone()];
+            sgd(self.options.isa, &self.options.pool, values, gradients, velocity, &rule);
+        }
         Ok(loss)
     }
 
@@ -339,7 +450,7 @@ impl<'a> Run<'a> {
     }
 
     fn evaluate(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Option<(Model, Tally)>, TrainError> {
-        let model = self.model()?;
+        let model = self.current()?;
         let options = EvaluateOptions {
             engine: self.options.clone(),
             batch_size: EVALUATION_BATCH,
@@ -349,7 +460,7 @@ impl<'a> Run<'a> {
         let tally = crate::evaluate::tally(&model, &self.job.held_out, &options, self.stop, on_event)?;
         let Some((tally, skipped)) = tally else { return Ok(None) };
         self.skip(&skipped, on_event);
-        Ok(Some((model, tally)))
+        Ok(Some((self.model()?, tally)))
     }
 
     fn row(&self, held: &Tally, images_per_second: f64) -> EpochRow {
@@ -367,10 +478,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The model as it is now.
-    fn model(&self) -> Result<Model, TrainError> {
+    /// The model that is trained, as it is now.
+    fn current(&self) -> Result<Model, TrainError> {
         let Model { graph, preprocessing, labels, .. } = self.job.model.clone();
         Ok(Model::new(graph, self.engine.state_dict(), preprocessing, labels)?)
+    }
+
+    /// The whole model as it is now.
+    fn model(&self) -> Result<Model, TrainError> {
+        let Some(whole) = self.whole else { return self.current() };
+        let Model { graph, mut tensors, preprocessing, labels } = whole.clone();
+        tensors.extend(self.engine.state_dict());
+        Ok(Model::new(graph, tensors, preprocessing, labels)?)
     }
 
     /// Writes the state, which is what a resume reads, and then the weights, which are what it holds.
@@ -432,6 +551,38 @@ impl<'a> Run<'a> {
             skipped: self.progress.skipped.iter().cloned().collect(),
         }
     }
+}
+
+impl Summary {
+    /// Of a run that took no step.
+    fn none(folder: &RunFolder) -> Self {
+        Self {
+            run: folder.path().to_path_buf(),
+            epochs: 0,
+            steps: 0,
+            top1: None,
+            top5: None,
+            loss: None,
+            best_top1: None,
+            best_epoch: None,
+            images_per_second: 0.0,
+            seconds: 0.0,
+            skipped: Vec::new(),
+        }
+    }
+}
+
+/// The momentum of an engine of which some layers have just thawed: theirs begins at zero.
+fn thawed_velocity(engine: &Engine, before: &NamedTensors) -> Result<Vec<f32>, TrainError> {
+    // Nothing has gone back through it: all gradients are zero.
+    let mut velocity = engine.gradients();
+    velocity.extend(before.iter().map(|(key, tensor)| (key.clone(), tensor.clone())));
+    Ok(engine.from_torch(&velocity)?)
+}
+
+fn rates(transfer: &Transfer, engine: &mut Engine) -> Vec<(Range<usize>, f64)> {
+    let flat = engine.flat_mut();
+    transfer.rates(flat.entries, flat.values.len())
 }
 
 fn save_model(path: &Path, model: &Model, recipe: &str) -> Result<(), TrainError> {

@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Eval(Box<Eval>),
     /// Name what is in images
     Predict(Box<Predict>),
+    /// Write what a network makes of images: pooled vectors, or the maps of any layer
+    Features(Box<Features>),
     /// Show the layers of a network and what they cost
     Inspect(Inspect),
     /// Measure how fast networks run here
@@ -178,6 +180,36 @@ pub(crate) struct Predict {
     /// Images at a time
     #[arg(long, short, value_name = "N", default_value = "16")]
     pub(crate) batch_size: NonZeroU16,
+    /// Leave out images that cannot be read, and list them
+    #[arg(long)]
+    pub(crate) skip_bad_images: bool,
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Features {
+    #[command(flatten)]
+    pub(crate) weights: Weights,
+    /// Images or folders of images; the folders in these are the classes
+    #[arg(required = true, value_name = "IMAGE|DIR")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// pooled (the vector before the head), C2 to C5 (the last maps of stride 4 to 32), modules or nodes
+    #[arg(long, value_name = "NAME,NAME…", value_delimiter = ',', default_value = "pooled")]
+    pub(crate) layers: Vec<String>,
+    /// Where they go: .npy (one layer), .safetensors or .parquet
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Images at a time
+    #[arg(long, short, value_name = "N", default_value = "16")]
+    pub(crate) batch_size: NonZeroU16,
+    /// Threads that prepare images
+    #[arg(long, short = 'j', value_name = "N", default_value = "2")]
+    pub(crate) workers: u8,
     /// Leave out images that cannot be read, and list them
     #[arg(long)]
     pub(crate) skip_bad_images: bool,

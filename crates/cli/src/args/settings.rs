@@ -24,6 +24,26 @@ pub(crate) struct Settings {
     #[arg(long, help_heading = "Model", num_args = 0, default_missing_value = "true")]
     zero_init: Option<bool>,
 
+    /// What is not trained: backbone (all but the head), N (the first N parts: stem, stages), layer1..layer3, modules, or
+    /// several of these with commas between
+    #[arg(long, value_name = "SPEC", help_heading = "Transfer")]
+    freeze: Option<String>,
+    /// What of it is trained from an epoch on, such as 3:layer4; may be given several times
+    #[arg(long, value_name = "EPOCH:SPEC", help_heading = "Transfer")]
+    unfreeze_at: Option<Vec<String>>,
+    /// Batch norms of frozen modules (without --freeze: all) use their running statistics and keep them
+    #[arg(long, help_heading = "Transfer", num_args = 0, default_missing_value = "true")]
+    freeze_bn: Option<bool>,
+    /// The head's learning rate over that of the layers before it
+    #[arg(long, value_name = "X", help_heading = "Transfer")]
+    head_lr_mult: Option<f64>,
+    /// The learning rate of a block over that of the block behind it
+    #[arg(long, value_name = "X", help_heading = "Transfer")]
+    layer_decay: Option<f64>,
+    /// Compute the features of a frozen backbone once, and train the head on them
+    #[arg(long, help_heading = "Transfer", num_args = 0, default_missing_value = "true")]
+    cache_features: Option<bool>,
+
     /// shapes10, cifar10, cifar100, a folder or a .safetensors file
     #[arg(long, value_name = "DATA", help_heading = "Data")]
     pub(crate) data: Option<String>,

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What counts as an image in a folder.
-const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
+pub(crate) const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
 
 #[derive(Default)]
 struct Results {
@@ -124,7 +124,7 @@ fn inputs(arguments: &Predict) -> Result<Vec<Input>, Failure> {
     Ok(inputs)
 }
 
-fn walk(folder: &Path, images: &mut Vec<PathBuf>, ignored: &mut usize) -> Result<(), Failure> {
+pub(crate) fn walk(folder: &Path, images: &mut Vec<PathBuf>, ignored: &mut usize) -> Result<(), Failure> {
     let read = || -> std::io::Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(folder)?;
         let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;

@@ -10,7 +10,7 @@ use super::schedule::{Layers, Schedule, schedule};
 use super::{Instruction, Scheduled};
 use crate::arena::Places;
 use crate::parameters::Scales;
-use crate::{EngineError, Memory, Mode, Options};
+use crate::{EngineError, Frozen, Memory, Mode, Options};
 use residual_graph::{Graph, NodeId, Op, Role, Shape};
 use residual_kernels::conv::Conv;
 use residual_kernels::norm;
@@ -52,8 +52,8 @@ pub(crate) struct Plan {
     pub(crate) workspace_len: usize,
     /// Floats for the statistics that a convolution takes for the batch norm after it.
     pub(crate) statistics_len: usize,
-    /// Floats of parameters, and of running statistics.
-    parameters: [usize; 2],
+    /// Floats of parameters, of those that are trained, and of running statistics.
+    parameters: [usize; 3],
     /// The shape of every node's value in memory, for one image.
     pub(crate) shapes: Vec<Shape>,
 }
@@ -80,7 +80,7 @@ impl Plan {
             true => checkpoint::stored(&fused, &shapes, &kept),
             false => vec![true; graph.nodes.len()],
         };
-        let mut schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored);
+        let mut schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored, &options.frozen);
         let depth_first = match mode == Mode::Infer && !options.pack_on_use {
             true => depth_first::choose(&mut schedule, &convs, batch),
             false => None,
@@ -89,7 +89,7 @@ impl Plan {
         let packed = place_weights(graph, mode, &layers, &convs, options);
         let workspace_len = workspace_len(mode, batch, &convs, &layers, &shapes, options.pool.threads());
         let statistics_len = statistics_len(batch, &schedule, &convs);
-        let parameters = parameters_len(graph);
+        let parameters = parameters_len(graph, &options.frozen);
         Ok(Self {
             mode,
             schedule,
@@ -107,11 +107,11 @@ impl Plan {
 
     /// The bytes that an engine for this plan holds.
     pub(crate) fn memory(&self) -> Memory {
-        let [parameters, statistics] = self.parameters;
+        let [parameters, trained, statistics] = self.parameters;
         let kept = match self.mode {
             Mode::Infer if self.packed.on_use => self.convs.iter().map(|conv| conv.shape().weight_len()).sum(),
             Mode::Infer => 0,
-            Mode::Train | Mode::Frozen => 2 * parameters + statistics,
+            Mode::Train | Mode::Frozen => parameters + trained + statistics,
         };
         Memory {
             values: 4 * self.places.len(),
@@ -216,15 +216,20 @@ fn statistics_len(batch: usize, schedule: &Schedule, convs: &[Conv]) -> usize {
     schedule.forward.iter().map(len).max().unwrap_or(0)
 }
 
-/// Floats of the parameters, and of the running statistics, each tensor in whole cache lines.
-fn parameters_len(graph: &Graph) -> [usize; 2] {
-    let mut lens = [0; 2];
-    for spec in graph.nodes.iter().flat_map(|node| node.op.parameters()) {
-        let len = spec.shape.iter().product::<usize>().next_multiple_of(16);
-        match spec.role {
-            Role::Parameter => lens[0] += len,
-            Role::Buffer => lens[1] += len,
-            Role::Counter => {}
+/// Floats of the parameters, of those that are trained, and of the running statistics, each tensor in whole cache lines.
+fn parameters_len(graph: &Graph, frozen: &Frozen) -> [usize; 3] {
+    let mut lens = [0; 3];
+    for node in &graph.nodes {
+        for spec in node.op.parameters() {
+            let len = spec.shape.iter().product::<usize>().next_multiple_of(16);
+            match spec.role {
+                Role::Parameter => {
+                    lens[0] += len;
+                    lens[1] += if frozen.parameters.contains(&node.name) { 0 } else { len };
+                }
+                Role::Buffer => lens[2] += len,
+                Role::Counter => {}
+            }
         }
     }
     lens

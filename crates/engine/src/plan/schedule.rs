@@ -1,8 +1,8 @@
 //! Turns steps into instructions, forward and backward, and finds out when each value is alive.
 
 use super::{ConvId, Fused, Head, Instruction, Mask, NormId, Pooling, Scheduled, Slice, Step};
-use crate::Mode;
 use crate::arena::{Buffer, BufferId};
+use crate::{Frozen, Mode};
 use residual_graph::{Graph, NodeId, Op, Shape};
 use std::ops::Range;
 
@@ -50,8 +50,9 @@ pub(crate) fn schedule(
     mode: Mode,
     kept: &[NodeId],
     stored: Vec<bool>,
+    frozen: &Frozen,
 ) -> Schedule {
-    let mut scheduler = Scheduler::new(graph, fused, layers, shapes, mode, stored);
+    let mut scheduler = Scheduler::new(graph, fused, layers, shapes, mode, stored, frozen);
     for step in &fused.steps {
         scheduler.forward(step);
     }
@@ -76,6 +77,7 @@ struct Scheduler<'a> {
     layers: &'a Layers,
     shapes: &'a [Shape],
     mode: Mode,
+    frozen: &'a Frozen,
     forward: Vec<Scheduled>,
     backward: Vec<Scheduled>,
     /// The node whose step is being scheduled.
@@ -100,6 +102,7 @@ impl<'a> Scheduler<'a> {
         shapes: &'a [Shape],
         mode: Mode,
         stored: Vec<bool>,
+        frozen: &'a Frozen,
     ) -> Self {
         let count = graph.nodes.len();
         let mut scheduler = Self {
@@ -109,6 +112,7 @@ impl<'a> Scheduler<'a> {
             layers,
             shapes,
             mode,
+            frozen,
             forward: Vec::new(),
             backward: Vec::new(),
             current: NodeId(0),
@@ -164,7 +168,19 @@ impl<'a> Scheduler<'a> {
     fn norm_after(&self, node: NodeId) -> Option<NormId> {
         let mut readers = (0..self.layers.norms.len()).filter(|&id| self.input(self.layers.norms[id]) == node);
         let fits = self.mode == Mode::Train && matches!(self.graph.node(node).op, Op::Conv2d(_));
-        readers.next().filter(|_| fits && readers.next().is_none())
+        let norm = readers.next().filter(|_| fits && readers.next().is_none())?;
+        (!self.keeps_statistics(self.layers.norms[norm])).then_some(norm)
+    }
+
+    /// Whether batch norm `node` uses its running statistics in training too.
+    fn keeps_statistics(&self, node: NodeId) -> bool {
+        self.frozen.statistics.contains(&self.graph.node(node).name)
+    }
+
+    /// Whether `node` has parameters that need gradients.
+    fn is_trained(&self, node: NodeId) -> bool {
+        let node = self.graph.node(node);
+        !node.op.parameters().is_empty() && !self.frozen.parameters.contains(&node.name)
     }
 
     /// The node whose value the only (or first) input of `node` has.
@@ -210,7 +226,7 @@ impl<'a> Scheduler<'a> {
             Op::BatchNorm2d { .. } => {
                 let norm = self.norm(node);
                 let known = again || self.norm_after(self.input(node)) == Some(norm);
-                let takes_statistics = self.mode == Mode::Train && !known;
+                let takes_statistics = self.mode == Mode::Train && !known && !self.keeps_statistics(node);
                 Instruction::BatchNorm { norm, takes_statistics, x, add, relu, y }
             }
             Op::Relu => Instruction::Relu { x, y },
@@ -279,7 +295,7 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Marks the values whose gradient is needed: those that depend on a parameter, and those the caller reads.
+    /// Marks the values whose gradient is needed: those that depend on a trained parameter, and those the caller reads.
     fn find_gradients(&mut self, fused: &Fused, kept: &[NodeId]) {
         for id in kept {
             self.wanted[self.source[id.0].0] = true;
@@ -287,7 +303,7 @@ impl<'a> Scheduler<'a> {
         for step in &fused.steps {
             let trained = match step.head {
                 Head::Sum(_) => false,
-                Head::Node(node) => !self.graph.node(node).op.parameters().is_empty(),
+                Head::Node(node) => self.is_trained(node),
             };
             self.wanted[step.output.0] |= trained || step.inputs.iter().any(|id| self.wanted[id.0]);
         }
@@ -406,8 +422,10 @@ impl<'a> Scheduler<'a> {
                     let y = self.again(step.output);
                     self.emit_backward(Instruction::ReluBackward { y, dy });
                 }
-                let x = self.again(input);
-                self.emit_backward(Instruction::ConvWeights { conv, x, dy });
+                if self.is_trained(node) {
+                    let x = self.again(input);
+                    self.emit_backward(Instruction::ConvWeights { conv, x, dy });
+                }
                 if self.wanted[input.0] {
                     let (dx, accumulate) = self.gradient(input);
                     self.emit_backward(Instruction::ConvData { conv, dy, accumulate, dx });

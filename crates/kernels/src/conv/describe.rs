@@ -2,8 +2,8 @@
 
 use super::gather::Gather;
 use super::pack::panel_width;
-use super::tile::{tile_rows, tile_vectors};
-use super::{Algorithm, Conv, Pass, Tile, weights};
+use super::tile::{outer_tile, tile_rows, tile_vectors};
+use super::{Algorithm, Conv, Pass, Tile};
 use crate::isa::Isa;
 use std::fmt;
 
@@ -62,8 +62,7 @@ impl Conv {
     fn describe_weights(&self, images: usize) -> Description {
         let (isa, shape) = (self.isa, &self.shape);
         let (algorithm, outputs) = (self.algorithms.backward_weights, shape.out_channels / shape.groups);
-        let vectors = if outputs > isa.lanes() { 2 } else { 1 };
-        let rows = if vectors == 2 && isa.registers() < 32 { 4 } else { weights::TILE_ROWS };
+        let [rows, vectors] = outer_tile(isa.lanes(), isa.registers(), outputs);
         let (rows, multiply_adds) = match algorithm {
             Algorithm::Winograd(_) => {
                 let tiles = tiles(shape.output(), Tile::F4, images);

@@ -7,7 +7,7 @@ use super::pack::{packed_len, panel_count};
 use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
 use crate::isa::{Isa, Kernel, Simd};
 use crate::norm::join_moments;
-use crate::raw::SharedMut;
+use crate::raw::{SharedMut, is_streamed};
 use residual_threads::Pool;
 
 /// Columns of the matrix that one panel holds. The panel's share of the packed weights (64 channels wide at most)
@@ -31,19 +31,19 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Finishes up to a vector of one pixel's channels and stores it. `channel` is the first of them, `at` where it stands
-    /// in the output; `accumulate` adds to what is there, and only with `last` follows the rest. Returns what it stored.
+    /// Finishes up to a vector of one pixel's channels. `channel` is the first of them, `at` where it stands in the output;
+    /// `accumulate` adds to what is there, and only with `last` follows the rest.
     ///
     /// # Safety
     /// `n` channels from `channel` on stand at `at`, and `y` is the address of the first.
     #[inline(always)]
-    pub(super) unsafe fn store<S: Simd>(
+    pub(super) unsafe fn apply<S: Simd>(
         &self,
         s: S,
         mut value: S::Reg,
         (channel, at, n): (usize, usize, usize),
         (accumulate, last): (bool, bool),
-        y: *mut f32,
+        y: *const f32,
     ) -> S::Reg {
         // SAFETY: the caller's promise; `bias` has a number for each channel and `add` the output's length.
         unsafe {
@@ -61,7 +61,6 @@ impl Epilogue<'_> {
                     value = s.max(value, s.zero());
                 }
             }
-            s.store_up_to(y, n, value);
         }
         value
     }
@@ -97,6 +96,7 @@ pub(super) fn multiply(
     let (mut statistics, channels) = (statistics, gather.target_channels);
     let partial =
         statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
+    let streams = !epilogue.accumulate && is_streamed(y, gather.outputs);
     let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
     pool.run(blocks * gather.groups * splits, |task, worker| {
         let (index, rest) = (task / (gather.groups * splits), task % (gather.groups * splits));
@@ -109,6 +109,7 @@ pub(super) fn multiply(
             x,
             packed,
             epilogue,
+            streams,
             moments: partial.map(|partial| partial.offset(2 * index * channels)),
             y,
             panel: workspace.at(worker * PANEL_LEN),
@@ -161,6 +162,8 @@ struct Block<'a> {
     x: &'a [f32],
     packed: &'a [f32],
     epilogue: Epilogue<'a>,
+    /// Whether the output is stored past the caches.
+    streams: bool,
     /// Where this block's moments go, if they are asked for.
     moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
@@ -223,8 +226,13 @@ impl Block<'_> {
                     // SAFETY: each row has end − start floats, in the panel or in `x`; `packed` was checked to hold
                     // whole panels.
                     unsafe { multiply_tile(s, end - start, &rows, b, &mut acc) };
-                    let how = (first, last, tile == 0);
-                    self.finish(s, &positions[tile..tile + valid], panel * width, how, acc, &mut moments);
+                    let (positions, how) = (&positions[tile..tile + valid], (first, last, tile == 0));
+                    // A whole panel asks for no vector whether it is whole.
+                    if gather.outputs >= (panel + 1) * width {
+                        self.finish::<S, MR, NV, true>(s, positions, panel * width, how, acc, &mut moments);
+                    } else {
+                        self.finish::<S, MR, NV, false>(s, positions, panel * width, how, acc, &mut moments);
+                    }
                 }
                 if let Some(to) = self.moments.filter(|_| last) {
                     let (channel, left) = (self.group * gather.outputs + panel * width, gather.outputs - panel * width);
@@ -237,26 +245,38 @@ impl Block<'_> {
                 break;
             }
         }
+        if self.streams {
+            s.settle();
+        }
     }
 
-    /// Asks for what [`Block::finish`] will add to these pixels, which the product leaves time to fetch.
+    /// Asks for what [`Block::finish`] will add to these pixels, or add them to, which the product leaves time to fetch.
     #[inline(always)]
     fn ask<S: Simd, const NV: usize>(&self, s: S, positions: &[Position], column: usize) {
-        let Some(add) = self.epilogue.add else { return };
+        let Epilogue { accumulate, add, .. } = self.epilogue;
+        if !accumulate && add.is_none() {
+            return;
+        }
         let gather = self.gather;
         let channel = self.group * gather.outputs + column;
         for &position in positions {
             let start = gather.target_pixel(position) * gather.target_channels + channel;
             for float in (0..NV * S::LANES).step_by(16) {
-                s.prefetch(add.as_ptr().wrapping_add(start + float));
+                if accumulate {
+                    s.prefetch(self.y.at(0).wrapping_add(start + float));
+                }
+                if let Some(add) = add {
+                    s.prefetch(add.as_ptr().wrapping_add(start + float));
+                }
             }
         }
     }
 
     /// Applies the epilogue to a tile and stores it. `column` is its first output channel within the group; the flags say
-    /// whether this is the first and the last part of the depth, and the first tile of the block.
+    /// whether this is the first and the last part of the depth, and the first tile of the block. A `WHOLE` panel has all its
+    /// channels.
     #[inline(always)]
-    fn finish<S: Simd, const MR: usize, const NV: usize>(
+    fn finish<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
         &self,
         s: S,
         positions: &[Position],
@@ -272,17 +292,22 @@ impl Block<'_> {
         for (r, &position) in positions.iter().enumerate() {
             let start = gather.target_pixel(position) * gather.target_channels + channel;
             for (v, &value) in acc[r].iter().enumerate() {
-                if v * S::LANES >= left {
+                if !WHOLE && v * S::LANES >= left {
                     break;
                 }
-                let (n, at) = (left - v * S::LANES, start + v * S::LANES);
+                let (n, at) = (if WHOLE { S::LANES } else { left - v * S::LANES }, start + v * S::LANES);
                 // SAFETY: `at..at + min(n, LANES)` are channels of one pixel of the target, which only this task
                 // writes in this pass.
                 unsafe {
                     let place = (channel + v * S::LANES, at, n);
-                    let value = self.epilogue.store(s, value, place, (accumulate, last), self.y.at(at));
+                    let value = self.epilogue.apply(s, value, place, (accumulate, last), self.y.at(at));
                     if self.moments.is_some() && last {
                         moments.add(s, v, value, begins && r == 0);
+                    }
+                    if self.streams && last && n >= S::LANES {
+                        s.stream(self.y.at(at), value);
+                    } else {
+                        s.store_up_to(self.y.at(at), n, value);
                     }
                 }
             }

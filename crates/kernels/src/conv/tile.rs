@@ -27,6 +27,15 @@ pub(super) fn tile_rows(isa: Isa, vectors: usize) -> usize {
     }
 }
 
+/// Rows and vectors of a tile of the weights' gradient ([`outer`]), on vectors of `lanes`.
+pub(super) fn outer_tile(lanes: usize, registers: usize, outputs: usize) -> [usize; 2] {
+    match (outputs > lanes, registers >= 32) {
+        (true, true) => [8, 2],
+        (true, false) => [4, 2],
+        (false, _) => [8, 1],
+    }
+}
+
 /// acc[r][v] += Σ over k of rows[r][k] · b[k][v].
 ///
 /// # Safety

@@ -5,7 +5,7 @@
 
 use super::forward::panel_stride;
 use super::gather::{MAX_ROWS, Position};
-use super::tile::outer;
+use super::tile::{outer, outer_tile};
 use super::{Conv, Gather};
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
@@ -27,7 +27,7 @@ const MIN_ROWS: usize = 512;
 /// Floats that all parts together may take.
 const MAX_PARTIAL: usize = 8 << 20;
 /// Rows of a tile; panels are filled with zeros up to a multiple.
-pub(super) const TILE_ROWS: usize = 8;
+const TILE_ROWS: usize = 8;
 
 const _: () = assert!(ROWS <= MAX_ROWS);
 
@@ -93,10 +93,11 @@ impl Kernel for Part<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        match (self.gather.outputs > S::LANES, S::REGISTERS >= 32) {
-            (true, true) => self.blocks::<S, 8, 2>(s),
-            (true, false) => self.blocks::<S, 4, 2>(s),
-            (false, _) => self.blocks::<S, 8, 1>(s),
+        match outer_tile(S::LANES, S::REGISTERS, self.gather.outputs) {
+            [8, 2] => self.blocks::<S, 8, 2>(s),
+            [4, 2] => self.blocks::<S, 4, 2>(s),
+            [8, 1] => self.blocks::<S, 8, 1>(s),
+            other => unreachable!("no tile of {other:?}"),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::tile::{multiply_blocks, tile_rows, tile_vectors};
 use super::{Algorithm, ConvShape};
 use crate::isa::{Isa, Kernel, Simd};
 use crate::norm::join_moments;
-use crate::raw::SharedMut;
+use crate::raw::{SharedMut, is_streamed};
 use residual_threads::{Pool, split};
 use std::ops::Range;
 
@@ -204,6 +204,7 @@ impl Winograd {
         let (mut statistics, channels) = (statistics, self.outputs);
         let partial =
             statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
+        let streams = !epilogue.accumulate && is_streamed(y, channels);
         let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
         pool.run(blocks * splits, |task, worker| {
             isa.run(Block {
@@ -214,6 +215,7 @@ impl Winograd {
                 x,
                 packed,
                 epilogue,
+                streams,
                 moments: partial.map(|partial| partial.offset(2 * (task / splits) * channels)),
                 y,
                 scratch: workspace.at(worker * share),
@@ -403,6 +405,8 @@ struct Block<'a> {
     x: &'a [f32],
     packed: &'a [f32],
     epilogue: Epilogue<'a>,
+    /// Whether the output is stored past the caches.
+    streams: bool,
     /// Where this block's moments go, if they are asked for.
     moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
@@ -513,6 +517,9 @@ impl Block<'_> {
                 unsafe { moments.write(s, count, (panel * width, left, winograd.outputs), to) };
             }
         }
+        if self.streams {
+            s.settle();
+        }
     }
 
     /// Asks for the memory of a tile's outputs that will be written, NV vectors from `channel` on, and for what is added.
@@ -530,7 +537,9 @@ impl Block<'_> {
                 // Past the end of a row or of the tensor stands something else: it is only asked for.
                 let at = (first + row * width + column) * winograd.outputs + channel;
                 for float in (0..NV * S::LANES).step_by(16) {
-                    s.prefetch_to_write(self.y.at(0).wrapping_add(at + float));
+                    if !self.streams {
+                        s.prefetch_to_write(self.y.at(0).wrapping_add(at + float));
+                    }
                     if let Some(add) = add {
                         s.prefetch(add.as_ptr().wrapping_add(at + float));
                     }
@@ -593,17 +602,27 @@ impl Block<'_> {
                     let at = at + row * below + column * next;
                     let how = (self.epilogue.accumulate, true);
                     // SAFETY: as above, for this pixel.
-                    let value =
-                        unsafe { self.epilogue.store(s, values[column], (channel, at, S::LANES), how, self.y.at(at)) };
-                    if self.moments.is_some() {
-                        moments.add(s, v, value, begins && row == 0 && column == 0);
+                    unsafe {
+                        let value = self.epilogue.apply(s, values[column], (channel, at, S::LANES), how, self.y.at(at));
+                        if self.moments.is_some() {
+                            moments.add(s, v, value, begins && row == 0 && column == 0);
+                        }
+                        self.store(s, self.y.at(at), value);
                     }
                 }
             }
         }
     }
 
-    /// [`Epilogue::store`] for the pixels of a tile, whose questions are asked once.
+    /// # Safety
+    /// A vector can be written at `to`, in whole vectors from the beginning of the output.
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, s: S, to: *mut f32, value: S::Reg) {
+        // SAFETY: the caller's promise; an output that is streamed begins at a cache line, and `settle` follows.
+        unsafe { if self.streams { s.stream(to, value) } else { s.store(to, value) } }
+    }
+
+    /// [`Epilogue::apply`] for the pixels of a tile, whose questions are asked once; stores it.
     ///
     /// # Safety
     /// The pixels of the tile, `below` and `next` floats apart, lie inside the target and have a whole vector from `channel`
@@ -644,7 +663,7 @@ impl Block<'_> {
             }
             for row in 0..T::M {
                 for column in 0..T::M {
-                    s.store(y.add(row * below + column * next), tile[row][column]);
+                    self.store(s, y.add(row * below + column * next), tile[row][column]);
                 }
             }
         }

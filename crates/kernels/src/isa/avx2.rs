@@ -58,6 +58,18 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, p: *mut f32, x: __m256) {
+        // SAFETY: see the impl; the caller promises alignment, and to call `settle`.
+        unsafe { _mm256_stream_ps(p, x) }
+    }
+
+    #[inline(always)]
+    fn settle(self) {
+        // SAFETY: every x86-64 machine has the instruction.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, x: __m256) {
         // SAFETY: see the impl; masked lanes are not written.
         unsafe { _mm256_maskstore_ps(p, mask(n), x) }

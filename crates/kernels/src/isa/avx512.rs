@@ -54,6 +54,18 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn stream(self, p: *mut f32, x: __m512) {
+        // SAFETY: see the impl; the caller promises alignment, and to call `settle`.
+        unsafe { _mm512_stream_ps(p, x) }
+    }
+
+    #[inline(always)]
+    fn settle(self) {
+        // SAFETY: every x86-64 machine has the instruction.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, x: __m512) {
         // SAFETY: see the impl; masked lanes are not written.
         unsafe { _mm512_mask_storeu_ps(p, mask(n), x) }

@@ -4,6 +4,7 @@ use crate::{close, same_on_any_pool, stamp, uniform};
 use residual_kernels::Isa;
 use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue, Statistics, Tile};
 use residual_kernels::reference::{self, conv_backward_data, conv_backward_weights, conv_forward};
+use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
 
 stamp!(
@@ -14,6 +15,7 @@ stamp!(
     gradients_are_finite_differences,
     empty_phases_give_zero_gradients,
     statistics_are_those_of_the_output,
+    outputs_stored_past_the_caches_are_the_same,
     winograd_is_the_definition,
     winograd_error_stays_within_its_bound,
 );
@@ -337,5 +339,27 @@ fn statistics_are_those_of_the_output(isa: Isa) {
             // Blocks leave their means in f32, which at a thousand is a step of 6e-5.
             close(&statistics[shape.out_channels..], &variance, if bias[0] > 100.0 { 1e-4 } else { 1e-5 }, &what);
         }
+    }
+}
+
+/// Large outputs are stored past the caches where they begin at a cache line.
+fn outputs_stored_past_the_caches_are_the_same(isa: Isa) {
+    let winograd = [Algorithm::Winograd(Tile::F2), Algorithm::Winograd(Tile::F4)];
+    let direct = (square(224, [16, 64], 1, 1, 0), Algorithm::Direct);
+    let shapes = winograd.map(|algorithm| (square(225, [16, 64], 3, 1, 1), algorithm)).into_iter().chain([direct]);
+    for (shape, forward) in shapes {
+        let conv = Conv::with_algorithms(isa, shape, Algorithms { forward, ..Algorithms::DIRECT });
+        let pool = Pool::new(2);
+        let (x, w) = (uniform(1, shape.input_len()), uniform(2, shape.weight_len()));
+        let mut packed = vec![f32::NAN; conv.packed_forward_len()];
+        conv.pack_forward(&pool, &w, &mut packed);
+        let mut workspace = vec![f32::NAN; conv.workspace_len(2)];
+        let mut y = AlignedBuffer::zeros(2 * shape.output_len() + 16);
+        let (aligned, rest) = y.split_at_mut(shape.output_len().next_multiple_of(16));
+        let (aligned, other) = (&mut aligned[..shape.output_len()], &mut rest[1..][..shape.output_len()]);
+        for y in [&mut *aligned, &mut *other] {
+            conv.forward(&pool, 1, &x, &packed, Epilogue::default(), y, &mut workspace);
+        }
+        assert!(aligned == other && aligned.iter().any(|value| *value != 0.0), "{forward:?}");
     }
 }

@@ -3,7 +3,7 @@
 use crate::{close, same_on_any_pool, slopes, stamp, uniform};
 use residual_kernels::norm::{self, Mask};
 use residual_kernels::{Isa, reference};
-use residual_tensor::Stream;
+use residual_tensor::{AlignedBuffer, Stream};
 use residual_threads::Pool;
 
 stamp!(
@@ -16,6 +16,7 @@ stamp!(
     training_gradients_are_finite_differences,
     frozen_gradients_are_finite_differences,
     nan_passes_relu,
+    results_stored_past_the_caches_are_the_same,
 );
 
 /// Rows and channels: fewer rows than one unrolled step, channels that fill no vector, several blocks and tasks.
@@ -260,4 +261,23 @@ fn nan_passes_relu(isa: Isa) {
         let nans: Vec<usize> = (0..y.len()).filter(|&index| y[index].is_nan()).collect();
         assert_eq!(nans, [channels + channel]);
     }
+}
+
+/// Large results are stored past the caches where they begin at a cache line.
+fn results_stored_past_the_caches_are_the_same(isa: Isa) {
+    let (len, channels) = (4 << 20, 64);
+    let (x, other) = (uniform(1, len), uniform(2, len));
+    let (a, b, c) = (uniform(3, channels), uniform(4, channels), uniform(5, channels));
+    let mut y = AlignedBuffer::zeros(2 * len + 16);
+    let (aligned, rest) = y.split_at_mut(len);
+    let unaligned = &mut rest[1..][..len];
+    let pool = Pool::new(2);
+    for y in [&mut *aligned, &mut *unaligned] {
+        norm::affine(isa, &pool, &x, &a, &b, Some(&other), true, y);
+    }
+    assert!(aligned == unaligned && aligned.iter().any(|value| *value != 0.0), "affine");
+    for dx in [&mut *aligned, &mut *unaligned] {
+        norm::backward_apply(isa, &pool, Some(&other), &x, [&a, &b, &c], None, false, dx);
+    }
+    assert!(aligned == unaligned && aligned.iter().any(|value| *value != 0.0), "backward_apply");
 }

@@ -24,7 +24,7 @@ pub const PRESETS: [Preset; 6] = [
 ];
 
 /// What other programs call a setting, for the hint that goes with an unknown key.
-const ALIASES: [(&str, &str); 9] = [
+const ALIASES: [(&str, &str); 10] = [
     ("learning_rate", "lr"),
     ("batch", "batch_size"),
     ("scheduler", "sched"),
@@ -34,6 +34,7 @@ const ALIASES: [(&str, &str); 9] = [
     ("milestones", "milestone_epochs"),
     ("max_epochs", "epochs"),
     ("num_workers", "workers"),
+    ("unfreeze", "unfreeze_at"),
 ];
 
 /// Some settings and where they come from. Its keys are known and its values have the right types.
@@ -132,6 +133,8 @@ pub(super) fn keys() -> Vec<String> {
         max_steps: Some(1),
         milestone_epochs: Some(vec![]),
         milestone_steps: Some(vec![]),
+        freeze: Some("f".into()),
+        unfreeze_at: Some(vec![]),
         gamma: Some(1.0),
         min_lr: Some(0.0),
         warmup_epochs: Some(0.0),

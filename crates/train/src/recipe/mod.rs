@@ -126,6 +126,21 @@ pub struct Recipe {
     pub weight_decay: f64,
     /// The share of the target that is spread over all classes.
     pub smoothing: f64,
+    /// What is not trained: `backbone` (all but the head), a number of parts from the beginning, a range of modules
+    /// `layer1..layer3`, module paths, or several of these with commas between.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<String>,
+    /// What of it is trained from an epoch on, counted from 1: `3:layer4`, each with what `freeze` may hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfreeze_at: Option<Vec<String>>,
+    /// Whether batch norms of frozen modules, and without `freeze` all, use their running statistics and keep them.
+    pub freeze_bn: bool,
+    /// The head's learning rate over that of the layers before it.
+    pub head_lr_mult: f64,
+    /// The learning rate of a block over that of the block behind it (timm's `layer_decay`).
+    pub layer_decay: f64,
+    /// Whether the features of a frozen backbone are computed once and kept in memory.
+    pub cache_features: bool,
     /// The course of the learning rate.
     pub sched: Sched,
     /// Milestones of [`Sched::Multistep`] in epochs.
@@ -193,6 +208,12 @@ impl Default for Recipe {
             nesterov: false,
             weight_decay: 0.0,
             smoothing: 0.0,
+            freeze: None,
+            unfreeze_at: None,
+            freeze_bn: false,
+            head_lr_mult: 1.0,
+            layer_decay: 1.0,
+            cache_features: false,
             sched: Sched::Constant,
             milestone_epochs: None,
             milestone_steps: None,
@@ -228,6 +249,25 @@ impl Recipe {
             let (expected, got) = (show(&ours), show(&theirs));
             (expected != got).then(|| Difference { field: key.clone(), expected, got })
         })
+    }
+
+    /// The epochs, from 1, of `unfreeze_at`, and what is trained from there on.
+    ///
+    /// # Errors
+    /// [`RecipeError::Field`] if one is not an epoch and what it thaws.
+    pub(crate) fn thaws(&self) -> Result<Vec<(u64, &str)>, RecipeError> {
+        fn thaw(text: &str) -> Option<(u64, &str)> {
+            let (epoch, spec) = text.split_once(':')?;
+            let epoch = epoch.trim().parse().ok().filter(|epoch| (2..=1 << 20).contains(epoch))?;
+            Some((epoch, spec)).filter(|(_, spec)| !spec.trim().is_empty())
+        }
+        let fail = |text: &str| RecipeError::Field {
+            field: "unfreeze_at",
+            expected: "EPOCH:MODULES, with an epoch from 2".into(),
+            got: format!("\"{text}\""),
+        };
+        let texts = self.unfreeze_at.iter().flatten();
+        texts.map(|text| thaw(text).ok_or_else(|| fail(text))).collect()
     }
 
     fn table(&self) -> toml::Table {

@@ -1,6 +1,6 @@
 //! Every field held against its range.
 
-use super::{Recipe, RecipeError, Sched};
+use super::{Augment, Recipe, RecipeError, Sched};
 use std::fmt::Debug;
 
 impl Recipe {
@@ -12,6 +12,7 @@ impl Recipe {
         self.validate_data()?;
         self.validate_optimiser()?;
         self.validate_schedule()?;
+        self.validate_transfer()?;
         whole("workers", self.workers as u64, 1, 256)?;
         whole("log_every", self.log_every, 1, u32::MAX.into())?;
         whole("checkpoint_every", self.checkpoint_every.unwrap_or(1), 1, u32::MAX.into())?;
@@ -104,6 +105,30 @@ impl Recipe {
         }
         number("warmup_epochs", self.warmup_epochs.unwrap_or(0.0), 0.0..=1e6, "a number of epochs from 0")?;
         whole("warmup_steps", self.warmup_steps.unwrap_or(0), 0, 1 << 40)
+    }
+
+    fn validate_transfer(&self) -> Result<(), RecipeError> {
+        if self.freeze.as_ref().is_some_and(|spec| spec.trim().is_empty()) {
+            return fail("freeze", "a part of the network", "nothing");
+        }
+        if self.unfreeze_at.is_some() && self.freeze.is_none() {
+            return fail("unfreeze_at", "freeze with it", "none");
+        }
+        self.thaws()?;
+        number("head_lr_mult", self.head_lr_mult, 1e-6..=1e6, "a number above 0, at most 1e6")?;
+        number("layer_decay", self.layer_decay, 1e-6..=1.0, "a number above 0, at most 1")?;
+        if !self.cache_features {
+            return Ok(());
+        }
+        if self.freeze.is_none() || self.unfreeze_at.is_some() {
+            let got = if self.freeze.is_none() { "no freeze" } else { "unfreeze_at" };
+            return fail("cache_features", "a backbone that is frozen to the end (freeze \"backbone\")", got);
+        }
+        if self.augment != Augment::None {
+            let got = format!("augment {}", toml::Value::try_from(self.augment).expect("a name"));
+            return fail("cache_features", "augment \"none\", as every epoch sees the same features", got);
+        }
+        Ok(())
     }
 
     fn sched(&self) -> String {

@@ -9,7 +9,7 @@
 use super::transform::{F4, Transform, gradient_input, gradient_output};
 use super::{AHEAD, BLOCK_LEN, Corner, Place, Places, SKEW, TILE_GRAIN, transform_input};
 use crate::conv::ConvShape;
-use crate::conv::tile::outer;
+use crate::conv::tile::{outer, outer_tile};
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
 use residual_threads::{Pool, split};
@@ -253,11 +253,13 @@ impl Block<'_> {
     unsafe fn multiply<S: Simd>(&self, s: S, point: usize, sums: &mut [f32]) {
         // SAFETY: the caller's promise.
         unsafe {
-            match (self.plan.shape.out_channels > S::LANES, S::REGISTERS >= 32) {
-                (true, true) => self.tiles_of::<S, 8, 2>(s, point, sums),
-                (true, false) => self.tiles_of::<S, 4, 2>(s, point, sums),
-                (false, _) if S::LANES >= 8 => self.tiles_of::<S, 8, 1>(s, point, sums),
-                (false, _) => self.tiles_of::<S, 4, 1>(s, point, sums),
+            let [rows, vectors] = outer_tile(S::LANES, S::REGISTERS, self.plan.shape.out_channels);
+            match [rows.min(S::LANES), vectors] {
+                [8, 2] => self.tiles_of::<S, 8, 2>(s, point, sums),
+                [4, 2] => self.tiles_of::<S, 4, 2>(s, point, sums),
+                [8, 1] => self.tiles_of::<S, 8, 1>(s, point, sums),
+                [4, 1] => self.tiles_of::<S, 4, 1>(s, point, sums),
+                other => unreachable!("no tile of {other:?}"),
             }
         }
     }

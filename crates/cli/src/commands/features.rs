@@ -1,0 +1,228 @@
+//! `residual features`.
+
+use crate::args::Features;
+use crate::commands::predict::{EXTENSIONS, walk};
+use crate::failure::Failure;
+use crate::output::{complain, facts, print, print_json};
+use crate::progress::Progress;
+use crate::tuning::tune;
+use crate::{Done, machine};
+use residual::data::{DataError, Dataset, Format, Loader, LoaderOptions, Sample, Transform, read_image};
+use residual::engine::Mode;
+use residual::graph::Shape;
+use residual::model::Model;
+use residual::preprocess::Preprocessing;
+use residual::{Contents, FeatureExtractor, FeatureFile, Source, layer_node, train};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Folders above the classes of a dataset.
+const SPLITS: [&str; 4] = ["train", "val", "valid", "test"];
+
+#[derive(Serialize)]
+struct Summary {
+    out: PathBuf,
+    images: usize,
+    layers: Vec<Layer>,
+    classes: Vec<String>,
+    /// The image of each row, where the file itself does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paths: Option<Vec<String>>,
+    skipped: Vec<String>,
+    images_per_second: f64,
+}
+
+#[derive(Serialize)]
+struct Layer {
+    layer: String,
+    node: String,
+    /// As in the file: channels, or channels, height and width.
+    shape: Vec<usize>,
+}
+
+pub(crate) fn run(arguments: &Features, stop: &AtomicBool) -> Result<Done, Failure> {
+    let began = Instant::now();
+    let mut options = machine::compute_options(arguments.compute)?;
+    let (sources, classes) = sources(&arguments.inputs)?;
+    let (path, name) = (&arguments.weights.weights, arguments.weights.model.as_deref());
+    let Model { graph, tensors, preprocessing, labels } =
+        train::read_model(path, name, residual::default_preprocessing)?;
+    let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
+    let batch = usize::from(arguments.batch_size.get()).min(sources.len());
+    if arguments.compute.autotune {
+        options = tune(options, &model, &[(Mode::Infer, batch)], model.preprocessing.size)?;
+    }
+    let names: Vec<&str> = arguments.layers.iter().map(String::as_str).collect();
+    let nodes = names
+        .iter()
+        .map(|name| Ok(model.graph.node(layer_node(&model.graph, name)?).name.clone()))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let transform = Transform::evaluation(model.preprocessing.clone())?;
+    let mut extractor = FeatureExtractor::with_options(model, batch, &options)?;
+    let shapes = extractor.shapes(&names)?;
+    let layers: Vec<(String, Shape)> = arguments.layers.iter().cloned().zip(shapes).collect();
+    let paths: Vec<PathBuf> = sources.iter().map(|source| PathBuf::from(&source.path)).collect();
+    let files = Files::new(paths, extractor.model().preprocessing.channels());
+    let contents = Contents { sources, classes: classes.clone(), layers: layers.clone() };
+    let mut out = FeatureFile::create(&arguments.out, contents)?;
+
+    let loading = LoaderOptions {
+        batch_size: batch,
+        workers: arguments.workers.into(),
+        skip_bad_images: arguments.skip_bad_images,
+        ..LoaderOptions::default()
+    };
+    let progress = Progress::new();
+    let total = files.len() as u64;
+    let files = Arc::new(files);
+    let mut loader = Loader::new(files.clone(), transform, loading)?;
+    let (mut done, mut kept) = (0, Vec::new());
+    for loaded in loader.by_ref() {
+        let loaded = loaded?;
+        if stop.load(Ordering::Relaxed) {
+            progress.finish();
+            return Ok(Done::Interrupted);
+        }
+        if !loaded.is_empty() {
+            let features = extractor.features_normalized(loaded.images(), &names)?;
+            out.push(loaded.indices(), &features)?;
+            kept.extend_from_slice(loaded.indices());
+        }
+        done += batch as u64;
+        progress.images("features", done.min(total), total);
+    }
+    let images = out.finish()?;
+    progress.finish();
+    let skipped: Vec<String> = loader.skipped().iter().map(|skipped| skipped.reason.clone()).collect();
+    skipped.iter().for_each(|reason| progress.line(&format!("left out: {reason}")));
+    let is_array = arguments.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"));
+    let path = |&index: &usize| files.describe(index);
+    let layer = |((layer, shape), node): ((String, Shape), String)| Layer {
+        layer,
+        node,
+        shape: match [shape.height, shape.width] {
+            [1, 1] => vec![shape.channels],
+            [height, width] => vec![shape.channels, height, width],
+        },
+    };
+    report(
+        arguments,
+        Summary {
+            out: arguments.out.clone(),
+            images,
+            layers: layers.into_iter().zip(nodes).map(layer).collect(),
+            classes,
+            paths: is_array.then(|| kept.iter().map(path).collect()),
+            skipped,
+            images_per_second: images as f64 / began.elapsed().as_secs_f64().max(1e-9),
+        },
+    )?;
+    Ok(Done::Finished)
+}
+
+fn report(arguments: &Features, summary: Summary) -> Result<(), Failure> {
+    if arguments.format.json {
+        return print_json(&summary);
+    }
+    let mut rows = vec![("images", summary.images.to_string())];
+    let shape = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
+    let layers: Vec<String> = summary
+        .layers
+        .iter()
+        .map(|Layer { layer, node, shape: extents }| format!("{layer} {} ({node})", shape(extents)))
+        .collect();
+    rows.extend(layers.into_iter().map(|layer| ("layer", layer)));
+    if !summary.classes.is_empty() {
+        rows.push(("classes", summary.classes.len().to_string()));
+    }
+    if !summary.skipped.is_empty() {
+        rows.push(("left out", summary.skipped.len().to_string()));
+    }
+    rows.push(("images/s", format!("{:.0}", summary.images_per_second)));
+    rows.push(("file", summary.out.display().to_string()));
+    print(&facts(&rows))
+}
+
+/// The images that were typed, folders replaced by the images in them, and their classes: the folders above them in a
+/// folder that was typed.
+fn sources(inputs: &[PathBuf]) -> Result<(Vec<Source>, Vec<String>), Failure> {
+    let mut found: Vec<(PathBuf, Option<String>)> = Vec::new();
+    for input in inputs {
+        if !input.is_dir() {
+            found.push((input.clone(), None));
+            continue;
+        }
+        let (mut images, mut ignored) = (Vec::new(), 0);
+        walk(input, &mut images, &mut ignored)?;
+        if ignored > 0 {
+            complain(&format!("{}: {ignored} files that are no images ignored", input.display()));
+        }
+        if images.is_empty() {
+            let expected = format!("expected images ({})", EXTENSIONS.join(", "));
+            return Err(Failure::usage(format!("{}: {expected}, got none", input.display())));
+        }
+        found.extend(images.into_iter().map(|image| {
+            let class = class(input, &image);
+            (image, class)
+        }));
+    }
+    let all_have = found.iter().all(|(_, class)| class.is_some());
+    let classes: BTreeSet<&String> =
+        found.iter().filter_map(|(_, class)| class.as_ref()).filter(|_| all_have).collect();
+    let classes: Vec<String> = classes.into_iter().cloned().collect();
+    let sources = found.into_iter().map(|(path, class)| Source {
+        path: path.display().to_string(),
+        label: class.and_then(|class| classes.binary_search(&class).ok()),
+    });
+    Ok((sources.collect(), classes))
+}
+
+/// The class folder of an image below `root`: the first folder, or the one in a split.
+fn class(root: &Path, image: &Path) -> Option<String> {
+    let below = image.parent()?.strip_prefix(root).ok()?;
+    let mut names = below.iter().map(|name| name.to_string_lossy().into_owned());
+    names.find(|name| !SPLITS.contains(&name.as_str()))
+}
+
+/// Image files, in order, without classes.
+struct Files {
+    paths: Vec<PathBuf>,
+    format: Format,
+}
+
+impl Files {
+    fn new(paths: Vec<PathBuf>, channels: usize) -> Self {
+        let (mean, std) = (Preprocessing::IMAGENET_MEAN.to_vec(), Preprocessing::IMAGENET_STD.to_vec());
+        Self { paths, format: Format { image_size: None, channels, normalized: false, mean, std } }
+    }
+}
+
+impl Dataset for Files {
+    fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    fn label(&self, _index: usize) -> u32 {
+        0
+    }
+
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        read_image(&self.paths[index]).map(Sample::Pixels)
+    }
+
+    fn describe(&self, index: usize) -> String {
+        self.paths[index].display().to_string()
+    }
+
+    fn format(&self) -> &Format {
+        &self.format
+    }
+}

@@ -1,0 +1,122 @@
+//! A network as torch's module paths and its resolutions divide it: head, parts, blocks, levels.
+
+use crate::{Graph, GraphError, Node, NodeId, Op};
+use std::collections::BTreeSet;
+
+/// One of the modules that a network is made of, one after another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its module path: `layer1`, `features.0`.
+    pub path: String,
+    /// Whether it is a stage: a module of blocks, which are modules of layers.
+    pub is_stage: bool,
+}
+
+impl Graph {
+    /// The layer that decides the classes: the last node with parameters, if it is a linear layer of a vector, or a
+    /// convolution of a single pixel that is one (timm's `head.fc`), and decides the number of outputs.
+    pub fn head(&self) -> Option<NodeId> {
+        let [_, height, width] = self.input_size();
+        let shapes = self.shapes(height, width).ok()?;
+        let head = self.nodes.iter().rposition(|node| !node.op.parameters().is_empty())?;
+        let is_vector = [shapes[head].height, shapes[head].width] == [1, 1];
+        let is_head = match self.nodes[head].op {
+            Op::Linear { .. } => is_vector,
+            Op::Conv2d(conv) => is_vector && conv.kernel == [1, 1] && conv.groups == 1,
+            _ => false,
+        };
+        (is_head && shapes[head].channels == shapes[self.output.0].channels).then_some(NodeId(head))
+    }
+
+    /// The modules that hold the layers with parameters, in the order of execution. They are the outermost ones, but a
+    /// module with layers at three or more resolutions (`features`, `stages`) counts as the modules inside it.
+    ///
+    /// # Errors
+    /// If the graph's shapes do not fit together.
+    pub fn parts(&self) -> Result<Vec<Part>, GraphError> {
+        let [_, height, width] = self.input_size();
+        let shapes = self.shapes(height, width)?;
+        let layers = || self.nodes.iter().enumerate().filter(|(_, node)| !node.op.parameters().is_empty());
+        let is_wide = |path: &str| {
+            let inside = layers().filter(|(_, node)| is_inside(&node.name, path));
+            let extents = inside.map(|(index, _)| (shapes[index].height, shapes[index].width));
+            extents.filter(|&extent| extent != (1, 1)).collect::<BTreeSet<_>>().len() > 2
+        };
+        let mut parts: Vec<Part> = Vec::new();
+        for (_, node) in layers() {
+            let mut ends = node.name.match_indices('.').map(|(end, _)| end).chain([node.name.len()]);
+            let path = ends.find_map(|end| Some(&node.name[..end]).filter(|path| *path == node.name || !is_wide(path)));
+            let path = path.expect("the last end is the whole name");
+            let has_blocks = node.name[path.len()..].matches('.').count() > 1;
+            match parts.iter_mut().find(|part| part.path == path) {
+                Some(part) => part.is_stage |= has_blocks,
+                None => parts.push(Part { path: path.into(), is_stage: has_blocks }),
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The last node of the module at `path`, or the node of that name: what the module gives to what comes after it.
+    pub fn module_output(&self, path: &str) -> Option<NodeId> {
+        self.find(path).or_else(|| self.nodes.iter().rposition(|node| is_inside(&node.name, path)).map(NodeId))
+    }
+
+    /// What is needed to compute the nodes at `ids`, and nothing else; the last of them is the output.
+    ///
+    /// # Panics
+    /// If there are none, or one is not of this graph.
+    pub fn until(&self, ids: &[NodeId]) -> Self {
+        let output = *ids.iter().max().expect("at least one node");
+        let mut needed = vec![false; self.nodes.len()];
+        needed[0] = true;
+        ids.iter().for_each(|id| needed[id.0] = true);
+        for index in (0..self.nodes.len()).rev().filter(|index| *index <= output.0) {
+            if needed[index] {
+                self.nodes[index].inputs.iter().for_each(|input| needed[input.0] = true);
+            }
+        }
+        let mut moved = vec![NodeId(0); self.nodes.len()];
+        let mut nodes = Vec::new();
+        for (index, node) in self.nodes.iter().enumerate().filter(|(index, _)| needed[*index]) {
+            moved[index] = NodeId(nodes.len());
+            let inputs = node.inputs.iter().map(|input| moved[input.0]).collect();
+            nodes.push(Node { name: node.name.clone(), op: node.op.clone(), inputs });
+        }
+        Self { name: self.name.clone(), nodes, output: moved[output.0] }
+    }
+
+    /// The feature maps of rising stride that detectors build on: for every stride, a power of two, the last node of that
+    /// stride that all paths through the network go through, which is what the next stage reads. C2 has stride 4, C5 32.
+    ///
+    /// # Errors
+    /// If the graph's shapes do not fit together.
+    pub fn levels(&self) -> Result<Vec<(String, NodeId)>, GraphError> {
+        let [_, height, width] = self.input_size();
+        let analysis = self.analyse(height, width)?;
+        let mut levels: Vec<(String, NodeId)> = Vec::new();
+        let mut last_read = vec![0; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|input| last_read[input.0] = index);
+        }
+        let mut furthest = 0;
+        for (index, node) in analysis.nodes.iter().enumerate() {
+            let leads_alone = furthest <= index;
+            furthest = furthest.max(last_read[index]);
+            let Some(field) = node.receptive_field.filter(|_| leads_alone && index > 0) else { continue };
+            if !field.stride.is_power_of_two() {
+                continue;
+            }
+            let name = format!("C{}", field.stride.trailing_zeros());
+            match levels.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, last)) => *last = NodeId(index),
+                None => levels.push((name, NodeId(index))),
+            }
+        }
+        Ok(levels)
+    }
+}
+
+/// Whether the node called `name` is of the module at `path`.
+pub fn is_inside(name: &str, path: &str) -> bool {
+    name.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}

@@ -1,0 +1,165 @@
+//! Features as files, written while they are computed: numpy arrays, safetensors, Parquet.
+//!
+//! Maps become N×C×H×W on their way into a file, as torch has them; vectors N×C.
+
+#[cfg(feature = "parquet")]
+mod parquet;
+mod tensors;
+
+use crate::Feature;
+use residual_graph::Shape;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An image whose features are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Where it comes from.
+    pub path: String,
+    /// Its class, a place in the list of classes, where images have classes.
+    pub label: Option<usize>,
+}
+
+/// What a file of features is about: its rows, of which some may never come, and its columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// The images, in the order of the rows.
+    pub sources: Vec<Source>,
+    /// The names of the classes; empty where images have none.
+    pub classes: Vec<String>,
+    /// The layers and the shapes of their values.
+    pub layers: Vec<(String, Shape)>,
+}
+
+/// A file of features that grows batch by batch. It has its name when it is [finished](Self::finish), and until then leaves
+/// what was there before alone.
+///
+/// - `.npy`: the values of one layer, one row an image.
+/// - `.safetensors`: a tensor for each layer, `labels` (i64) where images have classes, and in the metadata `paths` and
+///   `classes` as JSON lists. Paths of more than 64 MiB in all are left out.
+/// - `.parquet` (with the Cargo feature `parquet`): the columns `path`, `label` (null where there is none), and a list
+///   of floats called `vector`, or, of several layers, as each is called. Shapes and classes are in the metadata.
+pub struct FeatureFile {
+    path: PathBuf,
+    writer: Box<dyn Writer>,
+    written: Vec<usize>,
+    contents: Contents,
+}
+
+/// Why features could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum FeatureFileError {
+    /// A name that says no format that can be written.
+    #[error("{}: expected {expected}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it may be.
+        expected: String,
+    },
+    /// The file cannot be written.
+    #[error("{}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How a format takes rows.
+trait Writer {
+    /// Takes rows for these images, features in the order of the layers.
+    fn push(&mut self, contents: &Contents, indices: &[usize], features: &[Feature]) -> io::Result<()>;
+
+    /// Writes what is left and gives the file its name. The rows that came are those of the images `written`.
+    fn finish(self: Box<Self>, contents: &Contents, written: &[usize], path: &Path) -> io::Result<()>;
+}
+
+impl FeatureFile {
+    /// Begins a file whose format its extension says.
+    ///
+    /// # Errors
+    /// [`FeatureFileError::Format`] if it says none, or one that takes one layer and there are more;
+    /// [`FeatureFileError::Io`] if the file cannot be made.
+    pub fn create(path: &Path, contents: Contents) -> Result<Self, FeatureFileError> {
+        let io = |source| FeatureFileError::Io { path: path.to_path_buf(), source };
+        let format = |expected: &str| FeatureFileError::Format { path: path.to_path_buf(), expected: expected.into() };
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        let writer: Box<dyn Writer> = match extension.to_ascii_lowercase().as_str() {
+            "npy" if contents.layers.len() != 1 => {
+                return Err(format("one layer in a .npy file (.safetensors takes several)"));
+            }
+            "npy" => Box::new(tensors::Tensors::npy(path, &contents).map_err(io)?),
+            "safetensors" => Box::new(tensors::Tensors::safetensors(path, &contents).map_err(io)?),
+            #[cfg(feature = "parquet")]
+            "parquet" => Box::new(parquet::Parquet::new(path, &contents).map_err(io)?),
+            #[cfg(not(feature = "parquet"))]
+            "parquet" => return Err(format(".npy or .safetensors, as this was built without the feature \"parquet\"")),
+            _ => return Err(format("a name that ends in .npy, .safetensors or .parquet")),
+        };
+        Ok(Self { path: path.to_path_buf(), writer, written: Vec::new(), contents })
+    }
+
+    /// Adds the features of the images at `indices` of the contents.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    ///
+    /// # Panics
+    /// If the features are not those of so many images and of the file's layers.
+    pub fn push(&mut self, indices: &[usize], features: &[Feature]) -> Result<(), FeatureFileError> {
+        assert_eq!(features.len(), self.contents.layers.len(), "a feature for each layer");
+        for (feature, (_, shape)) in features.iter().zip(&self.contents.layers) {
+            assert_eq!(feature.values.len(), indices.len() * shape.len(), "values of {}", feature.layer);
+        }
+        self.written.extend_from_slice(indices);
+        self.writer
+            .push(&self.contents, indices, features)
+            .map_err(|source| FeatureFileError::Io { path: self.path.clone(), source })
+    }
+
+    /// Ends the file, syncs it and gives it its name; how many rows it has.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn finish(self) -> Result<usize, FeatureFileError> {
+        let Self { path, writer, written, contents } = self;
+        writer.finish(&contents, &written, &path).map_err(|source| FeatureFileError::Io { path, source })?;
+        Ok(written.len())
+    }
+}
+
+/// A temporary file beside `path`, which becomes it.
+fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".features.").suffix(".tmp");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+fn persist(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Calls `take` with every value of some images' feature, N×C×H×W.
+fn each_in_torch_order(values: &[f32], shape: Shape, mut take: impl FnMut(f32)) {
+    let pixels = shape.height * shape.width;
+    for image in values.chunks_exact(shape.len()) {
+        for channel in 0..shape.channels {
+            (0..pixels).for_each(|pixel| take(image[pixel * shape.channels + channel]));
+        }
+    }
+}
+
+/// A row's extents as torch has them: C×H×W, or C of a vector.
+fn extents(shape: Shape) -> Vec<usize> {
+    match [shape.height, shape.width] {
+        [1, 1] => vec![shape.channels],
+        [height, width] => vec![shape.channels, height, width],
+    }
+}

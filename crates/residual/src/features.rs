@@ -1,0 +1,177 @@
+//! Feature maps: what a network makes of images on the way to its classes.
+
+use crate::ClassifyError;
+use residual_engine::{Engine, Mode, Options};
+use residual_graph::{Graph, GraphError, NodeId, Shape};
+use residual_model::Model;
+use residual_preprocess::{Image, Preprocessor};
+
+/// A model that gives the values of its layers.
+///
+/// A layer is named `pooled` (the vector that the head reads), `C2` to `C5` (the last maps of stride 4 to 32, which the
+/// next stage reads; small networks have `C0` and `C1`), or by its module path (`layer1`, `layer1.0.conv2`), which means the
+/// last node of that module.
+///
+/// ```
+/// use residual::{FeatureExtractor, model, preprocess, zoo};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let graph = zoo::build("resnet20", 3)?;
+/// # let tensors = model::initialise(&graph, model::Initialisation::Torch, 0);
+/// # let preprocessing = preprocess::Preprocessing::unscaled([32, 32], &[0.5; 3], &[0.25; 3]);
+/// # let model = model::Model::new(graph, tensors, preprocessing, Vec::new())?;
+/// let mut model = FeatureExtractor::new(model)?;
+/// let images = [preprocess::Image::new(32, 32, 3, vec![128; 32 * 32 * 3])?];
+/// let features = model.features(&images, &["layer1", "pooled"])?;
+/// assert_eq!(features[0].values.len(), 32 * 32 * 16);
+/// assert_eq!((features[1].shape.height, features[1].shape.channels), (1, 64));
+/// # Ok(())
+/// # }
+/// ```
+pub struct FeatureExtractor {
+    model: Model,
+    preprocessor: Preprocessor,
+    batch: usize,
+    options: Options,
+    compiled: Option<Compiled>,
+}
+
+/// The values of a layer for some images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feature {
+    /// The layer, as it was asked for.
+    pub layer: String,
+    /// Height, width and channels of an image's value. A vector has height and width 1.
+    pub shape: Shape,
+    /// n × height × width × channels (NHWC).
+    pub values: Vec<f32>,
+}
+
+struct Compiled {
+    layers: Vec<String>,
+    nodes: Vec<String>,
+    engine: Engine,
+}
+
+/// A layer that a network does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("layers: expected pooled, {}a module of the network ({}) or a node, got \"{got}\"", join(levels), parts.join(", "))]
+pub struct UnknownLayer {
+    /// The levels that it has.
+    pub levels: Vec<String>,
+    /// The modules that it is made of.
+    pub parts: Vec<String>,
+    /// The name asked for.
+    pub got: String,
+}
+
+fn join(levels: &[String]) -> String {
+    levels.iter().map(|level| format!("{level}, ")).collect()
+}
+
+/// The node whose value the layer called `name` has (see [`FeatureExtractor`]).
+///
+/// # Errors
+/// If there is none, or the graph's shapes do not fit together.
+pub fn layer_node(graph: &Graph, name: &str) -> Result<NodeId, ClassifyError> {
+    let levels = graph.levels().map_err(engine_error)?;
+    if name == "pooled" {
+        return Ok(graph.head().map_or(graph.output, |head| graph.node(head).inputs[0]));
+    }
+    let level = levels.iter().find(|(level, _)| level == name).map(|(_, id)| *id);
+    level.or_else(|| graph.module_output(name)).ok_or_else(|| {
+        let parts = graph.parts().unwrap_or_default().into_iter().map(|part| part.path).collect();
+        let levels = levels.into_iter().map(|(level, _)| level).collect();
+        UnknownLayer { levels, parts, got: name.into() }.into()
+    })
+}
+
+fn engine_error(error: GraphError) -> ClassifyError {
+    ClassifyError::Engine(error.into())
+}
+
+impl FeatureExtractor {
+    /// For images in batches of up to 16, on all cores.
+    ///
+    /// # Errors
+    /// If the model's preprocessing cannot be carried out.
+    pub fn new(model: Model) -> Result<Self, ClassifyError> {
+        Self::with_options(model, 16, &Options::default())
+    }
+
+    /// For images in batches of up to `batch`.
+    ///
+    /// # Errors
+    /// As [`FeatureExtractor::new`].
+    pub fn with_options(model: Model, batch: usize, options: &Options) -> Result<Self, ClassifyError> {
+        let preprocessor = Preprocessor::new(model.preprocessing.clone())?;
+        Ok(Self { model, preprocessor, batch: batch.max(1), options: options.clone(), compiled: None })
+    }
+
+    /// The values of `layers` for decoded images of any size, one [`Feature`] a layer.
+    ///
+    /// # Errors
+    /// If a layer is not known, an image has channels that the network does not take, or the network cannot be run.
+    pub fn features(&mut self, images: &[Image], layers: &[&str]) -> Result<Vec<Feature>, ClassifyError> {
+        let len = self.preprocessor.output_len();
+        let mut input = vec![0.0; images.len() * len];
+        images.iter().zip(input.chunks_exact_mut(len)).try_for_each(|(image, to)| self.preprocessor.run(image, to))?;
+        self.features_normalized(&input, layers)
+    }
+
+    /// As [`features`](Self::features), for images that are normalised already: n × height × width × channels (NHWC) of the
+    /// network's input size.
+    ///
+    /// # Errors
+    /// If a layer is not known, or the number of values is not a whole number of images.
+    pub fn features_normalized(&mut self, images: &[f32], layers: &[&str]) -> Result<Vec<Feature>, ClassifyError> {
+        let (len, batch) = (self.preprocessor.output_len(), self.batch);
+        let Compiled { nodes, engine, .. } = self.compile(layers)?;
+        let feature = |(layer, node): (&&str, &String)| Feature {
+            layer: (*layer).to_owned(),
+            shape: engine.tap_shape(node).expect("every layer is tapped"),
+            values: Vec::new(),
+        };
+        let mut features: Vec<Feature> = layers.iter().zip(nodes.iter()).map(feature).collect();
+        for images in images.chunks(batch * len) {
+            engine.forward(images)?;
+            for (feature, node) in features.iter_mut().zip(nodes.iter()) {
+                feature.values.extend_from_slice(engine.tap(node).expect("every layer is tapped"));
+            }
+        }
+        Ok(features)
+    }
+
+    /// The shape of each layer's value for one image.
+    ///
+    /// # Errors
+    /// If a layer is not known, or the network cannot be run.
+    pub fn shapes(&mut self, layers: &[&str]) -> Result<Vec<Shape>, ClassifyError> {
+        let Compiled { nodes, engine, .. } = self.compile(layers)?;
+        Ok(nodes.iter().map(|node| engine.tap_shape(node).expect("every layer is tapped")).collect())
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// A plan that computes these layers and nothing that they do not need.
+    fn compile(&mut self, layers: &[&str]) -> Result<&mut Compiled, ClassifyError> {
+        let compiled = match self.compiled.take() {
+            Some(compiled) if compiled.layers == layers => compiled,
+            _ => {
+                let Model { graph, tensors, preprocessing, .. } = &self.model;
+                let ids = layers.iter().map(|layer| layer_node(graph, layer)).collect::<Result<Vec<_>, _>>()?;
+                let nodes: Vec<String> = ids.iter().map(|id| graph.node(*id).name.clone()).collect();
+                let graph = if ids.is_empty() { graph.clone() } else { graph.until(&ids) };
+                let tensors = graph.parameters().map(|(key, _)| (key.clone(), tensors[key.as_str()].clone())).collect();
+                let part = Model { graph, tensors, preprocessing: preprocessing.clone(), labels: Vec::new() };
+                let taps: Vec<&str> = nodes.iter().map(String::as_str).collect();
+                let engine = Engine::new(&part, Mode::Infer, self.batch, preprocessing.size, &taps, &self.options)?;
+                Compiled { layers: layers.iter().map(|layer| (*layer).to_owned()).collect(), nodes, engine }
+            }
+        };
+        Ok(self.compiled.insert(compiled))
+    }
+}
