@@ -8,7 +8,7 @@
 
     cargo build --release --bin residual
     cargo build --release -p residual-onnx --example random_models
-    python3 bench/onnx_check.py [--output FILE.md] [NAME…]
+    python3 bench/onnx_check.py [--img-size 64] [--output FILE.md] [NAME…]
 
 Weights are random, with statistics and scales that leave no layer without effect (`crates/onnx/tests/support`). Differences are
 the largest one of two logits over the largest logit. Exit code 1 if one is above the tolerance. Needs onnx, onnxruntime,
@@ -69,11 +69,11 @@ def in_torch(name, weights, images):
         return network.eval()(torch.from_numpy(images)).numpy()
 
 
-def in_residual(residual, weights, images, folder):
+def in_residual(residual, weights, images, size, folder):
     """Our logits, or why there are none."""
     path = folder / "images.npy"
     numpy.save(path, images)
-    command = [residual, "predict", "--weights", weights, "--logits", "--json", "-b", str(IMAGES), path]
+    command = [residual, "predict", "--weights", weights, "--logits", "--json", "-b", str(IMAGES), *size, path]
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode != 0:
         return None, ran.stderr.strip().splitlines()[-1]
@@ -81,14 +81,16 @@ def in_residual(residual, weights, images, folder):
     return numpy.array([row["logits"] for row in rows], numpy.float32), ""
 
 
-def check(name, arguments, folder):
+def check(name, side, arguments, folder):
     subprocess.run([arguments.random_models, folder, name], check=True, capture_output=True)
     weights = folder / f"{name}.safetensors"
+    at_most = arguments.img_size
+    size = ["--img-size", str(at_most)] if at_most and side > at_most else []
     files = {}
     for what, flags in [("plain", []), ("folded", ["--fold"])]:
         files[what] = folder / f"{what}.onnx"
         command = [arguments.residual, "export", "--weights", weights, "--format", "onnx", "-o", files[what], "--json"]
-        subprocess.run([*command, *flags], check=True, capture_output=True)
+        subprocess.run([*command, *flags, *size], check=True, capture_output=True)
         onnx.checker.check_model(str(files[what]), full_check=True)
     proto = onnx.load(str(files["plain"]))
     _, channels, height, width = [extent.dim_value for extent in proto.graph.input[0].type.tensor_type.shape.dim]
@@ -103,6 +105,7 @@ def check(name, arguments, folder):
     assert json.loads(metadata["residual.preprocessing"])["size"] == [height, width]
     row = {
         "network": name,
+        "image": f"{channels}×{height}×{width}",
         "nodes": len(proto.graph.node),
         "spread": difference(logits[1:], logits[:-1]),
         "alone": alone,
@@ -114,18 +117,18 @@ def check(name, arguments, folder):
     theirs = in_torch(name, weights, images)
     if theirs is not None:
         row["torch"] = difference(logits, theirs)
-    ours, row["note"] = in_residual(arguments.residual, weights, images, folder)
+    ours, row["note"] = in_residual(arguments.residual, weights, images, size, folder)
     if ours is not None:
         row["residual"] = difference(logits, ours)
     return row
 
 
 def table(rows):
-    head = "| network | nodes | images differ by | one image alone | folded | PyTorch | residual |\n|---|---|---|---|---|---|---|\n"
+    head = "| network | images | nodes | images differ by | one image alone | folded | PyTorch | residual |\n|---|---|---|---|---|---|---|---|\n"
     text = head
     for row in rows:
         figures = [f"{row[key]:.1e}" if row[key] is not None else "–" for key in ["alone", "folded", "torch", "residual"]]
-        text += f"| `{row['network']}` | {row['nodes']} | {row['spread']:.2f} | {' | '.join(figures)} |\n"
+        text += f"| `{row['network']}` | {row['image']} | {row['nodes']} | {row['spread']:.2f} | {' | '.join(figures)} |\n"
     notes = [f"- `{row['network']}` in residual: {row['note']}\n" for row in rows if row["note"]]
     return text + ("\n" + "".join(notes) if notes else "")
 
@@ -136,15 +139,19 @@ def main():
     parser.add_argument("--residual", default=ROOT / "target/release/residual", type=pathlib.Path)
     parser.add_argument("--random-models", default=ROOT / "target/release/examples/random_models", type=pathlib.Path)
     parser.add_argument("--threads", default=1, type=int)
+    parser.add_argument("--img-size", type=int, metavar="PIXELS", help="largest side of images, for a quick run")
     parser.add_argument("--output", type=pathlib.Path, help="where the table is written to as well")
     arguments = parser.parse_args()
     listed = subprocess.run([arguments.residual, "models", "list", "--json"], check=True, capture_output=True, text=True)
-    names = arguments.networks or [model["name"] for model in json.loads(listed.stdout)["models"]]
+    sides = {model["name"]: model["input"][1] for model in json.loads(listed.stdout)["models"]}
+    unknown = set(arguments.networks) - set(sides)
+    if unknown:
+        parser.error(f"expected names that `residual models list` shows, got {', '.join(sorted(unknown))}")
     rows, failed = [], []
-    for name in names:
+    for name in arguments.networks or sides:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                row = check(name, arguments, pathlib.Path(folder))
+                row = check(name, sides[name], arguments, pathlib.Path(folder))
             except subprocess.CalledProcessError as error:
                 sys.exit(f"{name}: {error}: {error.stderr}")
         rows.append(row)
@@ -161,6 +168,7 @@ def main():
 
 
 def versions():
+    """Those of the programs that files are held against."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = []
