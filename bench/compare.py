@@ -18,6 +18,7 @@ round over the first contender's.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -28,6 +29,7 @@ import statistics
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 
@@ -38,28 +40,39 @@ class Failed(Exception):
 class Contender:
     """A program that answers on stdout what it is asked on stdin, in a process group of its own.
 
-    `env` is added to this process's; one that takes longer than `limit` seconds for an answer is ended.
+    `env` is added to this process's; what it says on stderr goes to the end of the file `log`; one that takes longer than `limit`
+    seconds for an answer is ended.
     """
 
-    def __init__(self, name, words, env=None, stderr=None, limit=None):
-        self.name = name
+    def __init__(self, name, words, env=None, log=None, limit=None):
+        self.name, self.words, self.env, self.log = name, words, env, log
         self.limit = limit
         self.rounds = []  # one list of times in ms a round
         # In the table: results are published, and where this machine keeps its files is nobody's business.
         shown = [Path(word).name if word.startswith(("/", "~")) else word for word in words]
         self.shown = shlex.join([f"{key}={value}" for key, value in (env or {}).items()] + shown)
+        self.open()
+
+    def open(self):
         try:
-            self.process = subprocess.Popen(
-                words,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                start_new_session=True,
-                env=os.environ | (env or {}),
-            )
+            with self.log.open("a") if self.log else contextlib.nullcontext() as stderr:
+                self.process = subprocess.Popen(
+                    self.words,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    text=True,
+                    start_new_session=True,
+                    env=os.environ | (self.env or {}),
+                )
         except OSError as error:
-            raise Failed(f"{name}: {error}") from error
+            raise Failed(f"{self.name}: {error}") from error
+
+    def restart(self):
+        """A new process in the place of this one: where its memory lies is drawn again."""
+        self.close()
+        self.open()
+        self.wait_ready()
 
     @classmethod
     def from_spec(cls, spec):
@@ -81,7 +94,9 @@ class Contender:
             raise Failed(f"{self.name}: expected a line with {key!r}, got {got!r}") from None
 
     def wait_ready(self):
+        began = time.monotonic()
         self.about = self.read("ready")
+        self.start_seconds = time.monotonic() - began
         self.signal(signal.SIGSTOP)
 
     def ask(self, line, key):

@@ -9,8 +9,9 @@ from a seed, ONNX files, batches, and the logits that PyTorch's plain form gives
 
 `run` measures the rows below, or some of them (`--rows 'r50*,memory-r50'`). A row starts its contenders, one process each,
 holds the logits of each against PyTorch's, and then times them in turn, all but one stopped at any time (`compare.py` says
-how). A contender that disagrees, or does not start, is not timed, and the table says so. What a row gave is kept in DIR, so
-that rows can be measured on different days, or again.
+how). Each round has new processes, as one keeps its luck with where its memory lies, but for contenders that take longer than
+a few seconds to start. A contender that disagrees, or does not start, is not timed, and the table says so. What a row gave is
+kept in DIR, so that rows can be measured on different days, or again.
 
 `report` writes the markdown and the chart from all rows that DIR has. `run --output` does so too.
 
@@ -43,6 +44,8 @@ TOLERANCE = {"infer": 1e-3, "train": 2e-3}
 PROBABILITY_TOLERANCE = 0.01
 # Seconds that a contender may take for one answer; compiling a network takes minutes on a slow machine.
 LIMIT = 1200
+# A contender that was ready after so many seconds gets a new process each round.
+QUICK_START = 8
 
 AVX2 = {
     "residual": {"RESIDUAL_ISA": "avx2"},
@@ -235,8 +238,8 @@ class Bench:
         """A contender that is ready, and stopped."""
         log = self.logs / f"{key}-{name}.log"
         row = ROWS[key]
-        with log.open("w") as stderr:
-            contender = Contender(name, self.command(name, row), self.environment(name, row), stderr, LIMIT)
+        log.unlink(missing_ok=True)
+        contender = Contender(name, self.command(name, row), self.environment(name, row), log, LIMIT)
         try:
             contender.wait_ready()
             # It may leave instead of answering; then its last words say why.
@@ -299,6 +302,9 @@ def measure_speed(bench, key, names):
                     contender.rounds.append([])
                     continue
                 try:
+                    if index and contender.start_seconds < QUICK_START:
+                        contender.restart()
+                        contender.ask("run 1", "ms")
                     contender.turn(max(1, min(options.iterations, int(slow / contender.usual))))
                 except Failed as failure:
                     entries[contender.name]["failure"] = str(failure)
@@ -493,8 +499,9 @@ def head(found, chart):
         "# Side by side with other programs",
         "",
         "Made with `bench/side_by_side.py`: the same weights and batches for all; a process each, in turn, the others stopped",
-        "meanwhile; logits held against PyTorch's before anything is timed. A ratio is the median, over the rounds, of the",
-        "other's time over ours in that round; above 1 we are faster.",
+        f"meanwhile, and new ones each round but for programs that take {QUICK_START} s and more to start; logits held against",
+        "PyTorch's before anything is timed. A ratio is the median, over the rounds, of the other's time over ours in that round;",
+        "above 1 we are faster.",
         "",
         f"- date {joined(found, 'date')}, commit {joined(found, 'commit')}, {joined(found, 'residual')}",
         f"- CPU {joined(found, 'cpu')}, {joined(found, 'cores')} usable cores, {joined(found, 'isa')}",

@@ -1,6 +1,7 @@
 //! An error on its way to the user: one line, the chain of causes said once, and an exit code.
 
 use residual::train::{RecipeError, TrainError};
+use residual::weights::hub::{HubCause, HubError};
 use residual::zoo::ZooError;
 use residual::{ClassifyError, FeatureFileError};
 use std::error::Error;
@@ -59,7 +60,9 @@ fn chain(error: &dyn Error) -> String {
 }
 
 fn is_usage(error: &(dyn Error + 'static)) -> bool {
+    let is_name = |error: &HubError| matches!(error.cause, HubCause::Name { .. });
     match error.downcast_ref::<TrainError>() {
+        Some(TrainError::Hub(error)) => is_name(error),
         Some(
             TrainError::NoNetwork { .. }
             | TrainError::OtherNetwork { .. }
@@ -71,7 +74,8 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
         None => {
             let is_layer = matches!(error.downcast_ref(), Some(ClassifyError::Layer(_)));
             let is_format = matches!(error.downcast_ref(), Some(FeatureFileError::Format { .. }));
-            error.is::<RecipeError>() || error.is::<ZooError>() || is_layer || is_format
+            let is_hub_name = error.downcast_ref::<HubError>().is_some_and(is_name);
+            error.is::<RecipeError>() || error.is::<ZooError>() || is_layer || is_format || is_hub_name
         }
     }
 }

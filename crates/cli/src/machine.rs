@@ -1,4 +1,4 @@
-//! What the commands run on: the one place that reads the environment.
+//! What the commands run on: the one place that reads the environment, but for where weights come from (`weights::hub`).
 
 use crate::args::{Compute, Threads};
 use crate::failure::Failure;
@@ -9,9 +9,6 @@ use std::sync::Arc;
 
 /// The variable that forces an instruction set: `portable`, `avx2` or `avx512`.
 const ISA: &str = "RESIDUAL_ISA";
-
-/// The variable that says where caches and the like lie.
-const HOME: &str = "RESIDUAL_HOME";
 
 /// Instruction set and threads.
 pub(crate) fn options(threads: Threads) -> Result<Options, Failure> {
@@ -31,11 +28,7 @@ pub(crate) fn compute_options(compute: Compute) -> Result<Options, Failure> {
 
 /// Where things are kept that can be made again: `$RESIDUAL_HOME`, or a folder of ours in the user's cache.
 pub(crate) fn cache_folder() -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home =
-        || variable("HOME").map(|home| home.join(if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" }));
-    let cache = || if cfg!(windows) { variable("LOCALAPPDATA") } else { variable("XDG_CACHE_HOME").or_else(home) };
-    variable(HOME).or_else(|| cache().map(|cache| cache.join("residual")))
+    residual::weights::hub::cache_folder(|name| std::env::var_os(name))
 }
 
 /// The processor's name, as far as the system tells it.

@@ -9,6 +9,7 @@ mod output;
 mod progress;
 mod signals;
 mod tuning;
+mod weights;
 
 use args::{Arguments, Command, Data, Models};
 use clap::Parser;

@@ -126,18 +126,43 @@ impl Arena {
         read: [BufferId; N],
         images: usize,
     ) -> (&mut [f32], [&[f32]; N]) {
-        let range = self.range(write, images);
-        let ranges = read.map(|id| self.range(id, images));
-        let (before, rest) = self.memory.split_at_mut(range.start);
-        let (written, after) = rest.split_at_mut(range.len());
-        let (before, after): (&[f32], &[f32]) = (before, after);
-        let reads = ranges.map(|read| {
-            if read.end <= range.start {
-                &before[read]
-            } else {
-                let start = read.start.checked_sub(range.end).expect("a written value overlaps no value read with it");
-                &after[start..start + read.len()]
-            }
+        let ([written], reads) = self.write_all_and_read([write], read, images);
+        (written, reads)
+    }
+
+    /// Some buffers to be written and others to be read with them.
+    ///
+    /// # Panics
+    /// If a written buffer overlaps another, which the plan rules out.
+    pub(crate) fn write_all_and_read<const W: usize, const N: usize>(
+        &mut self,
+        write: [BufferId; W],
+        read: [BufferId; N],
+        images: usize,
+    ) -> ([&mut [f32]; W], [&[f32]; N]) {
+        let ranges = write.map(|id| self.range(id, images));
+        let reads = read.map(|id| self.range(id, images));
+        let mut order: [usize; W] = std::array::from_fn(|index| index);
+        order.sort_by_key(|&index| ranges[index].start);
+        let mut written: [&mut [f32]; W] = std::array::from_fn(|_| &mut [][..]);
+        // What lies before, between and behind the written buffers: the first gaps[k] end where the k-th begins.
+        let mut gaps: [(usize, &[f32]); W] = std::array::from_fn(|_| (0, &[][..]));
+        let (mut rest, mut start) = (&mut self.memory[..], 0);
+        for (gap, index) in gaps.iter_mut().zip(order) {
+            let Range { start: from, end } = ranges[index];
+            let before = from.checked_sub(start).expect("written values do not overlap");
+            let (free, others) = rest.split_at_mut(before);
+            let (own, others) = others.split_at_mut(end - from);
+            *gap = (start, free);
+            written[index] = own;
+            (rest, start) = (others, end);
+        }
+        let rest: &[f32] = rest;
+        let reads = reads.map(|read| {
+            let holds = |(from, gap): &(usize, &[f32])| *from <= read.start && read.end <= from + gap.len();
+            let mut all = gaps.into_iter().chain([(start, rest)]);
+            let (from, gap) = all.find(holds).expect("a written value overlaps no value read with it");
+            &gap[read.start - from..read.end - from]
         });
         (written, reads)
     }
@@ -169,6 +194,21 @@ mod tests {
                     assert!(!together || p.end <= q.start || q.end <= p.start, "{a} and {b}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn several_buffers_are_written_beside_those_that_are_read() {
+        let buffers: Vec<Buffer> = (0..5).map(|i| Buffer { len: 16 * (i + 1), alive: 0..1, images: None }).collect();
+        let mut arena = Arena::new(Places::new(&buffers, 1));
+        for first in 0..5 {
+            let id = |offset: usize| BufferId((first + offset) % 5);
+            (0..5).for_each(|offset| arena.get_mut(id(offset), 1).fill(offset as f32));
+            let ([a, b], [c, d, again]) = arena.write_all_and_read([id(0), id(1)], [id(2), id(4), id(2)], 1);
+            assert!(a.iter().all(|x| *x == 0.0) && b.iter().all(|x| *x == 1.0));
+            assert!(c.iter().all(|x| *x == 2.0) && d.iter().all(|x| *x == 4.0) && c == again);
+            a.fill(7.0);
+            assert!(arena.get(id(0), 1).iter().all(|x| *x == 7.0) && arena.get(id(3), 1).iter().all(|x| *x == 3.0));
         }
     }
 

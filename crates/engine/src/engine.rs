@@ -3,10 +3,10 @@
 use crate::arena::{Arena, BufferId};
 use crate::parameters::{Filters, Flat, Parameters};
 use crate::plan::{DepthFirst, Folded, Instruction, Plan, Scheduled, fold};
-use crate::run::{Machine, NormState, PlannedConv, PlannedNorm, Weight};
+use crate::run::{Copied, Machine, NormState, PlannedConv, PlannedLayerNorm, PlannedNorm, Weight};
 use crate::{EngineError, Mode, Options, Tuning};
 use residual_graph::{Graph, NodeId, Op, Shape};
-use residual_kernels::conv::{Conv, Description};
+use residual_kernels::conv::{Conv, Description, Direction};
 use residual_model::Model;
 use residual_tensor::{AlignedBuffer, NamedTensors};
 use std::ops::Range;
@@ -78,14 +78,30 @@ pub enum Pass {
     Backward,
 }
 
+/// The kind of op that a step belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A convolution or linear layer.
+    Convolution,
+    /// A batch norm or layer norm.
+    Norm,
+    /// Anything else.
+    Other,
+}
+
 /// One step of a plan: a kernel, or a few that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanStep<'a> {
     /// The node it is for.
     pub node: &'a str,
-    /// The direction.
+    /// The pass it is run in.
     pub pass: Pass,
-    /// What is done there.
+    /// Whether it computes a value (for the first time or, on the way back, again), the gradient of one, or gradients of
+    /// parameters.
+    pub direction: Direction,
+    /// The kind of op.
+    pub kind: Kind,
+    /// What is done there, for people.
     pub work: &'static str,
     /// How a convolution's pass is computed for a whole batch.
     pub kernel: Option<Description>,
@@ -200,6 +216,15 @@ impl Engine {
         };
         let convs = convs.into_iter().zip(&layers.convs).map(planned_conv).collect();
         let norms = layers.norms.iter().map(|&node| planned_norm(graph, node, &parameters, options)).collect();
+        let layer_norm = |&id: &NodeId| {
+            let node = graph.node(id);
+            let Op::LayerNorm { eps, .. } = node.op else { unreachable!("the schedule lists layer norms") };
+            let [weight, bias] = ["weight", "bias"].map(|name| Copied::new(parameters.range(&node.key(name))));
+            PlannedLayerNorm { eps, trained: !options.frozen.parameters.contains(&node.name), weight, bias }
+        };
+        let layer_norms = layers.layer_norms.iter().map(layer_norm).collect();
+        let scale = |&id: &NodeId| Copied::new(parameters.range(&graph.node(id).key("layer_scale")));
+        let scales = layers.scales.iter().map(scale).collect();
         let is_single_pixel = |node: &&NodeId| {
             let takes_statistics = !options.frozen.statistics.contains(&graph.node(**node).name);
             takes_statistics && shapes[node.0].height * shapes[node.0].width == 1
@@ -217,6 +242,8 @@ impl Engine {
             arena: Arena::new(places),
             convs,
             norms,
+            layer_norms,
+            scales,
             packed: AlignedBuffer::zeros(packed.len),
             workspace: AlignedBuffer::zeros(workspace_len),
             statistics: AlignedBuffer::zeros(statistics_len),
@@ -388,7 +415,7 @@ impl Engine {
         self.parameters().ok_or(EngineError::Mode { what, mode: self.machine.mode })?.read_torch(tensors)
     }
 
-    /// Sets what decides the dropout masks of the next passes. A backward pass needs its forward pass's.
+    /// Sets what decides what dropout and stochastic depth drop in the next passes. A backward pass needs its forward pass's.
     pub fn set_seed(&mut self, seed: u64) {
         self.machine.seed = seed;
     }
@@ -401,7 +428,7 @@ impl Engine {
     }
 
     fn step(&self, pass: Pass, scheduled: &Scheduled, index: usize) -> PlanStep<'_> {
-        let Machine { arena, convs, norms, .. } = &self.machine;
+        let Machine { arena, convs, norms, scales, .. } = &self.machine;
         let instruction = &scheduled.instruction;
         let conv = instruction.convolution().map(|(conv, direction)| (&convs[conv].conv, direction));
         let kernel = conv.map(|(conv, direction)| conv.describe(direction, self.batch));
@@ -409,6 +436,7 @@ impl Engine {
         let result = match (instruction.result(), instruction, conv) {
             (Some(id), ..) => value(id),
             (None, Instruction::BatchNormSums { norm, .. }, _) => 2 * norms[*norm].channels,
+            (None, Instruction::LayerScaleSums { scale, .. }, _) => scales[*scale].len(),
             (None, _, conv) => conv.map_or(0, |(conv, _)| conv.shape().weight_len()),
         };
         let mut buffers = instruction.buffers();
@@ -419,6 +447,8 @@ impl Engine {
         PlanStep {
             node: &self.names[scheduled.node.0],
             pass,
+            direction: instruction.direction(pass),
+            kind: instruction.kind(),
             work: instruction.work(),
             kernel,
             result: 4 * result,

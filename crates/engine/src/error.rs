@@ -60,7 +60,7 @@ pub enum EngineError {
         /// The batch norm.
         name: String,
     },
-    /// An op that this engine has no kernels for.
+    /// An op that the engine cannot run where it stands.
     #[error("node \"{node}\": expected an op that the engine can run, got {op}")]
     Unsupported {
         /// The node.

@@ -36,7 +36,7 @@ mod run;
 mod transpose;
 mod tune;
 
-pub use engine::{Engine, Memory, Pass, PlanStep};
+pub use engine::{Engine, Kind, Memory, Pass, PlanStep};
 pub use error::EngineError;
 pub use frozen::Frozen;
 pub use parameters::{Entry, Flat};

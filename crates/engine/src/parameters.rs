@@ -76,8 +76,9 @@ impl Parameters {
         let (mut len, mut statistics_len) = (0, 0);
         let (mut trained, mut trained_len) = (0, 0);
         let is_frozen = |node: &&Node| frozen.parameters.contains(&node.name);
-        let nodes = graph.nodes.iter().filter(|node| !is_frozen(node)).chain(graph.nodes.iter().filter(is_frozen));
-        for node in nodes {
+        let (behind, first): (Vec<&Node>, Vec<&Node>) =
+            graph.state_order().into_iter().map(|id| graph.node(id)).partition(is_frozen);
+        for node in first.into_iter().chain(behind) {
             for spec in node.op.parameters() {
                 let name = node.key(spec.name);
                 let count: usize = spec.shape.iter().product();
@@ -262,7 +263,7 @@ fn flattened_channels(graph: &Graph, mut index: usize, features: usize) -> usize
         let node = &graph.nodes[index];
         match node.op {
             Op::Flatten => return channels_of(graph, node.inputs[0].0),
-            Op::Relu | Op::Dropout { .. } => index = node.inputs[0].0,
+            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => index = node.inputs[0].0,
             _ => return features,
         }
     }
@@ -271,7 +272,7 @@ fn flattened_channels(graph: &Graph, mut index: usize, features: usize) -> usize
 fn channels_of(graph: &Graph, index: usize) -> usize {
     let node = &graph.nodes[index];
     match &node.op {
-        Op::Input { channels, .. } | Op::BatchNorm2d { channels, .. } => *channels,
+        Op::Input { channels, .. } => *channels,
         Op::Conv2d(conv) => conv.out_channels,
         Op::Linear { out_features, .. } => *out_features,
         Op::PadShortcut { out_channels, .. } => *out_channels,

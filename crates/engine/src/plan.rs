@@ -13,13 +13,19 @@ pub(crate) use depth_first::DepthFirst;
 use fuse::{Fused, Head, Step};
 
 use crate::arena::BufferId;
+use crate::{Kind, Pass};
 use residual_graph::{NodeId, Pool2d};
 use residual_kernels::conv::Direction;
+use residual_kernels::pool::{AdaptiveShape, PoolShape};
 
 /// The index of a convolution (or linear layer) among those of the plan.
 pub(crate) type ConvId = usize;
 /// The index of a batch norm among those of the plan.
 pub(crate) type NormId = usize;
+/// The index of a layer norm among those of the plan.
+pub(crate) type LayerNormId = usize;
+/// The index of a layer scale among those of the plan.
+pub(crate) type LayerScaleId = usize;
 
 /// An instruction, and the node whose step it belongs to.
 #[derive(Clone, Debug)]
@@ -56,6 +62,26 @@ pub(crate) enum Instruction {
         relu: bool,
         y: BufferId,
     },
+    /// y = layer norm of x.
+    LayerNorm {
+        norm: LayerNormId,
+        x: BufferId,
+        y: BufferId,
+    },
+    /// y = x · factors, + add, ReLU.
+    Scale {
+        factors: Factors,
+        x: BufferId,
+        add: Option<BufferId>,
+        relu: bool,
+        y: BufferId,
+    },
+    /// y = f(x), element by element.
+    Activate {
+        activation: Activation,
+        x: BufferId,
+        y: BufferId,
+    },
     /// y = max(x, 0).
     Relu {
         x: BufferId,
@@ -82,14 +108,21 @@ pub(crate) enum Instruction {
         slice: Slice,
         y: BufferId,
     },
+    /// y = maxima of x, and for the way back in `index` where in their windows they stand.
     MaxPool {
         pool: Pooling,
         x: BufferId,
+        index: Option<BufferId>,
         y: BufferId,
     },
     AvgPool {
         pool: Pooling,
         count_include_pad: bool,
+        x: BufferId,
+        y: BufferId,
+    },
+    AdaptiveAvgPool {
+        pool: AdaptiveShape,
         x: BufferId,
         y: BufferId,
     },
@@ -101,6 +134,14 @@ pub(crate) enum Instruction {
     },
     /// y = x with some elements dropped; its own gradient. `node` decides which, with the engine's seed.
     Dropout {
+        node: usize,
+        p: f32,
+        x: BufferId,
+        accumulate: bool,
+        y: BufferId,
+    },
+    /// y = x with some images dropped; its own gradient. `node` decides which, with the engine's seed.
+    DropPath {
         node: usize,
         p: f32,
         x: BufferId,
@@ -135,6 +176,41 @@ pub(crate) enum Instruction {
         accumulate: bool,
         dx: BufferId,
     },
+    /// dx from dy, and the gradients of weight and bias.
+    LayerNormBackward {
+        norm: LayerNormId,
+        x: BufferId,
+        dy: BufferId,
+        accumulate: bool,
+        dx: BufferId,
+    },
+    /// dx = dy · factors.
+    ScaleData {
+        factors: Factors,
+        dy: BufferId,
+        accumulate: bool,
+        dx: BufferId,
+    },
+    /// The gradient of a layer scale's factors.
+    LayerScaleSums {
+        scale: LayerScaleId,
+        x: BufferId,
+        dy: BufferId,
+    },
+    /// The gradient of a gate.
+    GateSums {
+        channels: usize,
+        x: BufferId,
+        dy: BufferId,
+        accumulate: bool,
+        dgate: BufferId,
+    },
+    /// dy · f′, in place. `value` is what the activation's gradient is a function of.
+    ActivateBackward {
+        activation: Activation,
+        value: BufferId,
+        dy: BufferId,
+    },
     /// dy = 0 where y is not positive.
     ReluBackward {
         y: BufferId,
@@ -148,8 +224,7 @@ pub(crate) enum Instruction {
     },
     MaxPoolBackward {
         pool: Pooling,
-        x: BufferId,
-        y: BufferId,
+        index: BufferId,
         dy: BufferId,
         accumulate: bool,
         dx: BufferId,
@@ -161,6 +236,12 @@ pub(crate) enum Instruction {
         accumulate: bool,
         dx: BufferId,
     },
+    AdaptiveAvgPoolBackward {
+        pool: AdaptiveShape,
+        dy: BufferId,
+        accumulate: bool,
+        dx: BufferId,
+    },
     GlobalAvgPoolBackward {
         pixels: usize,
         channels: usize,
@@ -168,6 +249,33 @@ pub(crate) enum Instruction {
         accumulate: bool,
         dx: BufferId,
     },
+}
+
+/// Where the factors of each channel come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Factors {
+    /// A layer scale, whose factors all pixels share.
+    LayerScale(LayerScaleId),
+    /// A gate: a value with factors for each image.
+    Gate(BufferId),
+}
+
+/// A function of each element but ReLU, which other steps take along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// Its gradient is a function of its argument.
+    Gelu,
+    /// Its gradient is a function of its result.
+    Sigmoid,
+}
+
+impl Activation {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Activation::Gelu => "gelu",
+            Activation::Sigmoid => "sigmoid",
+        }
+    }
 }
 
 /// What a ReLU after a batch norm does to its gradient.
@@ -189,6 +297,15 @@ pub(crate) struct Pooling {
     pub(crate) channels: usize,
 }
 
+impl Pooling {
+    /// What the kernels call it.
+    pub(crate) fn shape(self) -> PoolShape {
+        let Self { window, input, channels } = self;
+        let Pool2d { kernel, stride, padding, ceil_mode } = window;
+        PoolShape { input, channels, kernel, stride, padding, ceil_mode }
+    }
+}
+
 /// Which channels and pixels [`Instruction::CopyChannels`] copies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slice {
@@ -206,6 +323,14 @@ impl Instruction {
         match self {
             Conv { .. } | ConvWithStatistics { .. } => "convolution",
             BatchNorm { .. } => "batch norm",
+            LayerNorm { .. } | LayerNormBackward { .. } => "layer norm",
+            Scale { factors: Factors::LayerScale(_), .. } | ScaleData { factors: Factors::LayerScale(_), .. } => {
+                "layer scale"
+            }
+            Scale { factors: Factors::Gate(_), .. } | ScaleData { factors: Factors::Gate(_), .. } => "gate",
+            LayerScaleSums { .. } => "layer scale sums",
+            GateSums { .. } => "gate sums",
+            Activate { activation, .. } | ActivateBackward { activation, .. } => activation.name(),
             Relu { .. } | AccumulateRelu { .. } => "relu",
             Copy { accumulate: false, .. } => "copy",
             Copy { accumulate: true, .. } => "add",
@@ -213,13 +338,40 @@ impl Instruction {
             CopyChannels { .. } | CopyChannelsBackward { .. } => "copy channels",
             MaxPool { .. } | MaxPoolBackward { .. } => "max pool",
             AvgPool { .. } | AvgPoolBackward { .. } => "average pool",
+            AdaptiveAvgPool { .. } | AdaptiveAvgPoolBackward { .. } => "adaptive average pool",
             GlobalAvgPool { .. } | GlobalAvgPoolBackward { .. } => "global average pool",
             Dropout { .. } => "dropout",
+            DropPath { .. } => "drop path",
             ConvWeights { .. } => "weights",
             ConvData { .. } => "data",
             BatchNormSums { .. } => "batch norm sums",
             BatchNormData { .. } => "batch norm data",
             ReluBackward { .. } => "relu",
+        }
+    }
+
+    /// What kind of op it belongs to.
+    pub(crate) fn kind(&self) -> Kind {
+        use Instruction::*;
+        match self {
+            Conv { .. } | ConvWithStatistics { .. } | ConvWeights { .. } | ConvData { .. } => Kind::Convolution,
+            BatchNorm { .. } | BatchNormSums { .. } | BatchNormData { .. } => Kind::Norm,
+            LayerNorm { .. } | LayerNormBackward { .. } => Kind::Norm,
+            _ => Kind::Other,
+        }
+    }
+
+    /// What it computes: a value, the gradient of one, or gradients of parameters.
+    pub(crate) fn direction(&self, pass: Pass) -> Direction {
+        use Instruction::*;
+        match self {
+            ConvWeights { .. } | BatchNormSums { .. } | LayerScaleSums { .. } => Direction::Weights,
+            // Values that are computed again, or the gradients of a sum.
+            Conv { .. } | BatchNorm { .. } | LayerNorm { .. } | Scale { .. } | Activate { .. } => Direction::Forward,
+            Relu { .. } | AccumulateRelu { .. } | CopyChannels { .. } => Direction::Forward,
+            MaxPool { .. } | AvgPool { .. } | AdaptiveAvgPool { .. } | GlobalAvgPool { .. } => Direction::Forward,
+            _ if pass == Pass::Forward => Direction::Forward,
+            _ => Direction::Data,
         }
     }
 
@@ -237,38 +389,52 @@ impl Instruction {
 
     /// The buffer it writes, but for gradients of parameters.
     pub(crate) fn result(&self) -> Option<BufferId> {
+        use Instruction::*;
         match self {
-            Instruction::ConvWeights { .. } | Instruction::BatchNormSums { .. } => None,
+            ConvWeights { .. } | BatchNormSums { .. } | LayerScaleSums { .. } => None,
             _ => self.buffers().pop(),
         }
     }
 
-    /// Every buffer it touches, the one it writes last.
+    /// Every buffer it touches, the one it writes last (a max pooling writes its index too).
     pub(crate) fn buffers(&self) -> Vec<BufferId> {
         use Instruction::*;
+        let gate = |factors: Factors| match factors {
+            Factors::Gate(gate) => Some(gate),
+            Factors::LayerScale(_) => None,
+        };
         match *self {
             Conv { x, add, y, .. } | BatchNorm { x, add, y, .. } => {
                 [Some(x), add, Some(y)].into_iter().flatten().collect()
             }
+            Scale { factors, x, add, y, .. } => [gate(factors), Some(x), add, Some(y)].into_iter().flatten().collect(),
+            ScaleData { factors, dy, dx, .. } => [gate(factors), Some(dy), Some(dx)].into_iter().flatten().collect(),
+            MaxPool { x, index, y, .. } => [Some(x), index, Some(y)].into_iter().flatten().collect(),
             ConvWithStatistics { x, y, .. }
+            | LayerNorm { x, y, .. }
+            | Activate { x, y, .. }
             | Relu { x, y }
             | Copy { x, y, .. }
             | AccumulateRelu { x, y }
             | CopyChannels { x, y, .. }
-            | MaxPool { x, y, .. }
             | AvgPool { x, y, .. }
+            | AdaptiveAvgPool { x, y, .. }
             | GlobalAvgPool { x, y, .. }
-            | Dropout { x, y, .. } => vec![x, y],
+            | Dropout { x, y, .. }
+            | DropPath { x, y, .. } => vec![x, y],
             Zero { y } => vec![y],
-            ConvWeights { x, dy, .. } => vec![x, dy],
+            ConvWeights { x, dy, .. } | LayerScaleSums { x, dy, .. } => vec![x, dy],
             BatchNormSums { x, mask: Mask::Value(y), dy, .. } => vec![x, y, dy],
             BatchNormSums { x, dy, .. } => vec![x, dy],
-            BatchNormData { x, dy, dx, .. } => vec![x, dy, dx],
+            BatchNormData { x, dy, dx, .. } | LayerNormBackward { x, dy, dx, .. } => vec![x, dy, dx],
+            GateSums { x, dy, dgate, .. } => vec![x, dy, dgate],
+            ActivateBackward { value, dy, .. } => vec![value, dy],
             ReluBackward { y, dy } => vec![y, dy],
-            MaxPoolBackward { x, y, dy, dx, .. } => vec![x, y, dy, dx],
+            MaxPoolBackward { index, dy, dx, .. } => vec![index, dy, dx],
             ConvData { dy, dx, .. }
             | CopyChannelsBackward { dy, dx, .. }
             | AvgPoolBackward { dy, dx, .. }
+            | AdaptiveAvgPoolBackward { dy, dx, .. }
             | GlobalAvgPoolBackward { dy, dx, .. } => vec![dy, dx],
         }
     }

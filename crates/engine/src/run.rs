@@ -2,12 +2,11 @@
 
 use crate::arena::{Arena, BufferId};
 use crate::parameters::{Filters, Parameters};
-use crate::plan::{Instruction, Mask, Pooling, Slice};
+use crate::plan::{Activation, Factors, Instruction, Mask, Slice};
 use crate::{Mode, Options};
 use residual_kernels::conv::{Conv, Epilogue, Statistics};
 use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
-use residual_kernels::norm;
-use residual_kernels::pool::{self, PoolShape};
+use residual_kernels::{activation, layer_norm, norm, pool, scale};
 use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
 use std::ops::Range;
@@ -158,6 +157,39 @@ impl PlannedNorm {
     }
 }
 
+/// A layer norm of the plan.
+#[derive(Debug)]
+pub(crate) struct PlannedLayerNorm {
+    pub(crate) eps: f32,
+    /// Whether its parameters have gradients.
+    pub(crate) trained: bool,
+    pub(crate) weight: Copied,
+    pub(crate) bias: Copied,
+}
+
+/// A parameter with one number a channel: its place in the bucket, and its values as they were when the machine was last
+/// prepared. Inference keeps no bucket.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    place: Range<usize>,
+    values: Vec<f32>,
+}
+
+impl Copied {
+    pub(crate) fn new(place: Range<usize>) -> Self {
+        Self { values: vec![0.0; place.len()], place }
+    }
+
+    /// Channels.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    fn take(&mut self, bucket: &[f32]) {
+        self.values.copy_from_slice(&bucket[self.place.clone()]);
+    }
+}
+
 /// Everything instructions work on.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -166,6 +198,9 @@ pub(crate) struct Machine {
     pub(crate) arena: Arena,
     pub(crate) convs: Vec<PlannedConv>,
     pub(crate) norms: Vec<PlannedNorm>,
+    pub(crate) layer_norms: Vec<PlannedLayerNorm>,
+    /// Layer scales.
+    pub(crate) scales: Vec<Copied>,
     /// Weights as the kernels read them: in inference all of them, in training and inference that packs on use those of the
     /// convolution that runs, which are packed when they are needed and then still in cache.
     pub(crate) packed: AlignedBuffer,
@@ -186,7 +221,8 @@ impl Machine {
         self.parameters.as_ref().map_or(4 * weights, Parameters::bytes)
     }
 
-    /// Packs all weights in inference that packs ahead, and in frozen and inference mode takes the running statistics.
+    /// Takes what is used as it stands in the buckets: in inference that packs ahead all weights, in frozen and inference
+    /// mode the running statistics, and the parameters of layer norms and layer scales.
     pub(crate) fn prepare(&mut self) {
         let pool = &self.options.pool;
         let parameters = self.parameters.as_ref().expect("parameters are there until everything is packed");
@@ -201,6 +237,11 @@ impl Machine {
                 }
             }
         }
+        for norm in &mut self.layer_norms {
+            norm.weight.take(values);
+            norm.bias.take(values);
+        }
+        self.scales.iter_mut().for_each(|scale| scale.take(values));
         for norm in self.norms.iter_mut().filter(|norm| self.mode != Mode::Train || norm.keeps_statistics) {
             norm.state.mean.copy_from_slice(&parameters.statistics[norm.running_mean.clone()]);
             norm.state.variance.copy_from_slice(&parameters.statistics[norm.running_var.clone()]);
@@ -221,6 +262,21 @@ impl Machine {
                 }
                 self.batch_norm(norm, x, add, relu, y, images);
             }
+            Instruction::LayerNorm { norm, x, y } => {
+                let PlannedLayerNorm { eps, weight, bias, .. } = &self.layer_norms[norm];
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                layer_norm::forward(isa, threads, x, &weight.values, &bias.values, *eps, y);
+            }
+            Instruction::Scale { factors, x, add, relu, y } => {
+                self.scale(factors, x, add, false, relu, y, images);
+            }
+            Instruction::Activate { activation, x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                match activation {
+                    Activation::Gelu => activation::gelu(isa, threads, x, y),
+                    Activation::Sigmoid => activation::sigmoid(isa, threads, x, y),
+                }
+            }
             Instruction::Relu { x, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 elementwise::relu(isa, threads, x, y);
@@ -238,22 +294,36 @@ impl Machine {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 elementwise::copy_channels(threads, pixels(slice), x, from(slice), y, to(slice));
             }
-            Instruction::MaxPool { pool, x, y } => {
+            Instruction::MaxPool { pool, x, index: None, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
-                pool::max_pool(isa, threads, &shape(pool), images, x, y);
+                pool::max_pool(isa, threads, &pool.shape(), images, x, y, None);
+            }
+            Instruction::MaxPool { pool, x, index: Some(index), y } => {
+                let ([y, index], [x]) = arena.write_all_and_read([y, index], [x], images);
+                pool::max_pool(isa, threads, &pool.shape(), images, x, y, Some(index));
             }
             Instruction::AvgPool { pool, count_include_pad, x, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
-                pool::avg_pool(threads, &shape(pool), count_include_pad, images, x, y);
+                pool::avg_pool(threads, &pool.shape(), count_include_pad, images, x, y);
+            }
+            Instruction::AdaptiveAvgPool { pool, x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                pool::adaptive_avg_pool(threads, &pool, images, x, y);
             }
             Instruction::GlobalAvgPool { pixels, channels, x, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 pool::global_avg_pool(threads, pixels, channels, x, y);
             }
             Instruction::Dropout { node, p, x, accumulate, y } => {
-                let seed = self.seed.wrapping_add((node as u64) << 32);
+                let seed = node_seed(self.seed, node);
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 elementwise::dropout(threads, x, p, seed, accumulate, y);
+            }
+            Instruction::DropPath { node, p, x, accumulate, y } => {
+                let seed = node_seed(self.seed, node);
+                let image = arena.len_of(y);
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                elementwise::drop_path(threads, x, image, p, seed, accumulate, y);
             }
             Instruction::ConvWeights { conv, x, dy } => self.conv_weights(conv, x, dy, images),
             Instruction::ConvData { conv, dy, accumulate, dx } => {
@@ -276,6 +346,29 @@ impl Machine {
                     norm::backward_apply(isa, threads, Some(dy), x, slopes, mask, accumulate, dx);
                 }
             }
+            Instruction::LayerNormBackward { norm, x, dy, accumulate, dx } => {
+                self.layer_norm_backward(norm, x, dy, accumulate, dx, images);
+            }
+            Instruction::ScaleData { factors, dy, accumulate, dx } => {
+                self.scale(factors, dy, None, accumulate, false, dx, images);
+            }
+            Instruction::LayerScaleSums { scale, x, dy } => {
+                let parameters = self.parameters.as_mut().expect("a plan with gradients keeps its parameters");
+                let sums = &mut parameters.gradients[self.scales[scale].place.clone()];
+                let (x, dy) = (arena.get(x, images), arena.get(dy, images));
+                scale::sums(isa, threads, x, dy, sums.len(), false, sums, &mut self.workspace);
+            }
+            Instruction::GateSums { channels, x, dy, accumulate, dgate } => {
+                let (dgate, [x, dy]) = arena.write_and_read(dgate, [x, dy], images);
+                scale::sums(isa, threads, x, dy, channels, accumulate, dgate, &mut self.workspace);
+            }
+            Instruction::ActivateBackward { activation, value, dy } => {
+                let (dy, [value]) = arena.write_and_read(dy, [value], images);
+                match activation {
+                    Activation::Gelu => activation::gelu_backward(isa, threads, value, dy),
+                    Activation::Sigmoid => activation::sigmoid_backward(isa, threads, value, dy),
+                }
+            }
             Instruction::ReluBackward { y, dy } => {
                 let (dy, [y]) = arena.write_and_read(dy, [y], images);
                 elementwise::relu_backward(isa, threads, y, dy);
@@ -284,13 +377,17 @@ impl Machine {
                 let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
                 elementwise::copy_channels_backward(threads, pixels(slice), dy, to(slice), dx, from(slice));
             }
-            Instruction::MaxPoolBackward { pool, x, y, dy, accumulate, dx } => {
-                let (dx, [x, y, dy]) = arena.write_and_read(dx, [x, y, dy], images);
-                pool::max_pool_backward(isa, threads, &shape(pool), images, x, y, dy, accumulate, dx);
+            Instruction::MaxPoolBackward { pool, index, dy, accumulate, dx } => {
+                let (dx, [index, dy]) = arena.write_and_read(dx, [index, dy], images);
+                pool::max_pool_backward(threads, &pool.shape(), images, index, dy, accumulate, dx);
             }
             Instruction::AvgPoolBackward { pool, count_include_pad, dy, accumulate, dx } => {
                 let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
-                pool::avg_pool_backward(threads, &shape(pool), count_include_pad, images, dy, accumulate, dx);
+                pool::avg_pool_backward(threads, &pool.shape(), count_include_pad, images, dy, accumulate, dx);
+            }
+            Instruction::AdaptiveAvgPoolBackward { pool, dy, accumulate, dx } => {
+                let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
+                pool::adaptive_avg_pool_backward(threads, &pool, images, dy, accumulate, dx);
             }
             Instruction::GlobalAvgPoolBackward { pixels, channels, dy, accumulate, dx } => {
                 let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
@@ -356,6 +453,49 @@ impl Machine {
         }
     }
 
+    /// y = x · factors, plus `add` or what y holds, ReLU.
+    fn scale(
+        &mut self,
+        factors: Factors,
+        x: BufferId,
+        add: Option<BufferId>,
+        accumulate: bool,
+        relu: bool,
+        y: BufferId,
+        images: usize,
+    ) {
+        let (isa, pool) = (self.options.isa, &*self.options.pool);
+        let (id, scale) = match factors {
+            Factors::Gate(gate) => (gate, None),
+            Factors::LayerScale(scale) => (x, Some(&self.scales[scale].values)),
+        };
+        let (y, [x, added, gate]) = self.arena.write_and_read(y, [x, add.unwrap_or(x), id], images);
+        let (factors, channels) = scale.map_or((gate, gate.len() / images), |scale| (scale, scale.len()));
+        scale::forward(isa, pool, x, factors, channels, add.map(|_| added), accumulate, relu, y);
+    }
+
+    fn layer_norm_backward(
+        &mut self,
+        norm: usize,
+        x: BufferId,
+        dy: BufferId,
+        accumulate: bool,
+        dx: BufferId,
+        images: usize,
+    ) {
+        let (isa, pool) = (self.options.isa, &*self.options.pool);
+        let PlannedLayerNorm { eps, trained, weight, bias } = &self.layer_norms[norm];
+        let (dx, [x, dy]) = self.arena.write_and_read(dx, [x, dy], images);
+        let gradients = &mut self.parameters.as_mut().expect("a plan with gradients keeps its parameters").gradients;
+        let gradients = trained.then(|| {
+            // The bias's place is behind the weight's.
+            let (weights, biases) = gradients.split_at_mut(bias.place.start);
+            [&mut weights[weight.place.clone()], &mut biases[..bias.place.len()]]
+        });
+        let workspace = &mut self.workspace;
+        layer_norm::backward(isa, pool, x, &weight.values, *eps, dy, accumulate, dx, gradients, workspace);
+    }
+
     fn batch_norm_sums(&mut self, norm: usize, x: BufferId, mask: Mask, dy: BufferId, images: usize) {
         let (isa, pool) = (self.options.isa, &*self.options.pool);
         let norm = &mut self.norms[norm];
@@ -375,15 +515,9 @@ impl Machine {
     }
 }
 
-fn shape(pool: Pooling) -> PoolShape {
-    let window = pool.window;
-    PoolShape {
-        input: pool.input,
-        channels: pool.channels,
-        kernel: window.kernel,
-        stride: window.stride,
-        padding: window.padding,
-    }
+/// What decides what a node drops.
+fn node_seed(seed: u64, node: usize) -> u64 {
+    seed.wrapping_add((node as u64) << 32)
 }
 
 fn pixels(slice: Slice) -> Subsample {

@@ -25,6 +25,7 @@ fn model(graph: Graph) -> Model {
         let (low, high) = match key.rsplit('.').next() {
             Some("running_var") => (0.5, 2.0),
             Some("weight") if tensor.shape().len() == 1 => (0.5, 1.5),
+            Some("layer_scale") => (0.5, 1.5),
             Some("bias" | "running_mean") => (-0.3, 0.3),
             _ => continue,
         };
@@ -53,9 +54,31 @@ fn every_op() -> Graph {
     let pre = net.relu("pre_relu", pre).unwrap();
     let b = net.conv("b", pre, Conv2d::new(8, 8, 1).bias()).unwrap();
     let b = net.add("b_add", b, a).unwrap();
-    let pooled = net.max_pool("max", b, Pool2d::new(3, 2, 1)).unwrap();
+    let c = net.layer_norm("norm", b, 1e-5).unwrap();
+    let c = net.linear("up", c, 12, true).unwrap();
+    let c = net.push("gelu", Op::Gelu, &[c]).unwrap();
+    let c = net.linear("down", c, 8, false).unwrap();
+    let c = net.push("layer", Op::LayerScale { channels: 8 }, &[c]).unwrap();
+    let c = net.add("layer_add", c, b).unwrap();
+    let d = net.conv("d", c, Conv2d::new(8, 8, 3).padding(1)).unwrap();
+    let squeezed = net.global_avg_pool("se_pool", d).unwrap();
+    let squeezed = net.conv("se_fc", squeezed, Conv2d::new(8, 8, 1).bias()).unwrap();
+    let gate = net.push("se_gate", Op::Sigmoid, &[squeezed]).unwrap();
+    let d = net.push("se", Op::Gate, &[d, gate]).unwrap();
+    let d = net.add("se_add", d, c).unwrap();
+    let d = net.relu("se_relu", d).unwrap();
+    let e = net.push("scaled", Op::LayerScale { channels: 8 }, &[d]).unwrap();
+    let e = net.push("path", Op::DropPath { p: 0.4 }, &[e]).unwrap();
+    let e = net.push("gated", Op::Gate, &[e, gate]).unwrap();
+    let e = net.add("path_add", e, d).unwrap();
+    let first = net.max_pool("max", b, Pool2d::new(3, 2, 1)).unwrap();
+    let second = net.max_pool("ceil_max", e, Pool2d::new(3, 2, 0).ceil_mode()).unwrap();
+    let pooled = net.add("max_add", first, second).unwrap();
     let average = Op::AvgPool2d { pool: Pool2d::new(3, 2, 1), count_include_pad: false };
-    let average = net.push("average", average, &[b]).unwrap();
+    let first = net.push("average", average, &[b]).unwrap();
+    let average = Op::AvgPool2d { pool: Pool2d::new(3, 2, 0).ceil_mode(), count_include_pad: true };
+    let second = net.push("ceil_average", average, &[e]).unwrap();
+    let average = net.add("average_add", first, second).unwrap();
     let shortcut = Op::PadShortcut { in_channels: 8, out_channels: 12, stride: 2 };
     let shortcut = net.push("shortcut", shortcut, &[b]).unwrap();
     let joined = net.push("joined", Op::Concat, &[pooled, average, shortcut]).unwrap();
@@ -66,7 +89,9 @@ fn every_op() -> Graph {
     let flat = net.flatten("flat", strided).unwrap();
     let flat = net.relu("flat_relu", flat).unwrap();
     let hidden = net.linear("hidden", flat, 9, true).unwrap();
-    let narrow = net.global_avg_pool("mean", three).unwrap();
+    let adapted = net.push("adapted", Op::AdaptiveAvgPool2d { output: [4, 7] }, &[three]).unwrap();
+    let narrow = net.max_pool("max_of_means", adapted, Pool2d::new(2, 2, 0)).unwrap();
+    let narrow = net.global_avg_pool("mean", narrow).unwrap();
     let narrow = net.flatten("mean_flat", narrow).unwrap();
     let narrow = net.linear("narrow", narrow, 9, false).unwrap();
     let narrow = net.batch_norm("narrow_bn", narrow).unwrap();
@@ -168,7 +193,10 @@ fn taps_change_no_result_and_folding_changes_it_by_rounding_only() {
         let taps: Vec<Vec<f32>> = taps.iter().map(|tap| engine.tap(tap).unwrap().to_vec()).collect();
         (engine.output().to_vec(), taps)
     };
-    let taps = ["a", "a_bn", "pre_bn", "b", "b_add", "dropped", "three", "flat", "hidden", "sum"];
+    let taps = [
+        "a", "a_bn", "pre_bn", "b", "b_add", "norm", "gelu", "down", "layer", "se_gate", "se", "path", "dropped",
+        "three", "adapted", "flat", "hidden", "sum",
+    ];
     let (frozen, values) = run(Mode::Frozen, &taps);
     for (output, others) in [run(Mode::Frozen, &[]), run(Mode::Infer, &[]), run(Mode::Infer, &taps)] {
         close(&output, &frozen);
@@ -273,7 +301,7 @@ fn misuse_is_an_error_that_says_what_was_expected() {
     let mode = "backward: expected a plan for training or frozen statistics, got one for Infer";
     assert_eq!(message(infer.backward(&[]).unwrap_err()), mode);
     let too_small = Engine::new(&model, Mode::Train, 2, [1, 1], &[], &options(1)).unwrap_err();
-    assert!(message(too_small).starts_with("node \"hidden\": expected "));
+    assert!(message(too_small).starts_with("node \"ceil_max\": expected "));
 }
 
 #[test]
@@ -485,7 +513,7 @@ fn gradient_checkpointing_changes_no_bit() {
     let again = Options { grad_checkpointing: true, ..usual.clone() };
     let every_op = model(every_op());
     for mode in [Mode::Train, Mode::Frozen] {
-        for taps in [&[][..], &["b_add", "joined"], &["a_bn", "dropped", "hidden"]] {
+        for taps in [&[][..], &["b_add", "joined"], &["a_bn", "gelu", "se", "path", "dropped", "hidden"]] {
             let run = |options| two_steps(&every_op, mode, 4, taps, options).0;
             assert!(run(&usual) == run(&again), "{mode:?} {taps:?}");
         }
@@ -537,6 +565,44 @@ fn what_was_tuned_decides_the_algorithms_and_results_stay_reproducible() {
     assert!(run(&direct) == run(&low));
     let bytes = |options| Engine::required_memory(&model, Mode::Infer, 2, [32, 32], &[], options).unwrap();
     assert_eq!(bytes(&direct), bytes(&low));
+}
+
+#[test]
+fn what_would_be_read_in_the_wrong_order_is_refused() {
+    let mut net = Builder::new("flat", [3, 4, 4]);
+    let flat = net.flatten("flatten", net.input()).unwrap();
+    let flat = net.relu("relu", flat).unwrap();
+    let norm = net.batch_norm("norm", flat).unwrap();
+    let model = model(net.finish(norm).unwrap());
+    let error = Engine::new(&model, Mode::Infer, 1, [4, 4], &[], &options(1)).unwrap_err().to_string();
+    let got = "batch_norm2d of a flattened feature map";
+    assert_eq!(error, format!("node \"norm\": expected an op that the engine can run, got {got}"));
+}
+
+#[test]
+fn windows_whose_places_fit_no_byte_run_forward_only() {
+    let mut net = Builder::new("large_window", [2, 20, 20]);
+    let pooled = net.max_pool("pool", net.input(), Pool2d::new(17, 1, 0)).unwrap();
+    let model = model(net.finish(pooled).unwrap());
+    let new = |mode| Engine::new(&model, mode, 1, [20, 20], &[], &options(1));
+    new(Mode::Infer).unwrap().forward(&[0.0; 800]).unwrap();
+    assert!(new(Mode::Train).unwrap_err().to_string().contains("windows of more than 256 pixels"));
+}
+
+/// A chain that ends in a max pooling of a large map, and what comes before it.
+#[test]
+fn a_max_pooling_keeps_a_byte_an_output_instead_of_its_input() {
+    let mut net = Builder::new("pooled", [4, 32, 32]);
+    let x = net.conv("a", net.input(), Conv2d::new(4, 4, 1)).unwrap();
+    let x = net.push("sigmoid", Op::Sigmoid, &[x]).unwrap();
+    let y = net.add("twice", x, x).unwrap();
+    let y = net.max_pool("pool", y, Pool2d::new(2, 2, 0)).unwrap();
+    let y = net.conv("b", y, Conv2d::new(4, 4, 1)).unwrap();
+    let model = model(net.finish(y).unwrap());
+    let memory = Engine::required_memory(&model, Mode::Train, 1, [32, 32], &[], &options(1)).unwrap();
+    // On the way back there are the image, the sigmoid's value and the gradients of both; never the sum too.
+    let map = 4 * 4 * 32 * 32;
+    assert!(memory.values < 5 * map, "{} of {map}", memory.values);
 }
 
 #[test]

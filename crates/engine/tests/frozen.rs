@@ -23,6 +23,18 @@ fn resnet20() -> Model {
     Model::new(graph, tensors, Preprocessing::unscaled([32, 32], &[0.0; 3], &[1.0; 3]), Vec::new()).unwrap()
 }
 
+/// A small ConvNeXt.
+fn convnext() -> Model {
+    let text = "family = \"convnext\"\ndepths = [1, 1, 1, 1]\nwidths = [16, 16, 24, 32]\ndrop_path = 0\nimage_size = 32\nnum_classes = 5\n";
+    let graph = residual_zoo::from_toml(text).unwrap().graph().unwrap();
+    let mut tensors = initialise(&graph, Initialisation::Torch, 1);
+    for tensor in tensors.values_mut() {
+        let mut stream = Stream::new(4, &[]);
+        tensor.as_f32_mut().unwrap().iter_mut().for_each(|value| *value += stream.range(-0.1, 0.1));
+    }
+    Model::new(graph, tensors, Preprocessing::unscaled([32, 32], &[0.0; 3], &[1.0; 3]), Vec::new()).unwrap()
+}
+
 /// An engine whose nodes named so are frozen, after a step forward and back.
 fn trained(model: &Model, is_frozen: fn(&str) -> bool, statistics: bool, again: bool) -> Engine {
     let names = model.graph.nodes.iter().map(|node| node.name.clone());
@@ -41,7 +53,8 @@ fn trained(model: &Model, is_frozen: fn(&str) -> bool, statistics: bool, again: 
     let images: Vec<f32> = (0..BATCH * 32 * 32 * 3).map(|_| stream.normal()).collect();
     engine.forward(&images).unwrap();
     let seed: Vec<f32> = (0..BATCH * 5).map(|_| stream.normal()).collect();
-    engine.backward(&[("fc", &seed)]).unwrap();
+    let head = model.graph.node(model.graph.output).name.clone();
+    engine.backward(&[(&head, &seed)]).unwrap();
     engine
 }
 
@@ -130,5 +143,25 @@ fn frozen_statistics_are_used_and_kept_and_others_follow_the_batch() {
     let expected = frozen.gradients();
     for (key, values) in bits(&all.gradients()) {
         assert!(bits(&expected).contains(&(key, values)), "{key}");
+    }
+}
+
+#[test]
+fn layer_norms_and_scales_pass_gradients_on_where_they_are_frozen() {
+    let model = convnext();
+    for again in [false, true] {
+        let whole = trained(&model, |_| false, false, again).gradients();
+        let cases: [fn(&str) -> bool; 3] = [
+            // Frozen above what is trained, and below it.
+            |name| name.starts_with("features.3") || name.starts_with("classifier"),
+            |name| !name.starts_with("classifier"),
+            |name| !name.starts_with("features.3"),
+        ];
+        for is_frozen in cases {
+            let part = trained(&model, is_frozen, false, again).gradients();
+            let expected: NamedTensors = whole.clone().into_iter().filter(|(key, _)| part.contains_key(key)).collect();
+            assert!(part.keys().len() > 1 && part.len() < whole.len());
+            assert_eq!(bits(&part), bits(&expected));
+        }
     }
 }

@@ -20,7 +20,7 @@ fn for_ranges(pool: &Pool, y: &mut [f32], body: impl Fn(std::ops::Range<usize>, 
 }
 
 /// A function of one or two vectors, applied along slices.
-trait Map: Copy + Sync {
+pub(crate) trait Map: Copy + Sync {
     fn map<S: Simd>(self, s: S, x: S::Reg, y: S::Reg) -> S::Reg;
 }
 
@@ -50,7 +50,8 @@ impl<M: Map> Kernel for Apply<'_, M> {
     }
 }
 
-fn apply<M: Map>(isa: Isa, pool: &Pool, map: M, x: &[f32], y: &mut [f32]) {
+/// y = map(x, y), in parts.
+pub(crate) fn apply<M: Map>(isa: Isa, pool: &Pool, map: M, x: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), y.len());
     for_ranges(pool, y, |range, y| isa.run(Apply { map, x: &x[range], y }));
 }
@@ -143,15 +144,49 @@ pub fn copy(isa: Isa, pool: &Pool, x: &[f32], accumulate: bool, y: &mut [f32]) {
 /// If the lengths differ.
 pub fn dropout(pool: &Pool, x: &[f32], p: f32, seed: u64, accumulate: bool, y: &mut [f32]) {
     assert_eq!(x.len(), y.len());
-    let threshold = (f64::from(p) * 4_294_967_296.0) as u64;
+    let threshold = threshold(p);
     let scale = 1.0 / (1.0 - p);
     for_ranges(pool, y, |range, y| {
         for ((index, x), y) in range.clone().zip(&x[range]).zip(y) {
-            let kept = (mix(seed ^ mix(index as u64)) >> 32) >= threshold;
-            let value = if kept { x * scale } else { 0.0 };
+            let value = if is_kept(seed, index, threshold) { x * scale } else { 0.0 };
             *y = if accumulate { *y + value } else { value };
         }
     });
+}
+
+/// y = x · (1 − `p`)⁻¹ for whole images, of `image` elements each, for which a coin that is a function of `seed` and the
+/// image's place falls with probability 1 − `p`, else 0; added to `y` if `accumulate`. With the same seed it is its own
+/// gradient.
+///
+/// # Panics
+/// If the lengths differ, or are not whole images.
+pub fn drop_path(pool: &Pool, x: &[f32], image: usize, p: f32, seed: u64, accumulate: bool, y: &mut [f32]) {
+    assert!(x.len() == y.len() && x.len().is_multiple_of(image));
+    let threshold = threshold(p);
+    let scale = 1.0 / (1.0 - p);
+    let parts = image.div_ceil(GRAIN);
+    let y = SharedMut::new(y);
+    pool.run(x.len() / image * parts, |task, _| {
+        let (index, part) = (task / parts, task % parts);
+        let range = index * image + part * GRAIN..index * image + ((part + 1) * GRAIN).min(image);
+        // SAFETY: every task has its own part of an image.
+        let y = unsafe { y.part(range.clone()) };
+        match (is_kept(seed, index, threshold), accumulate) {
+            (true, false) => y.iter_mut().zip(&x[range]).for_each(|(y, x)| *y = x * scale),
+            (true, true) => y.iter_mut().zip(&x[range]).for_each(|(y, x)| *y += x * scale),
+            (false, false) => y.fill(0.0),
+            (false, true) => {}
+        }
+    });
+}
+
+/// What the upper half of a hash must reach for its element to be kept.
+fn threshold(p: f32) -> u64 {
+    (f64::from(p) * 4_294_967_296.0) as u64
+}
+
+fn is_kept(seed: u64, index: usize, threshold: u64) -> bool {
+    (mix(seed ^ mix(index as u64)) >> 32) >= threshold
 }
 
 /// The finaliser of SplitMix64.

@@ -133,6 +133,9 @@ pub(crate) trait Kernel {
     fn run<S: Simd>(self, s: S) -> Self::Output;
 }
 
+/// Floats of the widest vector.
+const MAX_LANES: usize = 16;
+
 /// Vector operations. A value of an implementing type proves that the machine has the instructions.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Floats in a register.
@@ -188,6 +191,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn max_or_nan(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
     /// `x` where `mask` is above zero, zero elsewhere.
     fn where_positive(self, mask: Self::Reg, x: Self::Reg) -> Self::Reg;
+    /// a / b
+    fn div(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// 2ⁿ for whole numbers from −126 to 127; anything else gives anything.
+    fn pow2(self, n: Self::Reg) -> Self::Reg;
+    /// `x` where `a` is above `b` or NaN, `y` elsewhere.
+    fn where_above(self, a: Self::Reg, b: Self::Reg, x: Self::Reg, y: Self::Reg) -> Self::Reg;
 
     /// Asks for the cache line at `p`, which need not be readable.
     #[inline(always)]
@@ -211,6 +220,47 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = p;
+    }
+
+    /// The sum of all lanes, halves first.
+    #[inline(always)]
+    fn sum(self, x: Self::Reg) -> f32 {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: there is room for the widest vector.
+        unsafe { self.store(lanes.as_mut_ptr(), x) };
+        let mut half = Self::LANES / 2;
+        while half > 0 {
+            for lane in 0..half {
+                lanes[lane] += lanes[lane + half];
+            }
+            half /= 2;
+        }
+        lanes[0]
+    }
+
+    /// The first `min(n, LANES)` lanes `x`, zeros above.
+    #[inline(always)]
+    fn splat_up_to(self, x: f32, n: usize) -> Self::Reg {
+        if n >= Self::LANES {
+            return self.splat(x);
+        }
+        // SAFETY: as many floats stand there as the widest vector has.
+        unsafe { self.load_first([x; MAX_LANES].as_ptr(), n) }
+    }
+
+    /// Stores the first `min(n, LANES)` lanes, whole numbers from 0 to 255, as bytes.
+    ///
+    /// # Safety
+    /// As many bytes can be written at `p`.
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, n: usize, x: Self::Reg) {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: there is room for the widest vector, and at `p` for the bytes.
+        unsafe {
+            self.store(lanes.as_mut_ptr(), x);
+            let bytes = lanes.map(|lane| lane as u8);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n.min(Self::LANES));
+        }
     }
 
     /// All lanes zero.

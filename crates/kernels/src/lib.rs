@@ -6,9 +6,11 @@
 //!
 //! [`mod@reference`] holds the naive, safe twin of each kernel.
 
+pub mod activation;
 pub mod conv;
 pub mod elementwise;
 mod isa;
+pub mod layer_norm;
 pub mod loss;
 pub mod norm;
 pub mod optim;
@@ -16,6 +18,8 @@ mod peak;
 pub mod pool;
 mod raw;
 pub mod reference;
+pub mod scale;
+mod sums;
 
 pub use isa::{Isa, IsaError};
 pub use peak::peak_gflops;

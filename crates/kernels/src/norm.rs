@@ -15,7 +15,7 @@ const BLOCK: usize = 32 << 10;
 /// Floats of the rows that a sum takes together.
 const CHUNK: usize = 4096;
 /// Most blocks of a reduction.
-const MAX_BLOCKS: usize = 256;
+pub(crate) const MAX_BLOCKS: usize = 256;
 
 /// Floats of workspace that the reductions of this module need for `channels` channels.
 pub fn workspace_len(channels: usize) -> usize {
@@ -23,7 +23,7 @@ pub fn workspace_len(channels: usize) -> usize {
 }
 
 /// Rows of each block of a reduction over `rows` rows: a function of the matrix's shape alone.
-fn block_rows(rows: usize, channels: usize) -> usize {
+pub(crate) fn block_rows(rows: usize, channels: usize) -> usize {
     let blocks = (rows * channels).div_ceil(BLOCK).clamp(1, MAX_BLOCKS);
     rows.div_ceil(blocks).max(1)
 }
@@ -270,7 +270,12 @@ pub fn affine(
 }
 
 /// Calls `body` with ranges of whole rows of `y` that together cover it.
-fn for_rows(pool: &Pool, channels: usize, y: &mut [f32], body: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) {
+pub(crate) fn for_rows(
+    pool: &Pool,
+    channels: usize,
+    y: &mut [f32],
+    body: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
+) {
     let step = (BLOCK / 2).div_ceil(channels) * channels;
     let len = y.len();
     let y = SharedMut::new(y);

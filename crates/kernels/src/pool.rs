@@ -1,8 +1,18 @@
-//! Max, average and global average pooling on NHWC.
+//! Pooling on NHWC: maxima here, means in `mean`.
 
 use crate::isa::{Isa, Kernel, Simd};
-use crate::raw::SharedMut;
+use crate::raw::{SharedMut, bytes, bytes_mut};
 use residual_threads::Pool;
+
+mod mean;
+
+pub use mean::{
+    AdaptiveShape, adaptive_avg_pool, adaptive_avg_pool_backward, avg_pool, avg_pool_backward, global_avg_pool,
+    global_avg_pool_backward,
+};
+
+/// Most pixels of a window whose places fit a byte.
+const MAX_WINDOW: usize = 256;
 
 /// The extents of a pooling. `[usize; 2]` is height, width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,14 +27,30 @@ pub struct PoolShape {
     pub stride: [usize; 2],
     /// Padding on either side.
     pub padding: [usize; 2],
+    /// Whether a last window that is only partly filled counts too (torch's `ceil_mode`): it must begin inside the input or
+    /// the padding before it.
+    pub ceil_mode: bool,
 }
 
 impl PoolShape {
     /// Output height and width.
     pub fn output(&self) -> [usize; 2] {
         std::array::from_fn(|axis| {
-            (self.input[axis] + 2 * self.padding[axis] - self.kernel[axis]) / self.stride[axis] + 1
+            let (size, padding, stride) = (self.input[axis], self.padding[axis], self.stride[axis]);
+            let round = if self.ceil_mode { stride - 1 } else { 0 };
+            let windows = (size + 2 * padding + round - self.kernel[axis]) / stride + 1;
+            windows - usize::from(self.ceil_mode && (windows - 1) * stride >= size + padding)
         })
+    }
+
+    /// Whether the place of a maximum in its window can be noted: windows have at most 256 pixels.
+    pub fn has_index(&self) -> bool {
+        self.kernel[0] * self.kernel[1] <= MAX_WINDOW
+    }
+
+    /// Floats that the places of one image's maxima take: a byte each.
+    pub fn index_len(&self) -> usize {
+        self.output_len().div_ceil(4)
     }
 
     fn input_len(&self) -> usize {
@@ -42,24 +68,22 @@ impl PoolShape {
         start.saturating_sub(self.padding[axis])..(start + self.kernel[axis] - self.padding[axis]).min(self.input[axis])
     }
 
-    /// What the mean over window (i, j) divides by: torch counts padding, but not what lies past it.
-    fn divisor(&self, i: usize, j: usize, count_include_pad: bool) -> f32 {
-        let extent = |axis: usize, index: usize| {
-            if count_include_pad {
-                let start = index * self.stride[axis];
-                (start + self.kernel[axis]).min(self.input[axis] + 2 * self.padding[axis]) - start
-            } else {
-                self.window(axis, index).len()
-            }
-        };
-        (extent(0, i) * extent(1, j)) as f32
+    /// The place in window `at` of an input pixel: row by row from the window's first, be it in the padding.
+    fn place(&self, at: [usize; 2], pixel: [usize; 2]) -> usize {
+        let [row, column] = std::array::from_fn(|axis| pixel[axis] + self.padding[axis] - at[axis] * self.stride[axis]);
+        row * self.kernel[1] + column
     }
 }
 
 /// Calls `body(image, output row, row)` for each row of `y`.
-fn for_output_rows(pool: &Pool, shape: &PoolShape, y: &mut [f32], body: impl Fn(usize, usize, &mut [f32]) + Sync) {
-    let [height, width] = shape.output();
-    let row = width * shape.channels;
+fn for_output_rows(
+    pool: &Pool,
+    [height, width]: [usize; 2],
+    channels: usize,
+    y: &mut [f32],
+    body: impl Fn(usize, usize, &mut [f32]) + Sync,
+) {
+    let row = width * channels;
     let rows = y.len() / row;
     let y = SharedMut::new(y);
     pool.run(rows, |task, _| {
@@ -68,18 +92,72 @@ fn for_output_rows(pool: &Pool, shape: &PoolShape, y: &mut [f32], body: impl Fn(
     });
 }
 
-/// The maximum over each window, NaN if it has one; padding never wins.
-///
-/// # Panics
-/// If a slice has not the length stated.
-pub fn max_pool(isa: Isa, pool: &Pool, shape: &PoolShape, images: usize, x: &[f32], y: &mut [f32]) {
-    assert!(x.len() == images * shape.input_len() && y.len() == images * shape.output_len());
-    for_output_rows(pool, shape, y, |image, i, y| {
-        let x = &x[image * shape.input_len()..][..shape.input_len()];
-        isa.run(MaxRow { shape, x, i, y });
+/// Channels that one task of a backward pass takes: windows overlap in space, so channels are what can be shared out.
+const CHANNEL_BLOCK: usize = 64;
+
+/// Calls `body(image, channels, image's dx)` for inputs of this height, width and `channels`; only those channels may be touched. They are zeroed before unless
+/// `accumulate`.
+fn for_channel_blocks(
+    pool: &Pool,
+    [height, width]: [usize; 2],
+    channels: usize,
+    images: usize,
+    accumulate: bool,
+    dx: &mut [f32],
+    body: impl Fn(usize, std::ops::Range<usize>, SharedMut<'_>) + Sync,
+) {
+    let blocks = channels.div_ceil(CHANNEL_BLOCK);
+    let (image_len, all) = (height * width * channels, SharedMut::new(dx));
+    pool.run(images * blocks, |task, _| {
+        let (image, block) = (task / blocks, task % blocks);
+        let own = block * CHANNEL_BLOCK..((block + 1) * CHANNEL_BLOCK).min(channels);
+        let dx = all.offset(image * image_len);
+        if !accumulate {
+            for pixel in 0..height * width {
+                let at = pixel * channels;
+                // SAFETY: only this task touches these channels of this image.
+                unsafe { dx.part(at + own.start..at + own.end) }.fill(0.0);
+            }
+        }
+        body(image, own, dx);
     });
 }
 
+/// The maximum over each window, NaN if it has one; padding never wins. With `index`, as long as
+/// [`PoolShape::index_len`] says for each image, also notes which pixel of each window it is, for
+/// [`max_pool_backward`].
+///
+/// # Panics
+/// If a slice has not the length stated, or an index does not fit a byte.
+pub fn max_pool(
+    isa: Isa,
+    pool: &Pool,
+    shape: &PoolShape,
+    images: usize,
+    x: &[f32],
+    y: &mut [f32],
+    index: Option<&mut [f32]>,
+) {
+    assert!(x.len() == images * shape.input_len() && y.len() == images * shape.output_len());
+    let input = |image: usize| &x[image * shape.input_len()..][..shape.input_len()];
+    let Some(index) = index else {
+        for_output_rows(pool, shape.output(), shape.channels, y, |image, i, y| {
+            isa.run(MaxRow { shape, x: input(image), i, y });
+        });
+        return;
+    };
+    assert!(shape.has_index() && index.len() == images * shape.index_len());
+    let image_len = 4 * shape.index_len();
+    let index = SharedMut::new(bytes_mut(index));
+    for_output_rows(pool, shape.output(), shape.channels, y, |image, i, y| {
+        let start = image * image_len + i * y.len();
+        // SAFETY: every task has its own row.
+        let index = unsafe { index.part(start..start + y.len()) };
+        isa.run(IndexedMaxRow { shape, x: input(image), i, y, index });
+    });
+}
+
+/// One row of maxima.
 struct MaxRow<'a> {
     shape: &'a PoolShape,
     x: &'a [f32],
@@ -115,199 +193,92 @@ impl Kernel for MaxRow<'_> {
     }
 }
 
-/// The gradient of [`max_pool`]: each window's goes to the first pixel that held its maximum, as in torch. Overwrites
-/// `dx`, or adds to it if `accumulate`.
-///
-/// # Panics
-/// If a slice has not the length stated.
-pub fn max_pool_backward(
-    isa: Isa,
-    pool: &Pool,
-    shape: &PoolShape,
-    images: usize,
-    x: &[f32],
-    y: &[f32],
-    dy: &[f32],
-    accumulate: bool,
-    dx: &mut [f32],
-) {
-    assert!(x.len() == images * shape.input_len() && dx.len() == x.len());
-    assert!(y.len() == images * shape.output_len() && dy.len() == y.len());
-    for_channel_blocks(pool, shape, images, accumulate, dx, |image, channels, dx| {
-        let x = &x[image * shape.input_len()..][..shape.input_len()];
-        let outputs = image * shape.output_len()..(image + 1) * shape.output_len();
-        isa.run(MaxBackward { shape, channels, x, y: &y[outputs.clone()], dy: &dy[outputs], dx });
-    });
-}
-
-/// Channels that one task of a backward pass takes: windows overlap in space, so channels are what can be shared out.
-const CHANNEL_BLOCK: usize = 64;
-
-/// Calls `body(image, channels, image's dx)`; only those channels may be touched. They are zeroed before unless
-/// `accumulate`.
-fn for_channel_blocks(
-    pool: &Pool,
-    shape: &PoolShape,
-    images: usize,
-    accumulate: bool,
-    dx: &mut [f32],
-    body: impl Fn(usize, std::ops::Range<usize>, SharedMut<'_>) + Sync,
-) {
-    let blocks = shape.channels.div_ceil(CHANNEL_BLOCK);
-    let (image_len, all) = (shape.input_len(), SharedMut::new(dx));
-    pool.run(images * blocks, |task, _| {
-        let (image, block) = (task / blocks, task % blocks);
-        let channels = block * CHANNEL_BLOCK..((block + 1) * CHANNEL_BLOCK).min(shape.channels);
-        let dx = all.offset(image * image_len);
-        if !accumulate {
-            for pixel in 0..shape.input[0] * shape.input[1] {
-                let at = pixel * shape.channels;
-                // SAFETY: only this task touches these channels of this image.
-                unsafe { dx.part(at + channels.start..at + channels.end) }.fill(0.0);
-            }
-        }
-        body(image, channels, dx);
-    });
-}
-
-struct MaxBackward<'a> {
+/// One row of maxima and their places in the windows.
+struct IndexedMaxRow<'a> {
     shape: &'a PoolShape,
-    channels: std::ops::Range<usize>,
     x: &'a [f32],
-    y: &'a [f32],
-    dy: &'a [f32],
-    dx: SharedMut<'a>,
+    i: usize,
+    y: &'a mut [f32],
+    index: &'a mut [u8],
 }
 
-impl Kernel for MaxBackward<'_> {
+impl Kernel for IndexedMaxRow<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let [height, width] = self.shape.output();
-        for i in 0..height {
-            for j in 0..width {
-                let at = (i * width + j) * self.shape.channels;
-                let (y, dy) = (&self.y[at..][self.channels.clone()], &self.dy[at..][self.channels.clone()]);
-                let mut left = [0.0; CHANNEL_BLOCK];
-                let left = &mut left[..dy.len()];
-                left.copy_from_slice(dy);
-                for row in self.shape.window(0, i) {
-                    for column in self.shape.window(1, j) {
-                        let at = (row * self.shape.input[1] + column) * self.shape.channels;
-                        let x = &self.x[at..][self.channels.clone()];
-                        // SAFETY: only this task touches these channels of this image.
-                        let dx = unsafe { self.dx.part(at + self.channels.start..at + self.channels.end) };
-                        for (((x, y), left), dx) in x.iter().zip(y).zip(left.iter_mut()).zip(dx) {
-                            let won = x == y;
-                            *dx += if won { *left } else { 0.0 };
-                            *left = if won { 0.0 } else { *left };
-                        }
+    fn run<S: Simd>(self, s: S) {
+        let shape = self.shape;
+        let channels = shape.channels;
+        let rows = shape.window(0, self.i);
+        let outputs = self.y.chunks_exact_mut(channels).zip(self.index.chunks_exact_mut(channels));
+        for (j, (y, index)) in outputs.enumerate() {
+            let columns = shape.window(1, j);
+            let first = shape.place([self.i, j], [rows.start, columns.start]);
+            let mut c = 0;
+            while c < channels {
+                let n = channels - c;
+                let (mut value, mut winner) = (s.splat(f32::NEG_INFINITY), s.splat(first as f32));
+                for row in rows.clone() {
+                    let places = shape.place([self.i, j], [row, columns.start])..;
+                    for (column, place) in columns.clone().zip(places) {
+                        let at = (row * shape.input[1] + column) * channels + c;
+                        // SAFETY: the window was clipped to the image, so the pixel has `n` channels from `c` on.
+                        let x = unsafe { s.load_up_to(self.x.as_ptr().add(at), n) };
+                        winner = s.where_above(x, value, s.splat(place as f32), winner);
+                        value = s.where_above(x, value, x, value);
                     }
                 }
+                // SAFETY: `y` and `index` are one pixel with `n` channels from `c` on; places are below 256.
+                unsafe {
+                    s.store_up_to(y.as_mut_ptr().add(c), n, value);
+                    s.store_bytes(index.as_mut_ptr().add(c), n, winner);
+                }
+                c += S::LANES;
             }
         }
     }
 }
 
-/// The mean over each window, with padding in the divisor if `count_include_pad`.
+/// The gradient of [`max_pool`], whose `index` it reads: each window's goes to the first pixel that held its maximum, or
+/// to its last NaN, as in torch. Overwrites `dx`, or adds to it if `accumulate`.
 ///
 /// # Panics
-/// If a slice has not the length stated.
-pub fn avg_pool(pool: &Pool, shape: &PoolShape, count_include_pad: bool, images: usize, x: &[f32], y: &mut [f32]) {
-    assert!(x.len() == images * shape.input_len() && y.len() == images * shape.output_len());
-    let channels = shape.channels;
-    for_output_rows(pool, shape, y, |image, i, y| {
-        let x = &x[image * shape.input_len()..][..shape.input_len()];
-        for (j, y) in y.chunks_exact_mut(channels).enumerate() {
-            y.fill(0.0);
-            for row in shape.window(0, i) {
-                for column in shape.window(1, j) {
-                    let x = &x[(row * shape.input[1] + column) * channels..][..channels];
-                    y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
-                }
-            }
-            let divisor = shape.divisor(i, j, count_include_pad);
-            y.iter_mut().for_each(|y| *y /= divisor);
-        }
-    });
-}
-
-/// The gradient of [`avg_pool`]. Overwrites `dx`, or adds to it if `accumulate`.
-///
-/// # Panics
-/// If a slice has not the length stated.
-pub fn avg_pool_backward(
+/// If a slice has not the length stated, or `index` is not of such a pooling.
+pub fn max_pool_backward(
     pool: &Pool,
     shape: &PoolShape,
-    count_include_pad: bool,
     images: usize,
+    index: &[f32],
     dy: &[f32],
     accumulate: bool,
     dx: &mut [f32],
 ) {
     assert!(dx.len() == images * shape.input_len() && dy.len() == images * shape.output_len());
+    assert!(shape.has_index() && index.len() == images * shape.index_len());
+    let index = bytes(index);
     let [height, width] = shape.output();
-    for_channel_blocks(pool, shape, images, accumulate, dx, |image, channels, dx| {
+    // How far behind the first pixel of its window each place is, in elements.
+    let mut offsets = [usize::MAX; MAX_WINDOW];
+    for (place, offset) in offsets.iter_mut().enumerate().take(shape.kernel[0] * shape.kernel[1]) {
+        *offset = (place / shape.kernel[1] * shape.input[1] + place % shape.kernel[1]) * shape.channels;
+    }
+    for_channel_blocks(pool, shape.input, shape.channels, images, accumulate, dx, |image, channels, dx| {
+        let index = &index[4 * image * shape.index_len()..];
+        let dy = &dy[image * shape.output_len()..];
         for i in 0..height {
             for j in 0..width {
-                let dy = &dy[((image * height + i) * width + j) * shape.channels..][channels.clone()];
-                let scale = 1.0 / shape.divisor(i, j, count_include_pad);
-                for row in shape.window(0, i) {
-                    for column in shape.window(1, j) {
-                        let at = (row * shape.input[1] + column) * shape.channels;
-                        // SAFETY: only this task touches these channels of this image.
-                        let dx = unsafe { dx.part(at + channels.start..at + channels.end) };
-                        dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx += dy * scale);
-                    }
+                let at = (i * width + j) * shape.channels;
+                let (index, dy) = (&index[at..][channels.clone()], &dy[at..][channels.clone()]);
+                // Of the first pixel's first channel; before the image where the window begins in the padding.
+                let row = (i * shape.stride[0]).wrapping_sub(shape.padding[0]);
+                let column = (j * shape.stride[1]).wrapping_sub(shape.padding[1]);
+                let start = row.wrapping_mul(shape.input[1]).wrapping_add(column).wrapping_mul(shape.channels);
+                for ((channel, &place), dy) in channels.clone().zip(index).zip(dy) {
+                    let to = start.wrapping_add(offsets[usize::from(place)]).wrapping_add(channel);
+                    // SAFETY: only this task touches this channel of this image.
+                    let dx = unsafe { dx.part(to..to.wrapping_add(1)) };
+                    dx[0] += dy;
                 }
-            }
-        }
-    });
-}
-
-/// The mean over all pixels of each image. `x` is images × pixels × channels, `y` images × channels.
-///
-/// # Panics
-/// If a slice has not the length stated.
-pub fn global_avg_pool(pool: &Pool, pixels: usize, channels: usize, x: &[f32], y: &mut [f32]) {
-    assert!(y.len().is_multiple_of(channels) && x.len() == y.len() * pixels);
-    let images = y.len() / channels;
-    let y = SharedMut::new(y);
-    pool.run(images, |image, _| {
-        // SAFETY: every task has its own image.
-        let y = unsafe { y.part(image * channels..(image + 1) * channels) };
-        y.fill(0.0);
-        for x in x[image * pixels * channels..][..pixels * channels].chunks_exact(channels) {
-            y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
-        }
-        y.iter_mut().for_each(|y| *y /= pixels as f32);
-    });
-}
-
-/// The gradient of [`global_avg_pool`]. Overwrites `dx`, or adds to it if `accumulate`.
-///
-/// # Panics
-/// If a slice has not the length stated.
-pub fn global_avg_pool_backward(
-    pool: &Pool,
-    pixels: usize,
-    channels: usize,
-    dy: &[f32],
-    accumulate: bool,
-    dx: &mut [f32],
-) {
-    assert!(dy.len().is_multiple_of(channels) && dx.len() == dy.len() * pixels);
-    let images = dy.len() / channels;
-    let dx = SharedMut::new(dx);
-    let scale = 1.0 / pixels as f32;
-    pool.run(images, |image, _| {
-        let dy = &dy[image * channels..][..channels];
-        // SAFETY: every task has its own image.
-        let dx = unsafe { dx.part(image * pixels * channels..(image + 1) * pixels * channels) };
-        for dx in dx.chunks_exact_mut(channels) {
-            for (dx, dy) in dx.iter_mut().zip(dy) {
-                *dx = if accumulate { *dx + dy * scale } else { dy * scale };
             }
         }
     });

@@ -2,26 +2,26 @@
 
 /// A slice that tasks write disjoint parts of. The borrow lasts as long as the value does.
 #[derive(Clone, Copy)]
-pub(crate) struct SharedMut<'a> {
-    start: *mut f32,
+pub(crate) struct SharedMut<'a, T = f32> {
+    start: *mut T,
     len: usize,
-    slice: std::marker::PhantomData<&'a mut [f32]>,
+    slice: std::marker::PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: the methods are unsafe, and their callers promise that parts used at the same time do not overlap.
-unsafe impl Send for SharedMut<'_> {}
+unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedMut<'_> {}
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
 
-impl<'a> SharedMut<'a> {
+impl<'a, T: Copy> SharedMut<'a, T> {
     /// Shares `slice` out.
-    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), slice: std::marker::PhantomData }
     }
 
     /// The address of element `index`, which may be one past the end.
     #[inline(always)]
-    pub(crate) fn at(self, index: usize) -> *mut f32 {
+    pub(crate) fn at(self, index: usize) -> *mut T {
         debug_assert!(index <= self.len, "index {index} of a slice of {}", self.len);
         self.start.wrapping_add(index)
     }
@@ -38,7 +38,7 @@ impl<'a> SharedMut<'a> {
     /// # Safety
     /// No one else uses them while the result lives.
     #[inline(always)]
-    pub(crate) unsafe fn part(self, range: std::ops::Range<usize>) -> &'a mut [f32] {
+    pub(crate) unsafe fn part(self, range: std::ops::Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} of a slice of {}", self.len);
         // SAFETY: inside the slice; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
@@ -52,4 +52,16 @@ const LARGE: usize = 12 << 20;
 /// tensors that no cache would keep, of whole cache lines.
 pub(crate) fn is_streamed(y: &[f32], channels: usize) -> bool {
     size_of_val(y) >= LARGE && channels.is_multiple_of(16) && y.as_ptr().addr().is_multiple_of(64)
+}
+
+/// The bytes of floats, for a caller that keeps something else in them.
+pub(crate) fn bytes(floats: &[f32]) -> &[u8] {
+    // SAFETY: floats have no padding, and bytes any alignment.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), std::mem::size_of_val(floats)) }
+}
+
+/// As [`bytes`], to be written.
+pub(crate) fn bytes_mut(floats: &mut [f32]) -> &mut [u8] {
+    // SAFETY: as above; and any bytes are floats.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), std::mem::size_of_val(floats)) }
 }

@@ -1,18 +1,27 @@
 //! The naive twins: loops that follow the definitions, summing in f64, for tests to hold the kernels against.
 
+mod activation;
 mod conv;
 mod elementwise;
+mod layer_norm;
 mod loss;
 mod norm;
 mod optim;
 mod pool;
+mod scale;
 
+pub use activation::{gelu, gelu_backward, sigmoid, sigmoid_backward};
 pub use conv::{conv_backward_data, conv_backward_weights, conv_forward};
 pub use elementwise::{accumulate, accumulate_relu, copy_channels, copy_channels_backward, relu, relu_backward};
+pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use loss::{cross_entropy, softmax};
 pub use norm::{affine, backward_apply, backward_sums, column_sums, statistics};
 pub use optim::sgd;
-pub use pool::{avg_pool, avg_pool_backward, global_avg_pool, global_avg_pool_backward, max_pool, max_pool_backward};
+pub use pool::{
+    adaptive_avg_pool, adaptive_avg_pool_backward, avg_pool, avg_pool_backward, global_avg_pool,
+    global_avg_pool_backward, max_pool, max_pool_backward,
+};
+pub use scale::{scale, scale_sums};
 
 fn narrow(values: Vec<f64>) -> Vec<f32> {
     values.into_iter().map(|value| value as f32).collect()

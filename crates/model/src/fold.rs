@@ -1,18 +1,18 @@
-//! Batch norms folded into the convolutions before them.
+//! Batch norms and layer scales folded into the convolutions before them.
 
 use crate::Model;
 use residual_graph::{Graph, Node, NodeId, Op};
 use residual_tensor::{NamedTensors, Tensor};
 use std::collections::HashMap;
 
-/// A network whose batch norms are folded but for one product: see [`fold_batch_norm_but_scales`].
+/// A network whose batch norms and layer scales are folded but for one product: see [`fold_batch_norm_but_scales`].
 #[derive(Clone, Debug)]
 pub struct Folded {
-    /// The network without the batch norms.
+    /// The network without the batch norms and layer scales.
     pub graph: Graph,
     /// Its tensors; the weights of `scales` are those from before.
     pub tensors: NamedTensors,
-    /// For each weight that a batch norm folds into, by key, what every output's filter has yet to be multiplied by, in
+    /// For each weight that one of them folds into, by key, what every output's filter has yet to be multiplied by, in
     /// f64.
     pub scales: HashMap<String, Vec<f64>>,
 }
@@ -22,9 +22,9 @@ pub struct Folded {
 ///
 /// With s = weight / √(running_var + eps) the new weight is s·w and the new bias is bias + s·(b − running_mean),
 /// computed in f64. The convolution keeps its name and gains a bias, the batch norm's node disappears, and all others
-/// stay as they are.
+/// stay as they are. A layer scale folds in the same way: s is its factors, weight and bias become s·w and s·b.
 ///
-/// A batch norm stays if it follows something else, or a convolution that others read too, or if `keep` names it or
+/// A batch norm or layer scale stays if it follows something else, or a convolution that others read too, or if `keep` names it or
 /// the node it follows: a caller that will ask for a node's value names that node.
 ///
 /// # Panics
@@ -48,16 +48,16 @@ pub fn fold_batch_norm_but_scales(model: &Model, keep: &[&str]) -> Folded {
     let mut nodes: Vec<Node> = Vec::with_capacity(graph.nodes.len());
     // For every old node, the new node that holds its value.
     let mut moved: Vec<NodeId> = Vec::with_capacity(graph.nodes.len());
-    // Old nodes whose value is a weighted sum that the new node computes, so that a batch norm can fold into it.
+    // Old nodes whose value is a weighted sum that the new node computes, so that a product can fold into it.
     let mut linear: Vec<bool> = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
-        if let Op::BatchNorm2d { eps, .. } = node.op {
+        if let Op::BatchNorm2d { .. } | Op::LayerScale { .. } = node.op {
             let input = node.inputs[0];
             let read = |name: &str| keep.contains(&name);
             let folds = linear[input.0] && consumers[input.0].len() == 1 && input != graph.output;
             if folds && !read(&node.name) && !read(&graph.node(input).name) {
                 let target = moved[input.0];
-                fold(&mut nodes[target.0], node, eps, &mut tensors, &mut scales);
+                fold(&mut nodes[target.0], node, &mut tensors, &mut scales);
                 moved.push(target);
                 linear.push(true);
                 continue;
@@ -79,29 +79,40 @@ pub fn fold_batch_norm_but_scales(model: &Model, keep: &[&str]) -> Folded {
     Folded { graph, tensors, scales }
 }
 
-fn fold(target: &mut Node, norm: &Node, eps: f32, tensors: &mut NamedTensors, scales: &mut HashMap<String, Vec<f64>>) {
-    let values = |key: String| tensors.get(&key).and_then(Tensor::as_f32).expect("a model has its graph's tensors");
-    let (gamma, beta) = (values(norm.key("weight")), values(norm.key("bias")));
-    let (mean, variance) = (values(norm.key("running_mean")), values(norm.key("running_var")));
-    let channels = gamma.len();
-    let scale: Vec<f64> =
-        (0..channels).map(|c| f64::from(gamma[c]) / (f64::from(variance[c]) + f64::from(eps)).sqrt()).collect();
+/// What a node does to each channel: the factor, and what is added to the product.
+fn affine(node: &Node, tensors: &NamedTensors) -> (Vec<f64>, Vec<f64>) {
+    let values = |name: &str| tensors.get(&node.key(name)).and_then(Tensor::as_f32).expect("a model has its tensors");
+    let Op::BatchNorm2d { channels, eps, .. } = node.op else {
+        let factors: Vec<f64> = values("layer_scale").iter().copied().map(f64::from).collect();
+        return (factors.clone(), vec![0.0; factors.len()]);
+    };
+    let [gamma, beta, mean, variance] = ["weight", "bias", "running_mean", "running_var"].map(values);
+    let factor = |c: usize| f64::from(gamma[c]) / (f64::from(variance[c]) + f64::from(eps)).sqrt();
+    let factors: Vec<f64> = (0..channels).map(factor).collect();
+    let shifts = (0..channels).map(|c| f64::from(beta[c]) - factors[c] * f64::from(mean[c])).collect();
+    (factors, shifts)
+}
+
+fn fold(target: &mut Node, node: &Node, tensors: &mut NamedTensors, scales: &mut HashMap<String, Vec<f64>>) {
+    let (factors, shifts) = affine(node, tensors);
     let (Op::Conv2d(residual_graph::Conv2d { bias: has_bias, .. }) | Op::Linear { bias: has_bias, .. }) =
         &mut target.op
     else {
-        unreachable!("batch norms fold into convolutions and linear layers only")
+        unreachable!("only convolutions and linear layers take anything in")
     };
-    let old_bias = if *has_bias { values(target_key(&target.name, "bias")).to_vec() } else { vec![0.0; channels] };
-    *has_bias = true;
-    let bias = (0..channels)
-        .map(|c| (f64::from(beta[c]) + scale[c] * (f64::from(old_bias[c]) - f64::from(mean[c]))) as f32)
-        .collect();
-    let weight = target_key(&target.name, "weight");
-    // A second batch norm folds into what the first one made, rounded as it is without folding.
-    if let Some(first) = scales.insert(weight.clone(), scale) {
+    let (weight, bias) = (target_key(&target.name, "weight"), target_key(&target.name, "bias"));
+    let adds = matches!(node.op, Op::BatchNorm2d { .. });
+    if *has_bias || adds {
+        let old = tensors.get(&bias).filter(|_| *has_bias).and_then(Tensor::as_f32);
+        let old = |c: usize| old.map_or(0.0, |old| f64::from(old[c]));
+        let new = (0..factors.len()).map(|c| (shifts[c] + factors[c] * old(c)) as f32).collect();
+        tensors.insert(bias, Tensor::f32(&[factors.len()], new));
+        *has_bias = true;
+    }
+    // What folds in second multiplies what the first one made, rounded as it is without folding.
+    if let Some(first) = scales.insert(weight.clone(), factors) {
         multiply(&mut tensors[weight.as_str()], &first);
     }
-    tensors.insert(target_key(&target.name, "bias"), Tensor::f32(&[channels], bias));
 }
 
 /// Multiplies each output's filter of a weight.

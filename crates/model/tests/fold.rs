@@ -72,6 +72,7 @@ fn value(node: &Node, inputs: &[&Map], tensors: &NamedTensors, image: &Map, [c, 
             let sum: f64 = (0..in_features).map(term).sum();
             sum + if bias { parameter("bias", c) } else { 0.0 }
         }
+        Op::LayerScale { .. } => inputs[0].at(c, row, column) * parameter("layer_scale", c),
         Op::Relu => inputs[0].at(c, row, column).max(0.0),
         Op::Sigmoid => 1.0 / (1.0 + (-inputs[0].at(c, row, column)).exp()),
         Op::Gate => inputs[0].at(c, row, column) * inputs[1].at(c, 0, 0),
@@ -120,6 +121,7 @@ fn model(graph: Graph, size: usize) -> Model {
             "running_var" => [0.2, 3.0],
             "running_mean" | "bias" => [-0.5, 0.5],
             "weight" if tensor.shape().len() == 1 => [-1.5, 1.5],
+            "layer_scale" => [-1.5, 1.5],
             _ => continue,
         };
         tensor.as_f32_mut().unwrap().iter_mut().for_each(|v| *v = stream.range(low, high));
@@ -189,6 +191,25 @@ fn biases_groups_strides_linear_layers_and_chains_fold() {
     assert_eq!(names(&folded.graph), ["input", "grouped", "relu", "pool", "fc"]);
     assert_eq!(folded.graph.output, NodeId(4));
     assert_same_function(&model, &folded);
+}
+
+#[test]
+fn layer_scales_fold_into_weight_and_bias() {
+    let mut net = Builder::new("scaled", [4, 5, 5]);
+    let x = net.conv("conv", net.input(), Conv2d::new(4, 6, 3).bias()).unwrap();
+    let x = net.push("a", Op::LayerScale { channels: 6 }, &[x]).unwrap();
+    let x = net.batch_norm("norm", x).unwrap();
+    let x = net.push("b", Op::LayerScale { channels: 6 }, &[x]).unwrap();
+    let x = net.relu("relu", x).unwrap();
+    let stays = net.push("stays", Op::LayerScale { channels: 6 }, &[x]).unwrap();
+    let x = net.linear("fc", stays, 5, false).unwrap();
+    let x = net.push("c", Op::LayerScale { channels: 5 }, &[x]).unwrap();
+    let model = model(net.finish(x).unwrap(), 5);
+    let folded = fold_batch_norm(&model, &[]);
+    assert_eq!(names(&folded.graph), ["input", "conv", "relu", "stays", "fc"]);
+    assert!(!folded.tensors.contains_key("fc.bias"), "nothing was to be added");
+    assert_same_function(&model, &folded);
+    assert_eq!(fold_batch_norm(&model, &["a", "c"]), model);
 }
 
 #[test]

@@ -108,6 +108,16 @@ pub fn load_state_dict(path: impl AsRef<Path>, name: &str, preprocessing: Prepro
     train::read_model(path.as_ref(), Some(name), |_| preprocessing)
 }
 
+/// The model of weights by name (`torchvision:resnet50.v2`, `timm:resnet50.a1_in1k`, which bring network, preprocessing and
+/// ImageNet's classes along; see [`weights::hub`]), downloaded if it is not in the cache. [`train::read_model`] is the same for
+/// all else that `--weights` takes, and [`weights::hub::Hub`] tells how a download goes on.
+///
+/// # Errors
+/// If the name is not known, or its file is neither here nor can be brought here.
+pub fn pretrained(name: &str) -> Result<Model, TrainError> {
+    train::read_model(name.as_ref(), None, default_preprocessing)
+}
+
 /// Reads and decodes an image file (JPEG, PNG, WebP or BMP).
 ///
 /// # Errors

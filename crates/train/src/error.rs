@@ -6,6 +6,7 @@ use residual_engine::EngineError;
 use residual_graph::GraphError;
 use residual_model::ModelError;
 use residual_weights::WeightsError;
+use residual_weights::hub::HubError;
 use residual_zoo::ZooError;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,9 @@ pub enum TrainError {
     /// A model file cannot be read or written.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Weights that lie elsewhere cannot be brought here.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The network cannot be run.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -1,20 +1,26 @@
-//! A model from a file, whether the file says of what network it is or not.
+//! A model from weights: a file, whether it says of what network it is or not, or the name of weights that lie elsewhere.
 
 use crate::TrainError;
 use crate::network::{is_description, network};
 use residual_graph::Graph;
-use residual_model::Model;
+use residual_model::{Model, replace_input};
 use residual_preprocess::Preprocessing;
-use residual_weights::{Weights, open};
+use residual_weights::hub::{Hub, HubName, imagenet_labels};
+use residual_weights::{StateDict, Weights, open};
 use residual_zoo::Config;
 use std::path::Path;
 
-/// Reads the weights at `path`: a checkpoint of ours (a file or a run folder), which holds its own network and
-/// preprocessing, or a bare state dict, which needs the name of its network, or a description of it (see [`network`]), and gets `preprocessing`. The
-/// number of outputs of a state dict is read off its last layer.
+/// Reads the weights that `path` means:
+///
+/// - a checkpoint of ours (a file or a run folder), which holds its own network and preprocessing;
+/// - a bare state dict, which needs the name of its network, or a description of it (see [`network`](crate::network())), and
+///   gets `preprocessing`. The number of outputs is read off its last layer, that of channels off its first, which is adapted
+///   where the description has another (see [`replace_input`]);
+/// - a name ([`HubName`]), whose file is taken from the cache of [`Hub::from_env`], or downloaded. Names that are known bring
+///   network, preprocessing and ImageNet's classes along.
 ///
 /// # Errors
-/// If the file cannot be read, is damaged, is a state dict and `name` is `None` or unknown, is a checkpoint of another
+/// If the file cannot be read or brought here, is damaged, is a state dict and `name` is `None` or unknown, is of another
 /// network than `name`, or does not fit the network.
 pub fn read_model(
     path: &Path,
@@ -35,24 +41,115 @@ pub(crate) fn check_name(path: &Path, name: &str, model: &Model) -> Result<(), T
     if got == expected { Ok(()) } else { Err(TrainError::OtherNetwork { path: path.to_path_buf(), expected, got }) }
 }
 
-/// As [`read_model`], but `name` counts only where the file does not say of what network it is.
+/// As [`read_model`], but `name` counts only where the weights do not say of what network they are.
 pub(crate) fn read_model_or(
     path: &Path,
     name: Option<&str>,
     preprocessing: impl FnOnce(&Graph) -> Preprocessing,
 ) -> Result<Model, TrainError> {
-    let state = match open(path)? {
+    let hub_name = HubName::of_path(path).transpose()?;
+    let pretrained = hub_name.as_ref().and_then(HubName::pretrained);
+    let opened = match &hub_name {
+        Some(hub_name) => open(&Hub::from_env()?.fetch(hub_name, &mut |_| ())?)?,
+        None => open(path)?,
+    };
+    let state = match opened {
         Weights::Checkpoint(checkpoint) => return Ok(checkpoint.model),
         Weights::StateDict(state) => state,
     };
-    let name = name.ok_or_else(|| TrainError::NoNetwork { path: path.to_path_buf() })?;
-    let config = network(name)?;
-    let published = config.graph()?;
-    let outputs = state.outputs(&published)?.unwrap_or(config.num_classes);
-    let graph = match outputs == config.num_classes || config.num_classes == 0 {
-        true => published,
-        false => Config { num_classes: outputs, ..config }.graph()?,
+    let name = match (name, pretrained) {
+        // A description may say more of the network than its name does.
+        (Some(name), _) if is_description(name) => name,
+        (_, Some(pretrained)) => pretrained.network,
+        (name, None) => name.ok_or_else(|| TrainError::NoNetwork { path: path.to_path_buf() })?,
     };
-    let preprocessing = preprocessing(&graph);
-    Ok(state.into_model(&graph, preprocessing, Vec::new())?)
+    let preprocessing = |graph: &Graph| match pretrained {
+        Some(pretrained) => pretrained.preprocessing.clone(),
+        None => preprocessing(graph),
+    };
+    let mut model = into_model(state, &network(name)?, preprocessing)?;
+    if pretrained.is_some() {
+        let labels = imagenet_labels();
+        if model.graph.output_channels()? == labels.len() {
+            model.labels = labels;
+        }
+    }
+    Ok(model)
+}
+
+/// The model of a state dict and a network that differs from its own in outputs and channels at most.
+fn into_model(
+    state: StateDict,
+    config: &Config,
+    preprocessing: impl FnOnce(&Graph) -> Preprocessing,
+) -> Result<Model, TrainError> {
+    let graph = config.graph()?;
+    let in_chans = state.inputs(&graph)?.unwrap_or(config.in_chans);
+    // A network without a head tells nothing of the head that the file may have.
+    let with_head = if config.num_classes == 0 { Config { num_classes: 1, ..config.clone() }.graph()? } else { graph };
+    let outputs = state.outputs(&with_head)?.unwrap_or(config.num_classes);
+    let stored = Config { num_classes: outputs, in_chans, ..config.clone() }.graph()?;
+    let preprocessing = preprocessing(&stored);
+    let mut model = state.into_model(&stored, preprocessing, Vec::new())?;
+    if config.num_classes == 0 && outputs > 0 {
+        let Model { mut tensors, preprocessing, labels, .. } = model;
+        let graph = Config { num_classes: 0, in_chans, ..config.clone() }.graph()?;
+        let kept: std::collections::HashSet<String> = graph.parameters().map(|(key, _)| key).collect();
+        tensors.retain(|key, _| kept.contains(key));
+        model = Model::new(graph, tensors, preprocessing, labels)?;
+    }
+    Ok(if in_chans == config.in_chans { model } else { replace_input(&model, config.in_chans)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use residual_model::{Initialisation, initialise};
+    use residual_tensor::NamedTensors;
+    use residual_weights::save_tensors;
+
+    const TINY: &str = "family = \"cifar_resnet\"\nname = \"tiny\"\ndepths = [1, 1, 1]\nwidths = [2, 3, 4]\n";
+
+    /// A state dict of a network for 3 channels and 7 classes, and a description of it that says `more`.
+    fn read_as(more: &str) -> (NamedTensors, Model) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let graph = Config { num_classes: 7, ..residual_zoo::from_toml(TINY).unwrap() }.graph().unwrap();
+        let tensors = initialise(&graph, Initialisation::Torch, 1);
+        save_tensors(&path("a.safetensors"), &tensors, &Default::default()).unwrap();
+        std::fs::write(path("a.toml"), format!("{TINY}{more}")).unwrap();
+        let usual = |graph: &Graph| {
+            let [channels, height, width] = graph.input_size();
+            Preprocessing::unscaled([height, width], &vec![0.5; channels], &vec![0.25; channels])
+        };
+        let model = read_model(&path("a.safetensors"), Some(path("a.toml").to_str().unwrap()), usual).unwrap();
+        (tensors, model)
+    }
+
+    #[test]
+    fn the_number_of_outputs_is_the_files() {
+        assert_eq!(read_as("").1.graph.output_channels(), Ok(7));
+        assert_eq!(read_as("num_classes = 5\n").1.graph.output_channels(), Ok(7));
+    }
+
+    #[test]
+    fn a_network_without_a_head_leaves_the_files_head_unread() {
+        let (tensors, model) = read_as("num_classes = 0\n");
+        assert_eq!(model.graph.output_channels(), Ok(4));
+        let expected = tensors.iter().filter(|(key, _)| !key.starts_with("fc."));
+        assert!(model.tensors.iter().eq(expected));
+    }
+
+    #[test]
+    fn a_description_with_other_channels_adapts_the_first_convolution() {
+        let (tensors, model) = read_as("in_chans = 1\n");
+        assert_eq!((model.graph.input_size()[0], model.preprocessing.channels()), (1, 1));
+        let [three, one] = [&tensors, &model.tensors].map(|tensors| tensors["conv1.weight"].as_f32().unwrap());
+        let sums: Vec<f32> = (0..2 * 9)
+            .map(|index| (0..3).map(|channel| three[index / 9 * 27 + channel * 9 + index % 9]).sum())
+            .collect();
+        assert_eq!(one, sums);
+        let (_, headless) = read_as("in_chans = 5\nnum_classes = 0\n");
+        assert_eq!((headless.graph.input_size()[0], headless.graph.output_channels()), (5, Ok(4)));
+    }
 }

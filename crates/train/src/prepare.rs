@@ -8,7 +8,7 @@ use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, TrainError};
 use residual_data::{Augmentation, Crop, DataError, Dataset, Format, Source, Transform};
 use residual_engine::Mode;
-use residual_model::{Initialisation, Model, initialise, replace_head};
+use residual_model::{Initialisation, Model, initialise, replace_head, replace_input};
 use residual_preprocess::Preprocessing;
 use residual_zoo::Config;
 use std::path::Path;
@@ -137,6 +137,10 @@ fn start(
 ) -> Result<(Model, Option<NewHead>), TrainError> {
     if let Some(path) = weights {
         let model = read_model_or(path, Some(&recipe.model), |graph| usual_preprocessing(format, graph.input_size()))?;
+        let model = match recipe.in_chans {
+            Some(in_chans) => replace_input(&model, in_chans)?,
+            None => model,
+        };
         let old = model.graph.output_channels()?;
         let others = are_names(&model.labels) && are_names(names) && model.labels != names;
         if old == classes && !others {
@@ -146,7 +150,9 @@ fn start(
         let head = model.graph.head().map(|id| model.graph.node(id).name.clone()).unwrap_or_default();
         return Ok((model, Some(NewHead { layer: head, old, new: classes })));
     }
-    let graph = Config { num_classes: classes, ..network(&recipe.model)? }.graph()?;
+    let config = network(&recipe.model)?;
+    let in_chans = recipe.in_chans.unwrap_or(config.in_chans);
+    let graph = Config { num_classes: classes, in_chans, ..config }.graph()?;
     let how = match recipe.init {
         Init::He => match Initialisation::usual(&graph) {
             Initialisation::KaimingFanOut { .. } => {
@@ -176,10 +182,12 @@ pub fn usual_preprocessing(format: &Format, [channels, height, width]: [usize; 3
         preprocessing.mean.clone_from(&format.mean);
         preprocessing.std.clone_from(&format.std);
     }
-    // A grey image becomes a colour image of three equal channels.
+    // A grey image becomes a colour image of three equal channels, and a colour image grey.
     for values in [&mut preprocessing.mean, &mut preprocessing.std] {
-        if let [value] = values[..] {
-            *values = vec![value; channels];
+        match values[..] {
+            [value] => *values = vec![value; channels],
+            _ if channels == 1 => *values = vec![values.iter().sum::<f32>() / values.len() as f32],
+            _ => {}
         }
     }
     preprocessing

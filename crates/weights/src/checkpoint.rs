@@ -6,7 +6,7 @@ use crate::tensors_file::{Metadata, parse_safetensors, save_tensors};
 use crate::torch::{is_torch, parse_torch};
 use crate::view::TensorView;
 use crate::{Cause, FormatError, WeightsError, file};
-use residual_graph::Graph;
+use residual_graph::{Graph, NodeId};
 use residual_model::Model;
 use residual_preprocess::Preprocessing;
 use serde::de::DeserializeOwned;
@@ -172,6 +172,19 @@ impl StateDict {
         let views = resolve(views, graph);
         let last = graph.parameters().filter(|(key, _)| key.ends_with(".weight")).last();
         Ok(last.and_then(|(key, _)| views.get(&key)?.shape().first().copied()))
+    }
+
+    /// The number of channels that the network of these tensors reads, if it is `graph` but for that: the second extent of
+    /// the weight of the first convolution.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub fn inputs(&self, graph: &Graph) -> Result<Option<usize>, WeightsError> {
+        let (views, _) = self.parse()?;
+        let views = resolve(views, graph);
+        let first = graph.nodes.iter().find(|node| node.inputs.contains(&NodeId(0)));
+        let shape = first.and_then(|node| Some(views.get(node.key("weight").as_str())?.shape()));
+        Ok(shape.and_then(|shape| shape.get(1).copied()))
     }
 
     /// The model of these tensors and a network that is given.

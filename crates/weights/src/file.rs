@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// The largest file that is read. The largest training state of the zoo (ConvNeXt-L under AdamW with an average of the
 /// weights) takes under 4 GiB.
-const MAX_BYTES: u64 = 16 << 30;
+pub(crate) const MAX_BYTES: u64 = 16 << 30;
 
 /// Threads that read a long file, at most.
 #[cfg(unix)]

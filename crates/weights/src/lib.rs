@@ -6,6 +6,7 @@
 //!   the graph's. Torch's pickles are read as data; nothing in them is ever called.
 //! - [`save_tensors`] and [`load_tensors`]: named tensors with string metadata, such as a trainer's state.
 //! - [`load_npy`] and [`save_npy`]: numpy arrays.
+//! - [`hub`]: weights that lie elsewhere, by name.
 //! - [`atomic_write`]: any file, as a whole or not at all.
 //!
 //! Every parser takes foreign bytes ([`parse_checkpoint`], [`parse_state_dict`], [`parse_safetensors`],
@@ -15,9 +16,11 @@
 mod checkpoint;
 mod error;
 mod file;
+pub mod hub;
 mod names;
 mod npy;
 mod pickle;
+mod renames;
 mod tensors_file;
 mod torch;
 mod view;
@@ -27,6 +30,7 @@ pub use checkpoint::{
 };
 pub use error::{Cause, FormatError, WeightsError};
 pub use file::atomic_write;
+pub use names::resolved_names;
 pub use npy::{NpyArray, NpyValues, load_npy, parse_npy, save_npy};
 pub use tensors_file::{Metadata, load_tensors, parse_safetensors, save_tensors};
 pub use torch::parse_torch;

@@ -2,11 +2,12 @@
 
 use crate::Cause;
 use crate::file::Bytes;
+use crate::renames::torchvision_names;
 use crate::view::TensorView;
 use indexmap::IndexMap;
 use residual_graph::{Graph, Role};
 use residual_model::{ModelError, TensorProblem};
-use residual_tensor::{NamedTensors, Tensor};
+use residual_tensor::{Elements, NamedTensors, Tensor};
 use std::collections::HashSet;
 
 /// Dictionaries that training scripts (torchvision's, timm's, akamaster's, Lightning's) keep the weights in, beside
@@ -28,7 +29,7 @@ const MAX_WRAPPERS: usize = 8;
 /// The tensors that `graph` names, found among `entries` under its names or other code's, and converted. Missing
 /// `num_batches_tracked` (as from torch before 0.4.1) become 0.
 ///
-/// A tensor is converted only if its shape is the graph's, so that no more is allocated than the graph needs. Where it
+/// A tensor is converted only if its shape is the graph's but for how others write it down, so that no more is allocated than the graph needs. Where it
 /// is most of `file` that the graph needs, the tensors share the file's bytes instead of copying theirs; a file that
 /// holds much else, such as the state of an optimiser, would stay in memory for a small part of it.
 pub(crate) fn tensors_of_graph(
@@ -54,12 +55,12 @@ pub(crate) fn tensors_of_graph(
                 let expected = if is_counter { "i64" } else { "f32" };
                 problems.push(TensorProblem::Type { key, expected, got: view.type_name().into() });
             }
-            Some(view) if view.shape() != expected => {
+            Some(view) if !is_same(&expected, view.shape()) => {
                 problems.push(TensorProblem::Shape { key, expected, got: view.shape().to_vec() });
             }
             Some(view) => {
                 let tensor = file.map_or_else(|| view.to_tensor(&key), |file| view.share(&key, file))?;
-                tensors.insert(key, tensor);
+                tensors.insert(key, reshaped(tensor, &expected));
             }
         }
     }
@@ -68,6 +69,34 @@ pub(crate) fn tensors_of_graph(
         |(key, view): (String, TensorView<'_>)| TensorProblem::Unexpected { key, got: view.shape().to_vec() };
     problems.extend(entries.into_iter().map(unexpected));
     if problems.is_empty() { Ok(tensors) } else { Err(ModelError::Tensors { problems }.into()) }
+}
+
+/// Whether a tensor of shape `got` is one of `expected`, written down in another way: with or without extents of 1 (a layer
+/// scale, or a linear layer as a 1×1 convolution), or a linear layer of a whole feature map as a convolution of its size.
+fn is_same(expected: &[usize], got: &[usize]) -> bool {
+    fn extents(shape: &[usize]) -> impl Iterator<Item = usize> {
+        shape.iter().copied().filter(|&extent| extent != 1)
+    }
+    let flat = |got: &[usize]| got.iter().try_fold(1usize, |len, &extent| len.checked_mul(extent));
+    match (expected, got) {
+        _ if extents(expected).eq(extents(got)) => true,
+        (&[outputs, inputs], &[first, _, _, _]) => outputs == first && flat(&got[1..]) == Some(inputs),
+        _ => false,
+    }
+}
+
+fn reshaped(tensor: Tensor, shape: &[usize]) -> Tensor {
+    match tensor.elements() {
+        _ if tensor.shape() == shape => tensor,
+        Elements::F32(values) => Tensor::floats(shape, values.clone()),
+        Elements::I64(values) => Tensor::i64(shape, values.clone()),
+    }
+}
+
+/// The names that the tensors of a state dict get when it is read into `graph`: the graph's where there is one for them, else
+/// their own. Those of wrapping dictionaries that are not entered are left out.
+pub fn resolved_names(names: &[&str], graph: &Graph) -> Vec<String> {
+    resolve(names.iter().map(|name| ((*name).to_owned(), ())).collect(), graph).into_keys().collect()
 }
 
 /// `entries` under the names of `graph` where there is one for them, else under their own.
@@ -127,8 +156,11 @@ fn translate(name: &str, known: &HashSet<String>) -> Option<String> {
         Some((_, ours)) => (*ours).to_owned(),
         None => component.to_owned(),
     };
-    let name = name.split('.').map(alias).collect::<Vec<_>>().join(".");
-    known.contains(&name).then_some(name)
+    let aliased = name.split('.').map(alias).collect::<Vec<_>>().join(".");
+    if known.contains(&aliased) {
+        return Some(aliased);
+    }
+    torchvision_names(name).into_iter().find(|name| known.contains(name))
 }
 
 #[cfg(test)]
@@ -137,8 +169,7 @@ mod tests {
 
     fn resolved(names: &[&str]) -> Vec<String> {
         let graph = residual_zoo::build("resnet20", 10).unwrap();
-        let entries = names.iter().map(|name| (name.to_string(), ())).collect();
-        resolve(entries, &graph).into_keys().collect()
+        resolved_names(names, &graph)
     }
 
     #[test]
@@ -156,6 +187,44 @@ mod tests {
         ] {
             assert_eq!(resolved(&[theirs]), [ours]);
         }
+    }
+
+    #[test]
+    fn modules_that_others_renamed_become_torchvisions() {
+        for (network, theirs, ours) in [
+            ("convnext_tiny", "stem.0.weight", "features.0.0.weight"),
+            ("convnext_tiny", "stages.1.downsample.0.bias", "features.2.0.bias"),
+            ("convnext_tiny", "stages.2.blocks.8.mlp.fc2.weight", "features.5.8.block.5.weight"),
+            ("convnext_tiny", "model_ema.module.stages.0.blocks.0.gamma", "features.1.0.layer_scale"),
+            ("convnext_tiny", "downsample_layers.3.1.weight", "features.6.1.weight"),
+            ("convnext_tiny", "stages.3.2.pwconv1.bias", "features.7.2.block.3.bias"),
+            ("convnext_tiny", "head.fc.weight", "classifier.2.weight"),
+            ("convnext_tiny", "head.weight", "classifier.2.weight"),
+            ("convnext_tiny", "stages.99.blocks.0.gamma", "stages.99.blocks.0.gamma"),
+            (
+                "convnext_tiny",
+                "stages.18446744073709551615.blocks.0.gamma",
+                "stages.18446744073709551615.blocks.0.gamma",
+            ),
+            ("vgg19_bn", "pre_logits.fc1.weight", "classifier.0.weight"),
+            ("vgg19", "head.fc.bias", "classifier.6.bias"),
+            (
+                "densenet121",
+                "module.features.denseblock4.denselayer16.conv.2.weight",
+                "features.denseblock4.denselayer16.conv2.weight",
+            ),
+        ] {
+            let graph = residual_zoo::build(network, 1000).unwrap();
+            assert_eq!(resolved_names(&[theirs], &graph), [ours]);
+        }
+    }
+
+    #[test]
+    fn a_shape_may_be_written_with_extents_of_one_or_as_a_whole_convolution() {
+        assert!(is_same(&[4, 1, 1], &[4]) && is_same(&[8, 4], &[8, 4, 1, 1]) && is_same(&[10, 18], &[10, 2, 3, 3]));
+        assert!(is_same(&[], &[1]) && is_same(&[1, 3], &[1, 3]));
+        assert!(!is_same(&[4, 8], &[8, 4]) && !is_same(&[10, 18], &[10, 2, 9]) && !is_same(&[10, 18], &[18, 10, 1, 1]));
+        assert!(!is_same(&[1, 0], &[1, usize::MAX, 2, 1]) && !is_same(&[4], &[4, 0]));
     }
 
     #[test]

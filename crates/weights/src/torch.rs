@@ -72,8 +72,10 @@ impl<'a> Archive<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self, FormatError> {
         let mut archive = ZipArchive::new(Cursor::new(bytes))?;
         let mut entries: Vec<(String, &'a [u8])> = Vec::new();
+        // Entries lie side by side; that the same bytes are read again and again would take for ever.
+        let mut left = bytes.len();
         for index in 0..archive.len() {
-            entries.push(entry(&mut archive, index, bytes)?);
+            entries.push(entry(&mut archive, index, bytes, &mut left)?);
         }
         // Everything lies in one folder, which has the file's name at the time of writing.
         let pickle = entries.iter().filter(|(name, _)| name == "data.pkl" || name.ends_with("/data.pkl"));
@@ -100,11 +102,12 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// The name of a zip entry and its bytes, which are a part of the archive's.
+/// The name of a zip entry and its bytes, which are a part of the archive's and come off what is `left` of it.
 fn entry<'a>(
     archive: &mut ZipArchive<impl Read + Seek>,
     index: usize,
     bytes: &'a [u8],
+    left: &mut usize,
 ) -> Result<(String, &'a [u8]), FormatError> {
     let entry = archive.by_index_raw(index)?;
     let name = entry.name()?.into_owned();
@@ -120,6 +123,10 @@ fn entry<'a>(
     let Some(data) = range() else {
         return fail(format!("expected {size} bytes within the file of {}", bytes.len()));
     };
+    match left.checked_sub(data.len()) {
+        Some(less) => *left = less,
+        None => return fail("expected bytes of its own, got another entry's".into()),
+    }
     // `torch.save` can leave the checksums out; they are 0 then.
     let got = crc32fast::hash(data);
     if crc32 != 0 && got != crc32 {

@@ -104,6 +104,8 @@ pub(crate) struct Train {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) download: Download,
     /// Measure which algorithm is fastest here for each convolution; remembered for the next time, and with the run
     #[arg(long, conflicts_with = "resume")]
     pub(crate) autotune: bool,
@@ -113,15 +115,29 @@ pub(crate) struct Train {
     pub(crate) format: Format,
 }
 
+/// Whether what is not here may be brought here.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct Download {
+    /// Download nothing: weights by name must be here already
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
 /// Which weights, and of what network.
 #[derive(Args, Debug)]
 pub(crate) struct Weights {
-    /// A checkpoint, the folder of a run, or a state dict (.safetensors, .pth, .pt, .th)
-    #[arg(long, value_name = "FILE|RUN")]
+    /// A checkpoint, the folder of a run, a state dict (.safetensors, .pth, .pt, .th), or a name:
+    /// torchvision:resnet50.v2, timm:resnet50.a1_in1k, hf:OWNER/REPOSITORY/FILE, https://…
+    #[arg(long, value_name = "FILE|RUN|NAME")]
     pub(crate) weights: PathBuf,
     /// The network of a bare state dict: a name, or a TOML file that describes it; a checkpoint of ours brings its own
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) model: Option<String>,
+    /// Channels of the images; a first convolution of others is adapted as timm does
+    #[arg(long, value_name = "N")]
+    pub(crate) in_chans: Option<usize>,
+    #[command(flatten)]
+    pub(crate) download: Download,
 }
 
 #[derive(Args, Debug)]
@@ -223,7 +239,7 @@ pub(crate) struct Features {
 
 #[derive(Args, Debug)]
 pub(crate) struct Inspect {
-    /// The name of a network, a TOML file that describes one, a checkpoint, or the folder of a run
+    /// The name of a network, a TOML file that describes one, a checkpoint, the folder of a run, or the name of weights
     #[arg(value_name = "MODEL|WEIGHTS")]
     pub(crate) subject: String,
     /// The network of a bare state dict
@@ -248,6 +264,8 @@ pub(crate) struct Inspect {
     #[arg(long, requires = "plan")]
     pub(crate) measure: bool,
     #[command(flatten)]
+    pub(crate) download: Download,
+    #[command(flatten)]
     pub(crate) compute: Compute,
     #[command(flatten)]
     pub(crate) format: Format,
@@ -255,7 +273,7 @@ pub(crate) struct Inspect {
 
 #[derive(Args, Debug)]
 pub(crate) struct Bench {
-    /// Names of networks, TOML files that describe them, checkpoints, or folders of runs
+    /// Names of networks, TOML files that describe them, checkpoints, folders of runs, or names of weights
     #[arg(value_name = "MODEL|WEIGHTS", required = true)]
     pub(crate) models: Vec<String>,
     /// What is measured: the network, or a step of its training (forward, loss, backward, SGD)
@@ -279,6 +297,8 @@ pub(crate) struct Bench {
     /// Wait for lines "run N" on stdin and answer each with N times, for bench/compare.py
     #[arg(long, conflicts_with_all = ["json", "repeats"])]
     pub(crate) serve: bool,
+    #[command(flatten)]
+    pub(crate) download: Download,
     #[command(flatten)]
     pub(crate) compute: Compute,
     #[command(flatten)]

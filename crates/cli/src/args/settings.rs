@@ -14,8 +14,11 @@ pub(crate) struct Settings {
     /// Outputs of the network [default: the dataset's classes]
     #[arg(long, value_name = "N", help_heading = "Model")]
     num_classes: Option<usize>,
-    /// Weights to start from; a head of another size is replaced
-    #[arg(long, value_name = "FILE|RUN", help_heading = "Model")]
+    /// Channels of the network's input; a pretrained first convolution of others is adapted as timm does
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    in_chans: Option<usize>,
+    /// Weights to start from, a file, a run or a name (torchvision:resnet50.v2); a head of another size is replaced
+    #[arg(long, value_name = "FILE|RUN|NAME", help_heading = "Model")]
     weights: Option<PathBuf>,
     /// How new weights are drawn
     #[arg(long, value_parser = ["he", "torch"], help_heading = "Model")]

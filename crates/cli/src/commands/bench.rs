@@ -2,11 +2,11 @@
 
 mod layers;
 
-use crate::args::{Bench, BenchMode};
+use crate::args::{Bench, BenchMode, Download};
 use crate::failure::Failure;
 use crate::output::{print, print_json, table};
 use crate::tuning::tune;
-use crate::{Done, machine};
+use crate::{Done, machine, weights};
 use layers::Layers;
 use residual::engine::{Engine, Mode, Options};
 use residual::graph::Graph;
@@ -196,7 +196,7 @@ struct Subject {
 
 impl Subject {
     fn new(arguments: &Bench, name: &str, batch: usize, options: &Options) -> Result<Self, Failure> {
-        let model = model(name, arguments.model.as_deref())?;
+        let model = model(name, arguments.model.as_deref(), arguments.download)?;
         let [height, width] = arguments.img_size.map_or(model.preprocessing.size, |side| [side; 2]);
         let plan = match arguments.mode {
             BenchMode::Infer => Mode::Infer,
@@ -271,10 +271,11 @@ impl Subject {
     }
 }
 
-/// A checkpoint, or a network of the registry with random weights.
-fn model(name: &str, network: Option<&str>) -> Result<Model, Failure> {
+/// A checkpoint, weights by name, or a network of the registry with random weights.
+fn model(name: &str, network: Option<&str>, download: Download) -> Result<Model, Failure> {
     match train::network(name) {
-        Err(TrainError::Zoo(_)) if Path::new(name).exists() => {
+        Err(TrainError::Zoo(_)) if weights::is_weights(name) => {
+            weights::fetch(Path::new(name), download)?;
             Ok(train::read_model(Path::new(name), network, residual::default_preprocessing)?)
         }
         found => untrained(found?.graph()?),

@@ -5,10 +5,10 @@ use crate::failure::Failure;
 use crate::output::{facts, print, print_json};
 use crate::progress::Progress;
 use crate::tuning::tune;
-use crate::{Done, commands, machine};
+use crate::{Done, commands, machine, weights};
 use residual::engine::Mode;
 use residual::train::{self, EvaluateOptions, Evaluation};
-use residual::weights::{self, Weights};
+use residual::weights::Weights;
 use residual::{data, model::Model};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,8 +25,7 @@ pub(crate) fn run(arguments: &Eval, stop: &Arc<AtomicBool>) -> Result<Done, Fail
     };
     let dataset = source.evaluation(split)?;
     let usual = |graph: &residual::graph::Graph| train::usual_preprocessing(dataset.format(), graph.input_size());
-    let model = train::read_model(&arguments.weights.weights, arguments.weights.model.as_deref(), usual)?;
-    let Model { graph, tensors, preprocessing, labels } = model;
+    let Model { graph, tensors, preprocessing, labels } = weights::read(&arguments.weights, usual)?;
     let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
 
     let batch_size = usize::from(arguments.batch_size.get()).clamp(1, dataset.len().max(1));
@@ -74,7 +73,8 @@ fn data_of(arguments: &Eval) -> Result<(String, Option<PathBuf>), Failure> {
     if let Some(name) = &arguments.data {
         return Ok((name.clone(), arguments.data_dir.clone()));
     }
-    let recipe = match weights::open(&arguments.weights.weights)? {
+    let file = weights::fetch(&arguments.weights.weights, arguments.weights.download)?;
+    let recipe = match residual::weights::open(&file)? {
         Weights::Checkpoint(checkpoint) => checkpoint.recipe,
         Weights::StateDict(_) => None,
     };

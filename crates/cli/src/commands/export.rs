@@ -2,13 +2,13 @@
 
 mod verify;
 
-use crate::Done;
 use crate::args::{ExportWeights, FileFormat};
 use crate::failure::Failure;
 use crate::output::{bytes, facts, print, print_json};
+use crate::{Done, weights};
 use residual::model::{Model, fold_batch_norm};
 use residual::onnx::{OPSET, OnnxModel};
-use residual::{train, weights};
+use residual::weights::{atomic_write, load, save, weights_file};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -53,13 +53,13 @@ pub(crate) fn run(arguments: &ExportWeights) -> Result<Done, Failure> {
     match arguments.format {
         FileFormat::Onnx => {
             let onnx = OnnxModel::new(written)?;
-            weights::atomic_write(&output, |file| onnx.write(file))?;
+            atomic_write(&output, |file| onnx.write(file))?;
             document.opset = Some(OPSET);
         }
         FileFormat::Safetensors => {
             // Only a checkpoint of ours has a recipe.
-            let recipe = weights::load(&arguments.weights.weights).ok().and_then(|checkpoint| checkpoint.recipe);
-            weights::save(&output, written, recipe.as_deref())?;
+            let recipe = load(&arguments.weights.weights).ok().and_then(|checkpoint| checkpoint.recipe);
+            save(&output, written, recipe.as_deref())?;
         }
     }
     document.bytes = std::fs::metadata(&output).map_err(|error| Failure::at(output.display(), &error))?.len();
@@ -88,9 +88,8 @@ fn check(arguments: &ExportWeights) -> Result<(), Failure> {
 }
 
 fn read_model(arguments: &ExportWeights) -> Result<Model, Failure> {
-    let (path, name) = (&arguments.weights.weights, arguments.weights.model.as_deref());
     let Model { graph, tensors, preprocessing, labels } =
-        train::read_model(path, name, residual::default_preprocessing)?;
+        weights::read(&arguments.weights, residual::default_preprocessing)?;
     Ok(Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?)
 }
 
@@ -99,7 +98,7 @@ fn output(arguments: &ExportWeights, model: &Model) -> Result<PathBuf, Failure> 
     let named = || PathBuf::from(format!("{}.{}", file_name(&model.graph.name), arguments.format.name()));
     let output = arguments.output.clone().unwrap_or_else(named);
     let real = |path: &Path| path.canonicalize().ok();
-    let read = weights::weights_file(&arguments.weights.weights);
+    let read = weights_file(&arguments.weights.weights);
     if real(&output).is_some_and(|output| real(&read) == Some(output)) {
         let output = output.display();
         return Err(Failure::usage(format!(

@@ -6,13 +6,13 @@ use crate::failure::Failure;
 use crate::output::{complain, facts, print, print_json};
 use crate::progress::Progress;
 use crate::tuning::tune;
-use crate::{Done, machine};
+use crate::{Done, machine, weights};
 use residual::data::{DataError, Dataset, Format, Loader, LoaderOptions, Sample, Transform, read_image};
 use residual::engine::Mode;
 use residual::graph::Shape;
 use residual::model::Model;
 use residual::preprocess::Preprocessing;
-use residual::{Contents, FeatureExtractor, FeatureFile, Source, layer_node, train};
+use residual::{Contents, FeatureExtractor, FeatureFile, Source, layer_node};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -48,9 +48,8 @@ pub(crate) fn run(arguments: &Features, stop: &AtomicBool) -> Result<Done, Failu
     let began = Instant::now();
     let mut options = machine::compute_options(arguments.compute)?;
     let (sources, classes) = sources(&arguments.inputs)?;
-    let (path, name) = (&arguments.weights.weights, arguments.weights.model.as_deref());
     let Model { graph, tensors, preprocessing, labels } =
-        train::read_model(path, name, residual::default_preprocessing)?;
+        weights::read(&arguments.weights, residual::default_preprocessing)?;
     let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
     let batch = usize::from(arguments.batch_size.get()).min(sources.len());
     if arguments.compute.autotune {

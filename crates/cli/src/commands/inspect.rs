@@ -2,11 +2,11 @@
 
 mod plan;
 
-use crate::Done;
 use crate::args::Inspect;
 use crate::commands::bench::untrained;
 use crate::failure::Failure;
 use crate::output::{grouped, print, print_json, table};
+use crate::{Done, weights};
 use residual::graph::{Graph, NodeAnalysis};
 use residual::model::Model;
 use residual::train::{self, TrainError};
@@ -97,7 +97,8 @@ struct Subject {
 fn subject(arguments: &Inspect) -> Result<Subject, Failure> {
     let path = Path::new(&arguments.subject);
     match train::network(&arguments.subject) {
-        Err(TrainError::Zoo(_)) if path.exists() => {
+        Err(TrainError::Zoo(_)) if weights::is_weights(&arguments.subject) => {
+            weights::fetch(path, arguments.download)?;
             let name = arguments.model.as_deref();
             let model = train::read_model(path, name, residual::default_preprocessing)?;
             Ok(Subject { graph: model.graph.clone(), size: model.preprocessing.size, read: Some(model) })

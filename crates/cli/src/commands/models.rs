@@ -64,7 +64,7 @@ pub(crate) fn list(format: Format) -> Result<Done, Failure> {
     }
     print(&table(&cells))?;
     print(
-        "\nWeights of torchvision (torchvision:resnet50.v2) and timm (timm:resnet50.a1_in1k), all of them with --json.\n\
+        "\nWeights of torchvision and timm (--weights torchvision:resnet50.v2, timm:resnet50.a1_in1k), all of them with --json.\n\
          A network of your own: --model FILE.toml with a family and what is to differ, see docs/models.md.\n",
     )?;
     Ok(Done::Finished)

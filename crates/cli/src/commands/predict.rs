@@ -4,13 +4,13 @@ use crate::args::Predict;
 use crate::failure::Failure;
 use crate::output::{complain, print, print_json};
 use crate::tuning::tune;
-use crate::{Done, machine};
+use crate::{Done, machine, weights};
 use residual::data::{DataError, read_image};
 use residual::engine::Mode;
 use residual::model::Model;
 use residual::preprocess::Image;
 use residual::weights::{NpyArray, NpyValues, WeightsError, load_npy};
-use residual::{Classifier, Output, train};
+use residual::{Classifier, Output};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::panic::resume_unwind;
@@ -85,9 +85,8 @@ pub(crate) fn run(arguments: &Predict, stop: &AtomicBool) -> Result<Done, Failur
 }
 
 fn read_model(arguments: &Predict) -> Result<Model, Failure> {
-    let (path, name) = (&arguments.weights.weights, arguments.weights.model.as_deref());
     let Model { graph, tensors, preprocessing, labels } =
-        train::read_model(path, name, residual::default_preprocessing)?;
+        weights::read(&arguments.weights, residual::default_preprocessing)?;
     Ok(Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?)
 }
 

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::output::{facts, print, print_json};
 use crate::progress::Progress;
 use crate::tuning::tune;
-use crate::{Done, commands, machine};
+use crate::{Done, commands, machine, weights};
 use residual::train::{Job, Layer, Outcome, PRESETS, Recipe, RunFolder, Summary};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +18,9 @@ pub(crate) fn run(arguments: &Train, stop: &Arc<AtomicBool>) -> Result<Done, Fai
     commands::data::check_name(&recipe.data, recipe.data_dir.as_deref())?;
     let mut progress = Progress::new();
     let mut show = |event: &residual::train::Event| progress.show(event);
+    if let Some(weights) = recipe.weights.as_deref().filter(|_| resumed.is_none()) {
+        weights::fetch(weights, arguments.download)?;
+    }
     let (job, outcome) = match resumed {
         Some(run) => {
             let job = Job::resume(recipe, &run)?;

@@ -39,6 +39,9 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_residual"));
         command.args(arguments).current_dir(self.folder.path()).env_remove("RESIDUAL_ISA");
         command.env("RESIDUAL_HOME", self.path("home"));
+        for name in ["RESIDUAL_OFFLINE", "HF_HUB_OFFLINE", "RESIDUAL_HUB_ENDPOINT", "HF_ENDPOINT", "HF_TOKEN"] {
+            command.env_remove(name);
+        }
         command
     }
 

@@ -44,7 +44,8 @@ pub(crate) fn expected(options: &Options, mode: Mode, shape: &ConvShape, images:
     Algorithms::choose(options.isa, shape, images)
 }
 
-/// The extents of a convolution; a linear layer is one that is as large as the feature map it reads.
+/// The extents of a convolution. A linear layer is one too: of one pixel, or as large as the feature map whose flattened
+/// form it reads.
 pub(crate) fn conv_shape(graph: &Graph, node: NodeId, shapes: &[Shape]) -> ConvShape {
     let input = shapes[graph.node(node).inputs[0].0];
     let size = [input.height, input.width];
@@ -59,11 +60,11 @@ pub(crate) fn conv_shape(graph: &Graph, node: NodeId, shapes: &[Shape]) -> ConvS
             dilation: conv.dilation,
             groups: conv.groups,
         },
-        Op::Linear { out_features, .. } => ConvShape {
+        Op::Linear { in_features, out_features, .. } => ConvShape {
             input: size,
             in_channels: input.channels,
             out_channels: out_features,
-            kernel: size,
+            kernel: if in_features == input.channels { [1; 2] } else { size },
             stride: [1; 2],
             padding: [0; 2],
             dilation: [1; 2],

@@ -19,7 +19,7 @@ use residual_tensor::NamedTensors;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// What is computed: the model's graph and tensors, in inference with its batch norms folded.
+/// What is computed: the model's graph and tensors, in inference with its batch norms and layer scales folded.
 pub(crate) struct Folded<'a> {
     pub(crate) graph: Cow<'a, Graph>,
     pub(crate) tensors: Cow<'a, NamedTensors>,
@@ -27,7 +27,7 @@ pub(crate) struct Folded<'a> {
     pub(crate) scales: Scales,
 }
 
-/// Folds the batch norms of a model that is only to be run forward, but for those that `taps` ask for.
+/// Folds the batch norms and layer scales of a model that is only to be run forward, but for those that `taps` ask for.
 pub(crate) fn fold<'a>(model: &'a Model, mode: Mode, taps: &[&str]) -> Folded<'a> {
     if mode == Mode::Infer {
         let folded = fold_batch_norm_but_scales(model, taps);
@@ -70,7 +70,7 @@ impl Plan {
     ) -> Result<Self, EngineError> {
         let kept = kept(graph, taps)?;
         let logical = graph.shapes(size[0], size[1])?;
-        check_supported(graph, &logical)?;
+        check_supported(graph, &logical, mode)?;
         let fused = fuse(graph, mode, &kept);
         // A flattened feature map stays a feature map in memory.
         let shapes: Vec<Shape> = fused.source.iter().map(|id| logical[id.0]).collect();
@@ -122,26 +122,35 @@ impl Plan {
     }
 }
 
-/// Whether every op, at these shapes, has kernels here.
-fn check_supported(graph: &Graph, shapes: &[Shape]) -> Result<(), EngineError> {
-    for node in &graph.nodes {
+/// Whether the engine can run every op at these shapes.
+///
+/// A flattened feature map stays in memory what it was, its channels side by side: only what treats every element alike,
+/// and linear layers, can read it. In a plan with gradients the place of a maximum in its window must fit a byte.
+fn check_supported(graph: &Graph, shapes: &[Shape], mode: Mode) -> Result<(), EngineError> {
+    let mut flat = vec![false; graph.nodes.len()];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let reads_flat = node.inputs.iter().any(|input| flat[input.0]);
         let unsupported = match node.op {
-            Op::LayerNorm { .. }
-            | Op::LayerScale { .. }
-            | Op::Gelu
-            | Op::Sigmoid
-            | Op::Gate
-            | Op::DropPath { .. }
-            | Op::AdaptiveAvgPool2d { .. } => node.op.name().to_owned(),
-            Op::MaxPool2d(pool) | Op::AvgPool2d { pool, .. } if pool.ceil_mode => {
-                format!("{} with ceil_mode", node.op.name())
+            Op::Flatten => {
+                let Shape { height, width, .. } = shapes[node.inputs[0].0];
+                flat[index] = reads_flat || height * width > 1;
+                continue;
             }
-            Op::Linear { .. } if shapes[node.inputs[0].0].height * shapes[node.inputs[0].0].width != 1 => {
-                "linear on a feature map".to_owned()
+            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => {
+                flat[index] = reads_flat;
+                continue;
+            }
+            Op::Linear { .. } => continue,
+            _ if reads_flat => "of a flattened feature map",
+            Op::MaxPool2d(window) if mode != Mode::Infer && window.kernel.iter().product::<usize>() > 256 => {
+                "with windows of more than 256 pixels, which has no gradient here"
             }
             _ => continue,
         };
-        return Err(EngineError::Unsupported { node: node.name.clone(), op: unsupported });
+        return Err(EngineError::Unsupported {
+            node: node.name.clone(),
+            op: format!("{} {unsupported}", node.op.name()),
+        });
     }
     Ok(())
 }
@@ -204,7 +213,8 @@ fn workspace_len(mode: Mode, batch: usize, convs: &[Conv], layers: &Layers, shap
         conv.workspace_len(threads).max(weights)
     };
     let widest = convs.iter().map(|conv| conv.shape().out_channels);
-    let widest = widest.chain(layers.norms.iter().map(|node| shapes[node.0].channels)).max().unwrap_or(0);
+    let summed = layers.norms.iter().chain(&layers.layer_norms).chain(&layers.scales).chain(&layers.gates);
+    let widest = widest.chain(summed.map(|node| shapes[node.0].channels)).max().unwrap_or(0);
     convs.iter().map(of_conv).max().unwrap_or(0).max(norm::workspace_len(widest))
 }
 

@@ -1,5 +1,5 @@
-//! Joins nodes into steps: a convolution, linear layer or batch norm takes along the addition and the ReLU that follow
-//! it, and an addition its ReLU, wherever no one else reads what lies between.
+//! Joins nodes into steps: a convolution, linear layer, batch norm, layer scale or gate takes along the addition and the
+//! ReLU that follow it, and an addition its ReLU, wherever no one else reads what lies between.
 
 use crate::Mode;
 use residual_graph::{Graph, NodeId, Op};
@@ -7,7 +7,7 @@ use residual_graph::{Graph, NodeId, Op};
 /// What a step computes before its addition and ReLU.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Head {
-    /// The node: anything but an input, a flattening, or a dropout that does nothing.
+    /// The node: anything but an input, a flattening, or a dropout or stochastic depth that does nothing.
     Node(NodeId),
     /// The sum of all values, the first of them included.
     Sum(Vec<NodeId>),
@@ -37,7 +37,7 @@ impl Step {
 }
 
 /// The steps of a graph in execution order, and for each node the node whose value stands for its own: a flattening, or
-/// a dropout outside training, has the value of what it reads.
+/// a dropout or stochastic depth outside training, has the value of what it reads.
 #[derive(Debug)]
 pub(crate) struct Fused {
     pub(crate) steps: Vec<Step>,
@@ -62,8 +62,7 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
         }
         let inputs = [source[node.inputs[0].0], source[node.inputs[1].0]];
         for (this, other) in [(inputs[0], inputs[1]), (inputs[1], inputs[0])] {
-            let can_add = matches!(graph.node(this).op, Op::Conv2d(_) | Op::Linear { .. } | Op::BatchNorm2d { .. });
-            if can_add && this != other && only_reader(this) == Some(NodeId(index)) {
+            if takes_along(&graph.node(this).op) && this != other && only_reader(this) == Some(NodeId(index)) {
                 absorbed[this.0] = true;
                 head_of_sum[index] = Some((this, other));
                 break;
@@ -80,7 +79,7 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
         if node.op == Op::Relu && takes_relu[source[node.inputs[0].0].0] {
             continue;
         }
-        let can_relu = matches!(node.op, Op::Conv2d(_) | Op::Linear { .. } | Op::BatchNorm2d { .. } | Op::Add);
+        let can_relu = takes_along(&node.op) || node.op == Op::Add;
         let relu = only_reader(id).filter(|reader| can_relu && graph.node(*reader).op == Op::Relu);
         takes_relu[index] = relu.is_some();
         let (head, add) = match (head_of_sum[index], &node.op) {
@@ -100,13 +99,19 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
     Fused { steps, source }
 }
 
+/// Whether the op's kernel can add a value to its result.
+fn takes_along(op: &Op) -> bool {
+    use Op::{BatchNorm2d, Conv2d, Gate, LayerScale, Linear};
+    matches!(op, Conv2d(_) | Linear { .. } | BatchNorm2d { .. } | LayerScale { .. } | Gate)
+}
+
 /// For each node, the node whose value stands for its own.
 fn sources(graph: &Graph, mode: Mode) -> Vec<NodeId> {
     let mut source: Vec<NodeId> = Vec::with_capacity(graph.nodes.len());
     for (index, node) in graph.nodes.iter().enumerate() {
         source.push(match node.op {
             Op::Flatten => source[node.inputs[0].0],
-            Op::Dropout { p } if mode != Mode::Train || p == 0.0 => source[node.inputs[0].0],
+            Op::Dropout { p } | Op::DropPath { p } if mode != Mode::Train || p == 0.0 => source[node.inputs[0].0],
             _ => NodeId(index),
         });
     }

@@ -1,9 +1,10 @@
 //! Turns steps into instructions, forward and backward, and finds out when each value is alive.
 
-use super::{ConvId, Fused, Head, Instruction, Mask, NormId, Pooling, Scheduled, Slice, Step};
+use super::{Activation, ConvId, Factors, Fused, Head, Instruction, Mask, NormId, Pooling, Scheduled, Slice, Step};
 use crate::arena::{Buffer, BufferId};
 use crate::{Frozen, Mode};
 use residual_graph::{Graph, NodeId, Op, Shape};
+use residual_kernels::pool::AdaptiveShape;
 use std::ops::Range;
 
 /// The instructions of a plan and the buffers they use.
@@ -25,6 +26,10 @@ pub(crate) struct Layers {
     pub(crate) convs: Vec<NodeId>,
     /// Batch norms.
     pub(crate) norms: Vec<NodeId>,
+    pub(crate) layer_norms: Vec<NodeId>,
+    /// Layer scales.
+    pub(crate) scales: Vec<NodeId>,
+    pub(crate) gates: Vec<NodeId>,
 }
 
 impl Layers {
@@ -35,8 +40,16 @@ impl Layers {
         Self {
             convs: all(|op| matches!(op, Op::Conv2d(_) | Op::Linear { .. })),
             norms: all(|op| matches!(op, Op::BatchNorm2d { .. })),
+            layer_norms: all(|op| matches!(op, Op::LayerNorm { .. })),
+            scales: all(|op| matches!(op, Op::LayerScale { .. })),
+            gates: all(|op| matches!(op, Op::Gate)),
         }
     }
+}
+
+/// The place of a layer of this graph among those of its kind.
+fn place(layers: &[NodeId], node: NodeId) -> usize {
+    layers.iter().position(|&id| id == node).expect("a layer of this graph")
 }
 
 /// Schedules the steps of `graph`, keeping the values of `kept` to the end. In training and frozen mode every kept
@@ -86,6 +99,8 @@ struct Scheduler<'a> {
     lens: Vec<usize>,
     values: Vec<Option<BufferId>>,
     gradients: Vec<Option<BufferId>>,
+    /// For each max pooling, where its maxima's places are noted.
+    indices: Vec<Option<BufferId>>,
     /// Whether a gradient of the node's value is needed.
     wanted: Vec<bool>,
     /// Whether the node's gradient is the caller's to read and seed, and so not to be written over.
@@ -119,6 +134,7 @@ impl<'a> Scheduler<'a> {
             lens: Vec::new(),
             values: vec![None; count],
             gradients: vec![None; count],
+            indices: vec![None; count],
             wanted: vec![false; count],
             seeded: vec![false; count],
             stored,
@@ -131,6 +147,15 @@ impl<'a> Scheduler<'a> {
     fn allocate(&mut self, node: NodeId) -> BufferId {
         self.lens.push(self.shapes[node.0].len());
         BufferId(self.lens.len() - 1)
+    }
+
+    /// Gives the max pooling that `step` is, if it is one, somewhere to note its maxima's places.
+    fn allocate_index(&mut self, step: &Step) {
+        let node = step.name();
+        if let Op::MaxPool2d(_) = self.graph.node(node).op {
+            self.lens.push(self.pooling(node).shape().index_len());
+            self.indices[node.0] = Some(BufferId(self.lens.len() - 1));
+        }
     }
 
     fn value(&self, node: NodeId) -> BufferId {
@@ -149,6 +174,7 @@ impl<'a> Scheduler<'a> {
             self.stored[node.0] = true;
             let y = self.allocate(node);
             self.values[node.0] = Some(y);
+            self.allocate_index(step);
             for instruction in self.instructions(step, y, true) {
                 self.backward.push(Scheduled { node: step.name(), instruction });
             }
@@ -157,11 +183,19 @@ impl<'a> Scheduler<'a> {
     }
 
     fn conv(&self, node: NodeId) -> ConvId {
-        self.layers.convs.iter().position(|&id| id == node).expect("a convolution of this graph")
+        place(&self.layers.convs, node)
     }
 
     fn norm(&self, node: NodeId) -> NormId {
-        self.layers.norms.iter().position(|&id| id == node).expect("a batch norm of this graph")
+        place(&self.layers.norms, node)
+    }
+
+    /// What a layer scale or gate multiplies with.
+    fn factors(&self, node: NodeId) -> Factors {
+        match self.graph.node(node).op {
+            Op::Gate => Factors::Gate(self.value(self.graph.node(node).inputs[1])),
+            _ => Factors::LayerScale(place(&self.layers.scales, node)),
+        }
     }
 
     /// The batch norm whose statistics convolution `node` takes in training: the only one that reads it.
@@ -195,6 +229,9 @@ impl<'a> Scheduler<'a> {
     fn forward(&mut self, step: &Step) {
         let y = self.allocate(step.output);
         self.values[step.output.0] = Some(y);
+        if self.mode != Mode::Infer && self.stored[step.output.0] {
+            self.allocate_index(step);
+        }
         let instructions = self.instructions(step, y, false).into_iter();
         self.forward.extend(instructions.map(|instruction| Scheduled { node: step.name(), instruction }));
     }
@@ -229,16 +266,22 @@ impl<'a> Scheduler<'a> {
                 let takes_statistics = self.mode == Mode::Train && !known && !self.keeps_statistics(node);
                 Instruction::BatchNorm { norm, takes_statistics, x, add, relu, y }
             }
+            Op::LayerNorm { .. } => Instruction::LayerNorm { norm: place(&self.layers.layer_norms, node), x, y },
+            Op::LayerScale { .. } | Op::Gate => Instruction::Scale { factors: self.factors(node), x, add, relu, y },
+            Op::Gelu => Instruction::Activate { activation: Activation::Gelu, x, y },
+            Op::Sigmoid => Instruction::Activate { activation: Activation::Sigmoid, x, y },
             Op::Relu => Instruction::Relu { x, y },
-            Op::MaxPool2d(_) => Instruction::MaxPool { pool: self.pooling(node), x, y },
+            Op::MaxPool2d(_) => Instruction::MaxPool { pool: self.pooling(node), x, index: self.indices[node.0], y },
             Op::AvgPool2d { count_include_pad, .. } => {
                 Instruction::AvgPool { pool: self.pooling(node), count_include_pad, x, y }
             }
+            Op::AdaptiveAvgPool2d { .. } => Instruction::AdaptiveAvgPool { pool: self.adaptive(node), x, y },
             Op::GlobalAvgPool => {
                 let (pixels, channels) = self.pixels(node);
                 Instruction::GlobalAvgPool { pixels, channels, x, y }
             }
             Op::Dropout { p } => Instruction::Dropout { node: node.0, p, x, accumulate: false, y },
+            Op::DropPath { p } => Instruction::DropPath { node: node.0, p, x, accumulate: false, y },
             Op::Concat | Op::PadShortcut { .. } => {
                 let has_gaps = matches!(self.graph.node(node).op, Op::PadShortcut { .. });
                 let zero = has_gaps.then_some(Instruction::Zero { y });
@@ -246,13 +289,6 @@ impl<'a> Scheduler<'a> {
                 return zero.into_iter().chain(self.slices(node).into_iter().map(copy)).collect();
             }
             Op::Input { .. } | Op::Flatten | Op::Add => unreachable!("no step begins with these"),
-            Op::LayerNorm { .. }
-            | Op::LayerScale { .. }
-            | Op::Gelu
-            | Op::Sigmoid
-            | Op::Gate
-            | Op::DropPath { .. }
-            | Op::AdaptiveAvgPool2d { .. } => unreachable!("refused before anything is scheduled"),
         }]
     }
 
@@ -262,6 +298,12 @@ impl<'a> Scheduler<'a> {
             unreachable!("called for pooling nodes")
         };
         Pooling { window, input: [input.height, input.width], channels: input.channels }
+    }
+
+    fn adaptive(&self, node: NodeId) -> AdaptiveShape {
+        let [input, output] = [self.input(node), node].map(|id| self.shapes[id.0]);
+        let size = |shape: Shape| [shape.height, shape.width];
+        AdaptiveShape { input: size(input), output: size(output), channels: input.channels }
     }
 
     fn pixels(&self, node: NodeId) -> (usize, usize) {
@@ -432,16 +474,52 @@ impl<'a> Scheduler<'a> {
                 }
                 self.add_gradient(step, dy);
             }
+            Op::LayerNorm { .. } => {
+                if !self.is_trained(node) && !self.wanted[input.0] {
+                    return;
+                }
+                let norm = place(&self.layers.layer_norms, node);
+                let x = self.again(input);
+                // The kernel writes dx on its way to the parameters' gradients, be it wanted or not.
+                let (dx, accumulate) = match self.wanted[input.0] {
+                    true => self.gradient(input),
+                    false => (self.allocate(input), false),
+                };
+                self.emit_backward(Instruction::LayerNormBackward { norm, x, dy, accumulate, dx });
+            }
+            Op::LayerScale { .. } | Op::Gate => {
+                if step.relu {
+                    let y = self.again(step.output);
+                    self.emit_backward(Instruction::ReluBackward { y, dy });
+                }
+                self.factors_backward(node, dy);
+                if self.wanted[input.0] {
+                    if let Op::Gate = self.graph.node(node).op {
+                        self.again(self.graph.node(node).inputs[1]);
+                    }
+                    let factors = self.factors(node);
+                    let (dx, accumulate) = self.gradient(input);
+                    self.emit_backward(Instruction::ScaleData { factors, dy, accumulate, dx });
+                }
+                self.add_gradient(step, dy);
+            }
             _ if !self.wanted[input.0] && !matches!(self.graph.node(node).op, Op::Concat) => {}
+            Op::Gelu => self.activate_backward(Activation::Gelu, input, dy, input),
+            Op::Sigmoid => self.activate_backward(Activation::Sigmoid, step.output, dy, input),
             Op::Relu => {
                 let y = self.again(step.output);
                 self.emit_backward(Instruction::ReluBackward { y, dy });
                 self.hand_over(dy, input);
             }
             Op::MaxPool2d(_) => {
-                let (x, y) = (self.again(input), self.again(step.output));
+                self.again(step.output);
+                let index = self.indices[node.0].expect("noted when the value was computed");
                 let (pool, (dx, accumulate)) = (self.pooling(node), self.gradient(input));
-                self.emit_backward(Instruction::MaxPoolBackward { pool, x, y, dy, accumulate, dx });
+                self.emit_backward(Instruction::MaxPoolBackward { pool, index, dy, accumulate, dx });
+            }
+            Op::AdaptiveAvgPool2d { .. } => {
+                let (pool, (dx, accumulate)) = (self.adaptive(node), self.gradient(input));
+                self.emit_backward(Instruction::AdaptiveAvgPoolBackward { pool, dy, accumulate, dx });
             }
             Op::AvgPool2d { count_include_pad, .. } => {
                 let (pool, (dx, accumulate)) = (self.pooling(node), self.gradient(input));
@@ -455,6 +533,10 @@ impl<'a> Scheduler<'a> {
                 let (y, accumulate) = self.gradient(input);
                 self.emit_backward(Instruction::Dropout { node: node.0, p, x: dy, accumulate, y });
             }
+            Op::DropPath { p } => {
+                let (y, accumulate) = self.gradient(input);
+                self.emit_backward(Instruction::DropPath { node: node.0, p, x: dy, accumulate, y });
+            }
             Op::Concat | Op::PadShortcut { .. } => {
                 for (input, slice) in self.slices(node) {
                     if self.wanted[input.0] {
@@ -467,20 +549,40 @@ impl<'a> Scheduler<'a> {
                 }
             }
             Op::Input { .. } | Op::Flatten | Op::Add => unreachable!("no step begins with these"),
-            Op::LayerNorm { .. }
-            | Op::LayerScale { .. }
-            | Op::Gelu
-            | Op::Sigmoid
-            | Op::Gate
-            | Op::DropPath { .. }
-            | Op::AdaptiveAvgPool2d { .. } => unreachable!("refused before anything is scheduled"),
         }
+    }
+
+    /// The gradient of what a layer scale or gate multiplies with.
+    fn factors_backward(&mut self, node: NodeId, dy: BufferId) {
+        let input = self.input(node);
+        if let Op::LayerScale { .. } = self.graph.node(node).op {
+            if self.is_trained(node) {
+                let (scale, x) = (place(&self.layers.scales, node), self.again(input));
+                self.emit_backward(Instruction::LayerScaleSums { scale, x, dy });
+            }
+            return;
+        }
+        let gate = self.source[self.graph.node(node).inputs[1].0];
+        if self.wanted[gate.0] {
+            let (channels, x) = (self.shapes[node.0].channels, self.again(input));
+            let (dgate, accumulate) = self.gradient(gate);
+            self.emit_backward(Instruction::GateSums { channels, x, dy, accumulate, dgate });
+        }
+    }
+
+    /// Turns dy into the gradient of `input`, where that of an activation is a function of the value of `of`.
+    fn activate_backward(&mut self, activation: Activation, of: NodeId, dy: BufferId, input: NodeId) {
+        let value = self.again(of);
+        self.emit_backward(Instruction::ActivateBackward { activation, value, dy });
+        self.hand_over(dy, input);
     }
 
     /// Whether the backward of a step's head writes over its dy.
     fn runs_in_place(&self, step: &Step) -> bool {
         match step.head {
-            Head::Node(node) => matches!(self.graph.node(node).op, Op::BatchNorm2d { .. } | Op::Relu),
+            Head::Node(node) => {
+                matches!(self.graph.node(node).op, Op::BatchNorm2d { .. } | Op::Relu | Op::Gelu | Op::Sigmoid)
+            }
             Head::Sum(_) => true,
         }
     }

@@ -82,4 +82,18 @@ impl Simd for Portable {
     fn where_positive(self, mask: [f32; N], x: [f32; N]) -> [f32; N] {
         std::array::from_fn(|i| if mask[i] > 0.0 { x[i] } else { 0.0 })
     }
+    #[inline(always)]
+    fn div(self, a: [f32; N], b: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| a[i] / b[i])
+    }
+
+    #[inline(always)]
+    fn pow2(self, n: [f32; N]) -> [f32; N] {
+        n.map(|n| f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23))
+    }
+
+    #[inline(always)]
+    fn where_above(self, a: [f32; N], b: [f32; N], x: [f32; N], y: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| if a[i] > b[i] || a[i].is_nan() { x[i] } else { y[i] })
+    }
 }

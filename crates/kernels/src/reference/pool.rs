@@ -1,7 +1,7 @@
 //! Pooling by its definition.
 
 use super::narrow;
-use crate::pool::PoolShape;
+use crate::pool::{AdaptiveShape, PoolShape};
 
 /// Elements of the input and of the output of one image.
 fn lens(shape: &PoolShape) -> [usize; 2] {
@@ -46,12 +46,12 @@ pub fn max_pool(shape: &PoolShape, images: usize, x: &[f32]) -> Vec<f32> {
     y
 }
 
-/// The gradient of [`max_pool`]: each window's goes to the first pixel that held its maximum.
+/// The gradient of [`max_pool`]: each window's goes to the first pixel that held its maximum, or to its last NaN.
 pub fn max_pool_backward(shape: &PoolShape, images: usize, x: &[f32], dy: &[f32]) -> Vec<f32> {
     let [input, output] = lens(shape);
     let mut first = vec![None; images * output];
     taps(shape, images, |xi, yi| {
-        if first[yi].is_none_or(|first: usize| x[xi] > x[first]) {
+        if first[yi].is_none_or(|first: usize| x[xi] > x[first] || x[xi].is_nan()) {
             first[yi] = Some(xi);
         }
     });
@@ -66,7 +66,14 @@ pub fn max_pool_backward(shape: &PoolShape, images: usize, x: &[f32], dy: &[f32]
 fn divisors(shape: &PoolShape, count_include_pad: bool, images: usize) -> Vec<f64> {
     let outputs = images * lens(shape)[1];
     if count_include_pad {
-        return vec![(shape.kernel[0] * shape.kernel[1]) as f64; outputs];
+        let counted = |axis: usize, index: usize| {
+            let end = shape.input[axis] + 2 * shape.padding[axis];
+            (0..shape.kernel[axis]).filter(|tap| index * shape.stride[axis] + tap < end).count()
+        };
+        let [_, width] = shape.output();
+        let pixels = (0..outputs / shape.channels).map(|pixel| pixel % (lens(shape)[1] / shape.channels));
+        let divisors = pixels.map(|pixel| (counted(0, pixel / width) * counted(1, pixel % width)) as f64);
+        return divisors.flat_map(|divisor| vec![divisor; shape.channels]).collect();
     }
     let mut inside = vec![0.0; outputs];
     taps(shape, images, |_, yi| inside[yi] += 1.0);
@@ -89,9 +96,50 @@ pub fn avg_pool_backward(shape: &PoolShape, count_include_pad: bool, images: usi
     narrow(dx)
 }
 
+/// Calls `visit(x index, y index, pixels of the window)` for every pixel of every window.
+fn adaptive_taps(shape: &AdaptiveShape, images: usize, mut visit: impl FnMut(usize, usize, f64)) {
+    let AdaptiveShape { input: [height, width], output: [out_height, out_width], channels } = *shape;
+    let window = |index: usize, size: usize, count: usize| -> Vec<usize> {
+        // Pixel p is in window i where p < (i + 1) · size / count and p + 1 > i · size / count.
+        (0..size).filter(|p| p * count < (index + 1) * size && (p + 1) * count > index * size).collect()
+    };
+    for image in 0..images {
+        for oy in 0..out_height {
+            for ox in 0..out_width {
+                let (rows, columns) = (window(oy, height, out_height), window(ox, width, out_width));
+                for &y in &rows {
+                    for &x in &columns {
+                        for channel in 0..channels {
+                            visit(
+                                ((image * height + y) * width + x) * channels + channel,
+                                ((image * out_height + oy) * out_width + ox) * channels + channel,
+                                (rows.len() * columns.len()) as f64,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The mean over each window of an adaptive pooling.
+pub fn adaptive_avg_pool(shape: &AdaptiveShape, images: usize, x: &[f32]) -> Vec<f32> {
+    let mut y = vec![0.0; images * shape.output[0] * shape.output[1] * shape.channels];
+    adaptive_taps(shape, images, |xi, yi, count| y[yi] += f64::from(x[xi]) / count);
+    narrow(y)
+}
+
+/// The gradient of [`adaptive_avg_pool`].
+pub fn adaptive_avg_pool_backward(shape: &AdaptiveShape, images: usize, dy: &[f32]) -> Vec<f32> {
+    let mut dx = vec![0.0; images * shape.input[0] * shape.input[1] * shape.channels];
+    adaptive_taps(shape, images, |xi, yi, count| dx[xi] += f64::from(dy[yi]) / count);
+    narrow(dx)
+}
+
 /// The window that covers images of `pixels` pixels.
 fn whole(pixels: usize, channels: usize) -> PoolShape {
-    PoolShape { input: [1, pixels], channels, kernel: [1, pixels], stride: [1; 2], padding: [0; 2] }
+    PoolShape { input: [1, pixels], channels, kernel: [1, pixels], stride: [1; 2], padding: [0; 2], ceil_mode: false }
 }
 
 /// The mean over all pixels of each image.

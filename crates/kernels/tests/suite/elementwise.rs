@@ -112,6 +112,38 @@ fn dropout_is_its_own_gradient() {
     assert_eq!(sum, reference::accumulate(&before, &dx));
 }
 
+fn drop_path(pool: &Pool, x: &[f32], image: usize, p: f32, seed: u64) -> Vec<f32> {
+    let mut y = vec![f32::NAN; x.len()];
+    elementwise::drop_path(pool, x, image, p, seed, false, &mut y);
+    y
+}
+
+#[test]
+fn drop_path_drops_its_share_of_whole_images_and_scales_the_rest() {
+    for (image, p) in [(1, 0.3_f32), (7, 0.1), (20_000, 0.5)] {
+        let images = (40_000 / image).max(40);
+        let x: Vec<f32> = uniform(1, images * image).iter().map(|x| x + 2.0).collect();
+        let y = same_on_any_pool("drop path", |pool| drop_path(pool, &x, image, p, 3));
+        let mut dropped = 0.0;
+        for (x, y) in x.chunks(image).zip(y.chunks(image)) {
+            if y[0] == 0.0 {
+                assert!(y.iter().all(|y| *y == 0.0));
+                dropped += 1.0;
+            } else {
+                let expected: Vec<f32> = x.iter().map(|x| x / (1.0 - p)).collect();
+                close(y, &expected, 1e-6, "kept");
+            }
+        }
+        let (p, n) = (f64::from(p), images as f64);
+        assert!((dropped - n * p).abs() < 4.0 * (n * p * (1.0 - p)).sqrt(), "p {p}: {dropped} of {n}");
+        assert_eq!(drop_path(&Pool::new(2), &x, image, 0.0, 3), x);
+        let before = uniform(4, x.len());
+        let mut sum = before.clone();
+        elementwise::drop_path(&Pool::new(2), &x, image, p as f32, 3, true, &mut sum);
+        close(&sum, &reference::accumulate(&before, &y), 1e-6, "accumulated");
+    }
+}
+
 fn slice(channels: usize, offset: usize, count: usize) -> ChannelSlice {
     ChannelSlice { channels, offset, count }
 }

@@ -173,6 +173,7 @@ impl Pooling {
             kernel: extent("kernel"),
             stride: extent("stride"),
             padding: extent("padding"),
+            ceil_mode: false,
         };
         assert_eq!(shape.output(), [output[2], output[3]], "{}", case.what());
         Self {
@@ -191,10 +192,11 @@ fn max_pools_are_torch_s(isa: Isa) {
     for case in cases("max_pool2d") {
         let Pooling { images, shape, x, y, dy, dx } = Pooling::new(&case);
         let mut got = vec![f32::NAN; y.len()];
-        pool::max_pool(isa, &pool, &shape, images, &x, &mut got);
+        let mut index = vec![0.0; images * shape.index_len()];
+        pool::max_pool(isa, &pool, &shape, images, &x, &mut got, Some(&mut index));
         close(&got, &y, 1e-7, &case.what());
         let mut gradient = vec![f32::NAN; x.len()];
-        pool::max_pool_backward(isa, &pool, &shape, images, &x, &got, &dy, false, &mut gradient);
+        pool::max_pool_backward(&pool, &shape, images, &index, &dy, false, &mut gradient);
         close(&gradient, &dx, 1e-6, &case.what());
     }
 }

@@ -1,13 +1,16 @@
 //! One suite of tests, stamped on every instruction set. A set that this machine lacks is skipped, and says so, unless
 //! `RESIDUAL_REQUIRE_ISA` (`avx2,avx512`) names it.
 
+mod activation;
 mod conv;
 mod elementwise;
 mod golden;
+mod layer_norm;
 mod loss;
 mod norm;
 mod optim;
 mod pool;
+mod scale;
 
 use residual_kernels::Isa;
 use residual_tensor::Stream;

@@ -1,7 +1,7 @@
 //! Pooling against its naive twins, finite differences and torch's rules for ties and NaN.
 
 use crate::{close, dot, same_on_any_pool, slopes, stamp, uniform};
-use residual_kernels::pool::{self, PoolShape};
+use residual_kernels::pool::{self, AdaptiveShape, PoolShape};
 use residual_kernels::{Isa, reference};
 use residual_tensor::Stream;
 use residual_threads::Pool;
@@ -16,11 +16,12 @@ stamp!(
 );
 
 fn square(input: [usize; 2], channels: usize, kernel: usize, stride: usize, padding: usize) -> PoolShape {
-    PoolShape { input, channels, kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2] }
+    let (kernel, stride, padding) = ([kernel; 2], [stride; 2], [padding; 2]);
+    PoolShape { input, channels, kernel, stride, padding, ceil_mode: false }
 }
 
 /// Awkward sizes: channels that fill no vector and several channel blocks, odd images, windows that overlap, that leave
-/// gaps, that are larger than the image.
+/// gaps, that are larger than the image, that are cut off at its end.
 fn shapes() -> Vec<(usize, PoolShape)> {
     vec![
         (1, square([1, 1], 1, 1, 1, 0)),
@@ -34,6 +35,11 @@ fn shapes() -> Vec<(usize, PoolShape)> {
         (2, square([2, 2], 8, 5, 1, 2)),
         (2, square([7, 7], 65, 7, 7, 0)),
         (2, PoolShape { kernel: [2, 3], stride: [3, 1], padding: [1, 0], ..square([8, 6], 5, 0, 0, 0) }),
+        (2, PoolShape { ceil_mode: true, ..square([7, 5], 18, 2, 2, 0) }),
+        (2, PoolShape { ceil_mode: true, ..square([8, 6], 4, 3, 2, 1) }),
+        (1, PoolShape { ceil_mode: true, ..square([6, 7], 3, 3, 3, 1) }),
+        (1, PoolShape { ceil_mode: true, ..square([1, 1], 16, 2, 2, 0) }),
+        (1, PoolShape { ceil_mode: true, ..square([5, 9], 2, 2, 4, 1) }),
     ]
 }
 
@@ -44,6 +50,11 @@ fn lens(images: usize, shape: &PoolShape) -> [usize; 2] {
 /// Small whole numbers, so that many maxima are tied.
 fn tied(seed: u64, len: usize) -> Vec<f32> {
     uniform(seed, len).iter().map(|x| (2.0 * x).round()).collect()
+}
+
+/// Here and there a NaN, also two in one window.
+fn rare_nan(len: usize) -> Vec<f32> {
+    uniform(1, len).iter().map(|&x| if x > 0.7 { f32::NAN } else { x }).collect()
 }
 
 /// 0, 1, 2, … in random order.
@@ -58,8 +69,15 @@ fn distinct(seed: u64, len: usize) -> Vec<f32> {
 
 fn max_pool(isa: Isa, pool: &Pool, shape: &PoolShape, images: usize, x: &[f32]) -> Vec<f32> {
     let mut y = vec![f32::NAN; lens(images, shape)[1]];
-    pool::max_pool(isa, pool, shape, images, x, &mut y);
+    pool::max_pool(isa, pool, shape, images, x, &mut y, None);
     y
+}
+
+/// The maxima, and then their places.
+fn max_pool_with_index(isa: Isa, pool: &Pool, shape: &PoolShape, images: usize, x: &[f32]) -> [Vec<f32>; 2] {
+    let (mut y, mut index) = (vec![f32::NAN; lens(images, shape)[1]], vec![0.0; images * shape.index_len()]);
+    pool::max_pool(isa, pool, shape, images, x, &mut y, Some(&mut index));
+    [y, index]
 }
 
 /// Runs a backward pass that overwrites, then one that accumulates, and holds both against `expected`.
@@ -93,11 +111,16 @@ fn max_pool_backward_is_the_definition(isa: Isa) {
     for (images, shape) in shapes() {
         let [input, output] = lens(images, &shape);
         let dy = uniform(2, output);
-        for x in [uniform(1, input), tied(1, input), vec![0.0; input]] {
-            let y = max_pool(isa, &Pool::new(1), &shape, images, &x);
+        for x in [uniform(1, input), tied(1, input), vec![0.0; input], vec![f32::NEG_INFINITY; input], rare_nan(input)]
+        {
+            let what = format!("{shape:?}");
+            let all = same_on_any_pool(&what, |pool| max_pool_with_index(isa, pool, &shape, images, &x).concat());
+            let (y, index) = all.split_at(output);
+            let alone = max_pool(isa, &Pool::new(1), &shape, images, &x);
+            assert!(y.iter().zip(&alone).all(|(y, alone)| y == alone || y.is_nan() && alone.is_nan()), "{what}");
             let expected = reference::max_pool_backward(&shape, images, &x, &dy);
-            check_backward(&format!("{shape:?}"), &expected, |pool, accumulate, dx| {
-                pool::max_pool_backward(isa, pool, &shape, images, &x, &y, &dy, accumulate, dx);
+            check_backward(&what, &expected, |pool, accumulate, dx| {
+                pool::max_pool_backward(pool, &shape, images, index, &dy, accumulate, dx);
             });
         }
     }
@@ -112,9 +135,9 @@ fn max_pool_gradients_are_finite_differences(isa: Isa) {
     for (images, shape) in shapes() {
         let [input, output] = lens(images, &shape);
         let (x, seed) = (distinct(1, input), uniform(2, output));
-        let y = max_pool(isa, &pool, &shape, images, &x);
+        let [_, index] = max_pool_with_index(isa, &pool, &shape, images, &x);
         let mut dx = vec![f32::NAN; input];
-        pool::max_pool_backward(isa, &pool, &shape, images, &x, &y, &seed, false, &mut dx);
+        pool::max_pool_backward(&pool, &shape, images, &index, &seed, false, &mut dx);
         slopes(&format!("{shape:?}"), &x, &dx, 0.25, 1e-5, |x| {
             dot(&max_pool(isa, &pool, &shape, images, &narrow(x)), &seed)
         });
@@ -126,10 +149,10 @@ fn the_first_maximum_takes_the_gradient(isa: Isa) {
     let (shape, pool) = (square([3, 3], 1, 2, 1, 0), Pool::new(1));
     let x = [0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0];
     let dy = [1.0, 10.0, 100.0, f32::INFINITY];
-    let y = max_pool(isa, &pool, &shape, 1, &x);
+    let [y, index] = max_pool_with_index(isa, &pool, &shape, 1, &x);
     assert_eq!(y, [1.0; 4]);
     let mut dx = [f32::NAN; 9];
-    pool::max_pool_backward(isa, &pool, &shape, 1, &x, &y, &dy, false, &mut dx);
+    pool::max_pool_backward(&pool, &shape, 1, &index, &dy, false, &mut dx);
     assert_eq!(dx, [0.0, 11.0, 0.0, 100.0, f32::INFINITY, 0.0, 0.0, 0.0, 0.0]);
 }
 
@@ -152,11 +175,55 @@ fn infinities_pool(isa: Isa) {
     let (shape, pool) = (square([2, 4], 1, 2, 2, 0), Pool::new(1));
     let (low, high) = (f32::NEG_INFINITY, f32::INFINITY);
     let x = [low, low, 1.0, high, low, low, 2.0, 3.0];
-    let y = max_pool(isa, &pool, &shape, 1, &x);
+    let [y, index] = max_pool_with_index(isa, &pool, &shape, 1, &x);
     assert_eq!(y, [low, high]);
     let mut dx = [f32::NAN; 8];
-    pool::max_pool_backward(isa, &pool, &shape, 1, &x, &y, &[5.0, 7.0], false, &mut dx);
+    pool::max_pool_backward(&pool, &shape, 1, &index, &[5.0, 7.0], false, &mut dx);
     assert_eq!(dx, [5.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0, 0.0]);
+}
+
+/// `F.max_pool2d([[1, nan, nan, 2]], (1, 4))` sends its gradient to the second NaN.
+#[test]
+fn the_last_nan_takes_the_gradient() {
+    let shape = PoolShape { kernel: [1, 4], ..square([1, 4], 1, 1, 1, 0) };
+    let [y, index] = max_pool_with_index(Isa::detect(), &Pool::new(1), &shape, 1, &[1.0, f32::NAN, f32::NAN, 2.0]);
+    assert!(y[0].is_nan());
+    let mut dx = [f32::NAN; 4];
+    pool::max_pool_backward(&Pool::new(1), &shape, 1, &index, &[3.0], false, &mut dx);
+    assert_eq!(dx, [0.0, 0.0, 3.0, 0.0]);
+}
+
+/// What stands in an index is checked before it is followed.
+#[test]
+#[should_panic(expected = "of a slice of")]
+fn an_index_of_another_pooling_is_refused() {
+    let shape = square([4, 4], 1, 2, 2, 0);
+    let index = [f32::from_bits(0x2020_2020)];
+    pool::max_pool_backward(&Pool::new(1), &shape, 1, &index, &[1.0; 4], false, &mut [0.0; 16]);
+}
+
+#[test]
+fn adaptive_avg_pool_and_its_gradient_are_the_definition() {
+    let shapes =
+        [([7, 7], [7, 7], 3), ([8, 5], [3, 2], 17), ([2, 3], [7, 7], 4), ([1, 1], [7, 7], 65), ([10, 9], [4, 9], 2)];
+    for (input, output, channels) in shapes {
+        let shape = AdaptiveShape { input, output, channels };
+        let (what, images) = (format!("{shape:?}"), 2);
+        let len = |[height, width]: [usize; 2]| images * height * width * channels;
+        let (x, dy) = (uniform(1, len(input)), uniform(2, len(output)));
+        let forward = |pool: &Pool, x: &[f32]| {
+            let mut y = vec![f32::NAN; len(output)];
+            pool::adaptive_avg_pool(pool, &shape, images, x, &mut y);
+            y
+        };
+        let got = same_on_any_pool(&what, |pool| forward(pool, &x));
+        close(&got, &reference::adaptive_avg_pool(&shape, images, &x), 1e-6, &what);
+        let expected = reference::adaptive_avg_pool_backward(&shape, images, &dy);
+        check_backward(&what, &expected, |pool, accumulate, dx| {
+            pool::adaptive_avg_pool_backward(pool, &shape, images, &dy, accumulate, dx);
+        });
+        slopes(&what, &x, &expected, 1.0, 1e-5, |x| dot(&forward(&Pool::new(1), &narrow(x)), &dy));
+    }
 }
 
 fn avg_pool(pool: &Pool, shape: &PoolShape, include: bool, images: usize, x: &[f32]) -> Vec<f32> {

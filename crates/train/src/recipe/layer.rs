@@ -121,6 +121,7 @@ impl Layer {
 pub(super) fn keys() -> Vec<String> {
     let full = Recipe {
         num_classes: Some(1),
+        in_chans: Some(1),
         weights: Some("w".into()),
         data_dir: Some("d".into()),
         val_split: Some(0.1),

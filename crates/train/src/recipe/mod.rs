@@ -64,7 +64,10 @@ pub struct Recipe {
     /// Outputs of the network; the dataset's classes when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_classes: Option<usize>,
-    /// Weights to start from: a file, or nothing for new ones.
+    /// Channels of the network's input; the network's own, or its description's, when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_chans: Option<usize>,
+    /// Weights to start from: a file, the name of weights that lie elsewhere, or nothing for new ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
     /// How new weights are drawn.
@@ -183,6 +186,7 @@ impl Default for Recipe {
         Self {
             model: "resnet20".into(),
             num_classes: None,
+            in_chans: None,
             weights: None,
             init: Init::He,
             zero_init: false,

@@ -174,6 +174,53 @@ fn views_past_their_storage_are_refused() {
     }
 }
 
+/// A zip archive of one stored entry that its directory names `names` times.
+fn archive_of_one_entry(data: &[u8], names: usize) -> Vec<u8> {
+    let sizes = (data.len() as u32).to_le_bytes();
+    // Version 20, no flags, stored, no time, no checksum.
+    let common = [&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &sizes, &sizes].concat();
+    let mut bytes = [b"PK\x03\x04", &common[..], &[10, 0, 0, 0], b"a/data.pkl", data].concat();
+    let start = bytes.len() as u32;
+    for index in 0..names {
+        let name = if index == 0 { "a/data.pkl".to_owned() } else { format!("a/data/{index}") };
+        bytes.extend(
+            [b"PK\x01\x02\x14\0", &common[..], &(name.len() as u16).to_le_bytes(), &[0; 16], name.as_bytes()].concat(),
+        );
+    }
+    let length = bytes.len() as u32 - start;
+    let count = (names as u16).to_le_bytes();
+    bytes.extend(
+        [b"PK\x05\x06\0\0\0\0", &count[..], &count, &length.to_le_bytes(), &start.to_le_bytes(), &[0; 2]].concat(),
+    );
+    bytes
+}
+
+#[test]
+fn zip_entries_that_share_their_bytes_are_refused() {
+    let pickle = b"\x80\x02}.";
+    assert!(parse_torch(&archive_of_one_entry(pickle, 1)).unwrap().is_empty());
+    // 30,000 entries of one megabyte each, in a file of three: reading them all would take minutes.
+    let mut data = pickle.to_vec();
+    data.resize(1 << 20, 0);
+    let error = parse_torch(&archive_of_one_entry(&data, 30_000)).unwrap_err().to_string();
+    assert!(error.ends_with("expected bytes of its own, got another entry's"), "{error}");
+}
+
+#[test]
+fn a_compressed_entry_is_refused_unread() {
+    let mut bytes = archive_of_one_entry(b"\x80\x02}.", 1);
+    for at in (0..bytes.len() - 12).filter(|&at| bytes[at..].starts_with(b"PK\x03\x04")).collect::<Vec<_>>() {
+        bytes[at + 8] = 8;
+    }
+    for at in (0..bytes.len() - 12).filter(|&at| bytes[at..].starts_with(b"PK\x01\x02")).collect::<Vec<_>>() {
+        bytes[at + 10] = 8;
+        // Four gigabytes when unpacked.
+        bytes[at + 24..at + 28].fill(0xff);
+    }
+    let error = parse_torch(&bytes).unwrap_err().to_string();
+    assert!(error.contains("expected uncompressed data, got"), "{error}");
+}
+
 /// A pickle of dictionaries in which each holds the one before it several times.
 fn nested_dictionaries(levels: u8, copies: usize) -> Vec<u8> {
     let mut operations = b"}q\x00".to_vec();

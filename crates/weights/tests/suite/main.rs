@@ -5,5 +5,6 @@ mod checkpoint;
 mod full_disk;
 mod hostile;
 mod npy;
+mod renamed;
 mod tiny;
 mod torch_files;

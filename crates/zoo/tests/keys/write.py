@@ -30,12 +30,13 @@ TIMM = {
     "resnext": ["resnext101_32x4d"],
     "resnetv2": ["resnetv2_50", "resnetv2_101"],
 }
-# timm's networks that are torchvision's by another hand: the same keys and the same function.
+# timm's networks that are torchvision's by another hand: the same function, and keys that `weights` reads as the same.
 SAME_IN_TIMM = [
     *TORCHVISION["resnet"],
     *TORCHVISION["resnext"],
     *TORCHVISION["wide"],
     *TORCHVISION["convnext"],
+    *TORCHVISION["vgg"],
     *TORCHVISION["densenet"],
 ]
 

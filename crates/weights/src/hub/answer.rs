@@ -1,0 +1,88 @@
+//! What the headers of an answer say. Public for `fuzz`.
+
+use super::url::Url;
+
+/// Where a redirection to `location` leads from `from`, both as text; `None` where it leads nowhere.
+pub fn redirection(from: &str, location: &str) -> Option<String> {
+    Some(Url::parse(from).ok()?.join(location).ok()?.to_string())
+}
+
+/// The first byte and the length of the whole that `Content-Range: bytes 5-9/10` says; no length where it is `*`.
+pub fn content_range(header: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = header.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.trim().split_once('-')?;
+    let (first, last): (u64, u64) = (number(first)?, number(last)?);
+    let total = if total.trim() == "*" { None } else { Some(number(total)?) };
+    let fits = first <= last && total.is_none_or(|total| last < total);
+    fits.then_some((first, total))
+}
+
+/// The SHA-256 that the hub's `X-Linked-Etag` is, in small hexadecimal digits. (Files that are not large have another.)
+pub fn linked_sha256(header: &str) -> Option<String> {
+    let hash = header.trim().trim_start_matches("W/").trim_matches('"');
+    (hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| hash.to_ascii_lowercase())
+}
+
+/// An `ETag` that stands for these very bytes, so that a rest can be asked for under it.
+pub fn strong_etag(header: &str) -> Option<&str> {
+    let header = header.trim();
+    let inside = header.strip_prefix('"')?.strip_suffix('"')?;
+    let is_plain =
+        !inside.is_empty() && inside.len() <= 256 && inside.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
+    is_plain.then_some(header)
+}
+
+fn number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    // `parse` takes a sign, too.
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_must_be_one_of_the_file() {
+        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(content_range("bytes 0-0/*"), Some((0, None)));
+        for header in [
+            "",
+            "bytes",
+            "bytes 5-4/10",
+            "bytes 5-10/10",
+            "bytes -5/10",
+            "bytes +5-9/10",
+            "bytes */10",
+            "items 5-9/10",
+            "bytes 5-99999999999999999999/*",
+        ] {
+            assert_eq!(content_range(header), None, "{header}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nonsense_is_nothing(text in ".*", other in "[a-z0-9:/?#@.\\[\\]%-]*") {
+            for header in [&text, &other, &format!("bytes {other}"), &format!("\"{text}\"")] {
+                let _ = (content_range(header), linked_sha256(header), strong_etag(header));
+                // Whatever a server says, what is followed is https.
+                if let Some(next) = redirection("https://a.org/b/c", header) {
+                    assert!(next.starts_with("https://"), "{next}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn etags_are_hashes_or_names_of_these_bytes_or_nothing() {
+        let hash = "AB".repeat(32);
+        assert_eq!(linked_sha256(&format!("\"{hash}\"")), Some(hash.to_lowercase()));
+        assert_eq!(linked_sha256(&"a".repeat(40)), None);
+        assert_eq!(linked_sha256(&"g".repeat(64)), None);
+        assert_eq!(strong_etag("\"a-1\""), Some("\"a-1\""));
+        for header in ["W/\"a\"", "a", "\"\"", "\"", "\"a\" \"b\"", "\"a b\""] {
+            assert_eq!(strong_etag(header), None, "{header}");
+        }
+    }
+}
