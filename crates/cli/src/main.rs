@@ -45,6 +45,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Features(features) => commands::features::run(&features, &stop),
         Command::Inspect(inspect) => commands::inspect::run(&inspect),
         Command::Bench(bench) => commands::bench::run(&bench),
+        Command::Export(export) => commands::export::run(&export),
         Command::Models { command: Models::List(format) } => commands::models::list(format),
         Command::Data { command: Data::List(format) } => commands::data::list(format),
         Command::Data { command: Data::Export(export) } => commands::data::export(&export),

@@ -58,7 +58,7 @@
 //!
 //! The parts, each a module here: [`graph`] (networks as data), [`zoo`] (networks by name), [`model`] (networks with
 //! their tensors), [`weights`] (models as files), [`preprocess`] and [`data`] (images), [`engine`] (running a network,
-//! forward and backward), and [`train`].
+//! forward and backward), [`onnx`] (models for other programs), and [`train`].
 #![forbid(unsafe_code)]
 
 mod classifier;
@@ -75,6 +75,7 @@ pub use residual_graph as graph;
 pub use residual_kernels as kernels;
 pub use residual_kernels::{Isa, IsaError};
 pub use residual_model as model;
+pub use residual_onnx as onnx;
 pub use residual_preprocess as preprocess;
 pub use residual_tensor as tensor;
 pub use residual_threads::Pool;

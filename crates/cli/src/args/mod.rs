@@ -1,8 +1,10 @@
 //! The command line as typed.
 
+mod export;
 mod image;
 mod settings;
 
+pub(crate) use export::{ExportWeights, FileFormat};
 pub(crate) use image::ImageArgs;
 pub(crate) use settings::Settings;
 
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Measure how fast networks run here
     Bench(Bench),
+    /// Write weights as a file for other programs
+    Export(Box<ExportWeights>),
     /// The networks
     Models {
         #[command(subcommand)]

@@ -1,0 +1,149 @@
+//! `residual export`.
+
+mod verify;
+
+use crate::args::{ExportWeights, FileFormat};
+use crate::failure::Failure;
+use crate::output::{bytes, facts, print, print_json};
+use crate::{Done, weights};
+use residual::model::{Model, fold_batch_norm};
+use residual::onnx::{OPSET, OnnxModel};
+use residual::weights::{atomic_write, load, save, weights_file};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    file: &'a Path,
+    format: &'static str,
+    model: &'a str,
+    bytes: u64,
+    folded: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opset: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<Verified>,
+}
+
+/// What came of running the file elsewhere.
+#[derive(Serialize)]
+struct Verified {
+    program: &'static str,
+    images: usize,
+    /// The largest difference of two logits, over the largest logit.
+    difference: f32,
+    tolerance: f32,
+}
+
+pub(crate) fn run(arguments: &ExportWeights) -> Result<Done, Failure> {
+    check(arguments)?;
+    let model = read_model(arguments)?;
+    let output = output(arguments, &model)?;
+    let mut document = Document {
+        file: &output,
+        format: arguments.format.name(),
+        model: &model.graph.name,
+        bytes: 0,
+        folded: arguments.fold,
+        opset: None,
+        verified: None,
+    };
+    let folded = arguments.fold.then(|| fold_batch_norm(&model, &[]));
+    let written = folded.as_ref().unwrap_or(&model);
+    match arguments.format {
+        FileFormat::Onnx => {
+            let onnx = OnnxModel::new(written)?;
+            atomic_write(&output, |file| onnx.write(file))?;
+            document.opset = Some(OPSET);
+        }
+        FileFormat::Safetensors => {
+            // Only a checkpoint of ours has a recipe.
+            let recipe = load(&arguments.weights.weights).ok().and_then(|checkpoint| checkpoint.recipe);
+            save(&output, written, recipe.as_deref())?;
+        }
+    }
+    document.bytes = std::fs::metadata(&output).map_err(|error| Failure::at(output.display(), &error))?.len();
+    drop(folded);
+    if arguments.verify {
+        document.verified = Some(verify::run(&output, &model, &arguments.inputs)?);
+    }
+    if arguments.print.json {
+        print_json(&document)?;
+    } else {
+        print(&facts(&lines(&document, &model)))?;
+    }
+    Ok(Done::Finished)
+}
+
+/// Refuses what cannot be verified before anything is written.
+fn check(arguments: &ExportWeights) -> Result<(), Failure> {
+    if !arguments.verify {
+        return Ok(());
+    }
+    if arguments.format != FileFormat::Onnx {
+        let got = arguments.format.name();
+        return Err(Failure::usage(format!("verify: expected --format onnx, got {got}")));
+    }
+    verify::available()
+}
+
+fn read_model(arguments: &ExportWeights) -> Result<Model, Failure> {
+    let Model { graph, tensors, preprocessing, labels } =
+        weights::read(&arguments.weights, residual::default_preprocessing)?;
+    Ok(Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?)
+}
+
+/// The file that is written, which is not the one that was read.
+fn output(arguments: &ExportWeights, model: &Model) -> Result<PathBuf, Failure> {
+    let named = || PathBuf::from(format!("{}.{}", file_name(&model.graph.name), arguments.format.name()));
+    let output = arguments.output.clone().unwrap_or_else(named);
+    let real = |path: &Path| path.canonicalize().ok();
+    let read = weights_file(&arguments.weights.weights);
+    if real(&output).is_some_and(|output| real(&read) == Some(output)) {
+        let output = output.display();
+        return Err(Failure::usage(format!(
+            "output: expected another file than the weights', got {output}: use --output"
+        )));
+    }
+    Ok(output)
+}
+
+/// A network's name as a file's: a checkpoint may bring any name along.
+fn file_name(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let name: String = name.trim_start_matches('.').chars().take(64).map(plain).collect();
+    if name.is_empty() { "model".to_owned() } else { name }
+}
+
+fn lines(document: &Document<'_>, model: &Model) -> Vec<(&'static str, String)> {
+    let ([height, width], channels) = (model.preprocessing.size, model.preprocessing.channels());
+    let mut lines = vec![
+        ("file", document.file.display().to_string()),
+        ("network", document.model.to_owned()),
+        ("size", bytes(document.bytes)),
+        ("input", format!("N×{channels}×{height}×{width}, normalised")),
+    ];
+    if let Some(opset) = document.opset {
+        lines.push(("opset", opset.to_string()));
+    }
+    if let Some(Verified { program, images, difference, tolerance }) = &document.verified {
+        let text =
+            format!("{program} on {images} images: {difference:.1e} of the largest logit (tolerance {tolerance:.0e})");
+        lines.push(("verified", text));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_networks_name_leads_to_no_other_folder() {
+        let cases = [("resnet50", "resnet50"), ("../../etc/x", "_.._etc_x"), ("a b\\c:d", "a_b_c_d"), ("..", "model")];
+        for (name, expected) in cases {
+            assert_eq!(file_name(name), expected);
+        }
+        assert_eq!(file_name(&"a".repeat(300)).len(), 64);
+    }
+}

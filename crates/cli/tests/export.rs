@@ -1,0 +1,97 @@
+//! `residual export` through the compiled program.
+
+mod support;
+
+use residual::model::{Initialisation, Model, initialise};
+use residual::preprocess::Preprocessing;
+use residual::{weights, zoo};
+use serde_json::Value;
+use support::Place;
+
+/// `w.safetensors`: a resnet20 with new weights for two named classes, on images of 16×16.
+fn model(place: &Place) -> Model {
+    let graph = zoo::build("resnet20", 2).unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 1);
+    let preprocessing = Preprocessing::unscaled([16, 16], &[0.5; 3], &[0.25; 3]);
+    let model = Model::new(graph, tensors, preprocessing, vec!["ant".into(), "bee".into()]).unwrap();
+    weights::save(&place.path("w.safetensors"), &model, Some("epochs = 3\n")).unwrap();
+    model
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn an_onnx_file_is_called_like_the_network_and_holds_the_weights() {
+    let place = Place::new();
+    let model = model(&place);
+    let document = json(&place.done(&["export", "--weights", "w.safetensors", "--format", "onnx", "--json"]));
+    let written = std::fs::read(place.path("resnet20.onnx")).unwrap();
+    assert_eq!((&document["file"], &document["format"]), (&"resnet20.onnx".into(), &"onnx".into()));
+    assert_eq!((&document["model"], &document["opset"]), (&"resnet20".into(), &17.into()));
+    assert_eq!(document["bytes"], written.len());
+    let mut expected = Vec::new();
+    residual::onnx::OnnxModel::new(&model).unwrap().write(&mut expected).unwrap();
+    assert!(written == expected);
+    let flags = ["--fold", "--output", "folded.onnx", "--img-size", "24"];
+    let table = place.done(&[&["export", "--weights", "w.safetensors", "--format", "onnx"], &flags[..]].concat());
+    assert!(table.contains("N×3×24×24"), "{table}");
+    assert!(std::fs::metadata(place.path("folded.onnx")).unwrap().len() < written.len() as u64);
+}
+
+#[test]
+fn a_checkpoint_keeps_all_it_holds() {
+    let place = Place::new();
+    let model = model(&place);
+    place.done(&["export", "--weights", "w.safetensors", "--format", "safetensors", "-o", "copy.safetensors"]);
+    let copy = weights::load(&place.path("copy.safetensors")).unwrap();
+    assert_eq!((&copy.model, copy.recipe.as_deref()), (&model, Some("epochs = 3\n")));
+    place.done(&["export", "--weights", "w.safetensors", "--format", "safetensors", "--fold"]);
+    let folded = weights::load(&place.path("resnet20.safetensors")).unwrap().model;
+    assert!(folded.tensors.contains_key("conv1.bias") && !folded.tensors.contains_key("bn1.weight"));
+}
+
+#[test]
+fn the_weights_are_not_written_over() {
+    let place = Place::new();
+    let model = model(&place);
+    std::fs::rename(place.path("w.safetensors"), place.path("resnet20.safetensors")).unwrap();
+    let line = "error: output: expected another file than the weights', got resnet20.safetensors: use --output";
+    place.refused(&["export", "--weights", "resnet20.safetensors", "--format", "safetensors", "--fold"], 2, line);
+    assert_eq!(weights::load(&place.path("resnet20.safetensors")).unwrap().model, model);
+}
+
+#[test]
+fn only_an_onnx_file_is_verified() {
+    let place = Place::new();
+    model(&place);
+    let line = "error: verify: expected --format onnx, got safetensors";
+    place.refused(&["export", "--weights", "w.safetensors", "--format", "safetensors", "--verify"], 2, line);
+}
+
+#[cfg(not(feature = "verify"))]
+#[test]
+fn a_program_without_another_engine_says_how_to_get_one() {
+    let place = Place::new();
+    model(&place);
+    let line = "error: verify: expected a program that was built with it, got one without: \
+                cargo install --path crates/cli --features verify";
+    place.refused(&["export", "--weights", "w.safetensors", "--format", "onnx", "--verify"], 2, line);
+    assert!(!place.path("resnet20.onnx").exists());
+}
+
+#[cfg(feature = "verify")]
+#[test]
+fn another_program_gives_the_same_logits() {
+    let place = Place::new();
+    model(&place);
+    place.write("photo.bmp", support::bmp(40, 30, 90));
+    for flags in [&["--verify"][..], &["--verify", "--fold"], &["--verify", "--inputs", "photo.bmp", "photo.bmp"]] {
+        let command = ["export", "--weights", "w.safetensors", "--format", "onnx", "--json"];
+        let document = json(&place.done(&[&command, flags].concat()));
+        let verified = &document["verified"];
+        assert_eq!(verified["images"], if flags.len() == 4 { 2 } else { 4 }, "{verified}");
+        assert!(verified["difference"].as_f64().unwrap() < 1e-5, "{verified}");
+    }
+}

@@ -1,0 +1,52 @@
+//! Residual networks as ONNX files.
+//!
+//! [`OnnxModel`] lays a model out as ONNX and writes it. Every op of `residual-graph` has its form in opset [`OPSET`],
+//! which onnxruntime, OpenVINO, tract and rten read. [`proto`] holds the messages, for those who read such a file.
+//!
+//! ```
+//! use residual_graph::Builder;
+//! use residual_model::{Initialisation, Model, initialise};
+//! use residual_onnx::OnnxModel;
+//! use residual_preprocess::Preprocessing;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut net = Builder::new("tiny", [3, 8, 8]);
+//! let x = net.global_avg_pool("avgpool", net.input())?;
+//! let x = net.flatten("flatten", x)?;
+//! let x = net.linear("fc", x, 2, true)?;
+//! let graph = net.finish(x)?;
+//!
+//! let tensors = initialise(&graph, Initialisation::Torch, 0);
+//! let preprocessing = Preprocessing::unscaled([8, 8], &[0.5; 3], &[0.25; 3]);
+//! let model = Model::new(graph, tensors, preprocessing, vec!["cat".into(), "dog".into()])?;
+//!
+//! let onnx = OnnxModel::new(&model)?;
+//! let mut file = Vec::new();
+//! onnx.write(&mut file)?;
+//! assert_eq!(file.len() as u64, onnx.bytes());
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod error;
+mod file;
+mod initializer;
+mod nodes;
+pub mod proto;
+
+pub use error::OnnxError;
+pub use file::OnnxModel;
+
+/// The version of ONNX's operators that files use: the first with layer normalisation.
+pub const OPSET: i64 = 17;
+/// The input: N×C×H×W, normalised; N is free.
+pub const INPUT: &str = "input";
+/// The output: N×classes, or N×C×H×W where the network ends in a feature map.
+pub const OUTPUT: &str = "logits";
+/// The metadata that holds the preprocessing, as JSON, as in a checkpoint.
+pub const PREPROCESSING: &str = "residual.preprocessing";
+/// The metadata that holds the classes' names, as a JSON list, as in a checkpoint.
+pub const LABELS: &str = "residual.labels";
+/// The metadata that holds the network's name.
+pub const MODEL: &str = "residual.model";
