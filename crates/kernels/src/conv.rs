@@ -3,14 +3,15 @@
 //! Activations are NHWC. Weights and their gradients are `[group][tap row][tap column][input channel][output channel]`
 //! with the channels of one group; the forward and backward-data passes read them repacked (see [`Conv::pack_forward`]).
 //!
-//! 3×3 convolutions of stride 1 take the shorter way of Winograd (`winograd`); which way each pass goes is in
-//! [`Algorithms`]. Directly, every pass is the same operation: rows of a matrix are gathered from an image (`gather`), a
+//! 3×3 convolutions of stride 1 take the shorter way of Winograd (`winograd`), and small groups of channels are multiplied
+//! several to a vector (`grouped`); which way each pass goes is in [`Algorithms`]. Directly, every pass is the same operation: rows of a matrix are gathered from an image (`gather`), a
 //! block at a time, into a panel that stays in the L2 cache, and multiplied there by a micro-kernel (`tile`).
 
 mod blocks;
 mod describe;
 mod forward;
 mod gather;
+mod grouped;
 mod moments;
 mod pack;
 mod tile;
@@ -84,6 +85,9 @@ pub enum Algorithm {
     Direct,
     /// Winograd's minimal filtering. 3×3 with stride 1, dense, in whole vectors of channels.
     Winograd(Tile),
+    /// Vectors of output channels, of several groups if they are small, times pixels copied next to one another. More than one
+    /// group; depthwise convolutions have as many as channels.
+    Grouped,
 }
 
 /// The algorithm of each pass.
@@ -105,13 +109,22 @@ impl Algorithms {
     /// What is expected to be fastest for batches of `images`: a function of its arguments alone.
     pub fn choose(isa: Isa, shape: &ConvShape, images: usize) -> Self {
         if !winograd::fits(isa, shape) {
-            return Self::DIRECT;
+            return Self::untransformed(isa, shape);
         }
         Self {
             forward: winograd::choose(shape.output(), images),
             backward_data: winograd::choose(shape.input, images),
             backward_weights: winograd::choose_weights(shape, images),
         }
+    }
+
+    /// What is expected to be fastest of the algorithms that take the weights as they are: they need little memory, and
+    /// little time before the first pixel.
+    pub fn untransformed(isa: Isa, shape: &ConvShape) -> Self {
+        let grouped = |pays: bool| if pays { Algorithm::Grouped } else { Algorithm::Direct };
+        let multiply = grouped(grouped::pays(shape));
+        let backward_weights = grouped(grouped::weights_pay(isa, shape));
+        Self { forward: multiply, backward_data: multiply, backward_weights }
     }
 }
 
@@ -125,21 +138,30 @@ pub struct Conv {
     gather: Gather,
     forward: Pass,
     backward: Pass,
-    /// Absent where the weights' gradient is computed directly.
-    weights: Option<WinogradWeights>,
+    weights: WeightsPass,
 }
 
 #[derive(Clone, Debug)]
 enum Pass {
     /// One gather for each phase of the stride: targets that see the same taps. The forward pass has one.
     Direct(Vec<Gather>),
+    /// The same gathers.
+    Grouped(Vec<Gather>),
     Winograd(Winograd),
+}
+
+#[derive(Clone, Debug)]
+enum WeightsPass {
+    Direct,
+    Grouped,
+    Winograd(WinogradWeights),
 }
 
 impl Pass {
     fn packed_len(&self, isa: Isa) -> usize {
         match self {
             Pass::Direct(phases) => phases.iter().map(|phase| pack::packed_len(isa, phase)).sum(),
+            Pass::Grouped(phases) => phases.iter().map(|phase| grouped::packed_len(isa, phase)).sum(),
             Pass::Winograd(winograd) => winograd.packed_len(isa),
         }
     }
@@ -147,6 +169,7 @@ impl Pass {
     fn workspace_len(&self, isa: Isa) -> usize {
         match self {
             Pass::Direct(_) => forward::PANEL_LEN,
+            Pass::Grouped(phases) => phases.iter().map(|phase| grouped::workspace_len(isa, phase)).max().unwrap_or(0),
             Pass::Winograd(winograd) => winograd.workspace_len(isa),
         }
     }
@@ -173,6 +196,14 @@ impl Pass {
                     packed = rest;
                 }
             }
+            Pass::Grouped(phases) => {
+                for phase in phases {
+                    let (part, rest) = packed.split_at(grouped::packed_len(isa, phase));
+                    let statistics = statistics.take();
+                    grouped::multiply(isa, pool, phase, images, x, part, epilogue, statistics, y, workspace);
+                    packed = rest;
+                }
+            }
             Pass::Winograd(winograd) => winograd.run(isa, pool, images, x, packed, epilogue, statistics, y, workspace),
         }
     }
@@ -194,23 +225,34 @@ impl Conv {
     pub fn with_algorithms(isa: Isa, shape: ConvShape, algorithms: Algorithms) -> Self {
         let grouped = |channels: usize| channels.is_multiple_of(shape.groups);
         assert!(grouped(shape.in_channels) && grouped(shape.out_channels), "{shape:?}");
-        let fits = winograd::fits(isa, &shape);
+        let possible = |algorithm| match algorithm {
+            Algorithm::Winograd(_) if !winograd::fits(isa, &shape) => Algorithm::Direct,
+            Algorithm::Grouped if shape.groups == 1 => Algorithm::Direct,
+            algorithm => algorithm,
+        };
+        let mut algorithms = Algorithms {
+            forward: possible(algorithms.forward),
+            backward_data: possible(algorithms.backward_data),
+            backward_weights: possible(algorithms.backward_weights),
+        };
         let forward = match algorithms.forward {
-            Algorithm::Winograd(tile) if fits => Pass::Winograd(Winograd::forward(&shape, tile)),
-            _ => Pass::Direct(vec![Gather::forward(&shape)]),
+            Algorithm::Direct => Pass::Direct(vec![Gather::forward(&shape)]),
+            Algorithm::Grouped => Pass::Grouped(vec![Gather::forward(&shape)]),
+            Algorithm::Winograd(tile) => Pass::Winograd(Winograd::forward(&shape, tile)),
         };
         let backward = match algorithms.backward_data {
-            Algorithm::Winograd(tile) if fits => Pass::Winograd(Winograd::backward(&shape, tile)),
-            _ => Pass::Direct(Gather::backward(&shape)),
+            Algorithm::Direct => Pass::Direct(Gather::backward(&shape)),
+            Algorithm::Grouped => Pass::Grouped(Gather::backward(&shape)),
+            Algorithm::Winograd(tile) => Pass::Winograd(Winograd::backward(&shape, tile)),
         };
         let weights = match algorithms.backward_weights {
-            Algorithm::Winograd(_) if fits => Some(WinogradWeights::new(&shape)),
-            _ => None,
+            Algorithm::Direct => WeightsPass::Direct,
+            Algorithm::Grouped => WeightsPass::Grouped,
+            Algorithm::Winograd(_) => {
+                algorithms.backward_weights = Algorithm::Winograd(Tile::F4);
+                WeightsPass::Winograd(WinogradWeights::new(&shape))
+            }
         };
-        let mut algorithms = if fits { algorithms } else { Algorithms::DIRECT };
-        if weights.is_some() {
-            algorithms.backward_weights = Algorithm::Winograd(Tile::F4);
-        }
         Self { shape, isa, algorithms, gather: Gather::forward(&shape), forward, backward, weights }
     }
 
@@ -243,6 +285,7 @@ impl Conv {
     pub fn statistics_workspace_len(&self, images: usize) -> usize {
         match &self.forward {
             Pass::Direct(phases) => forward::statistics_len(self.isa, &phases[0], images),
+            Pass::Grouped(phases) => grouped::statistics_len(&phases[0], images),
             Pass::Winograd(winograd) => winograd.statistics_len(self.isa, images),
         }
     }
@@ -250,8 +293,9 @@ impl Conv {
     /// Floats of workspace that [`Conv::backward_weights`] needs for `images` images on `threads` threads.
     pub fn weights_workspace_len(&self, images: usize, threads: usize) -> usize {
         match &self.weights {
-            Some(winograd) => winograd.workspace_len(images, threads),
-            None => weights::workspace_len(self, images, threads),
+            WeightsPass::Direct => weights::workspace_len(self, images, threads),
+            WeightsPass::Grouped => grouped::weights_workspace_len(self.isa, &self.gather, images),
+            WeightsPass::Winograd(winograd) => winograd.workspace_len(images, threads),
         }
     }
 
@@ -260,7 +304,7 @@ impl Conv {
     pub fn panel_width(&self) -> Option<usize> {
         match &self.forward {
             Pass::Direct(_) => Some(pack::panel_width(self.isa, self.shape.out_channels / self.shape.groups)),
-            Pass::Winograd(_) => None,
+            Pass::Grouped(_) | Pass::Winograd(_) => None,
         }
     }
 
@@ -272,6 +316,9 @@ impl Conv {
         assert_eq!(weights.len(), self.shape.weight_len());
         match &self.forward {
             Pass::Direct(phases) => pack::pack_forward(self.isa, pool, &self.shape, &phases[0], weights, packed),
+            Pass::Grouped(phases) => {
+                grouped::pack(self.isa, pool, &self.shape, &phases[0], grouped::Pass::Forward, weights, packed);
+            }
             Pass::Winograd(winograd) => winograd.pack(self.isa, pool, weights, packed),
         }
     }
@@ -288,6 +335,13 @@ impl Conv {
                 for phase in phases {
                     let (part, rest) = packed.split_at_mut(pack::packed_len(self.isa, phase));
                     pack::pack_backward(self.isa, pool, &self.shape, phase, weights, part);
+                    packed = rest;
+                }
+            }
+            Pass::Grouped(phases) => {
+                for phase in phases {
+                    let (part, rest) = packed.split_at_mut(grouped::packed_len(self.isa, phase));
+                    grouped::pack(self.isa, pool, &self.shape, phase, grouped::Pass::BackwardData, weights, part);
                     packed = rest;
                 }
             }
@@ -372,8 +426,12 @@ impl Conv {
         assert_eq!(dy.len(), images * self.shape.output_len());
         assert_eq!(dw.len(), self.shape.weight_len());
         match &self.weights {
-            Some(winograd) => winograd.run(self.isa, pool, images, x, dy, dw, workspace),
-            None => weights::backward_weights(self, pool, images, x, dy, dw, workspace),
+            WeightsPass::Direct => weights::backward_weights(self, pool, images, x, dy, dw, workspace),
+            WeightsPass::Grouped => {
+                let (shape, gather) = (&self.shape, &self.gather);
+                grouped::backward_weights(self.isa, pool, shape, gather, images, x, dy, dw, workspace);
+            }
+            WeightsPass::Winograd(winograd) => winograd.run(self.isa, pool, images, x, dy, dw, workspace),
         }
     }
 }

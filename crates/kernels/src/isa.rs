@@ -144,6 +144,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const REGISTERS: usize;
     /// A vector.
     type Reg: Copy;
+    /// Which lane each lane of a vector is taken from.
+    type Lanes: Copy;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::Reg;
@@ -197,6 +199,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn pow2(self, n: Self::Reg) -> Self::Reg;
     /// `x` where `a` is above `b` or NaN, `y` elsewhere.
     fn where_above(self, a: Self::Reg, b: Self::Reg, x: Self::Reg, y: Self::Reg) -> Self::Reg;
+    /// Lane `k` of each run of `size` lanes for all lanes of the run; `size` is a power of two and `k` below it.
+    fn lanes_of_runs(self, size: usize, k: usize) -> Self::Lanes;
+    /// The lanes of `x` that `lanes` names.
+    fn pick(self, x: Self::Reg, lanes: Self::Lanes) -> Self::Reg;
 
     /// Asks for the cache line at `p`, which need not be readable.
     #[inline(always)]

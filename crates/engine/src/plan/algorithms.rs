@@ -18,7 +18,7 @@ pub(crate) fn choose(
         let shape = conv_shape(graph, node, shapes);
         let expected = expected(options, mode, &shape, batch);
         let mut algorithms = match &options.tuning {
-            _ if options.low_memory => Algorithms::DIRECT,
+            _ if options.low_memory => Algorithms::untransformed(options.isa, &shape),
             Some(tuning) => tuning.algorithms(shape, batch, mode, options.packs_ahead(mode), expected),
             None => expected,
         };
@@ -39,7 +39,7 @@ const TRANSFORM_PIXELS: usize = 256;
 pub(crate) fn expected(options: &Options, mode: Mode, shape: &ConvShape, images: usize) -> Algorithms {
     let pixels = images * shape.output().iter().product::<usize>();
     if mode == Mode::Infer && options.pack_on_use && pixels < TRANSFORM_PIXELS {
-        return Algorithms::DIRECT;
+        return Algorithms::untransformed(options.isa, shape);
     }
     Algorithms::choose(options.isa, shape, images)
 }

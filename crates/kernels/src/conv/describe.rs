@@ -3,7 +3,7 @@
 use super::gather::Gather;
 use super::pack::panel_width;
 use super::tile::{outer_tile, tile_rows, tile_vectors};
-use super::{Algorithm, Conv, Pass, Tile};
+use super::{Algorithm, Conv, Pass, Tile, grouped};
 use crate::isa::Isa;
 use std::fmt;
 
@@ -44,8 +44,10 @@ impl Conv {
             Direction::Weights => return self.describe_weights(images),
         };
         let group = outputs / shape.groups;
-        let vectors = tile_vectors(isa, group);
-        let rows = tile_rows(isa, vectors);
+        let (rows, vectors) = match pass {
+            Pass::Grouped(phases) => (grouped::tile_pixels(&phases[0]), 1),
+            _ => (tile_rows(isa, tile_vectors(isa, group)), tile_vectors(isa, group)),
+        };
         let multiply_adds = match (pass, algorithm) {
             (Pass::Direct(phases), _) => phases.iter().map(|phase| products(isa, phase, images)).sum(),
             (Pass::Winograd(_), Algorithm::Winograd(tile)) => {
@@ -54,7 +56,8 @@ impl Conv {
                 let columns = outputs.next_multiple_of(panel_width(isa, outputs));
                 tile.points() * tiles(target, tile, images).next_multiple_of(rows) * channels * columns
             }
-            (Pass::Winograd(_), Algorithm::Direct) => unreachable!("the pass was made for its algorithm"),
+            (Pass::Grouped(phases), _) => phases.iter().map(|phase| grouped::multiply_adds(isa, phase, images)).sum(),
+            (Pass::Winograd(_), _) => unreachable!("the pass was made for its algorithm"),
         } as u64;
         Description { algorithm, rows, vectors, multiply_adds, packed_len: pass.packed_len(isa) }
     }
@@ -62,13 +65,18 @@ impl Conv {
     fn describe_weights(&self, images: usize) -> Description {
         let (isa, shape) = (self.isa, &self.shape);
         let (algorithm, outputs) = (self.algorithms.backward_weights, shape.out_channels / shape.groups);
+        if algorithm == Algorithm::Grouped {
+            let rows = grouped::tile_pixels(&self.gather);
+            let multiply_adds = grouped::multiply_adds(isa, &self.gather, images) as u64;
+            return Description { algorithm, rows, vectors: 1, multiply_adds, packed_len: 0 };
+        }
         let [rows, vectors] = outer_tile(isa.lanes(), isa.registers(), outputs);
         let (rows, multiply_adds) = match algorithm {
             Algorithm::Winograd(_) => {
                 let tiles = tiles(shape.output(), Tile::F4, images);
                 (rows.min(isa.lanes()), Tile::F4.points() * tiles * shape.in_channels * shape.out_channels)
             }
-            Algorithm::Direct => {
+            Algorithm::Direct | Algorithm::Grouped => {
                 let depth = self.gather.depth().next_multiple_of(rows);
                 let pixels = images * self.gather.rows_per_image();
                 (rows, pixels * depth * outputs.next_multiple_of(isa.lanes()) * shape.groups)
@@ -91,14 +99,15 @@ fn tiles(target: [usize; 2], tile: Tile, images: usize) -> usize {
 
 impl Algorithm {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Direct, Self::Winograd(Tile::F2), Self::Winograd(Tile::F4)];
+    pub const ALL: [Self; 4] = [Self::Direct, Self::Winograd(Tile::F2), Self::Winograd(Tile::F4), Self::Grouped];
 
-    /// A short name: `direct`, `winograd2` or `winograd4`.
+    /// A short name: `direct`, `winograd2`, `winograd4` or `grouped`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Winograd(Tile::F2) => "winograd2",
             Self::Winograd(Tile::F4) => "winograd4",
+            Self::Grouped => "grouped",
         }
     }
 }
@@ -109,6 +118,7 @@ impl fmt::Display for Algorithm {
             Self::Direct => "direct",
             Self::Winograd(Tile::F2) => "Winograd F(2×2, 3×3)",
             Self::Winograd(Tile::F4) => "Winograd F(4×4, 3×3)",
+            Self::Grouped => "grouped",
         })
     }
 }

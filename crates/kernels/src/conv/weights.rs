@@ -106,9 +106,12 @@ impl Part<'_> {
     #[inline(always)]
     fn blocks<S: Simd, const MR: usize, const NV: usize>(&mut self, s: S) {
         let gather = self.gather;
-        let direct = gather.is_direct() && self.columns.len().is_multiple_of(MR);
+        // Rows a multiple of half a page apart fall into few sets of the L1 cache: those are copied.
+        let direct =
+            gather.is_direct() && self.columns.len().is_multiple_of(MR) && !gather.source_channels.is_multiple_of(512);
         let depth = self.columns.len();
         let mut table = [Position::default(); ROWS];
+        let mut columns = Columns([0.0; ROWS * MAX_WIDTH]);
         if self.rows.is_empty() {
             self.sum.fill(0.0);
         }
@@ -140,22 +143,18 @@ impl Part<'_> {
             let first = row == self.rows.start;
             for output in (0..gather.outputs).step_by(NV * S::LANES) {
                 let left = gather.outputs - output;
+                let mut d = (d.wrapping_add(output), gather.target_channels);
+                let crowded = gather.target_channels.is_multiple_of(256) && depth >= MIN_SHARED;
+                if crowded || left < NV * S::LANES {
+                    // SAFETY: dy has `left` channels from here in each of the rows.
+                    unsafe { columns.fill::<S, NV>(s, count, d, left) };
+                    d = (columns.0.as_ptr(), NV * S::LANES);
+                }
                 for column in (0..depth).step_by(MR) {
-                    let d = d.wrapping_add(output);
+                    let a = (a.wrapping_add(column), a_stride);
                     // SAFETY: the panel's stride is a multiple of 16 and so of MR: a tile's columns exist, and are
-                    // real or zero (a direct matrix has a multiple of MR columns). dy has `left` channels from here.
-                    unsafe {
-                        self.tile::<S, MR, NV>(
-                            s,
-                            count,
-                            (a.wrapping_add(column), a_stride),
-                            d,
-                            column,
-                            output,
-                            left,
-                            first,
-                        );
-                    }
+                    // real or zero (a direct matrix has a multiple of MR columns). So do the vectors of d.
+                    unsafe { self.tile::<S, MR, NV>(s, count, a, d, (column, output, left), first) };
                 }
             }
             row += count;
@@ -163,31 +162,26 @@ impl Part<'_> {
     }
 
     /// # Safety
-    /// As [`outer`], if at least one vector of `left` is whole or partly there for each of NV; fewer are handled here.
+    /// MR floats can be read at `a` in each of the rows, and NV vectors at `d`.
     #[inline(always)]
     unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
         &mut self,
         s: S,
         rows: usize,
         a: (*const f32, usize),
-        d: *const f32,
-        column: usize,
-        output: usize,
-        left: usize,
+        d: (*const f32, usize),
+        (column, output, left): (usize, usize, usize),
         first: bool,
     ) {
-        if NV > 1 && left <= (NV - 1) * S::LANES {
-            // Only the first vector has channels left.
-            // SAFETY: the caller's promise, with one vector.
-            unsafe { self.tile::<S, MR, 1>(s, rows, a, d, column, output, left, first) };
-            return;
-        }
         let mut acc = [[s.zero(); NV]; MR];
         // SAFETY: the caller's promise.
-        unsafe { outer(s, rows, a, (d, self.gather.target_channels, S::LANES), left, &mut acc) };
+        unsafe { outer(s, rows, a, (d.0, d.1, S::LANES), NV * S::LANES, &mut acc) };
         let valid = (self.columns.len() - column).min(MR);
         for (r, sums) in acc.iter().enumerate().take(valid) {
             for (v, &value) in sums.iter().enumerate() {
+                if v * S::LANES >= left {
+                    break;
+                }
                 let n = left - v * S::LANES;
                 let at = (column + r) * self.gather.outputs + output + v * S::LANES;
                 // SAFETY: row `column + r` of the sum has `n` channels from here on.
@@ -195,6 +189,38 @@ impl Part<'_> {
                     let to = self.sum.as_mut_ptr().add(at);
                     let value = if first { value } else { s.add(value, s.load_up_to(to, n)) };
                     s.store_up_to(to, n, value);
+                }
+            }
+        }
+    }
+}
+
+/// A few columns of dy for the rows gathered, one row behind the other, which all tiles of the panel read. Rows a multiple of a
+/// quarter of a page apart would compete for places in the L1 cache.
+#[repr(align(64))]
+struct Columns([f32; ROWS * MAX_WIDTH]);
+
+/// Columns of the panel that make a copy of dy worth its time.
+const MIN_SHARED: usize = 128;
+/// Floats of the widest tile.
+const MAX_WIDTH: usize = 32;
+
+impl Columns {
+    /// Copies NV vectors of each row, or what is left of `n` floats and zeros.
+    ///
+    /// # Safety
+    /// In each of `rows` rows, at most ROWS and `stride` floats apart, `n` floats can be read at `d`, at most NV vectors.
+    #[inline(always)]
+    unsafe fn fill<S: Simd, const NV: usize>(&mut self, s: S, rows: usize, (d, stride): (*const f32, usize), n: usize) {
+        const { assert!(NV * S::LANES <= MAX_WIDTH) };
+        assert!(rows <= ROWS);
+        for row in 0..rows {
+            for v in 0..NV {
+                let at = v * S::LANES;
+                // SAFETY: the caller's promise; the buffer has ROWS rows of NV vectors.
+                unsafe {
+                    let value = if at < n { s.load_up_to(d.add(row * stride + at), n - at) } else { s.zero() };
+                    s.store(self.0.as_mut_ptr().add(row * NV * S::LANES + at), value);
                 }
             }
         }

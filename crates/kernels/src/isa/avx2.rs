@@ -32,6 +32,7 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
     type Reg = __m256;
+    type Lanes = __m256i;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -138,5 +139,21 @@ impl Simd for Avx2 {
             let above = _mm256_or_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b), _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a));
             _mm256_blendv_ps(y, x, above)
         }
+    }
+
+    #[inline(always)]
+    fn lanes_of_runs(self, size: usize, k: usize) -> __m256i {
+        // SAFETY: see the impl.
+        unsafe {
+            let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let run = _mm256_and_si256(lane, _mm256_set1_epi32(-(size as i32)));
+            _mm256_add_epi32(run, _mm256_set1_epi32(k as i32))
+        }
+    }
+
+    #[inline(always)]
+    fn pick(self, x: __m256, lanes: __m256i) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_permutevar8x32_ps(x, lanes) }
     }
 }

@@ -28,6 +28,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
     type Reg = __m512;
+    type Lanes = __m512i;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -141,5 +142,21 @@ impl Simd for Avx512 {
         let lanes = if n >= 16 { !0 } else { mask(n) };
         // SAFETY: see the impl; masked bytes are not written.
         unsafe { _mm512_mask_cvtepi32_storeu_epi8(p.cast(), lanes, _mm512_cvtps_epi32(x)) }
+    }
+
+    #[inline(always)]
+    fn lanes_of_runs(self, size: usize, k: usize) -> __m512i {
+        // SAFETY: see the impl.
+        unsafe {
+            let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let run = _mm512_and_epi32(lane, _mm512_set1_epi32(-(size as i32)));
+            _mm512_add_epi32(run, _mm512_set1_epi32(k as i32))
+        }
+    }
+
+    #[inline(always)]
+    fn pick(self, x: __m512, lanes: __m512i) -> __m512 {
+        // SAFETY: see the impl.
+        unsafe { _mm512_permutexvar_ps(lanes, x) }
     }
 }

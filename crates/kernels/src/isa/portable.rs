@@ -12,6 +12,7 @@ impl Simd for Portable {
     const LANES: usize = N;
     const REGISTERS: usize = 16;
     type Reg = [f32; N];
+    type Lanes = [usize; N];
 
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; N] {
@@ -95,5 +96,15 @@ impl Simd for Portable {
     #[inline(always)]
     fn where_above(self, a: [f32; N], b: [f32; N], x: [f32; N], y: [f32; N]) -> [f32; N] {
         std::array::from_fn(|i| if a[i] > b[i] || a[i].is_nan() { x[i] } else { y[i] })
+    }
+
+    #[inline(always)]
+    fn lanes_of_runs(self, size: usize, k: usize) -> [usize; N] {
+        std::array::from_fn(|lane| lane / size * size + k)
+    }
+
+    #[inline(always)]
+    fn pick(self, x: [f32; N], lanes: [usize; N]) -> [f32; N] {
+        lanes.map(|lane| x[lane % N])
     }
 }

@@ -17,8 +17,13 @@ stamp!(
     statistics_are_those_of_the_output,
     outputs_stored_past_the_caches_are_the_same,
     winograd_is_the_definition,
+    grouped_is_the_definition,
     winograd_error_stays_within_its_bound,
 );
+
+const DIRECT: Algorithms = Algorithms::DIRECT;
+const GROUPED: Algorithms =
+    Algorithms { forward: Algorithm::Grouped, backward_data: Algorithm::Grouped, backward_weights: Algorithm::Grouped };
 
 fn square(input: usize, channels: [usize; 2], kernel: usize, stride: usize, padding: usize) -> ConvShape {
     ConvShape {
@@ -60,8 +65,50 @@ fn shapes() -> Vec<(usize, ConvShape)> {
     ]
 }
 
+/// Groups of one channel, of some to a vector, and of more than one vector on every instruction set; with rows that fill no
+/// tile, every kind of window, stride, dilation and padding, and windows larger than the image.
+fn grouped_shapes() -> Vec<(usize, ConvShape)> {
+    let depthwise =
+        |channels, shape| ConvShape { groups: channels, in_channels: channels, out_channels: channels, ..shape };
+    let grouped = |groups, channels, shape| ConvShape {
+        groups,
+        in_channels: groups * channels,
+        out_channels: groups * channels,
+        ..shape
+    };
+    let window = |input, kernel, stride, padding| square(input, [0; 2], kernel, stride, padding);
+    vec![
+        (2, depthwise(19, window(9, 7, 1, 3))),
+        (1, depthwise(33, window(7, 3, 1, 1))),
+        (2, depthwise(20, window(10, 3, 2, 1))),
+        (2, grouped(5, 4, window(9, 3, 1, 1))),
+        (2, grouped(3, 8, window(8, 3, 2, 1))),
+        (1, grouped(2, 33, window(5, 3, 1, 1))),
+        (1, depthwise(8, window(2, 7, 1, 3))),
+        (1, depthwise(70, window(23, 7, 1, 3))),
+        (3, depthwise(5, window(1, 1, 1, 0))),
+        (1, depthwise(4, window(3, 3, 1, 7))),
+        (2, depthwise(17, window(8, 5, 3, 2))),
+        (1, depthwise(18, ConvShape { dilation: [2, 3], ..window(13, 3, 1, 4) })),
+        (1, depthwise(6, ConvShape { kernel: [2, 7], stride: [2, 1], padding: [0, 5], ..window(12, 1, 1, 0) })),
+        (1, depthwise(3, window(7, 1, 3, 0))),
+        (40, depthwise(16, window(16, 3, 1, 1))),
+        (9, depthwise(21, window(31, 7, 1, 3))),
+        (2, grouped(9, 2, window(6, 3, 1, 1))),
+        (2, grouped(4, 16, window(7, 3, 2, 1))),
+        (1, grouped(3, 32, window(14, 3, 1, 1))),
+        (20, grouped(7, 4, window(15, 3, 2, 1))),
+        (1, grouped(3, 7, window(6, 1, 1, 0))),
+        (1, grouped(2, 8, ConvShape { dilation: [1, 2], stride: [2, 3], ..window(11, 3, 1, 2) })),
+        (1, grouped(2, 64, window(4, 2, 2, 0))),
+        (1, ConvShape { groups: 6, ..square(7, [6, 24], 3, 1, 1) }),
+        (2, ConvShape { groups: 2, ..square(5, [16, 10], 3, 2, 1) }),
+    ]
+}
+
 fn forward(
     isa: Isa,
+    algorithms: Algorithms,
     pool: &Pool,
     shape: &ConvShape,
     images: usize,
@@ -70,7 +117,7 @@ fn forward(
     epilogue: Epilogue<'_>,
     y: &mut [f32],
 ) {
-    let conv = Conv::with_algorithms(isa, *shape, Algorithms::DIRECT);
+    let conv = Conv::with_algorithms(isa, *shape, algorithms);
     let mut packed = vec![f32::NAN; conv.packed_forward_len()];
     conv.pack_forward(pool, w, &mut packed);
     let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
@@ -79,6 +126,7 @@ fn forward(
 
 fn backward_data(
     isa: Isa,
+    algorithms: Algorithms,
     pool: &Pool,
     shape: &ConvShape,
     images: usize,
@@ -87,15 +135,23 @@ fn backward_data(
     accumulate: bool,
     dx: &mut [f32],
 ) {
-    let conv = Conv::with_algorithms(isa, *shape, Algorithms::DIRECT);
+    let conv = Conv::with_algorithms(isa, *shape, algorithms);
     let mut packed = vec![f32::NAN; conv.packed_backward_len()];
     conv.pack_backward(pool, w, &mut packed);
     let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
     conv.backward_data(pool, images, dy, &packed, accumulate, dx, &mut workspace);
 }
 
-fn backward_weights(isa: Isa, pool: &Pool, shape: &ConvShape, images: usize, x: &[f32], dy: &[f32]) -> Vec<f32> {
-    let conv = Conv::with_algorithms(isa, *shape, Algorithms::DIRECT);
+fn backward_weights(
+    isa: Isa,
+    algorithms: Algorithms,
+    pool: &Pool,
+    shape: &ConvShape,
+    images: usize,
+    x: &[f32],
+    dy: &[f32],
+) -> Vec<f32> {
+    let conv = Conv::with_algorithms(isa, *shape, algorithms);
     let mut workspace = vec![f32::NAN; conv.weights_workspace_len(images, pool.threads())];
     let mut dw = vec![f32::NAN; shape.weight_len()];
     conv.backward_weights(pool, images, x, dy, &mut dw, &mut workspace);
@@ -107,7 +163,7 @@ fn forward_is_the_definition(isa: Isa) {
         let (x, w) = (uniform(1, images * shape.input_len()), uniform(2, shape.weight_len()));
         let got = same_on_any_pool(&format!("{shape:?}"), |pool| {
             let mut y = vec![f32::NAN; images * shape.output_len()];
-            forward(isa, pool, &shape, images, &x, &w, Epilogue::default(), &mut y);
+            forward(isa, DIRECT, pool, &shape, images, &x, &w, Epilogue::default(), &mut y);
             y
         });
         close(&got, &conv_forward(&shape, images, &x, &w), 2e-6, &format!("{shape:?}"));
@@ -123,7 +179,7 @@ fn backward_data_is_the_definition(isa: Isa) {
             let what = format!("accumulate {accumulate}: {shape:?}");
             let got = same_on_any_pool(&what, |pool| {
                 let mut dx = if accumulate { before.clone() } else { vec![f32::NAN; expected.len()] };
-                backward_data(isa, pool, &shape, images, &dy, &w, accumulate, &mut dx);
+                backward_data(isa, DIRECT, pool, &shape, images, &dy, &w, accumulate, &mut dx);
                 dx
             });
             let add = |(index, value): (usize, &f32)| if accumulate { value + before[index] } else { *value };
@@ -139,7 +195,7 @@ fn backward_weights_is_the_definition(isa: Isa) {
     for (images, shape) in shapes().into_iter().chain(many_rows) {
         let (x, dy) = (uniform(6, images * shape.input_len()), uniform(7, images * shape.output_len()));
         let what = format!("{shape:?}");
-        let got = same_on_any_pool(&what, |pool| backward_weights(isa, pool, &shape, images, &x, &dy));
+        let got = same_on_any_pool(&what, |pool| backward_weights(isa, DIRECT, pool, &shape, images, &x, &dy));
         close(&got, &conv_backward_weights(&shape, images, &x, &dy), 3e-6, &what);
     }
 }
@@ -161,7 +217,7 @@ fn epilogues_apply_in_order(isa: Isa) {
             }
             let epilogue = Epilogue { accumulate, bias: biased.then_some(&bias), add: added.then_some(&add), relu };
             let mut y = before.clone();
-            forward(isa, &Pool::new(2), &shape, images, &x, &w, epilogue, &mut y);
+            forward(isa, DIRECT, &Pool::new(2), &shape, images, &x, &w, epilogue, &mut y);
             close(&y, &expected, 2e-6, &format!("{mask:#b} {shape:?}"));
         }
     }
@@ -169,18 +225,20 @@ fn epilogues_apply_in_order(isa: Isa) {
 
 fn gradients_are_finite_differences(isa: Isa) {
     let pool = Pool::new(2);
-    for (images, shape) in shapes().into_iter().take(5) {
+    let direct = shapes().into_iter().take(5).map(|(images, shape)| (DIRECT, images, shape));
+    let grouped = grouped_shapes().into_iter().take(6).map(|(images, shape)| (GROUPED, images, shape));
+    for (algorithms, images, shape) in direct.chain(grouped) {
         let (x, w) = (uniform(1, images * shape.input_len()), uniform(2, shape.weight_len()));
         let seed = uniform(3, images * shape.output_len());
         let loss = |x: &[f32], w: &[f32]| -> f64 {
             let mut y = vec![0.0; seed.len()];
-            forward(isa, &pool, &shape, images, x, w, Epilogue::default(), &mut y);
+            forward(isa, algorithms, &pool, &shape, images, x, w, Epilogue::default(), &mut y);
             y.iter().zip(&seed).map(|(y, seed)| f64::from(*y) * f64::from(*seed)).sum()
         };
         let slope = |change: &dyn Fn(f32) -> f64| (change(0.5) - change(-0.5)) as f32;
         let mut dx = vec![0.0; x.len()];
-        backward_data(isa, &pool, &shape, images, &seed, &w, false, &mut dx);
-        let dw = backward_weights(isa, &pool, &shape, images, &x, &seed);
+        backward_data(isa, algorithms, &pool, &shape, images, &seed, &w, false, &mut dx);
+        let dw = backward_weights(isa, algorithms, &pool, &shape, images, &x, &seed);
         for probe in 0..8 {
             let (xi, wi) = (probe * 7919 % x.len(), probe * 104_729 % w.len());
             let numeric = slope(&|step| {
@@ -204,7 +262,7 @@ fn empty_phases_give_zero_gradients(isa: Isa) {
     let shape = square(6, [3, 4], 1, 2, 0);
     let (dy, w) = (uniform(1, shape.output_len()), uniform(2, shape.weight_len()));
     let mut dx = vec![f32::NAN; shape.input_len()];
-    backward_data(isa, &Pool::new(2), &shape, 1, &dy, &w, false, &mut dx);
+    backward_data(isa, DIRECT, &Pool::new(2), &shape, 1, &dy, &w, false, &mut dx);
     for (index, value) in dx.iter().enumerate() {
         let pixel = index / 3;
         assert_eq!(*value != 0.0, pixel / 6 % 2 == 0 && pixel % 6 % 2 == 0, "pixel {pixel}");
@@ -230,52 +288,73 @@ fn winograd_shapes() -> Vec<(usize, ConvShape)> {
 fn winograd_is_the_definition(isa: Isa) {
     for (images, shape) in winograd_shapes() {
         for (tile, tolerance) in [(Tile::F2, 4e-6), (Tile::F4, 2e-5)] {
-            let what = format!("{tile:?} {shape:?}");
             let algorithm = Algorithm::Winograd(tile);
             let algorithms = Algorithms { forward: algorithm, backward_data: algorithm, backward_weights: algorithm };
-            let conv = Conv::with_algorithms(isa, shape, algorithms);
-            let (x, w) = (uniform(1, images * shape.input_len()), uniform(2, shape.weight_len()));
-            let (dy, add) = (uniform(3, images * shape.output_len()), uniform(4, images * shape.output_len()));
-            let bias = uniform(5, shape.out_channels);
-
-            let y = same_on_any_pool(&what, |pool| {
-                let mut packed = vec![f32::NAN; conv.packed_forward_len()];
-                conv.pack_forward(pool, &w, &mut packed);
-                let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
-                let mut y = vec![f32::NAN; dy.len()];
-                let epilogue = Epilogue { accumulate: false, bias: Some(&bias), add: Some(&add), relu: true };
-                conv.forward(pool, images, &x, &packed, epilogue, &mut y, &mut workspace);
-                y
-            });
-            let mut expected = conv_forward(&shape, images, &x, &w);
-            for (index, value) in expected.iter_mut().enumerate() {
-                *value = (*value + bias[index % shape.out_channels] + add[index]).max(0.0);
-            }
-            close(&y, &expected, tolerance, &format!("forward, {what}"));
-
-            let before = uniform(6, x.len());
-            let dx = same_on_any_pool(&what, |pool| {
-                let mut packed = vec![f32::NAN; conv.packed_backward_len()];
-                conv.pack_backward(pool, &w, &mut packed);
-                let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
-                let mut dx = before.clone();
-                conv.backward_data(pool, images, &dy, &packed, true, &mut dx, &mut workspace);
-                dx
-            });
-            let expected = conv_backward_data(&shape, images, &dy, &w);
-            let expected: Vec<f32> = expected.iter().zip(&before).map(|(dx, before)| dx + before).collect();
-            close(&dx, &expected, tolerance, &format!("backward-data, {what}"));
-
-            let dw = same_on_any_pool(&what, |pool| {
-                let mut workspace = vec![f32::NAN; conv.weights_workspace_len(images, pool.threads())];
-                let mut dw = vec![f32::NAN; shape.weight_len()];
-                conv.backward_weights(pool, images, &x, &dy, &mut dw, &mut workspace);
-                dw
-            });
-            let expected = conv_backward_weights(&shape, images, &x, &dy);
-            close(&dw, &expected, 6e-5, &format!("backward-weights, {what}"));
+            passes_are_the_definition(isa, algorithms, &shape, images, (tolerance, 6e-5));
         }
     }
+}
+
+fn grouped_is_the_definition(isa: Isa) {
+    for (images, shape) in grouped_shapes() {
+        let conv = Conv::with_algorithms(isa, shape, GROUPED);
+        assert_eq!(conv.algorithms(), GROUPED, "{shape:?}");
+        passes_are_the_definition(isa, GROUPED, &shape, images, (2e-6, 4e-6));
+    }
+    let dense = Conv::with_algorithms(isa, square(7, [16, 16], 3, 1, 1), GROUPED);
+    assert_eq!(dense.algorithms(), DIRECT, "a dense convolution has no groups");
+}
+
+/// All passes, with everything that can be done to their results, against the naive twin.
+fn passes_are_the_definition(
+    isa: Isa,
+    algorithms: Algorithms,
+    shape: &ConvShape,
+    images: usize,
+    (tolerance, weights_tolerance): (f32, f32),
+) {
+    let what = format!("{:?} {shape:?}", algorithms.forward);
+    let conv = Conv::with_algorithms(isa, *shape, algorithms);
+    let (x, w) = (uniform(1, images * shape.input_len()), uniform(2, shape.weight_len()));
+    let (dy, add) = (uniform(3, images * shape.output_len()), uniform(4, images * shape.output_len()));
+    let bias = uniform(5, shape.out_channels);
+
+    let y = same_on_any_pool(&what, |pool| {
+        let mut packed = vec![f32::NAN; conv.packed_forward_len()];
+        conv.pack_forward(pool, &w, &mut packed);
+        let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
+        let mut y = vec![f32::NAN; dy.len()];
+        let epilogue = Epilogue { accumulate: false, bias: Some(&bias), add: Some(&add), relu: true };
+        conv.forward(pool, images, &x, &packed, epilogue, &mut y, &mut workspace);
+        y
+    });
+    let mut expected = conv_forward(shape, images, &x, &w);
+    for (index, value) in expected.iter_mut().enumerate() {
+        *value = (*value + bias[index % shape.out_channels] + add[index]).max(0.0);
+    }
+    close(&y, &expected, tolerance, &format!("forward, {what}"));
+
+    let before = uniform(6, x.len());
+    let dx = same_on_any_pool(&what, |pool| {
+        let mut packed = vec![f32::NAN; conv.packed_backward_len()];
+        conv.pack_backward(pool, &w, &mut packed);
+        let mut workspace = vec![f32::NAN; conv.workspace_len(pool.threads())];
+        let mut dx = before.clone();
+        conv.backward_data(pool, images, &dy, &packed, true, &mut dx, &mut workspace);
+        dx
+    });
+    let expected = conv_backward_data(shape, images, &dy, &w);
+    let expected: Vec<f32> = expected.iter().zip(&before).map(|(dx, before)| dx + before).collect();
+    close(&dx, &expected, tolerance, &format!("backward-data, {what}"));
+
+    let dw = same_on_any_pool(&what, |pool| {
+        let mut workspace = vec![f32::NAN; conv.weights_workspace_len(images, pool.threads())];
+        let mut dw = vec![f32::NAN; shape.weight_len()];
+        conv.backward_weights(pool, images, &x, &dy, &mut dw, &mut workspace);
+        dw
+    });
+    let expected = conv_backward_weights(shape, images, &x, &dy);
+    close(&dw, &expected, weights_tolerance, &format!("backward-weights, {what}"));
 }
 
 /// The relative L2 error against f64: on random values, on a large mean with a small signal, and on values of
@@ -314,10 +393,12 @@ fn winograd_error_stays_within_its_bound(isa: Isa) {
 
 /// Statistics taken on the way are those of the output, with a mean that is large beside the deviations too.
 fn statistics_are_those_of_the_output(isa: Isa) {
-    let algorithms = [Algorithm::Direct, Algorithm::Winograd(Tile::F2), Algorithm::Winograd(Tile::F4)];
-    for (images, shape) in shapes().into_iter().chain(winograd_shapes()) {
-        for (forward, mean) in algorithms.into_iter().flat_map(|forward| [(forward, 0.0), (forward, 1000.0)]) {
+    for (images, shape) in shapes().into_iter().chain(winograd_shapes()).chain(grouped_shapes()) {
+        for (forward, mean) in Algorithm::ALL.into_iter().flat_map(|forward| [(forward, 0.0), (forward, 1000.0)]) {
             let conv = Conv::with_algorithms(isa, shape, Algorithms { forward, ..Algorithms::DIRECT });
+            if conv.algorithms().forward != forward {
+                continue;
+            }
             let (x, w) = (uniform(1, images * shape.input_len()), uniform(2, shape.weight_len()));
             let bias: Vec<f32> = uniform(3, shape.out_channels).iter().map(|bias| mean + bias).collect();
             let what = format!("{forward:?}, mean {mean}, {shape:?}");
