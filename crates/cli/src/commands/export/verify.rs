@@ -59,6 +59,7 @@ fn differs(path: &Path, expected: String, got: String) -> Failure {
 /// Normalised images: N×C×H×W.
 struct Batch<'a> {
     shape: [usize; 4],
+    #[cfg_attr(not(feature = "verify"), expect(dead_code, reason = "only the other program reads it"))]
     values: &'a [f32],
 }
 
