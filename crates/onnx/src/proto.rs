@@ -1,4 +1,4 @@
-//! The messages of ONNX that are written here, out of `onnx.proto` (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto),
+//! The messages of ONNX that are written here, out of `onnx.proto` (<https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>),
 //! under its names and field numbers. Lists of numbers are not packed, as that file, which is proto2, has them.
 
 /// A file: `onnx.ModelProto`.
