@@ -20,9 +20,11 @@ use crate::raw::{SharedMut, is_streamed};
 use residual_threads::{Pool, split};
 use std::ops::Range;
 
+mod pack;
 mod transform;
 mod weights;
 
+use pack::Pack;
 use transform::{F2, F4, Transform};
 pub(super) use weights::WinogradWeights;
 
@@ -295,104 +297,6 @@ impl Iterator for Places {
             }
         }
         Some(place)
-    }
-}
-
-/// Transforms the weights of a vector of channels of the source.
-struct Pack<'a> {
-    winograd: &'a Winograd,
-    weights: &'a [f32],
-    packed: SharedMut<'a>,
-    /// The first of the channels.
-    first: usize,
-    width: usize,
-    panels: usize,
-}
-
-impl Kernel for Pack<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        match self.winograd.tile {
-            Tile::F2 => self.transform::<S, F2>(s),
-            Tile::F4 => self.transform::<S, F4>(s),
-        }
-    }
-}
-
-/// A square of each tap's weights: `[tap][channel of this pass][output of this pass]`.
-type Square = [[[f32; 16]; 16]; 9];
-
-impl Pack<'_> {
-    #[inline(always)]
-    fn transform<S: Simd, T: Transform>(&self, s: S) {
-        let mut square: Square = [[[0.0; 16]; 16]; 9];
-        for output in (0..self.winograd.outputs).step_by(S::LANES) {
-            self.read::<S>(output, &mut square);
-            for lane in 0..S::LANES {
-                let mut filter = [[s.zero(); 3]; 3];
-                for (value, tap) in filter.as_flattened_mut().iter_mut().zip(&square) {
-                    // SAFETY: a vector has at most sixteen lanes.
-                    *value = unsafe { s.load(tap[lane].as_ptr()) };
-                }
-                self.filter::<S, T>(s, filter, self.first + lane, output);
-            }
-        }
-        (self.first..self.first + S::LANES).for_each(|channel| self.clear_tail(channel));
-    }
-
-    /// Reads a vector of outputs from `output` on of a vector of channels, in the order of memory.
-    #[inline(always)]
-    fn read<S: Simd>(&self, output: usize, square: &mut Square) {
-        let Winograd { channels, outputs, turned, .. } = *self.winograd;
-        for (tap, square) in square.iter_mut().enumerate() {
-            for row in 0..S::LANES {
-                if turned {
-                    // The weights are [tap][output of this pass][channel of this pass].
-                    let from = ((8 - tap) * outputs + output + row) * channels + self.first;
-                    for (to, &weight) in square.iter_mut().zip(&self.weights[from..from + S::LANES]) {
-                        to[row] = weight;
-                    }
-                } else {
-                    let from = (tap * channels + self.first + row) * outputs + output;
-                    square[row][..S::LANES].copy_from_slice(&self.weights[from..from + S::LANES]);
-                }
-            }
-        }
-    }
-
-    /// Transforms the filters from one channel to a vector of outputs.
-    #[inline(always)]
-    fn filter<S: Simd, T: Transform>(&self, s: S, filter: [[S::Reg; 3]; 3], channel: usize, output: usize) {
-        let mut half = [[s.zero(); 3]; 6];
-        for column in 0..3 {
-            let rows = T::filter(s, [filter[0][column], filter[1][column], filter[2][column]]);
-            for row in 0..T::N {
-                half[row][column] = rows[row];
-            }
-        }
-        let (panel, within) = (output / self.width, output % self.width);
-        for row in 0..T::N {
-            let points = T::filter(s, half[row]);
-            for column in 0..T::N {
-                let point = row * T::N + column;
-                let at = ((point * self.panels + panel) * self.winograd.channels + channel) * self.width + within;
-                // SAFETY: a whole vector of this channel's row of the panel, which only this task writes.
-                unsafe { s.store(self.packed.at(at), points[column]) };
-            }
-        }
-    }
-
-    /// Columns past the last output are multiplied too; their products are not stored.
-    #[inline(always)]
-    fn clear_tail(&self, channel: usize) {
-        let used = self.winograd.outputs - (self.panels - 1) * self.width;
-        for point in 0..self.winograd.tile.points() {
-            let row = ((point * self.panels + self.panels - 1) * self.winograd.channels + channel) * self.width;
-            // SAFETY: the end of this channel's row of the last panel, which only this task writes.
-            unsafe { self.packed.part(row + used..row + self.width) }.fill(0.0);
-        }
     }
 }
 
