@@ -16,6 +16,12 @@ const ROWS: usize = 128;
 /// Most and fewest columns of the matrix that one task gathers.
 const DEPTH: usize = 512;
 const MIN_DEPTH: usize = 64;
+/// Most output channels of a task.
+const OUTPUTS: usize = 256;
+/// Floats of the sum that one task adds to, again and again: they stay in its L2 cache.
+const SUM_LEN: usize = 128 << 10;
+/// Tasks from which on more parts of the sum are not worth their addition.
+const TASKS: usize = 16;
 /// Fewer tasks leave threads idle: columns are then shared out further.
 const MIN_TASKS: usize = 8;
 /// Floats of a thread's panel.
@@ -31,14 +37,20 @@ const TILE_ROWS: usize = 8;
 
 const _: () = assert!(ROWS <= MAX_ROWS);
 
-fn parts(conv: &Conv, images: usize) -> usize {
-    let rows = images * conv.gather.rows_per_image();
+/// How the gradient is cut: parts of the sum over rows, runs of columns, runs of outputs.
+fn cuts(conv: &Conv, images: usize) -> [usize; 3] {
+    let gather = &conv.gather;
+    let (rows, depth) = (images * gather.rows_per_image(), gather.depth());
+    let wide = gather.outputs.div_ceil(OUTPUTS);
+    let deep = depth.div_ceil((SUM_LEN / gather.outputs.min(OUTPUTS)).min(DEPTH));
     let fitting = (MAX_PARTIAL / conv.shape.weight_len()).clamp(1, MAX_PARTS);
-    (rows / MIN_ROWS).clamp(1, fitting)
+    let parts = (rows / MIN_ROWS).min(TASKS.div_ceil(gather.groups * deep * wide)).clamp(1, fitting);
+    let short = MIN_TASKS.div_ceil(parts * gather.groups * wide);
+    [parts, deep.max(short.min(depth.div_ceil(MIN_DEPTH))), wide]
 }
 
 pub(super) fn workspace_len(conv: &Conv, images: usize, threads: usize) -> usize {
-    let parts = parts(conv, images);
+    let [parts, ..] = cuts(conv, images);
     threads * PANEL_LEN + if parts > 1 { parts * conv.shape.weight_len() } else { 0 }
 }
 
@@ -54,22 +66,26 @@ pub(super) fn backward_weights(
     assert!(workspace.len() >= workspace_len(conv, images, pool.threads()), "workspace of {}", workspace.len());
     let gather = &conv.gather;
     let (rows, depth) = (images * gather.rows_per_image(), gather.depth());
-    let parts = parts(conv, images);
+    if rows == 0 {
+        dw.fill(0.0);
+        return;
+    }
+    let [parts, deep, wide] = cuts(conv, images);
     let (panels, partial) = workspace.split_at_mut(pool.threads() * PANEL_LEN);
     let panels = SharedMut::new(panels);
     let len = dw.len();
-    let chunks = depth.div_ceil(DEPTH).max(MIN_TASKS.div_ceil(parts * gather.groups).min(depth.div_ceil(MIN_DEPTH)));
     {
         let sums = SharedMut::new(if parts > 1 { &mut partial[..parts * len] } else { &mut *dw });
-        pool.run(parts * gather.groups * chunks, |task, worker| {
-            let (part, rest) = (task / (gather.groups * chunks), task % (gather.groups * chunks));
-            let (group, chunk) = (rest / chunks, rest % chunks);
-            let columns = split(depth, chunks, TILE_ROWS, chunk);
-            let first = part * len + (group * depth + columns.start) * gather.outputs;
-            // SAFETY: every task has its own part, group and columns.
-            let sum = unsafe { sums.part(first..first + columns.len() * gather.outputs) };
-            let rows = split(rows, parts, 1, part);
-            conv.isa.run(Part { gather, group, columns, rows, x, dy, sum, panel: panels.at(worker * PANEL_LEN) });
+        pool.run(parts * gather.groups * deep * wide, |task, worker| {
+            let (block, outputs) = (task / wide, split(gather.outputs, wide, MAX_WIDTH, task % wide));
+            let (rest, columns) = (block / deep, split(depth, deep, TILE_ROWS, block % deep));
+            let (part, group) = (rest / gather.groups, rest % gather.groups);
+            let sum = sums.offset(part * len + (group * depth + columns.start) * gather.outputs);
+            let (rows, panel) = (split(rows, parts, 1, part), panels.at(worker * PANEL_LEN));
+            if columns.is_empty() || outputs.is_empty() {
+                return;
+            }
+            conv.isa.run(Part { gather, group, columns, outputs, rows, x, dy, sum, panel });
         });
     }
     if parts > 1 {
@@ -81,10 +97,12 @@ struct Part<'a> {
     gather: &'a Gather,
     group: usize,
     columns: std::ops::Range<usize>,
+    outputs: std::ops::Range<usize>,
     rows: std::ops::Range<usize>,
     x: &'a [f32],
     dy: &'a [f32],
-    sum: &'a mut [f32],
+    /// The first of the columns' rows of the gradient, which have all outputs of the group.
+    sum: SharedMut<'a>,
     panel: *mut f32,
 }
 
@@ -112,9 +130,6 @@ impl Part<'_> {
         let depth = self.columns.len();
         let mut table = [Position::default(); ROWS];
         let mut columns = Columns([0.0; ROWS * MAX_WIDTH]);
-        if self.rows.is_empty() {
-            self.sum.fill(0.0);
-        }
         let mut row = self.rows.start;
         while row < self.rows.end {
             let count = (self.rows.end - row).min(ROWS);
@@ -141,8 +156,8 @@ impl Part<'_> {
             };
             let d = self.dy.as_ptr().wrapping_add(row * gather.target_channels + self.group * gather.outputs);
             let first = row == self.rows.start;
-            for output in (0..gather.outputs).step_by(NV * S::LANES) {
-                let left = gather.outputs - output;
+            for output in self.outputs.clone().step_by(NV * S::LANES) {
+                let left = self.outputs.end - output;
                 let mut d = (d.wrapping_add(output), gather.target_channels);
                 let crowded = gather.target_channels.is_multiple_of(256) && depth >= MIN_SHARED;
                 if crowded || left < NV * S::LANES {
@@ -150,11 +165,20 @@ impl Part<'_> {
                     unsafe { columns.fill::<S, NV>(s, count, d, left) };
                     d = (columns.0.as_ptr(), NV * S::LANES);
                 }
+                // The columns of dy that come next lie in other pages: they are asked for while this product goes on.
+                let (next, ahead) = if left > NV * S::LANES {
+                    (output + NV * S::LANES, row..row + count)
+                } else {
+                    (self.outputs.start, row + count..self.rows.end.min(row + count + ROWS))
+                };
+                let share = ahead.len().div_ceil(depth.div_ceil(MR));
                 for column in (0..depth).step_by(MR) {
                     let a = (a.wrapping_add(column), a_stride);
+                    let from = (ahead.start + column / MR * share).min(ahead.end);
+                    let ahead = (next, from..(from + share).min(ahead.end));
                     // SAFETY: the panel's stride is a multiple of 16 and so of MR: a tile's columns exist, and are
                     // real or zero (a direct matrix has a multiple of MR columns). So do the vectors of d.
-                    unsafe { self.tile::<S, MR, NV>(s, count, a, d, (column, output, left), first) };
+                    unsafe { self.tile::<S, MR, NV>(s, count, a, d, (column, output, left), first, ahead) };
                 }
             }
             row += count;
@@ -163,6 +187,8 @@ impl Part<'_> {
 
     /// # Safety
     /// MR floats can be read at `a` in each of the rows, and NV vectors at `d`.
+    ///
+    /// Asks for vectors of dy from an output on, of the rows `ahead`.
     #[inline(always)]
     unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
         &mut self,
@@ -172,10 +198,23 @@ impl Part<'_> {
         d: (*const f32, usize),
         (column, output, left): (usize, usize, usize),
         first: bool,
+        (next, ahead): (usize, std::ops::Range<usize>),
     ) {
         let mut acc = [[s.zero(); NV]; MR];
-        // SAFETY: the caller's promise.
-        unsafe { outer(s, rows, a, (d.0, d.1, S::LANES), NV * S::LANES, &mut acc) };
+        let gather = self.gather;
+        let next = self.dy.as_ptr().wrapping_add(self.group * gather.outputs + next);
+        let share = ahead.len().div_ceil(rows.div_ceil(16));
+        for m in (0..rows).step_by(16) {
+            for row in (ahead.start + m / 16 * share..ahead.end).take(share) {
+                for v in 0..NV {
+                    s.prefetch(next.wrapping_add(row * gather.target_channels + v * S::LANES));
+                }
+            }
+            let a = (a.0.wrapping_add(m * a.1), a.1);
+            let d = (d.0.wrapping_add(m * d.1), d.1, S::LANES);
+            // SAFETY: the caller's promise.
+            unsafe { outer(s, (rows - m).min(16), a, d, NV * S::LANES, &mut acc) };
+        }
         let valid = (self.columns.len() - column).min(MR);
         for (r, sums) in acc.iter().enumerate().take(valid) {
             for (v, &value) in sums.iter().enumerate() {
@@ -184,9 +223,9 @@ impl Part<'_> {
                 }
                 let n = left - v * S::LANES;
                 let at = (column + r) * self.gather.outputs + output + v * S::LANES;
-                // SAFETY: row `column + r` of the sum has `n` channels from here on.
+                // SAFETY: row `column + r` of the sum has `n` channels from here on, which are this task's.
                 unsafe {
-                    let to = self.sum.as_mut_ptr().add(at);
+                    let to = self.sum.at(at);
                     let value = if first { value } else { s.add(value, s.load_up_to(to, n)) };
                     s.store_up_to(to, n, value);
                 }
