@@ -209,6 +209,13 @@ impl Block<'_> {
                 (self.panel.cast_const(), stride)
             };
             let (first, last) = (start == 0, end == depth);
+            // A tile's rows are asked for one after another while it is multiplied: many at once would hold up the product's
+            // own operands.
+            let Epilogue { accumulate, add, .. } = self.epilogue;
+            let (step, at_once) = match accumulate || add.is_some() {
+                true => ((end - start).div_ceil(MR).next_multiple_of(4), MR.div_ceil((end - start).div_ceil(4).max(1))),
+                false => (end - start, MR),
+            };
             for panel in self.panels.clone() {
                 let b = ((self.group * panels_per_group + panel) * depth + start) * width;
                 let b = self.packed.as_ptr().wrapping_add(b);
@@ -221,12 +228,18 @@ impl Block<'_> {
                     for (r, pointer) in rows.iter_mut().enumerate() {
                         *pointer = row(r);
                     }
-                    self.ask::<S, NV>(s, &positions[tile..tile + valid], panel * width);
                     let mut acc = [[s.zero(); NV]; MR];
-                    // SAFETY: each row has end − start floats, in the panel or in `x`; `packed` was checked to hold
-                    // whole panels.
-                    unsafe { multiply_tile(s, end - start, &rows, b, &mut acc) };
                     let (positions, how) = (&positions[tile..tile + valid], (first, last, tile == 0));
+                    let mut k = 0;
+                    for position in positions.chunks(at_once) {
+                        self.ask::<S, NV>(s, position, panel * width);
+                        // SAFETY: each row has end − start floats, in the panel or in `x`; `packed` was checked to
+                        // hold whole panels.
+                        unsafe { multiply_tile(s, k..(k + step).min(end - start), &rows, b, &mut acc) };
+                        k += step;
+                    }
+                    // SAFETY: as above.
+                    unsafe { multiply_tile(s, k.min(end - start)..end - start, &rows, b, &mut acc) };
                     // A whole panel asks for no vector whether it is whole.
                     if gather.outputs >= (panel + 1) * width {
                         self.finish::<S, MR, NV, true>(s, positions, panel * width, how, acc, &mut moments);
@@ -250,7 +263,7 @@ impl Block<'_> {
         }
     }
 
-    /// Asks for what [`Block::finish`] will add to these pixels, or add them to, which the product leaves time to fetch.
+    /// Asks for what [`Block::finish`] will add to these pixels, or add them to.
     #[inline(always)]
     fn ask<S: Simd, const NV: usize>(&self, s: S, positions: &[Position], column: usize) {
         let Epilogue { accumulate, add, .. } = self.epilogue;

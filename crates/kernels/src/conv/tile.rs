@@ -4,6 +4,7 @@
 #![allow(clippy::needless_range_loop, reason = "a register tile is addressed by row and vector")]
 
 use crate::isa::{Isa, Simd};
+use std::ops::Range;
 
 /// Vectors of output channels in a tile.
 ///
@@ -36,23 +37,23 @@ pub(super) fn outer_tile(lanes: usize, registers: usize, outputs: usize) -> [usi
     }
 }
 
-/// acc[r][v] += Σ over k of rows[r][k] · b[k][v].
+/// acc[r][v] += Σ over k in `depth` of rows[r][k] · b[k][v].
 ///
 /// # Safety
-/// `depth` floats can be read at each of `rows`, and `depth · NV · LANES` at `b`.
+/// `depth.end` floats can be read at each of `rows`, and `depth.end · NV · LANES` at `b`.
 #[inline(always)]
 pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
     s: S,
-    depth: usize,
+    depth: Range<usize>,
     rows: &[*const f32; MR],
     b: *const f32,
     acc: &mut [[S::Reg; NV]; MR],
 ) {
-    let mut k = 0;
+    let mut k = depth.start;
     macro_rules! step {
         ($k:expr) => {{
             let k = $k;
-            // SAFETY: k < depth.
+            // SAFETY: k < depth.end.
             unsafe {
                 let mut columns = [s.zero(); NV];
                 for v in 0..NV {
@@ -67,14 +68,14 @@ pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
             }
         }};
     }
-    while k + 4 <= depth {
+    while k + 4 <= depth.end {
         step!(k);
         step!(k + 1);
         step!(k + 2);
         step!(k + 3);
         k += 4;
     }
-    while k < depth {
+    while k < depth.end {
         step!(k);
         k += 1;
     }
