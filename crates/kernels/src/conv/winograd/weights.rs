@@ -141,10 +141,7 @@ impl WinogradWeights {
                 let block = Block { plan: self, tiles: chunk.clone(), x, dy, scratch };
                 // SAFETY: every task has its own point.
                 let sums = unsafe { sums.part(point * len..(point + 1) * len) };
-                if start == 0 {
-                    sums.fill(0.0);
-                }
-                isa.run(MultiplyPoint { block, point, sums });
+                isa.run(MultiplyPoint { block, point, sums, first: start == 0 });
             });
         }
     }
@@ -174,7 +171,6 @@ impl Kernel for Part<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.sums.fill(0.0);
         let len = self.plan.sums_len() / POINTS;
         for start in self.tiles.clone().step_by(self.block) {
             let tiles = start..(start + self.block).min(self.tiles.end);
@@ -183,7 +179,7 @@ impl Kernel for Part<'_> {
             unsafe { block.transform(s, tiles) };
             for (point, sums) in self.sums.chunks_exact_mut(len).enumerate() {
                 // SAFETY: all tiles of the block were transformed.
-                unsafe { block.multiply(s, point, sums) };
+                unsafe { block.multiply(s, point, sums, start == self.tiles.start) };
             }
         }
     }
@@ -210,6 +206,7 @@ struct MultiplyPoint<'a> {
     block: Block<'a>,
     point: usize,
     sums: &'a mut [f32],
+    first: bool,
 }
 
 impl Kernel for MultiplyPoint<'_> {
@@ -218,7 +215,7 @@ impl Kernel for MultiplyPoint<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         // SAFETY: the job before this one transformed all tiles of the block.
-        unsafe { self.block.multiply(s, self.point, self.sums) };
+        unsafe { self.block.multiply(s, self.point, self.sums, self.first) };
     }
 }
 
@@ -245,20 +242,20 @@ impl Block<'_> {
         self.scratch.at(POINTS * self.strides().0)
     }
 
-    /// sums += transformed input, turned, times transformed dy of one point.
+    /// sums += transformed input, turned, times transformed dy of one point; sums = that for the `first` block.
     ///
     /// # Safety
     /// All tiles of this block were transformed into the scratch.
     #[inline(always)]
-    unsafe fn multiply<S: Simd>(&self, s: S, point: usize, sums: &mut [f32]) {
+    unsafe fn multiply<S: Simd>(&self, s: S, point: usize, sums: &mut [f32], first: bool) {
         // SAFETY: the caller's promise.
         unsafe {
             let [rows, vectors] = outer_tile(S::LANES, S::REGISTERS, self.plan.shape.out_channels);
             match [rows.min(S::LANES), vectors] {
-                [8, 2] => self.tiles_of::<S, 8, 2>(s, point, sums),
-                [4, 2] => self.tiles_of::<S, 4, 2>(s, point, sums),
-                [8, 1] => self.tiles_of::<S, 8, 1>(s, point, sums),
-                [4, 1] => self.tiles_of::<S, 4, 1>(s, point, sums),
+                [8, 2] => self.tiles_of::<S, 8, 2>(s, point, sums, first),
+                [4, 2] => self.tiles_of::<S, 4, 2>(s, point, sums, first),
+                [8, 1] => self.tiles_of::<S, 8, 1>(s, point, sums, first),
+                [4, 1] => self.tiles_of::<S, 4, 1>(s, point, sums, first),
                 other => unreachable!("no tile of {other:?}"),
             }
         }
@@ -267,7 +264,13 @@ impl Block<'_> {
     /// # Safety
     /// As [`Block::multiply`].
     #[inline(always)]
-    unsafe fn tiles_of<S: Simd, const MR: usize, const NV: usize>(&self, s: S, point: usize, sums: &mut [f32]) {
+    unsafe fn tiles_of<S: Simd, const MR: usize, const NV: usize>(
+        &self,
+        s: S,
+        point: usize,
+        sums: &mut [f32],
+        first: bool,
+    ) {
         debug_assert!(S::LANES.is_multiple_of(MR));
         let (inputs, outputs, count) = (self.plan.shape.in_channels, self.plan.shape.out_channels, self.tiles.len());
         assert_eq!(sums.len(), inputs * outputs);
@@ -280,7 +283,7 @@ impl Block<'_> {
                 let d = d.wrapping_add(output * count);
                 let at = input * outputs + output;
                 // SAFETY: channels are whole vectors, and MR divides a vector; the sums have them all.
-                unsafe { self.tile::<S, MR, NV>(s, a, d, &mut sums[at..], outputs - output) };
+                unsafe { self.tile::<S, MR, NV>(s, a, d, &mut sums[at..], outputs - output, first) };
             }
         }
     }
@@ -295,11 +298,12 @@ impl Block<'_> {
         d: *const f32,
         sums: &mut [f32],
         left: usize,
+        first: bool,
     ) {
         let (outputs, count) = (self.plan.shape.out_channels, self.tiles.len());
         if NV > 1 && left < NV * S::LANES {
             // SAFETY: the caller's promise, with one vector.
-            unsafe { self.tile::<S, MR, 1>(s, a, d, sums, left) };
+            unsafe { self.tile::<S, MR, 1>(s, a, d, sums, left, first) };
             return;
         }
         let mut acc = [[s.zero(); NV]; MR];
@@ -309,7 +313,7 @@ impl Block<'_> {
             for (r, row) in acc.iter().enumerate() {
                 for (v, &value) in row.iter().enumerate() {
                     let to = sums.as_mut_ptr().add(r * outputs + v * S::LANES);
-                    s.store(to, s.add(s.load(to), value));
+                    s.store(to, if first { value } else { s.add(s.load(to), value) });
                 }
             }
         }
