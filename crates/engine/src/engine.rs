@@ -410,7 +410,7 @@ impl Engine {
     ///
     /// # Errors
     /// If a tensor is missing or mis-shaped, or the plan is for inference.
-    pub fn from_torch(&self, tensors: &NamedTensors) -> Result<Vec<f32>, EngineError> {
+    pub fn from_torch(&self, tensors: &NamedTensors) -> Result<AlignedBuffer, EngineError> {
         let what = "reading a bucket";
         self.parameters().ok_or(EngineError::Mode { what, mode: self.machine.mode })?.read_torch(tensors)
     }

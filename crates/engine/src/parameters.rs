@@ -157,7 +157,7 @@ impl Parameters {
     }
 
     /// Torch tensors as a bucket.
-    pub(crate) fn read_torch(&self, tensors: &NamedTensors) -> Result<Vec<f32>, EngineError> {
+    pub(crate) fn read_torch(&self, tensors: &NamedTensors) -> Result<AlignedBuffer, EngineError> {
         let mut problems = Vec::new();
         let entries = &self.entries[..self.trained];
         for entry in entries {
@@ -173,7 +173,7 @@ impl Parameters {
                 got: got.map(|tensor| tensor.shape().to_vec()),
             });
         }
-        let mut bucket = vec![0.0; self.gradients.len()];
+        let mut bucket = AlignedBuffer::zeros(self.gradients.len());
         scatter(&self.pool, entries, tensors, &Scales::new(), &mut bucket);
         Ok(bucket)
     }

@@ -258,7 +258,7 @@ fn buckets_go_to_torch_and_back() {
     assert_eq!(engine.state_dict(), model.tensors);
     let values = engine.flat_mut().values.to_vec();
     let torch = engine.to_torch(&values);
-    assert_eq!(engine.from_torch(&torch).unwrap(), values);
+    assert_eq!(*engine.from_torch(&torch).unwrap(), values);
     assert!(torch.iter().all(|(key, tensor)| model.tensors[key.as_str()] == *tensor));
     let mut missing = torch.clone();
     missing.swap_remove("fc.weight");

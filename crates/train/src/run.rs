@@ -14,7 +14,7 @@ use residual_engine::{Engine, Frozen, Memory, Options};
 use residual_kernels::loss::cross_entropy;
 use residual_kernels::optim::{Sgd, sgd};
 use residual_model::Model;
-use residual_tensor::{NamedTensors, Stream};
+use residual_tensor::{AlignedBuffer, NamedTensors, Stream};
 use residual_weights::{atomic_write, save};
 use serde::Serialize;
 use std::ops::Range;
@@ -165,7 +165,7 @@ struct Run<'a> {
     whole: Option<&'a Model>,
     folder: RunFolder,
     engine: Engine,
-    velocity: Vec<f32>,
+    velocity: AlignedBuffer,
     transfer: Transfer,
     /// The epoch whose layers the engine trains.
     trains: u64,
@@ -209,7 +209,9 @@ impl<'a> Run<'a> {
             classes: job.train.class_names().to_vec(),
         };
         let (progress, velocity, saved) = match state {
-            None => (Progress { data, ..Progress::default() }, vec![0.0; engine.flat_mut().values.len()], None),
+            None => {
+                (Progress { data, ..Progress::default() }, AlignedBuffer::zeros(engine.flat_mut().values.len()), None)
+            }
             Some(state) => {
                 state.check(&job.recipe, &data, &folder)?;
                 engine.load_state_dict(&state.model)?;
@@ -573,7 +575,7 @@ impl Summary {
 }
 
 /// The momentum of an engine of which some layers have just thawed: theirs begins at zero.
-fn thawed_velocity(engine: &Engine, before: &NamedTensors) -> Result<Vec<f32>, TrainError> {
+fn thawed_velocity(engine: &Engine, before: &NamedTensors) -> Result<AlignedBuffer, TrainError> {
     // Nothing has gone back through it: all gradients are zero.
     let mut velocity = engine.gradients();
     velocity.extend(before.iter().map(|(key, tensor)| (key.clone(), tensor.clone())));

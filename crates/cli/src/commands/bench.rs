@@ -14,7 +14,7 @@ use residual::kernels::loss::cross_entropy;
 use residual::kernels::optim::{Sgd, sgd};
 use residual::kernels::peak_gflops;
 use residual::model::{Initialisation, Model, initialise};
-use residual::tensor::Stream;
+use residual::tensor::{AlignedBuffer, Stream};
 use residual::train::{self, TrainError};
 use residual::weights::load_npy;
 use serde::Serialize;
@@ -189,7 +189,7 @@ struct Subject {
     images: Vec<f32>,
     labels: Vec<u32>,
     gradient: Vec<f32>,
-    velocity: Vec<f32>,
+    velocity: AlignedBuffer,
     /// Multiplications and additions of one pass, if every convolution were computed directly.
     flops: f64,
 }
@@ -212,9 +212,9 @@ impl Subject {
         let mut random = Stream::new(0, &[]);
         let analysis = model.graph.analyse(height, width)?;
         let (velocity, passes) = match arguments.mode {
-            BenchMode::Infer => (Vec::new(), 1.0),
+            BenchMode::Infer => (AlignedBuffer::zeros(0), 1.0),
             // Backward takes as many products for the gradients of the values, and of the weights.
-            BenchMode::Train => (vec![0.0; engine.flat_mut().values.len()], 3.0),
+            BenchMode::Train => (AlignedBuffer::zeros(engine.flat_mut().values.len()), 3.0),
         };
         Ok(Self {
             name: model.graph.name.clone(),
