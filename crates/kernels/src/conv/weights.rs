@@ -185,10 +185,11 @@ impl Part<'_> {
         }
     }
 
+    /// Multiplies `rows` rows, and meanwhile asks for the vectors of dy from output `next` on in the rows `ahead`, some before
+    /// every sixteen rows.
+    ///
     /// # Safety
     /// MR floats can be read at `a` in each of the rows, and NV vectors at `d`.
-    ///
-    /// Asks for vectors of dy from an output on, of the rows `ahead`.
     #[inline(always)]
     unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
         &mut self,
