@@ -110,6 +110,14 @@ INFER_AVX2 = (
     "openvino",
 )
 TRAIN = ("residual", "torch_eager", "torch_channels_last", "torch_compile", "torch_compile_channels_last")
+TITLES = {
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "resnet20": "ResNet-20",
+    "resnet56": "ResNet-56",
+    "resnext50_32x4d": "ResNeXt-50 32×4d",
+    "convnext_tiny": "ConvNeXt-T",
+}
 TRAIN_AVX2 = ("residual", "torch_channels_last", "torch_compile", "torch_compile_channels_last")
 
 
@@ -125,15 +133,21 @@ def rows():
         "train-r18-b16": ("train", "resnet18", 16, 224, 1.8, 2.4),
         "train-r50-b16": ("train", "resnet50", 16, 224, 1.4, 1.8),
     }
+    # Grouped and depthwise networks, which have no target but to be ahead.
+    for short, model in (("rx50", "resnext50_32x4d"), ("cnx", "convnext_tiny")):
+        speed |= {f"{short}-b{batch}": ("infer", model, batch, 224, 1.0, None) for batch in (1, 8)}
+        speed[f"train-{short}-b16"] = ("train", model, 16, 224, 1.0, None)
     found, limited = {}, {}
     for key, (mode, model, batch, side, must, wanted) in speed.items():
         what = "inference" if mode == "infer" else "training step"
-        title = f"{model.replace('resnet', 'ResNet-')} {what}, batch {batch} at {side}×{side}"
+        title = f"{TITLES.get(model, model)} {what}, batch {batch} at {side}×{side}"
         contenders = INFER if mode == "infer" else TRAIN
         if key == "train-r20-b128":
             contenders += ("candle", "burn")
         shape = {"mode": mode, "model": model, "batch": batch, "side": side}
         found[key] = Row(title, (Target(must, wanted),), contenders, **shape)
+        if wanted is None:
+            continue
         contenders = INFER_AVX2 if mode == "infer" else TRAIN_AVX2
         limited[f"{key}-avx2"] = Row(f"{title}, AVX2", (Target(1.0),), contenders, **shape, isa="avx2")
     start = (Target(10.0, against=("torch",)), Target(2.0, against=("onnxruntime",)))
@@ -213,7 +227,10 @@ class Bench:
         if name == "residual":
             what = [row.model]
             if self.reads_weights:
-                what = [str(self.inputs / f"{row.model}.safetensors"), "--model", row.model]
+                # A network that a peer builds otherwise than its name says is described beside it.
+                described = PEERS / f"{row.model}.toml"
+                network = str(described) if described.exists() else row.model
+                what = [str(self.inputs / f"{row.model}.safetensors"), "--model", network]
             shape = ["--mode", row.mode, "--batch", str(row.batch)]
             return [self.residual, "bench", *what, *shape, "--threads", threads, "--serve"]
         if name.startswith("torch_"):

@@ -34,11 +34,18 @@ SUBJECTS = (
     ("resnet56", "train", 128),
     ("resnet18", "train", 16),
     ("resnet50", "train", 16),
+    ("resnext50_32x4d", "infer", 1),
+    ("resnext50_32x4d", "infer", 8),
+    ("resnext50_32x4d", "train", 16),
+    ("convnext_tiny", "infer", 1),
+    ("convnext_tiny", "infer", 8),
+    ("convnext_tiny", "train", 16),
 )
 
 
 def seeded(name):
-    """A network as training might leave it: no batch norm is the identity, and the running statistics are those of data."""
+    """A network as training might leave it: no batch norm is the identity, no layer scale nearly zero, and the running
+    statistics are those of data."""
     torch.manual_seed(0)
     model, _, side = build(name)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -46,6 +53,9 @@ def seeded(name):
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.normal_(norm.bias, 0, 0.1)
         norm.momentum = None  # The mean over all batches, so that few suffice.
+    for key, parameter in model.named_parameters():
+        if key.endswith("layer_scale"):
+            nn.init.uniform_(parameter, 0.1, 0.5)
     model.train()
     with torch.no_grad():
         for _ in range(2):

@@ -35,7 +35,9 @@ def build(name):
     if name in ("resnet20", "resnet56", "resnet20_a", "resnet56_a"):
         depth, _, option = name.removeprefix("resnet").partition("_")
         return CifarResNet(int(depth), option.upper() or "B"), 10, 32
-    return torchvision.models.get_model(name, weights=None), 1000, 224
+    # Stochastic depth would drop other blocks than in the programs that it is held against.
+    settings = {"stochastic_depth_prob": 0.0} if name.startswith("convnext") else {}
+    return torchvision.models.get_model(name, weights=None, **settings), 1000, 224
 
 
 def load(model, path):
@@ -223,7 +225,7 @@ def report(program, options, description, out):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("mode", choices=VARIANTS)
-    parser.add_argument("--model", required=True, help="resnet20, resnet56 or a torchvision name")
+    parser.add_argument("--model", required=True, help="resnet20, resnet56 or a torchvision name (ConvNeXt without stochastic depth)")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--size", type=int, help="image side (default: 32 for CIFAR networks, 224 otherwise)")
     parser.add_argument("--weights", help="a torch state dict (default: random weights)")
