@@ -110,6 +110,8 @@ INFER_AVX2 = (
     "openvino",
 )
 TRAIN = ("residual", "torch_eager", "torch_channels_last", "torch_compile", "torch_compile_channels_last")
+TRAIN_AVX2 = ("residual", "torch_channels_last", "torch_compile", "torch_compile_channels_last")
+
 TITLES = {
     "resnet18": "ResNet-18",
     "resnet50": "ResNet-50",
@@ -118,7 +120,6 @@ TITLES = {
     "resnext50_32x4d": "ResNeXt-50 32×4d",
     "convnext_tiny": "ConvNeXt-T",
 }
-TRAIN_AVX2 = ("residual", "torch_channels_last", "torch_compile", "torch_compile_channels_last")
 
 
 def rows():
@@ -140,7 +141,7 @@ def rows():
     found, limited = {}, {}
     for key, (mode, model, batch, side, must, wanted) in speed.items():
         what = "inference" if mode == "infer" else "training step"
-        title = f"{TITLES.get(model, model)} {what}, batch {batch} at {side}×{side}"
+        title = f"{TITLES[model]} {what}, batch {batch} at {side}×{side}"
         contenders = INFER if mode == "infer" else TRAIN
         if key == "train-r20-b128":
             contenders += ("candle", "burn")

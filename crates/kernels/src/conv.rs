@@ -425,6 +425,11 @@ impl Conv {
         assert_eq!(x.len(), images * self.shape.input_len());
         assert_eq!(dy.len(), images * self.shape.output_len());
         assert_eq!(dw.len(), self.shape.weight_len());
+        if dy.is_empty() {
+            // The passes store their first sums instead of adding them to zeros.
+            dw.fill(0.0);
+            return;
+        }
         match &self.weights {
             WeightsPass::Direct => weights::backward_weights(self, pool, images, x, dy, dw, workspace),
             WeightsPass::Grouped => {

@@ -1,6 +1,7 @@
 //! Every task runs once, whatever the number of threads, and a panic comes out where the job was started.
 
 use residual_threads::{Pool, split};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 #[test]
@@ -17,6 +18,30 @@ fn every_task_runs_exactly_once() {
                 assert!(counts.iter().all(|count| count.load(Relaxed) == 1), "{threads} threads, {tasks} tasks");
             }
         }
+    }
+}
+
+#[test]
+fn every_thread_begins_with_its_own_run_and_then_helps() {
+    let pool = Pool::new(4);
+    for _ in 0..50 {
+        // No task ends before all have begun.
+        let barrier = Barrier::new(4);
+        pool.run(4, |task, worker| {
+            assert_eq!(task, worker);
+            barrier.wait();
+        });
+        // The first thread's run, 0 and 1, is done by two if its first task waits for its second.
+        let second = AtomicU32::new(0);
+        pool.run(8, |task, _| match task {
+            0 => {
+                while second.load(Relaxed) == 0 {
+                    std::thread::yield_now();
+                }
+            }
+            1 => second.store(1, Relaxed),
+            _ => {}
+        });
     }
 }
 

@@ -66,10 +66,6 @@ pub(super) fn backward_weights(
     assert!(workspace.len() >= workspace_len(conv, images, pool.threads()), "workspace of {}", workspace.len());
     let gather = &conv.gather;
     let (rows, depth) = (images * gather.rows_per_image(), gather.depth());
-    if rows == 0 {
-        dw.fill(0.0);
-        return;
-    }
     let [parts, deep, wide] = cuts(conv, images);
     let (panels, partial) = workspace.split_at_mut(pool.threads() * PANEL_LEN);
     let panels = SharedMut::new(panels);

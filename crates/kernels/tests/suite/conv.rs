@@ -14,6 +14,7 @@ stamp!(
     epilogues_apply_in_order,
     gradients_are_finite_differences,
     empty_phases_give_zero_gradients,
+    no_images_give_zero_gradients,
     statistics_are_those_of_the_output,
     outputs_stored_past_the_caches_are_the_same,
     winograd_is_the_definition,
@@ -53,6 +54,8 @@ fn shapes() -> Vec<(usize, ConvShape)> {
         (1, square(3, [600, 20], 3, 1, 1)),
         (2, square(2, [8, 8], 5, 1, 2)),
         (40, square(1, [64, 10], 1, 1, 0)),
+        (12, square(11, [24, 300], 1, 1, 0)),
+        (3, square(6, [600, 530], 1, 1, 0)),
         (5, square(15, [8, 16], 3, 1, 1)),
         (2, ConvShape { dilation: [2; 2], ..square(9, [6, 10], 3, 1, 2) }),
         (2, ConvShape { dilation: [3, 2], stride: [2, 3], padding: [3, 1], ..square(11, [4, 9], 3, 1, 0) }),
@@ -104,6 +107,16 @@ fn grouped_shapes() -> Vec<(usize, ConvShape)> {
         (1, ConvShape { groups: 6, ..square(7, [6, 24], 3, 1, 1) }),
         (2, ConvShape { groups: 2, ..square(5, [16, 10], 3, 2, 1) }),
     ]
+}
+
+fn no_images_give_zero_gradients(isa: Isa) {
+    let winograd = Algorithms { backward_weights: Algorithm::Winograd(Tile::F4), ..DIRECT };
+    for algorithms in [DIRECT, winograd, GROUPED] {
+        let conv = Conv::with_algorithms(isa, square(8, [32, 32], 3, 1, 1), algorithms);
+        let (mut dw, mut workspace) = (vec![f32::NAN; 9 * 32 * 32], vec![f32::NAN; conv.workspace_len(1)]);
+        conv.backward_weights(&Pool::new(1), 0, &[], &[], &mut dw, &mut workspace);
+        assert!(dw.iter().all(|&value| value == 0.0), "{algorithms:?}");
+    }
 }
 
 fn forward(
