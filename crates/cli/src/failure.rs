@@ -3,7 +3,7 @@
 use residual::train::{RecipeError, TrainError};
 use residual::weights::hub::{HubCause, HubError};
 use residual::zoo::ZooError;
-use residual::{ClassifyError, FeatureFileError};
+use residual::{ClassifyError, FeatureFileError, InferError};
 use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
@@ -60,22 +60,15 @@ fn chain(error: &dyn Error) -> String {
 }
 
 fn is_usage(error: &(dyn Error + 'static)) -> bool {
-    let is_name = |error: &HubError| matches!(error.cause, HubCause::Name { .. });
-    match error.downcast_ref::<TrainError>() {
-        Some(TrainError::Hub(error)) => is_name(error),
-        Some(
-            TrainError::NoNetwork { .. }
-            | TrainError::OtherNetwork { .. }
-            | TrainError::Zoo(_)
-            | TrainError::Description { .. }
-            | TrainError::Recipe(_),
-        ) => true,
-        Some(_) => false,
-        None => {
-            let is_layer = matches!(error.downcast_ref(), Some(ClassifyError::Layer(_)));
-            let is_format = matches!(error.downcast_ref(), Some(FeatureFileError::Format { .. }));
-            let is_hub_name = error.downcast_ref::<HubError>().is_some_and(is_name);
-            error.is::<RecipeError>() || error.is::<ZooError>() || is_layer || is_format || is_hub_name
-        }
+    if let Some(error) = error.downcast_ref::<TrainError>() {
+        return error.is_usage();
     }
+    if let Some(error) = error.downcast_ref::<InferError>() {
+        return error.is_usage();
+    }
+    let is_layer = matches!(error.downcast_ref(), Some(ClassifyError::Layer(_)));
+    let is_format = matches!(error.downcast_ref(), Some(FeatureFileError::Format { .. }));
+    let is_name = |error: &HubError| matches!(error.cause, HubCause::Name { .. });
+    let is_hub_name = error.downcast_ref::<HubError>().is_some_and(is_name);
+    error.is::<RecipeError>() || error.is::<ZooError>() || is_layer || is_format || is_hub_name
 }

@@ -4,8 +4,8 @@ use crate::failure::Failure;
 use crate::machine;
 use crate::output::complain;
 use residual::engine::{Engine, Mode, Options, Tuning};
+use residual::infer::{read_tuning, write_tuning};
 use residual::model::Model;
-use residual::train::{read_tuning, write_tuning};
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -5,9 +5,9 @@ use crate::failure::Failure;
 use crate::output::{bytes, complain};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residual::graph::Graph;
+use residual::infer;
 use residual::model::{Model, replace_input};
 use residual::preprocess::Preprocessing;
-use residual::train;
 use residual::weights::hub::{Hub, HubEvent, HubName};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// The model of the weights that were typed.
 pub(crate) fn read(arguments: &Weights, usual: impl FnOnce(&Graph) -> Preprocessing) -> Result<Model, Failure> {
     fetch(&arguments.weights, arguments.download)?;
-    let model = train::read_model(&arguments.weights, arguments.model.as_deref(), usual)?;
+    let model = infer::read_model(&arguments.weights, arguments.model.as_deref(), usual)?;
     Ok(match arguments.in_chans {
         Some(in_chans) => replace_input(&model, in_chans)?,
         None => model,

@@ -19,6 +19,7 @@
 
 mod augment;
 mod cifar;
+mod classes;
 mod dataset;
 mod error;
 mod export;
@@ -31,6 +32,7 @@ mod tensors;
 
 pub use augment::{Augmentation, Crop, Transform};
 pub use cifar::{Cifar, CifarKind};
+pub use classes::{ClassMap, UnknownClasses, are_names, match_classes};
 pub use dataset::{Dataset, Format, Sample};
 pub use error::DataError;
 pub use export::export;

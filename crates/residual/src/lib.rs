@@ -61,17 +61,15 @@
 //! forward and backward), [`onnx`] (models for other programs), and [`train`].
 #![forbid(unsafe_code)]
 
-mod classifier;
-mod feature_file;
-mod features;
-
-pub use classifier::{Classifier, ClassifyError, Output, Prediction};
-pub use feature_file::{Contents, FeatureFile, FeatureFileError, Source};
-pub use features::{Feature, FeatureExtractor, UnknownLayer, layer_node};
+pub use residual_infer::{
+    Classifier, ClassifyError, Contents, Feature, FeatureExtractor, FeatureFile, FeatureFileError, InferError, Output,
+    Prediction, Source, UnknownLayer, default_preprocessing, layer_node,
+};
 
 pub use residual_data as data;
 pub use residual_engine as engine;
 pub use residual_graph as graph;
+pub use residual_infer as infer;
 pub use residual_kernels as kernels;
 pub use residual_kernels::{Isa, IsaError};
 pub use residual_model as model;
@@ -84,10 +82,8 @@ pub use residual_weights as weights;
 pub use residual_zoo as zoo;
 
 use residual_data::DataError;
-use residual_graph::Graph;
 use residual_model::Model;
 use residual_preprocess::{Image, Preprocessing};
-use residual_train::TrainError;
 use residual_weights::WeightsError;
 use std::path::Path;
 
@@ -104,18 +100,18 @@ pub fn load(path: impl AsRef<Path>) -> Result<Model, WeightsError> {
 ///
 /// # Errors
 /// If the file cannot be read, the name is not known, or one does not fit the other.
-pub fn load_state_dict(path: impl AsRef<Path>, name: &str, preprocessing: Preprocessing) -> Result<Model, TrainError> {
-    train::read_model(path.as_ref(), Some(name), |_| preprocessing)
+pub fn load_state_dict(path: impl AsRef<Path>, name: &str, preprocessing: Preprocessing) -> Result<Model, InferError> {
+    infer::read_model(path.as_ref(), Some(name), |_| preprocessing)
 }
 
 /// The model of weights by name (`torchvision:resnet50.v2`, `timm:resnet50.a1_in1k`, which bring network, preprocessing and
-/// ImageNet's classes along; see [`weights::hub`]), downloaded if it is not in the cache. [`train::read_model`] is the same for
+/// ImageNet's classes along; see [`weights::hub`]), downloaded if it is not in the cache. [`infer::read_model`] is the same for
 /// all else that `--weights` takes, and [`weights::hub::Hub`] tells how a download goes on.
 ///
 /// # Errors
 /// If the name is not known, or its file is neither here nor can be brought here.
-pub fn pretrained(name: &str) -> Result<Model, TrainError> {
-    train::read_model(name.as_ref(), None, default_preprocessing)
+pub fn pretrained(name: &str) -> Result<Model, InferError> {
+    infer::read_model(name.as_ref(), None, default_preprocessing)
 }
 
 /// Reads and decodes an image file (JPEG, PNG, WebP or BMP).
@@ -124,14 +120,4 @@ pub fn pretrained(name: &str) -> Result<Model, TrainError> {
 /// If it cannot be read or decoded.
 pub fn read_image(path: impl AsRef<Path>) -> Result<Image, DataError> {
     data::read_image(path.as_ref())
-}
-
-/// The preprocessing that is usual for `graph` where nothing better is known: torchvision's for photographs, images as
-/// they are for networks of small ones, and ImageNet's statistics.
-pub fn default_preprocessing(graph: &Graph) -> Preprocessing {
-    let [channels, height, width] = graph.input_size();
-    let spread = |values: [f32; 3]| (0..channels).map(|channel| values[channel % 3]).collect::<Vec<_>>();
-    let (mean, std) = (spread(Preprocessing::IMAGENET_MEAN), spread(Preprocessing::IMAGENET_STD));
-    let unscaled = Preprocessing::unscaled([height, width], &mean, &std);
-    if height.min(width) < 64 { unscaled } else { Preprocessing { crop_pct: 0.875, ..unscaled } }
 }

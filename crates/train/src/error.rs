@@ -4,29 +4,20 @@ use crate::RecipeError;
 use residual_data::DataError;
 use residual_engine::EngineError;
 use residual_graph::GraphError;
+use residual_infer::InferError;
 use residual_model::ModelError;
 use residual_weights::WeightsError;
-use residual_weights::hub::HubError;
-use residual_zoo::ZooError;
 use std::path::{Path, PathBuf};
 
-/// An error of preparing, running or resuming a training run, or of an evaluation.
+/// An error of preparing, running or resuming a training run.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// The recipe cannot be followed.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// The network is not in the registry, or cannot be built.
+    /// The model that training starts from cannot be read, or an evaluation failed.
     #[error(transparent)]
-    Zoo(#[from] ZooError),
-    /// A TOML file that describes no network.
-    #[error("{}", path.display())]
-    Description {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: ZooError,
-    },
+    Infer(#[from] InferError),
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -39,9 +30,6 @@ pub enum TrainError {
     /// A model file cannot be read or written.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// Weights that lie elsewhere cannot be brought here.
-    #[error(transparent)]
-    Hub(#[from] HubError),
     /// The network cannot be run.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -86,32 +74,6 @@ pub enum TrainError {
         /// What it was to go on with.
         got: String,
     },
-    /// Tensors, but not of what network.
-    #[error("{}: expected --model with the name of its network, as the file holds tensors only, got none", path.display())]
-    NoNetwork {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A checkpoint of another network than the one that was named.
-    #[error("{}: expected model \"{expected}\", as the checkpoint says, got \"{got}\"", path.display())]
-    OtherNetwork {
-        /// The file.
-        path: PathBuf,
-        /// The checkpoint's network.
-        expected: String,
-        /// The name given.
-        got: String,
-    },
-    /// A label that the network has no output for.
-    #[error("{place}: expected a label below num_classes ({classes}), got {label}")]
-    Label {
-        /// The image.
-        place: String,
-        /// Outputs of the network.
-        classes: usize,
-        /// The label.
-        label: u32,
-    },
     /// The loss, or a weight, is no longer a number.
     #[error("step {step}: expected a finite loss and finite weights, got {got}; {}", last_good(good))]
     Diverged {
@@ -138,6 +100,15 @@ fn last_good(good: &Option<(PathBuf, u64)>) -> String {
 }
 
 impl TrainError {
+    /// Whether the caller asked for something that does not exist, rather than something that failed.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Recipe(_) => true,
+            Self::Infer(error) => error.is_usage(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, source }

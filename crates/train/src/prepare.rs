@@ -1,13 +1,11 @@
 //! From a recipe to a model and the data it is trained on.
 
-use crate::evaluate::check_labels;
-use crate::model_file::{check_name, read_model_or};
-use crate::network::{is_description, network};
 use crate::recipe::{Augment, Difference, Init, Recipe};
 use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, TrainError};
-use residual_data::{Augmentation, Crop, DataError, Dataset, Format, Source, Transform};
+use residual_data::{Augmentation, Crop, DataError, Dataset, Format, Source, Transform, are_names};
 use residual_engine::Mode;
+use residual_infer::{InferError, check_labels, check_name, is_description, network, read_model_or};
 use residual_model::{Initialisation, Model, initialise, replace_head, replace_input};
 use residual_preprocess::Preprocessing;
 use residual_zoo::Config;
@@ -152,7 +150,7 @@ fn start(
     }
     let config = network(&recipe.model)?;
     let in_chans = recipe.in_chans.unwrap_or(config.in_chans);
-    let graph = Config { num_classes: classes, in_chans, ..config }.graph()?;
+    let graph = Config { num_classes: classes, in_chans, ..config }.graph().map_err(InferError::from)?;
     let how = match recipe.init {
         Init::He => match Initialisation::usual(&graph) {
             Initialisation::KaimingFanOut { .. } => {
@@ -165,11 +163,6 @@ fn start(
     let tensors = initialise(&graph, how, recipe.seed);
     let preprocessing = usual_preprocessing(format, graph.input_size());
     Ok((Model::new(graph, tensors, preprocessing, Vec::new())?, None))
-}
-
-/// Whether these say what the classes are: a dataset that does not know has numbers.
-fn are_names(labels: &[String]) -> bool {
-    labels.iter().enumerate().any(|(index, label)| *label != index.to_string())
 }
 
 /// Images of one size are taken as they are; others are brought to the size that the network was designed for.

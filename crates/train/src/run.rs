@@ -1,16 +1,15 @@
 //! The training loop: steps, evaluations, checkpoints, and going on where a run was interrupted.
 
-use crate::evaluate::EvaluateOptions;
 use crate::event::EventLine;
-use crate::metrics::Tally;
 use crate::prepare::{EVALUATION_BATCH, Job};
 use crate::probe::{Cached, Probe};
 use crate::run_folder::Lines;
 use crate::state::{Best, DataShape, Held, Progress, State};
 use crate::transfer::Transfer;
-use crate::{EpochRow, Event, RunFolder, Schedule, Step, TrainError, read_tuning, write_tuning};
+use crate::{EpochRow, Event, RunFolder, Schedule, Step, TrainError};
 use residual_data::{Loader, LoaderOptions, Skipped};
 use residual_engine::{Engine, Frozen, Memory, Options};
+use residual_infer::{EvaluateOptions, Metrics, read_tuning, write_tuning};
 use residual_kernels::loss::cross_entropy;
 use residual_kernels::optim::{Sgd, sgd};
 use residual_model::Model;
@@ -356,7 +355,7 @@ impl<'a> Run<'a> {
         self.progress.last = Some(Held(held));
         self.progress.epoch += 1;
         self.progress.batch = 0;
-        self.progress.tally = Tally::default();
+        self.progress.tally = Metrics::default();
         on_event(&Event::Epoch(row));
         self.checkpoint(on_event)?;
         Ok(true)
@@ -451,7 +450,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn evaluate(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Option<(Model, Tally)>, TrainError> {
+    fn evaluate(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Option<(Model, Metrics)>, TrainError> {
         let model = self.current()?;
         let options = EvaluateOptions {
             engine: self.options.clone(),
@@ -459,13 +458,14 @@ impl<'a> Run<'a> {
             workers: self.job.recipe.workers,
             skip_bad_images: self.job.recipe.skip_bad_images,
         };
-        let tally = crate::evaluate::tally(&model, &self.job.held_out, &options, self.stop, on_event)?;
-        let Some((tally, skipped)) = tally else { return Ok(None) };
+        let mut on_progress = |done, total| on_event(&Event::Evaluated { done, total });
+        let counted = residual_infer::count(&model, &self.job.held_out, &options, self.stop, &mut on_progress)?;
+        let Some((metrics, skipped)) = counted else { return Ok(None) };
         self.skip(&skipped, on_event);
-        Ok(Some((self.model()?, tally)))
+        Ok(Some((self.model()?, metrics)))
     }
 
-    fn row(&self, held: &Tally, images_per_second: f64) -> EpochRow {
+    fn row(&self, held: &Metrics, images_per_second: f64) -> EpochRow {
         EpochRow {
             epoch: self.progress.epoch + 1,
             step: self.progress.step,

@@ -1,7 +1,7 @@
 //! The training state: one file that holds all that a resume needs, and so is consistent with itself at any moment.
 
-use crate::metrics::Tally;
 use crate::{Recipe, RunFolder, TrainError};
+use residual_infer::Metrics;
 use residual_tensor::NamedTensors;
 use residual_weights::{load_tensors, save_tensors};
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub(crate) struct Progress {
     /// Its batches that were taken.
     pub(crate) batch: u64,
     /// Its training images so far.
-    pub(crate) tally: Tally,
+    pub(crate) tally: Metrics,
     /// Rows of `metrics.csv`.
     pub(crate) metrics_rows: u64,
     /// Lines of `events.jsonl`.
@@ -56,7 +56,7 @@ pub(crate) struct Best {
 /// An evaluation on the held-out images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Held(pub(crate) Tally);
+pub(crate) struct Held(pub(crate) Metrics);
 
 /// What tells two datasets of one name apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,7 +156,7 @@ mod tests {
     fn a_state_survives_its_file_to_the_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last.safetensors");
-        let tally = Tally { images: 7, top1: 3, top5: 5, loss: 0.1 + 0.2 };
+        let tally = Metrics { images: 7, top1: 3, top5: 5, loss: 0.1 + 0.2 };
         let progress = Progress {
             step: 9,
             epoch: 1,

@@ -127,9 +127,9 @@ fn a_run_leaves_its_recipe_its_rows_and_its_models_behind() {
     let best = rows.iter().map(|row| row.top1).fold(0.0, f64::max);
     let model = residual_weights::load(run.path()).unwrap().model;
     let evaluate =
-        residual_train::EvaluateOptions { engine: options(1), batch_size: 4, workers: 0, skip_bad_images: false };
+        residual_infer::EvaluateOptions { engine: options(1), batch_size: 4, workers: 0, skip_bad_images: false };
     let evaluation =
-        residual_train::evaluate(&model, &job.held_out, &evaluate, &never(), &mut |_| {}).unwrap().unwrap();
+        residual_infer::evaluate(&model, &job.held_out, &evaluate, &never(), &mut |_, _| {}).unwrap().unwrap();
     assert_eq!((evaluation.top1, evaluation.images), (best, 6));
 }
 

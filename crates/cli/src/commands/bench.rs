@@ -10,12 +10,12 @@ use crate::{Done, machine, weights};
 use layers::Layers;
 use residual::engine::{Engine, Mode, Options};
 use residual::graph::Graph;
+use residual::infer::{self, InferError};
 use residual::kernels::loss::cross_entropy;
 use residual::kernels::optim::{Sgd, sgd};
 use residual::kernels::peak_gflops;
 use residual::model::{Initialisation, Model, initialise};
 use residual::tensor::{AlignedBuffer, Stream};
-use residual::train::{self, TrainError};
 use residual::weights::load_npy;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -273,10 +273,10 @@ impl Subject {
 
 /// A checkpoint, weights by name, or a network of the registry with random weights.
 fn model(name: &str, network: Option<&str>, download: Download) -> Result<Model, Failure> {
-    match train::network(name) {
-        Err(TrainError::Zoo(_)) if weights::is_weights(name) => {
+    match infer::network(name) {
+        Err(InferError::Zoo(_)) if weights::is_weights(name) => {
             weights::fetch(Path::new(name), download)?;
-            Ok(train::read_model(Path::new(name), network, residual::default_preprocessing)?)
+            Ok(infer::read_model(Path::new(name), network, residual::default_preprocessing)?)
         }
         found => untrained(found?.graph()?),
     }

@@ -7,7 +7,8 @@ use crate::progress::Progress;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
 use residual::engine::Mode;
-use residual::train::{self, EvaluateOptions, Evaluation};
+use residual::infer::{self, EvaluateOptions, Evaluation};
+use residual::train;
 use residual::weights::Weights;
 use residual::{data, model::Model};
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ pub(crate) fn run(arguments: &Eval, stop: &Arc<AtomicBool>) -> Result<Done, Fail
         options = tune(options, &model, &[(Mode::Infer, batch_size)], model.preprocessing.size)?;
     }
 
-    let mut progress = Progress::new();
+    let progress = Progress::new();
     dataset.notes().iter().for_each(|note| progress.line(note));
     let options = EvaluateOptions {
         engine: options,
@@ -41,7 +42,9 @@ pub(crate) fn run(arguments: &Eval, stop: &Arc<AtomicBool>) -> Result<Done, Fail
         workers: arguments.workers.into(),
         skip_bad_images: arguments.skip_bad_images,
     };
-    let result = train::evaluate(&model, &dataset, &options, stop, &mut |event| progress.show(event));
+    let result = infer::evaluate(&model, &dataset, &options, stop, &mut |done, total| {
+        progress.images("evaluating", done, total)
+    });
     progress.finish();
     let Some(evaluation) = result? else { return Ok(Done::Interrupted) };
     evaluation.skipped.iter().for_each(|reason| progress.line(&format!("left out: {reason}")));

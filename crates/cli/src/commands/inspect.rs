@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::output::{grouped, print, print_json, table};
 use crate::{Done, weights};
 use residual::graph::{Graph, NodeAnalysis};
+use residual::infer::{self, InferError};
 use residual::model::Model;
-use residual::train::{self, TrainError};
 use residual::zoo::Config;
 use serde::Serialize;
 use std::path::Path;
@@ -96,11 +96,11 @@ struct Subject {
 
 fn subject(arguments: &Inspect) -> Result<Subject, Failure> {
     let path = Path::new(&arguments.subject);
-    match train::network(&arguments.subject) {
-        Err(TrainError::Zoo(_)) if weights::is_weights(&arguments.subject) => {
+    match infer::network(&arguments.subject) {
+        Err(InferError::Zoo(_)) if weights::is_weights(&arguments.subject) => {
             weights::fetch(path, arguments.download)?;
             let name = arguments.model.as_deref();
-            let model = train::read_model(path, name, residual::default_preprocessing)?;
+            let model = infer::read_model(path, name, residual::default_preprocessing)?;
             Ok(Subject { graph: model.graph.clone(), size: model.preprocessing.size, read: Some(model) })
         }
         found => {

@@ -3,8 +3,8 @@
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
-use residual::graph::Shape;
-use residual::{Contents, Feature, FeatureFile, Source};
+use residual_graph::Shape;
+use residual_infer::{Contents, Feature, FeatureFile, Source};
 
 #[test]
 fn a_row_has_its_path_its_label_and_its_values_in_torch_order() {

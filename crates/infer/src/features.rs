@@ -13,7 +13,8 @@ use residual_preprocess::{Image, Preprocessor};
 /// last node of that module.
 ///
 /// ```
-/// use residual::{FeatureExtractor, model, preprocess, zoo};
+/// use residual_infer::FeatureExtractor;
+/// use {residual_model as model, residual_preprocess as preprocess, residual_zoo as zoo};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let graph = zoo::build("resnet20", 3)?;

@@ -1,7 +1,7 @@
 //! How well a model does on a dataset.
 
-use crate::metrics::{Tally, cross_entropy_sum};
-use crate::{Event, TrainError};
+use crate::InferError;
+use crate::metrics::{Metrics, cross_entropy_sum};
 use residual_data::{Dataset, Loader, LoaderOptions, Skipped, Transform};
 use residual_engine::{Engine, Mode, Options};
 use residual_model::Model;
@@ -42,7 +42,8 @@ pub struct Evaluation {
 
 /// Evaluates `model` on every image of `dataset`, in order, with the model's own preprocessing.
 ///
-/// Returns `None` if `stop` was set before the end. `on_event` hears [`Event::Evaluated`] after every batch.
+/// Returns `None` if `stop` was set before the end. `on_progress` hears after every batch how many images are done, and of
+/// how many.
 ///
 /// # Errors
 /// If the dataset does not fit the model (channels, labels), an image cannot be read, or the network cannot be run.
@@ -51,28 +52,31 @@ pub fn evaluate(
     dataset: &Arc<dyn Dataset>,
     options: &EvaluateOptions,
     stop: &AtomicBool,
-    on_event: &mut dyn FnMut(&Event),
-) -> Result<Option<Evaluation>, TrainError> {
+    on_progress: &mut dyn FnMut(u64, u64),
+) -> Result<Option<Evaluation>, InferError> {
     let began = Instant::now();
-    let Some((tally, skipped)) = tally(model, dataset, options, stop, on_event)? else { return Ok(None) };
+    let Some((metrics, skipped)) = count(model, dataset, options, stop, on_progress)? else { return Ok(None) };
     Ok(Some(Evaluation {
-        images: tally.images,
-        top1: tally.top1_percent(),
-        top5: tally.top5_percent(),
-        loss: tally.mean_loss(),
-        images_per_second: tally.images as f64 / began.elapsed().as_secs_f64().max(1e-9),
+        images: metrics.images,
+        top1: metrics.top1_percent(),
+        top5: metrics.top5_percent(),
+        loss: metrics.mean_loss(),
+        images_per_second: metrics.images as f64 / began.elapsed().as_secs_f64().max(1e-9),
         skipped: skipped.into_iter().map(|skipped| skipped.reason).collect(),
     }))
 }
 
-/// The counts of [`evaluate`], and the images that were left out.
-pub(crate) fn tally(
+/// The counts of [`evaluate`], and the images that were skipped; `None` if `stop` was set before the end.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn count(
     model: &Model,
     dataset: &Arc<dyn Dataset>,
     options: &EvaluateOptions,
     stop: &AtomicBool,
-    on_event: &mut dyn FnMut(&Event),
-) -> Result<Option<(Tally, Vec<Skipped>)>, TrainError> {
+    on_progress: &mut dyn FnMut(u64, u64),
+) -> Result<Option<(Metrics, Vec<Skipped>)>, InferError> {
     let classes = model.graph.output_channels()?;
     check_labels(&**dataset, classes)?;
     let size = model.preprocessing.size;
@@ -86,7 +90,7 @@ pub(crate) fn tally(
     };
     let mut loader = Loader::new(dataset.clone(), transform, loader_options)?;
     let mut engine = Engine::new(model, Mode::Infer, batch_size, size, &[], &options.engine)?;
-    let mut tally = Tally::default();
+    let mut metrics = Metrics::default();
     for batch in loader.by_ref() {
         let batch = batch?;
         if stop.load(Ordering::Relaxed) {
@@ -95,23 +99,23 @@ pub(crate) fn tally(
         if !batch.is_empty() {
             engine.forward(batch.images())?;
             let loss = cross_entropy_sum(engine.output(), batch.labels(), classes);
-            tally.add(engine.output(), batch.labels(), classes, loss);
+            metrics.add(engine.output(), batch.labels(), classes, loss);
         }
-        on_event(&Event::Evaluated { done: tally.images, total: dataset.len() as u64 });
+        on_progress(metrics.images, dataset.len() as u64);
     }
-    if tally.images == 0 {
-        return Err(TrainError::NoImages { what: "evaluation".into() });
+    if metrics.images == 0 {
+        return Err(InferError::NoImages { what: "evaluation".into() });
     }
-    Ok(Some((tally, loader.skipped().to_vec())))
+    Ok(Some((metrics, loader.skipped().to_vec())))
 }
 
 /// Whether a network of `classes` outputs has one for every label of `dataset`.
 ///
 /// # Errors
-/// [`TrainError::Label`] with the first image whose label is too high.
-pub fn check_labels(dataset: &dyn Dataset, classes: usize) -> Result<(), TrainError> {
+/// [`InferError::Label`] with the first image whose label is too high.
+pub fn check_labels(dataset: &dyn Dataset, classes: usize) -> Result<(), InferError> {
     match (0..dataset.len()).find(|&index| dataset.label(index) as usize >= classes) {
         None => Ok(()),
-        Some(index) => Err(TrainError::Label { place: dataset.describe(index), classes, label: dataset.label(index) }),
+        Some(index) => Err(InferError::Label { place: dataset.describe(index), classes, label: dataset.label(index) }),
     }
 }

@@ -1,6 +1,6 @@
 //! Measured algorithms as a JSON file.
 
-use crate::TrainError;
+use crate::InferError;
 use residual_engine::{Tuned, Tuning};
 use residual_kernels::conv::{Algorithm, ConvShape, Direction};
 use residual_weights::atomic_write;
@@ -47,16 +47,11 @@ enum Pass {
 ///
 /// # Errors
 /// If the file cannot be read, is too large, or is not such a document.
-pub fn read_tuning(path: &Path) -> Result<Tuning, TrainError> {
-    let fail = |got: String| TrainError::State {
-        path: path.to_path_buf(),
-        what: "choices".into(),
-        expected: "measured algorithms".into(),
-        got,
-    };
+pub fn read_tuning(path: &Path) -> Result<Tuning, InferError> {
+    let fail = |got: String| InferError::Tuning { path: path.to_path_buf(), got };
     let mut text = String::new();
-    let file = File::open(path).map_err(TrainError::io(path))?;
-    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(TrainError::io(path))?;
+    let file = File::open(path).map_err(InferError::io(path))?;
+    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(InferError::io(path))?;
     if text.len() as u64 > MAX_BYTES {
         return Err(fail(format!("more than {MAX_BYTES} bytes")));
     }
@@ -74,7 +69,7 @@ pub fn read_tuning(path: &Path) -> Result<Tuning, TrainError> {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write_tuning(path: &Path, tuning: &Tuning) -> Result<(), TrainError> {
+pub fn write_tuning(path: &Path, tuning: &Tuning) -> Result<(), InferError> {
     let choices = tuning.iter().map(|(tuned, algorithm)| Choice::new(tuned, *algorithm)).collect();
     let text = serde_json::to_string_pretty(&Document { choices }).expect("numbers and names have a JSON form");
     Ok(atomic_write(path, |file| file.write_all(text.as_bytes()))?)

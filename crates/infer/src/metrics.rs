@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Running totals over images: exact to add to, in the order in which they came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct Metrics {
     /// Images counted.
     pub images: u64,
     /// Images whose label has the highest logit.
@@ -16,7 +16,7 @@ pub struct Tally {
     pub loss: f64,
 }
 
-impl Tally {
+impl Metrics {
     /// Counts a batch: `logits` are labels × `classes`, `loss` is the sum over the batch.
     ///
     /// Among equal logits the lower class stands first; a label whose logit is not a number is not found.
@@ -91,11 +91,11 @@ mod tests {
 
     #[test]
     fn ranks_decide_top1_and_top5() {
-        let mut tally = Tally::default();
+        let mut metrics = Metrics::default();
         let rows = [[9.0f32, 8.0, 7.0, 6.0, 5.0, 4.0]; 4].concat();
-        tally.add(&rows, &[0, 1, 4, 5], 6, 2.0);
-        assert_eq!(tally, Tally { images: 4, top1: 1, top5: 3, loss: 2.0 });
-        assert_eq!((tally.top1_percent(), tally.top5_percent(), tally.mean_loss()), (25.0, 75.0, 0.5));
+        metrics.add(&rows, &[0, 1, 4, 5], 6, 2.0);
+        assert_eq!(metrics, Metrics { images: 4, top1: 1, top5: 3, loss: 2.0 });
+        assert_eq!((metrics.top1_percent(), metrics.top5_percent(), metrics.mean_loss()), (25.0, 75.0, 0.5));
     }
 
     #[test]
@@ -119,9 +119,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tally_survives_its_text_to_the_bit() {
-        let tally = Tally { images: 3, top1: 1, top5: 2, loss: 0.1 + 0.2 };
-        let text = serde_json::to_string(&tally).unwrap();
-        assert_eq!(serde_json::from_str::<Tally>(&text).unwrap(), tally);
+    fn metrics_survive_its_text_to_the_bit() {
+        let metrics = Metrics { images: 3, top1: 1, top5: 2, loss: 0.1 + 0.2 };
+        let text = serde_json::to_string(&metrics).unwrap();
+        assert_eq!(serde_json::from_str::<Metrics>(&text).unwrap(), metrics);
     }
 }

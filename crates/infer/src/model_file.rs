@@ -1,6 +1,6 @@
 //! A model from weights: a file, whether it says of what network it is or not, or the name of weights that lie elsewhere.
 
-use crate::TrainError;
+use crate::InferError;
 use crate::network::{is_description, network};
 use residual_graph::Graph;
 use residual_model::{Model, replace_input};
@@ -26,7 +26,7 @@ pub fn read_model(
     path: &Path,
     name: Option<&str>,
     preprocessing: impl FnOnce(&Graph) -> Preprocessing,
-) -> Result<Model, TrainError> {
+) -> Result<Model, InferError> {
     let model = read_model_or(path, name, preprocessing)?;
     if let Some(name) = name {
         check_name(path, name, &model)?;
@@ -35,18 +35,18 @@ pub fn read_model(
 }
 
 /// Whether a model is of the network that `name` means.
-pub(crate) fn check_name(path: &Path, name: &str, model: &Model) -> Result<(), TrainError> {
+pub fn check_name(path: &Path, name: &str, model: &Model) -> Result<(), InferError> {
     let got = if is_description(name) { network(name)?.name } else { name.to_owned() };
     let expected = model.graph.name.clone();
-    if got == expected { Ok(()) } else { Err(TrainError::OtherNetwork { path: path.to_path_buf(), expected, got }) }
+    if got == expected { Ok(()) } else { Err(InferError::OtherNetwork { path: path.to_path_buf(), expected, got }) }
 }
 
 /// As [`read_model`], but `name` counts only where the weights do not say of what network they are.
-pub(crate) fn read_model_or(
+pub fn read_model_or(
     path: &Path,
     name: Option<&str>,
     preprocessing: impl FnOnce(&Graph) -> Preprocessing,
-) -> Result<Model, TrainError> {
+) -> Result<Model, InferError> {
     let hub_name = HubName::of_path(path).transpose()?;
     let pretrained = hub_name.as_ref().and_then(HubName::pretrained);
     let opened = match &hub_name {
@@ -61,7 +61,7 @@ pub(crate) fn read_model_or(
         // A description may say more of the network than its name does.
         (Some(name), _) if is_description(name) => name,
         (_, Some(pretrained)) => pretrained.network,
-        (name, None) => name.ok_or_else(|| TrainError::NoNetwork { path: path.to_path_buf() })?,
+        (name, None) => name.ok_or_else(|| InferError::NoNetwork { path: path.to_path_buf() })?,
     };
     let preprocessing = |graph: &Graph| match pretrained {
         Some(pretrained) => pretrained.preprocessing.clone(),
@@ -82,7 +82,7 @@ fn into_model(
     state: StateDict,
     config: &Config,
     preprocessing: impl FnOnce(&Graph) -> Preprocessing,
-) -> Result<Model, TrainError> {
+) -> Result<Model, InferError> {
     let graph = config.graph()?;
     let in_chans = state.inputs(&graph)?.unwrap_or(config.in_chans);
     // A network without a head tells nothing of the head that the file may have.
@@ -99,6 +99,16 @@ fn into_model(
         model = Model::new(graph, tensors, preprocessing, labels)?;
     }
     Ok(if in_chans == config.in_chans { model } else { replace_input(&model, config.in_chans)? })
+}
+
+/// The preprocessing that is usual for `graph` where nothing better is known: torchvision's for photographs, images as
+/// they are for networks of small ones, and ImageNet's statistics.
+pub fn default_preprocessing(graph: &Graph) -> Preprocessing {
+    let [channels, height, width] = graph.input_size();
+    let spread = |values: [f32; 3]| (0..channels).map(|channel| values[channel % 3]).collect::<Vec<_>>();
+    let (mean, std) = (spread(Preprocessing::IMAGENET_MEAN), spread(Preprocessing::IMAGENET_STD));
+    let unscaled = Preprocessing::unscaled([height, width], &mean, &std);
+    if height.min(width) < 64 { unscaled } else { Preprocessing { crop_pct: 0.875, ..unscaled } }
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use residual_preprocess::{Image, ImageError, PreprocessingError, Preprocessor};
 /// A compiled model with its preprocessing and labels.
 ///
 /// ```
-/// use residual::{Classifier, model, preprocess, zoo};
+/// use residual_infer::Classifier;
+/// use {residual_model as model, residual_preprocess as preprocess, residual_zoo as zoo};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let graph = zoo::build("resnet20", 3)?;
