@@ -18,6 +18,12 @@ pub trait Dataset: Send + Sync {
     /// sample.
     fn label(&self, index: usize) -> u32;
 
+    /// A probability for each of the [`class_names`](Self::class_names), in place of the class alone; `None` where the set
+    /// has classes only. A set that has them has them for every sample.
+    fn soft_label(&self, _index: usize) -> Option<&[f32]> {
+        None
+    }
+
     /// The classes' names, by label.
     fn class_names(&self) -> &[String];
 

@@ -25,12 +25,16 @@ mod error;
 mod export;
 mod folder;
 mod loader;
+mod mix;
+mod registry;
 mod shapes;
 mod source;
 mod subset;
+mod targets;
 mod tensors;
+mod transform;
 
-pub use augment::{Augmentation, Crop, Transform};
+pub use augment::{Augmentation, HorizontalFlip, Operation, PadAndCrop, RandomResizedCrop, SampleRandom};
 pub use cifar::{Cifar, CifarKind};
 pub use classes::{ClassMap, UnknownClasses, are_names, match_classes};
 pub use dataset::{Dataset, Format, Sample};
@@ -38,10 +42,14 @@ pub use error::DataError;
 pub use export::export;
 pub use folder::{Folder, read_image};
 pub use loader::{Batch, Loader, LoaderOptions, Skipped};
+pub use mix::Mix;
+pub use registry::{DATASETS, NamedDataset};
 pub use shapes::Shapes;
 pub use source::{Source, Split};
 pub use subset::{Subset, stratified_split};
+pub use targets::Targets;
 pub use tensors::TensorFile;
+pub use transform::Transform;
 
 /// The readers of foreign bytes, as fuzz targets call them.
 pub mod parse {

@@ -1,6 +1,5 @@
 //! The parallel loader: batches in a fixed order, the same for any number of workers.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,7 +7,8 @@ use std::thread::JoinHandle;
 
 use residual_tensor::{AlignedBuffer, Stream};
 
-use crate::{DataError, Dataset, Transform};
+use crate::targets::TargetBuffer;
+use crate::{DataError, Dataset, SampleRandom, Targets, Transform};
 
 /// How a [`Loader`] goes through a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct LoaderOptions {
     /// Whether every batch is full: the last one is left out if it is not, and with
     /// [`skip_bad_images`](Self::skip_bad_images) another image takes the place of a bad one.
     pub drop_last: bool,
-    /// Decides, with the epoch and the sample's index, the order and every augmentation.
+    /// Decides, with the epoch and the index of the sample or batch, the order and every augmentation.
     pub seed: u64,
     /// The epoch, from 0.
     pub epoch: u64,
@@ -48,12 +48,12 @@ impl Default for LoaderOptions {
     }
 }
 
-/// Normalised images and their labels.
+/// Normalised images and their targets.
 #[derive(Debug)]
 pub struct Batch {
     content: Content,
     image_len: usize,
-    spare: Arc<Mutex<Vec<AlignedBuffer>>>,
+    spare: Arc<Mutex<Vec<Content>>>,
 }
 
 impl Batch {
@@ -62,9 +62,14 @@ impl Batch {
         &self.content.images[..self.len() * self.image_len]
     }
 
-    /// The class of each image.
+    /// What the images should be classified as.
+    pub fn targets(&self) -> Targets<'_> {
+        self.content.targets.targets()
+    }
+
+    /// The class of each image; where images are mixed, that of the image which another was mixed into.
     pub fn labels(&self) -> &[u32] {
-        &self.content.labels
+        self.content.targets.labels()
     }
 
     /// Where each image stands in the dataset.
@@ -74,7 +79,7 @@ impl Batch {
 
     /// The number of images; 0 if all of them were bad and skipped.
     pub fn len(&self) -> usize {
-        self.content.labels.len()
+        self.content.indices.len()
     }
 
     /// Whether there are no images.
@@ -86,7 +91,7 @@ impl Batch {
 impl Drop for Batch {
     /// The memory goes back to the loader, for a later batch.
     fn drop(&mut self) {
-        lock(&self.spare).push(std::mem::replace(&mut self.content.images, AlignedBuffer::zeros(0)));
+        lock(&self.spare).push(std::mem::take(&mut self.content));
     }
 }
 
@@ -130,7 +135,8 @@ impl Loader {
             if options.drop_last { order.len() / options.batch_size } else { order.len().div_ceil(options.batch_size) };
         let next = options.start_batch.min(batches);
         let ahead = options.workers + 2;
-        let progress = Progress { issued: next, delivered: next, ready: BTreeMap::new() };
+        let progress =
+            Progress { issued: next, delivered: next, ready: std::iter::repeat_with(|| None).take(ahead).collect() };
         let job = Arc::new(Job {
             dataset,
             transform,
@@ -207,8 +213,14 @@ impl Drop for Loader {
 #[derive(Debug)]
 struct Content {
     images: AlignedBuffer,
-    labels: Vec<u32>,
+    targets: TargetBuffer,
     indices: Vec<usize>,
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self { images: AlignedBuffer::zeros(0), targets: TargetBuffer::default(), indices: Vec::new() }
+    }
 }
 
 type Outcome = Result<(Content, Vec<Skipped>), DataError>;
@@ -225,13 +237,14 @@ struct Job {
     progress: Mutex<Progress>,
     changed: Condvar,
     stop: AtomicBool,
-    spare: Arc<Mutex<Vec<AlignedBuffer>>>,
+    spare: Arc<Mutex<Vec<Content>>>,
 }
 
 struct Progress {
     issued: usize,
     delivered: usize,
-    ready: BTreeMap<usize, Outcome>,
+    /// Batches that are ready, each at its number modulo `ahead`.
+    ready: Vec<Option<Outcome>>,
 }
 
 impl Job {
@@ -251,7 +264,7 @@ impl Job {
             drop(progress);
             let outcome = self.prepare(batch);
             progress = lock(&self.progress);
-            progress.ready.insert(batch, outcome);
+            progress.ready[batch % self.ahead] = Some(outcome);
             self.changed.notify_all();
         }
     }
@@ -260,7 +273,7 @@ impl Job {
     fn take(&self, batch: usize) -> Outcome {
         let mut progress = lock(&self.progress);
         loop {
-            if let Some(outcome) = progress.ready.remove(&batch) {
+            if let Some(outcome) = progress.ready[batch % self.ahead].take() {
                 progress.delivered = batch + 1;
                 self.changed.notify_all();
                 return outcome;
@@ -277,20 +290,27 @@ impl Job {
         let size = self.options.batch_size;
         let order = &self.order[batch * size..((batch + 1) * size).min(self.order.len())];
         let image_len = self.transform.output_len();
-        let spare = lock(&self.spare).pop();
-        let mut images = spare.unwrap_or_else(|| AlignedBuffer::zeros(size * image_len));
-        let (mut labels, mut indices, mut skipped) = (Vec::with_capacity(size), Vec::with_capacity(size), Vec::new());
+        let mut content = lock(&self.spare).pop().unwrap_or_default();
+        content.targets.clear();
+        content.indices.clear();
+        if content.images.is_empty() {
+            content.images = AlignedBuffer::zeros(size * image_len);
+        }
+        let mut skipped = Vec::new();
         for &index in order {
             if self.stopped() {
                 break;
             }
-            let place = &mut images[labels.len() * image_len..][..image_len];
+            let place = &mut content.images[content.indices.len() * image_len..][..image_len];
             if let Some(index) = self.place(index as usize, place, &mut skipped)? {
-                labels.push(self.dataset.label(index));
-                indices.push(index);
+                content.targets.push(self.dataset.label(index), self.dataset.soft_label(index));
+                content.indices.push(index);
             }
         }
-        Ok((Content { images, labels, indices }, skipped))
+        let LoaderOptions { seed, epoch, .. } = self.options;
+        let images = &mut content.images[..content.indices.len() * image_len];
+        self.transform.mix(images, &mut content.targets, &mut Stream::new(seed, &[epoch, batch as u64, MIX]));
+        Ok((content, skipped))
     }
 
     /// Prepares sample `index`, or the one that takes its place; `None` if it is left out. Depends on nothing but
@@ -306,7 +326,7 @@ impl Job {
         if !drop_last {
             return Ok(None);
         }
-        let mut random = Stream::new(seed, &[epoch, index as u64, SUBSTITUTE]);
+        let mut random = SampleRandom::new(seed, epoch, index).stream_of(SUBSTITUTE);
         for _ in 0..TRIES {
             let other = self.order[random.below(self.order.len() as u32) as usize] as usize;
             if self.fill(other, place).is_ok() {
@@ -318,9 +338,9 @@ impl Job {
 
     fn fill(&self, index: usize, place: &mut [f32]) -> Result<(), DataError> {
         let describe = || self.dataset.describe(index);
-        let mut random = Stream::new(self.options.seed, &[self.options.epoch, index as u64]);
+        let random = SampleRandom::new(self.options.seed, self.options.epoch, index);
         let filled = catch_unwind(AssertUnwindSafe(|| {
-            self.transform.apply(&self.dataset.sample(index)?, &mut random, place, &describe)
+            self.transform.apply(&self.dataset.sample(index)?, random, place, &describe)
         }));
         filled.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -335,6 +355,8 @@ impl Job {
 
 /// Keeps the draw of substitutes apart from other random numbers of the same epoch and sample.
 const SUBSTITUTE: u64 = u64::from_be_bytes(*b"substitu");
+/// Keeps the mixing of a batch apart from the samples' random numbers.
+const MIX: u64 = u64::from_be_bytes(*b"mixbatch");
 
 /// A lock whatever other threads did: every state the lock guards is whole between two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

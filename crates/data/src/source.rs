@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::cifar::{Cifar, CifarKind};
 use crate::folder::{Folder, FolderLayout};
-use crate::{DataError, Dataset, Shapes, TensorFile, stratified_split};
+use crate::{DATASETS, DataError, Dataset, Shapes, TensorFile, stratified_split};
 
 /// A part of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,7 +58,8 @@ impl Source {
             _ => {
                 let places = [Some(PathBuf::from(name)), data_dir.map(|folder| folder.join(name))];
                 let Some(path) = places.into_iter().flatten().find(|path| path.exists()) else {
-                    let expected = "shapes10, cifar10, cifar100, a folder of class folders or a .safetensors file";
+                    let named = DATASETS.map(|set| set.name).join(", ");
+                    let expected = format!("{named}, a folder of class folders or a .safetensors file");
                     return Err(DataError::invalid(format!("data {name:?}"), expected, "no such name or path"));
                 };
                 if path.is_dir() {

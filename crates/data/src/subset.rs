@@ -37,6 +37,10 @@ impl Dataset for Subset {
         self.whole.label(self.indices[index])
     }
 
+    fn soft_label(&self, index: usize) -> Option<&[f32]> {
+        self.whole.soft_label(self.indices[index])
+    }
+
     fn class_names(&self) -> &[String] {
         self.whole.class_names()
     }

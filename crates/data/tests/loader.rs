@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use residual_data::{
-    Augmentation, DataError, Dataset, Format, Loader, LoaderOptions, Sample, Shapes, Split, Transform,
+    Augmentation, DataError, Dataset, Format, HorizontalFlip, Loader, LoaderOptions, Mix, Operation, PadAndCrop,
+    Sample, Shapes, Split, Targets, Transform,
 };
 use residual_preprocess::{Image, Preprocessing};
 
@@ -63,6 +64,12 @@ fn one_pixel() -> Transform {
     Transform::evaluation(Preprocessing::unscaled([1, 1], &[0.0], &[1.0])).unwrap()
 }
 
+/// The augmentation of small images in He et al. (2015).
+fn small_images() -> Augmentation {
+    let crop = Operation::PadAndCrop(PadAndCrop { padding: 4 });
+    Augmentation::new([crop, Operation::HorizontalFlip(HorizontalFlip { probability: 0.5 })])
+}
+
 type Everything = Vec<(Vec<f32>, Vec<u32>, Vec<usize>)>;
 
 fn all(dataset: Arc<dyn Dataset>, transform: &Transform, options: &LoaderOptions) -> Everything {
@@ -78,7 +85,7 @@ fn all(dataset: Arc<dyn Dataset>, transform: &Transform, options: &LoaderOptions
 fn batches_are_the_same_for_any_number_of_workers() {
     let dataset: Arc<dyn Dataset> = Arc::new(Shapes::with_len(0, Split::Train, 300));
     let preprocessing = dataset.format().preprocessing().unwrap();
-    let transform = Transform::training(preprocessing, Augmentation::small_images()).unwrap();
+    let transform = Transform::training(preprocessing, small_images()).unwrap();
     let options = LoaderOptions { batch_size: 32, shuffle: true, seed: 5, epoch: 2, ..LoaderOptions::default() };
     let alone = all(dataset.clone(), &transform, &options);
     assert_eq!(alone.len(), 10);
@@ -98,6 +105,71 @@ fn an_epoch_that_goes_on_in_the_middle_is_the_rest_of_it() {
         let rest = all(Arc::new(Numbers::new(100)), &one_pixel(), &LoaderOptions { start_batch, ..options.clone() });
         assert_eq!(rest, whole[start_batch.min(15)..]);
     }
+}
+
+/// A batch as whoever trains on it sees it: images, classes, and the classes mixed in with their weight.
+type Mixed = (Vec<f32>, Vec<u32>, Option<(Vec<u32>, f32)>);
+
+fn mixed(options: &LoaderOptions) -> Vec<Mixed> {
+    let dataset: Arc<dyn Dataset> = Arc::new(Shapes::with_len(0, Split::Train, 300));
+    let mix = Mix { mixup: 0.8, cutmix: 1.0, probability: 0.8, switch_probability: 0.5 };
+    let augmentation = Augmentation { mix, ..small_images() };
+    let transform = Transform::training(dataset.format().preprocessing().unwrap(), augmentation).unwrap();
+    let content = |batch: Result<residual_data::Batch, DataError>| {
+        let batch = batch.unwrap();
+        let partners = match batch.targets() {
+            Targets::Hard(labels) => {
+                assert_eq!(labels, batch.labels());
+                None
+            }
+            Targets::Mixed { a, b, lambda } => {
+                assert_eq!(a, batch.labels());
+                Some((b.to_vec(), lambda))
+            }
+            Targets::Soft { .. } => panic!("the set has classes only"),
+        };
+        (batch.images().to_vec(), batch.labels().to_vec(), partners)
+    };
+    Loader::new(dataset, transform, options.clone()).unwrap().map(content).collect()
+}
+
+#[test]
+fn mixed_batches_are_the_same_for_any_number_of_workers_and_from_any_batch_on() {
+    let options = LoaderOptions { batch_size: 11, shuffle: true, seed: 5, epoch: 2, ..LoaderOptions::default() };
+    let alone = mixed(&options);
+    let kinds: BTreeSet<_> = alone.iter().map(|(_, _, partners)| partners.is_some()).collect();
+    assert_eq!((alone.len(), kinds.len()), (28, 2), "some batches are mixed and some are not");
+    for workers in [1, 2, 5] {
+        for start_batch in [0, 9, 27] {
+            let options = LoaderOptions { workers, start_batch, ..options.clone() };
+            assert!(mixed(&options) == alone[start_batch..], "{workers} workers from batch {start_batch} on");
+        }
+    }
+    let shares = |batches: &[Mixed]| -> Vec<_> {
+        batches.iter().map(|(_, _, partners)| partners.as_ref().map(|(_, lambda)| *lambda)).collect()
+    };
+    let later = mixed(&LoaderOptions { epoch: 3, ..options.clone() });
+    assert_ne!(shares(&later), shares(&alone), "another epoch mixes anew");
+    let single = mixed(&LoaderOptions { batch_size: 1, ..options });
+    assert!(single.iter().all(|(_, _, partners)| partners.is_none()), "a batch of one image is not mixed");
+}
+
+#[test]
+fn partners_are_the_images_before_and_evaluation_never_mixes() {
+    let dataset: Arc<dyn Dataset> = Arc::new(Numbers::new(10));
+    let preprocessing = Preprocessing::unscaled([1, 1], &[0.0], &[1.0]);
+    let mix = Mix { mixup: 1.0, ..Mix::default() };
+    let augmentation = Augmentation { mix, ..Augmentation::default() };
+    let transform = Transform::training(preprocessing, augmentation).unwrap();
+    let batch = Loader::new(dataset.clone(), transform, LoaderOptions::default()).unwrap().next().unwrap().unwrap();
+    let Targets::Mixed { a, b, lambda } = batch.targets() else { panic!("a mixed batch") };
+    assert_eq!(a, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(b, [9, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    for (image, (&a, &b)) in batch.images().iter().zip(a.iter().zip(b)) {
+        assert!((image - (lambda * a as f32 + (1.0 - lambda) * b as f32)).abs() < 1e-5);
+    }
+    let plain = Loader::new(dataset, one_pixel(), LoaderOptions::default()).unwrap().next().unwrap().unwrap();
+    assert!(matches!(plain.targets(), Targets::Hard(_)));
 }
 
 #[test]
@@ -216,8 +288,16 @@ fn no_more_than_a_few_batches_are_prepared_ahead() {
     std::thread::sleep(Duration::from_millis(200));
     assert!(dataset.reads.load(Ordering::Relaxed) <= 50, "{:?} images were read", dataset.reads);
     drop(first);
-    let places: BTreeSet<_> = loader.map(|batch| batch.unwrap().images().as_ptr()).collect();
-    assert!(places.len() <= 6, "99 batches lay in {} buffers", places.len());
+    let (mut images, mut labels, mut indices) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for batch in loader {
+        let batch = batch.unwrap();
+        images.insert(batch.images().as_ptr());
+        labels.insert(batch.labels().as_ptr());
+        indices.insert(batch.indices().as_ptr());
+    }
+    for places in [images.len(), labels.len(), indices.len()] {
+        assert!(places <= 6, "99 batches lay in {places} buffers");
+    }
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use crate::recipe::{Augment, Difference, Init, Recipe};
 use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, TrainError};
-use residual_data::{Augmentation, Crop, DataError, Dataset, Format, Source, Transform, are_names};
+use residual_data::{
+    Augmentation, DataError, Dataset, Format, HorizontalFlip, Operation, PadAndCrop, RandomResizedCrop, Source,
+    Transform, are_names,
+};
 use residual_engine::Mode;
 use residual_infer::{InferError, check_labels, check_name, is_description, network, read_model_or};
 use residual_model::{Initialisation, Model, initialise, replace_head, replace_input};
@@ -101,13 +104,18 @@ impl Job {
     pub fn transform(&self) -> Result<Transform, TrainError> {
         let recipe = &self.recipe;
         let narrow = |[low, high]: [f64; 2]| [low as f32, high as f32];
-        let crop = match recipe.augment {
-            Augment::None => Crop::None,
-            Augment::Crop => Crop::Pad(recipe.crop_padding),
-            Augment::ResizedCrop => Crop::Resized { scale: narrow(recipe.scale), ratio: narrow(recipe.ratio) },
+        let mut operations = match recipe.augment {
+            Augment::None => Vec::new(),
+            Augment::Crop => vec![Operation::PadAndCrop(PadAndCrop { padding: recipe.crop_padding })],
+            Augment::ResizedCrop => {
+                let (scale, ratio) = (narrow(recipe.scale), narrow(recipe.ratio));
+                vec![Operation::RandomResizedCrop(RandomResizedCrop { scale, ratio })]
+            }
         };
-        let hflip = if recipe.augment == Augment::None { 0.0 } else { recipe.hflip as f32 };
-        Ok(Transform::training(self.model.preprocessing.clone(), Augmentation { crop, hflip })?)
+        if recipe.augment != Augment::None {
+            operations.push(Operation::HorizontalFlip(HorizontalFlip { probability: recipe.hflip as f32 }));
+        }
+        Ok(Transform::training(self.model.preprocessing.clone(), Augmentation::new(operations))?)
     }
 
     /// What a run compiles, for how many images at a time: a plan to train, and one to evaluate.

@@ -173,6 +173,10 @@ impl Dataset for Features {
         self.images.label(self.indices[index])
     }
 
+    fn soft_label(&self, index: usize) -> Option<&[f32]> {
+        self.images.soft_label(self.indices[index])
+    }
+
     fn class_names(&self) -> &[String] {
         self.images.class_names()
     }

@@ -4,15 +4,8 @@ use crate::Done;
 use crate::args::{Export, Format};
 use crate::failure::Failure;
 use crate::output::{facts, print, print_json};
-use residual::data::{Source, export as write};
+use residual::data::{DATASETS, NamedDataset, Source, export as write};
 use std::path::Path;
-
-/// What `--data` takes by name, and what that is.
-const NAMED: [(&str, &str); 3] = [
-    ("shapes10", "built in: ten classes of shapes, 32×32, 10,000 to train on and 2,000 to test on"),
-    ("cifar10", "ten classes of things, 32×32, 50,000 and 10,000; --data-dir with the official binary or python files"),
-    ("cifar100", "a hundred classes of things, 32×32; --data-dir with the official binary or python files"),
-];
 
 /// What it takes besides.
 const OTHERS: [(&str, &str); 2] = [
@@ -22,10 +15,12 @@ const OTHERS: [(&str, &str); 2] = [
 
 pub(crate) fn list(format: Format) -> Result<Done, Failure> {
     if format.json {
-        let sets: Vec<_> = NAMED.iter().map(|(name, what)| serde_json::json!({ "name": name, "what": what })).collect();
+        let json = |set: &NamedDataset| serde_json::json!({ "name": set.name, "what": set.description });
+        let sets: Vec<_> = DATASETS.iter().map(json).collect();
         print_json(&serde_json::json!({ "datasets": sets }))?;
     } else {
-        let rows: Vec<_> = NAMED.iter().chain(&OTHERS).map(|(name, what)| (*name, (*what).to_owned())).collect();
+        let named = DATASETS.iter().map(|set| (set.name, set.description));
+        let rows: Vec<_> = named.chain(OTHERS).map(|(name, what)| (name, what.to_owned())).collect();
         print(&facts(&rows))?;
     }
     Ok(Done::Finished)
@@ -53,14 +48,13 @@ pub(crate) fn open(name: &str, data_dir: Option<&Path>) -> Result<Source, Failur
 /// Whether `name` is a dataset's or that of something that exists.
 pub(crate) fn check_name(name: &str, data_dir: Option<&Path>) -> Result<(), Failure> {
     let exists = Path::new(name).exists() || data_dir.is_some_and(|folder| folder.join(name).exists());
-    if exists || NAMED.iter().any(|(known, _)| *known == name) {
+    if exists || DATASETS.iter().any(|set| set.name == name) {
         return Ok(());
     }
-    let similar = |(known, _): &(&'static str, &str)| (strsim::jaro_winkler(known, name), *known);
+    let similar = |set: &NamedDataset| (strsim::jaro_winkler(set.name, name), set.name);
     let nearest =
-        NAMED.iter().map(similar).max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity > 0.75);
+        DATASETS.iter().map(similar).max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity > 0.75);
     let hint = nearest.map_or_else(String::new, |(_, known)| format!(" (did you mean \"{known}\"?)"));
-    Err(Failure::usage(format!(
-        "data: expected shapes10, cifar10, cifar100, a folder or a .safetensors file, got \"{name}\"{hint}"
-    )))
+    let named = DATASETS.map(|set| set.name).join(", ");
+    Err(Failure::usage(format!("data: expected {named}, a folder or a .safetensors file, got \"{name}\"{hint}")))
 }

@@ -6,6 +6,7 @@ use crate::output::{facts, print, print_json};
 use crate::progress::Progress;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
+use residual::data::DATASETS;
 use residual::train::{Job, Layer, Outcome, PRESETS, Recipe, RunFolder, Summary};
 use std::path::Path;
 use std::sync::Arc;
@@ -105,11 +106,11 @@ fn recipe(arguments: &Train, run: Option<&RunFolder>) -> Result<Recipe, Failure>
             }
             None
         }
-        None => Some(Layer::preset(match data.as_deref() {
-            None | Some("shapes10") => "shapes-quick",
-            Some("cifar10" | "cifar100") => "cifar-quick",
-            Some(_) => "folder-quick",
-        })?),
+        None => {
+            let data = data.as_deref().unwrap_or(DATASETS[0].name);
+            let named = DATASETS.iter().find(|set| set.name == data);
+            Some(Layer::preset(named.map_or("folder-quick", |set| set.preset))?)
+        }
     };
     Ok(Recipe::resolve(&base.into_iter().chain(layers).chain([flags]).collect::<Vec<_>>())?)
 }

@@ -1,6 +1,7 @@
 //! Every field held against its range.
 
 use super::{Augment, Recipe, RecipeError, Sched};
+use residual_data::{PadAndCrop, RandomResizedCrop};
 use std::fmt::Debug;
 
 impl Recipe {
@@ -29,7 +30,7 @@ impl Recipe {
         whole("num_classes", self.num_classes.unwrap_or(1) as u64, 1, 1 << 20)?;
         number("val_split", self.val_split.unwrap_or(0.1), 1e-6..=0.999_999, "a share above 0, below 1")?;
         whole("batch_size", self.batch_size as u64, 1, 1 << 16)?;
-        whole("crop_padding", self.crop_padding as u64, 0, 1024)?;
+        whole("crop_padding", self.crop_padding as u64, 0, PadAndCrop::MAX_PADDING as u64)?;
         whole("img_size", self.img_size.unwrap_or(1) as u64, 1, 16_384)?;
         number("hflip", self.hflip, 0.0..=1.0, "a probability of 0 to 1")?;
         let interval = |field, [low, high]: [f64; 2], most: f64| match low > 0.0 && low <= high && high <= most {
@@ -37,7 +38,7 @@ impl Recipe {
             false => fail(field, "two rising positive numbers in range", format!("{:?}", [low, high])),
         };
         interval("scale", self.scale, 1.0)?;
-        interval("ratio", self.ratio, 1000.0)?;
+        interval("ratio", self.ratio, RandomResizedCrop::MAX_RATIO.into())?;
         number("crop_pct", self.crop_pct.unwrap_or(1.0), 1e-3..=1.0, "a share of 0.001 to 1")?;
         if self.mean.iter().flatten().any(|value| !value.is_finite()) {
             return fail(

@@ -1,0 +1,63 @@
+//! torchvision's `RandomCrop(size, padding)`.
+
+use residual_preprocess::Window;
+use residual_tensor::Stream;
+
+use crate::DataError;
+
+/// Shifts the evaluation's crop by up to `padding` pixels in each direction. For an image of the network's size this is
+/// torchvision's `RandomCrop(size, padding)`: what lies outside is black before normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PadAndCrop {
+    /// The largest shift, in pixels.
+    pub padding: usize,
+}
+
+impl PadAndCrop {
+    /// The largest [`padding`](Self::padding).
+    pub const MAX_PADDING: usize = 1024;
+
+    pub(super) fn validate(&self) -> Result<(), DataError> {
+        if self.padding > Self::MAX_PADDING {
+            let expected = format!("at most {} pixels", Self::MAX_PADDING);
+            return Err(DataError::invalid("crop_padding", expected, self.padding));
+        }
+        Ok(())
+    }
+
+    pub(super) fn shift(&self, window: Window, random: &mut Stream) -> Window {
+        let mut shift = || random.below(2 * self.padding as u32 + 1) as isize - self.padding as isize;
+        Window { top: window.top + shift(), left: window.left + shift(), ..window }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{image, run, unscaled};
+    use super::*;
+    use crate::{Augmentation, Operation, Sample, SampleRandom, Transform};
+
+    #[test]
+    fn a_padded_crop_is_a_shift_with_black_outside() {
+        let augmentation = Augmentation::new([Operation::PadAndCrop(PadAndCrop { padding: 4 })]);
+        let transform = Transform::training(unscaled([8, 8]), augmentation).unwrap();
+        let source = image(8, 8);
+        let mut seen = std::collections::BTreeSet::new();
+        for index in 0..2000 {
+            let output = run(&transform, &Sample::Pixels(source.clone()), SampleRandom::new(1, 0, index));
+            let shift = (-4..=4).flat_map(|top| (-4..=4).map(move |left| (top, left))).find(|&(top, left)| {
+                (0..8isize).all(|y| {
+                    (0..8isize).all(|x| {
+                        let inside = (0..8).contains(&(y + top)) && (0..8).contains(&(x + left));
+                        let at = ((y + top) * 8 + x + left) as usize;
+                        let expected = if inside { [(at % 251) as f32, 0.0, 7.0] } else { [0.0; 3] };
+                        let got = &output[(y * 8 + x) as usize * 3..][..3];
+                        got.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < 1e-3)
+                    })
+                })
+            });
+            seen.insert(shift.expect("some shift of the image"));
+        }
+        assert_eq!(seen.len(), 81, "every shift occurs");
+    }
+}

@@ -1,0 +1,31 @@
+//! The datasets that have a name.
+
+/// A dataset that is opened by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedDataset {
+    /// What a user writes.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub description: &'static str,
+    /// The name of the recipe that suits it.
+    pub preset: &'static str,
+}
+
+/// Every dataset that has a name; anything else is a path.
+pub const DATASETS: [NamedDataset; 3] = [
+    NamedDataset {
+        name: "shapes10",
+        description: "built in: ten classes of shapes, 32×32, 10,000 to train on and 2,000 to test on",
+        preset: "shapes-quick",
+    },
+    NamedDataset {
+        name: "cifar10",
+        description: "ten classes of things, 32×32, 50,000 and 10,000; --data-dir with the official binary or python files",
+        preset: "cifar-quick",
+    },
+    NamedDataset {
+        name: "cifar100",
+        description: "a hundred classes of things, 32×32; --data-dir with the official binary or python files",
+        preset: "cifar-quick",
+    },
+];
