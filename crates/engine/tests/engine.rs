@@ -5,7 +5,7 @@ use residual_engine::{Engine, EngineError, Mode, Options, Tuned, Tuning};
 use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, Pool2d};
 use residual_kernels::Isa;
 use residual_kernels::conv::Algorithm;
-use residual_kernels::loss::cross_entropy;
+use residual_kernels::loss::{Targets, cross_entropy};
 use residual_kernels::optim::{Sgd, sgd};
 use residual_model::{Initialisation, Model, initialise};
 use residual_preprocess::Preprocessing;
@@ -237,7 +237,7 @@ fn weights_after_twenty_steps_are_bit_identical_for_any_number_of_threads() {
             let labels: Vec<u32> = (0..24).map(|_| stream.below(10)).collect();
             let mut seed = vec![0.0; 240];
             engine.forward(&x).unwrap();
-            cross_entropy(engine.output(), &labels, 10, 0.1, &mut seed);
+            cross_entropy(engine.output(), Targets::Hard(&labels), 10, 0.1, Some(&mut seed));
             engine.backward(&[("fc", &seed)]).unwrap();
             let flat = engine.flat_mut();
             sgd(options.isa, &options.pool, flat.values, flat.gradients, &mut velocity, &step);

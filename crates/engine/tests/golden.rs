@@ -6,7 +6,7 @@
 use residual_engine::{Engine, Mode, Options};
 use residual_graph::{Graph, Op, Role};
 use residual_kernels::Isa;
-use residual_kernels::loss::cross_entropy;
+use residual_kernels::loss::{Targets, cross_entropy};
 use residual_kernels::optim::{Sgd, sgd};
 use residual_model::Model;
 use residual_preprocess::Preprocessing;
@@ -217,7 +217,8 @@ impl Golden {
 
     fn backward(&self, engine: &mut Engine, smoothing: f32) -> f64 {
         let mut seed = vec![0.0; engine.output().len()];
-        let loss = cross_entropy(engine.output(), &self.labels, self.classes, smoothing, &mut seed);
+        let loss =
+            cross_entropy(engine.output(), Targets::Hard(&self.labels), self.classes, smoothing, Some(&mut seed));
         let output = engine.output_name().to_owned();
         engine.backward(&[(&output, &seed)]).unwrap();
         loss

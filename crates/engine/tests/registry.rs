@@ -3,7 +3,7 @@
 use residual_engine::{Engine, Mode, Options};
 use residual_graph::Graph;
 use residual_kernels::Isa;
-use residual_kernels::loss::cross_entropy;
+use residual_kernels::loss::{Targets, cross_entropy};
 use residual_kernels::optim::{Sgd, sgd};
 use residual_model::{Initialisation, Model, initialise};
 use residual_preprocess::Preprocessing;
@@ -44,7 +44,7 @@ fn steps(entry: &Entry, graph: Graph, size: usize) {
     train.set_seed(3);
     train.forward(&images).unwrap();
     let mut seed = vec![0.0; BATCH * CLASSES];
-    let loss = cross_entropy(train.output(), &[1, 3, 0, 4], CLASSES, 0.1, &mut seed);
+    let loss = cross_entropy(train.output(), Targets::Hard(&[1, 3, 0, 4]), CLASSES, 0.1, Some(&mut seed));
     assert!(loss.is_finite(), "{name}: {loss}");
     let output = train.output_name().to_owned();
     train.backward(&[(&output, &seed)]).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::UnknownLayer;
 use residual_engine::{Engine, EngineError, Mode, Options};
+use residual_kernels::loss::softmax;
 use residual_model::Model;
 use residual_preprocess::{Image, ImageError, PreprocessingError, Preprocessor};
 
@@ -151,10 +152,9 @@ impl Output<'_> {
 
     /// The softmax of the logits.
     pub fn probabilities(&self) -> Vec<f32> {
-        let most = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let shares: Vec<f64> = self.logits.iter().map(|&logit| f64::from(logit - most).exp()).collect();
-        let sum: f64 = shares.iter().sum();
-        shares.into_iter().map(|share| (share / sum) as f32).collect()
+        let mut probabilities = self.logits.clone();
+        softmax(&mut probabilities, self.logits.len());
+        probabilities
     }
 
     /// The `count` likeliest classes, the likeliest first; among equals the lower number first.

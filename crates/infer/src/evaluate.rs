@@ -1,9 +1,10 @@
 //! How well a model does on a dataset.
 
 use crate::InferError;
-use crate::metrics::{Metrics, cross_entropy_sum};
+use crate::metrics::Metrics;
 use residual_data::{Dataset, Loader, LoaderOptions, Skipped, Transform};
 use residual_engine::{Engine, Mode, Options};
+use residual_kernels::loss::{Targets, cross_entropy_sum};
 use residual_model::Model;
 use serde::Serialize;
 use std::sync::Arc;
@@ -98,7 +99,7 @@ pub fn count(
         }
         if !batch.is_empty() {
             engine.forward(batch.images())?;
-            let loss = cross_entropy_sum(engine.output(), batch.labels(), classes);
+            let loss = cross_entropy_sum(engine.output(), Targets::Hard(batch.labels()), classes, 0.0);
             metrics.add(engine.output(), batch.labels(), classes, loss);
         }
         on_progress(metrics.images, dataset.len() as u64);

@@ -58,20 +58,6 @@ fn rank(logits: &[f32], label: usize) -> usize {
         + if own.is_nan() { logits.len() } else { 0 }
 }
 
-/// The sum over a batch of the cross-entropy of softmax(`logits`) with `labels`, in double precision.
-///
-/// # Panics
-/// If a label is not below `classes`.
-pub fn cross_entropy_sum(logits: &[f32], labels: &[u32], classes: usize) -> f64 {
-    logits.chunks_exact(classes).zip(labels).map(|(row, &label)| cross_entropy(row, label as usize)).sum()
-}
-
-fn cross_entropy(logits: &[f32], label: usize) -> f64 {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - most).exp()).sum();
-    sum.ln() - f64::from(logits[label] - most)
-}
-
 /// A double as its bits, so that a checkpoint gives back exactly what it was given.
 mod bits {
     use serde::{Deserialize, Deserializer, Serializer};
@@ -108,14 +94,6 @@ mod tests {
         assert!(rank(&[f32::NAN, 0.0, 0.0, 0.0, 0.0, 0.0], 0) >= 5);
         assert!(rank(&[f32::NAN; 6], 0) >= 5);
         assert_eq!(rank(&[0.0, f32::NAN], 0), 1);
-    }
-
-    /// `torch.nn.functional.cross_entropy(torch.tensor([[1., 2., 3.], [1000., 0., -1000.]]), torch.tensor([0, 1]),
-    /// reduction="sum")`.
-    #[test]
-    fn cross_entropy_is_torchs() {
-        let sum = cross_entropy_sum(&[1.0, 2.0, 3.0, 1000.0, 0.0, -1000.0], &[0, 1], 3);
-        assert!((sum - 1_002.407_605_964_444_4).abs() < 1e-9, "{sum}");
     }
 
     #[test]

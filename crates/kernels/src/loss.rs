@@ -1,39 +1,165 @@
-//! Softmax cross-entropy.
+//! Softmax cross-entropy, in double precision.
 
-/// The mean over the batch of the cross-entropy of `logits` (images × classes) against `labels`, with torch's label
-/// smoothing: the target is `1 − smoothing` on the label plus `smoothing / classes` everywhere. `gradient` becomes the
-/// gradient of that mean with respect to the logits.
+/// What a batch of images should be classified as.
+#[derive(Clone, Copy, Debug)]
+pub enum Targets<'a> {
+    /// The class of each image.
+    Hard(&'a [u32]),
+    /// Two classes of each image, as MixUp and CutMix make them: `a` with weight λ, `b` with weight 1 − λ.
+    Mixed {
+        /// The class that `lambda` weighs, for each image.
+        a: &'a [u32],
+        /// The other class, for each image.
+        b: &'a [u32],
+        /// The weight of `a`, from 0 to 1.
+        lambda: f32,
+    },
+    /// A probability for each class of each image (images × classes).
+    Soft(&'a [f32]),
+}
+
+impl Targets<'_> {
+    /// The number of images.
+    ///
+    /// # Panics
+    /// If `a` and `b` differ in length, or soft targets are not rows of `classes`.
+    fn images(&self, classes: usize) -> usize {
+        match self {
+            Targets::Hard(labels) => labels.len(),
+            Targets::Mixed { a, b, .. } => {
+                assert!(a.len() == b.len(), "mixed targets: expected {} labels b, got {}", a.len(), b.len());
+                a.len()
+            }
+            Targets::Soft(targets) => {
+                let whole = targets.len().is_multiple_of(classes);
+                assert!(whole, "soft targets: expected rows of {classes}, got {} numbers", targets.len());
+                targets.len() / classes
+            }
+        }
+    }
+}
+
+/// The mean over the batch of −Σ target · ln(softmax(logits)) for `logits` of images × `classes`: torch's `cross_entropy`
+/// with class numbers or with probabilities. Label smoothing is torch's: every target is multiplied by 1 − `smoothing`,
+/// and `smoothing` / `classes` is added to it. `gradient` becomes the gradient of that mean with respect to the logits.
+///
+/// A class whose target is zero adds nothing, even if its logit is −∞. The mean over no images is NaN, as in torch.
 ///
 /// # Panics
-/// If the slices do not fit `classes`, or a label is not below it.
-pub fn cross_entropy(logits: &[f32], labels: &[u32], classes: usize, smoothing: f32, gradient: &mut [f32]) -> f64 {
-    assert!(logits.len() == labels.len() * classes && gradient.len() == logits.len());
-    let scale = 1.0 / labels.len() as f64;
+/// If the slices do not have the lengths stated, `classes` is zero, or a class is not below `classes`.
+pub fn cross_entropy(
+    logits: &[f32],
+    targets: Targets<'_>,
+    classes: usize,
+    smoothing: f32,
+    gradient: Option<&mut [f32]>,
+) -> f64 {
+    assert!(classes > 0, "cross-entropy: expected at least one class");
+    let scale = 1.0 / targets.images(classes) as f64;
+    batch(logits, targets, classes, smoothing, scale, gradient) * scale
+}
+
+/// The sum over the batch of what [`cross_entropy`] takes the mean of, which can be added up over batches.
+///
+/// # Panics
+/// As [`cross_entropy`] does.
+pub fn cross_entropy_sum(logits: &[f32], targets: Targets<'_>, classes: usize, smoothing: f32) -> f64 {
+    assert!(classes > 0, "cross-entropy: expected at least one class");
+    batch(logits, targets, classes, smoothing, 1.0, None)
+}
+
+/// The sum of the losses; `gradient` becomes `scale` times its gradient.
+fn batch(
+    logits: &[f32],
+    targets: Targets<'_>,
+    classes: usize,
+    smoothing: f32,
+    scale: f64,
+    mut gradient: Option<&mut [f32]>,
+) -> f64 {
+    let images = targets.images(classes);
+    let fits = |len: usize| images.checked_mul(classes) == Some(len);
+    assert!(fits(logits.len()), "logits: expected {images} rows of {classes}, got {} numbers", logits.len());
+    let got = gradient.as_ref().map_or(logits.len(), |gradient| gradient.len());
+    assert!(fits(got), "gradient: expected {images} rows of {classes}, got {got} numbers");
     let smoothing = f64::from(smoothing);
     let mut loss = 0.0;
-    for ((row, &label), gradient) in logits.chunks_exact(classes).zip(labels).zip(gradient.chunks_exact_mut(classes)) {
+    for (image, row) in logits.chunks_exact(classes).enumerate() {
+        let target = match targets {
+            Targets::Hard(labels) => Target::Class(class(labels[image], classes)),
+            Targets::Mixed { a, b, lambda } => {
+                Target::Classes([class(a[image], classes), class(b[image], classes)], f64::from(lambda))
+            }
+            Targets::Soft(targets) => Target::Row(&targets[image * classes..][..classes]),
+        };
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let shifted = |logit: f32| f64::from(logit) - f64::from(largest);
         let log_sum = row.iter().map(|&logit| shifted(logit).exp()).sum::<f64>().ln();
         let mean = row.iter().map(|&logit| shifted(logit)).sum::<f64>() / classes as f64;
         // A logit of −∞ makes the mean infinite; without smoothing that must not count.
         let spread = if smoothing > 0.0 { smoothing * mean } else { 0.0 };
-        loss += log_sum - (1.0 - smoothing) * shifted(row[label as usize]) - spread;
-        for (class, (gradient, &logit)) in gradient.iter_mut().zip(row).enumerate() {
-            let hit = if class == label as usize { 1.0 - smoothing } else { 0.0 };
-            let target = hit + smoothing / classes as f64;
-            *gradient = (((shifted(logit) - log_sum).exp() - target) * scale) as f32;
+        let total = target.total(smoothing);
+        loss += total * log_sum - (1.0 - smoothing) * target.dot(|class| shifted(row[class])) - spread;
+        if let Some(gradient) = &mut gradient {
+            let gradient = &mut gradient[image * classes..][..classes];
+            for (class, (gradient, &logit)) in gradient.iter_mut().zip(row).enumerate() {
+                let target = (1.0 - smoothing) * target.of(class) + smoothing / classes as f64;
+                *gradient = ((total * (shifted(logit) - log_sum).exp() - target) * scale) as f32;
+            }
         }
     }
-    loss * scale
+    loss
+}
+
+fn class(label: u32, classes: usize) -> usize {
+    assert!((label as usize) < classes, "class: expected one below {classes}, got {label}");
+    label as usize
+}
+
+/// The target of one image before label smoothing.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    Class(usize),
+    /// Two classes and the weight of the first.
+    Classes([usize; 2], f64),
+    Row(&'a [f32]),
+}
+
+impl Target<'_> {
+    fn of(self, class: usize) -> f64 {
+        let when = |at: usize, weight: f64| if class == at { weight } else { 0.0 };
+        match self {
+            Target::Class(label) => when(label, 1.0),
+            Target::Classes([a, b], lambda) => when(a, lambda) + when(b, 1.0 - lambda),
+            Target::Row(row) => f64::from(row[class]),
+        }
+    }
+
+    /// The sum over the classes, after label smoothing.
+    fn total(self, smoothing: f64) -> f64 {
+        match self {
+            Target::Class(_) | Target::Classes(..) => 1.0,
+            Target::Row(row) => (1.0 - smoothing) * row.iter().copied().map(f64::from).sum::<f64>() + smoothing,
+        }
+    }
+
+    /// Σ target · value over the classes whose target is not zero.
+    fn dot(self, value: impl Fn(usize) -> f64) -> f64 {
+        let term = |class: usize, weight: f64| if weight == 0.0 { 0.0 } else { weight * value(class) };
+        match self {
+            Target::Class(label) => value(label),
+            Target::Classes([a, b], lambda) => term(a, lambda) + term(b, 1.0 - lambda),
+            Target::Row(row) => row.iter().enumerate().map(|(class, &weight)| term(class, weight.into())).sum(),
+        }
+    }
 }
 
 /// The probability of each class: `logits` (images × classes) become their softmax.
 ///
 /// # Panics
-/// If the slice does not fit `classes`.
+/// If `classes` is zero or the slice is not rows of `classes`.
 pub fn softmax(logits: &mut [f32], classes: usize) {
-    assert!(logits.len().is_multiple_of(classes));
+    assert!(logits.len().is_multiple_of(classes), "logits: expected rows of {classes}, got {} numbers", logits.len());
     for row in logits.chunks_exact_mut(classes) {
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = row.iter().map(|&logit| f64::from(logit - largest).exp()).sum();

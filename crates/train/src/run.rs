@@ -10,7 +10,7 @@ use crate::{EpochRow, Event, RunFolder, Schedule, Step, TrainError};
 use residual_data::{Loader, LoaderOptions, Skipped};
 use residual_engine::{Engine, Frozen, Memory, Options};
 use residual_infer::{EvaluateOptions, Metrics, read_tuning, write_tuning};
-use residual_kernels::loss::cross_entropy;
+use residual_kernels::loss::{Targets, cross_entropy};
 use residual_kernels::optim::{Sgd, sgd};
 use residual_model::Model;
 use residual_tensor::{AlignedBuffer, NamedTensors, Stream};
@@ -419,7 +419,7 @@ impl<'a> Run<'a> {
         let logits = self.engine.output();
         let classes = logits.len() / labels.len();
         let mut gradient = vec![0.0; logits.len()];
-        let loss = cross_entropy(logits, labels, classes, recipe.smoothing as f32, &mut gradient);
+        let loss = cross_entropy(logits, Targets::Hard(labels), classes, recipe.smoothing as f32, Some(&mut gradient));
         if !loss.is_finite() {
             return Err(self.diverged(step + 1, format!("a loss of {loss}")));
         }

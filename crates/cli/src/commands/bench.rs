@@ -11,7 +11,7 @@ use layers::Layers;
 use residual::engine::{Engine, Mode, Options};
 use residual::graph::Graph;
 use residual::infer::{self, InferError};
-use residual::kernels::loss::cross_entropy;
+use residual::kernels::loss::{Targets, cross_entropy};
 use residual::kernels::optim::{Sgd, sgd};
 use residual::kernels::peak_gflops;
 use residual::model::{Initialisation, Model, initialise};
@@ -259,7 +259,7 @@ impl Subject {
         self.engine.forward(&self.images)?;
         if self.mode == BenchMode::Train {
             let classes = self.gradient.len() / self.batch;
-            cross_entropy(self.engine.output(), &self.labels, classes, 0.0, &mut self.gradient);
+            cross_entropy(self.engine.output(), Targets::Hard(&self.labels), classes, 0.0, Some(&mut self.gradient));
             let output = self.engine.output_name().to_owned();
             self.engine.backward(&[(&output, &self.gradient)])?;
             let flat = self.engine.flat_mut();

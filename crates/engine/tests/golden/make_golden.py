@@ -65,8 +65,9 @@ one relative to norm.
 `ops.json`, written to crates/kernels/tests/golden, holds single operations on tiny shapes; its tensors are u(t, i) with
 t = (1 << 21) + 16 * case + role, where case is the operation's position in the list and role is 0 input, 1 weight, 2
 bias, 3 gradient of the output, 4 running_mean. Exceptions: a batch norm's weight is 1 + 0.25 * u and its running_var
-(role 5) is 2 + u; the logits of a cross-entropy are 3 * u, its labels are (7 * i + 3) % classes. All tensors are in
-torch's layout.
+(role 5) is 2 + u; the logits of a cross-entropy are 3 * u, its labels are (7 * i + 3) % classes. Mixed targets are
+(2 * i + 3) % classes with weight f32(0.3) and (5 * i + 1) % classes with the rest; soft ones are (1 + u) / 4 with role 1,
+rows that do not sum to one; λ and the smoothing are float32. All tensors are in torch's layout.
 """
 
 import json
@@ -370,6 +371,21 @@ def ops_file():
         labels = torch.tensor([(7 * i + 3) % 7 for i in range(4)])
         y = F.cross_entropy(x, labels, label_smoothing=smoothing)
         add("cross_entropy", {"input_shape": (4, 7), "smoothing": smoothing}, y, {"input": x})
+
+    shape = images, classes = (5, 7)
+    for kind in ("mixed", "soft"):
+        for smoothing in (0.0, float(F32(0.1))):
+            x = leaf(3 * tensor(0, shape))
+            x.data = x.data.float().double()
+            if kind == "mixed":
+                share = float(F32(0.3))
+                a = torch.tensor([(2 * i + 3) % classes for i in range(images)])
+                b = torch.tensor([(5 * i + 1) % classes for i in range(images)])
+                targets = share * F.one_hot(a, classes).double() + (1 - share) * F.one_hot(b, classes).double()
+            else:
+                targets = (1 + tensor(1, shape)) / 4
+            y = F.cross_entropy(x, targets, label_smoothing=smoothing)
+            add(f"cross_entropy_{kind}", {"input_shape": shape, "smoothing": smoothing}, y, {"input": x})
     return {"cases": cases}
 
 

@@ -1,4 +1,4 @@
-//! Optimiser steps by their definitions.
+//! Optimiser steps and the norm of a gradient by their definitions.
 
 use crate::optim::Sgd;
 
@@ -12,4 +12,9 @@ pub fn sgd(values: &mut [f32], gradients: &[f32], velocity: &mut [f32], step: &S
         *velocity = v as f32;
         *value = (f64::from(*value) - lr * direction) as f32;
     }
+}
+
+/// Σ x².
+pub fn sum_of_squares(x: &[f32]) -> f64 {
+    x.iter().map(|&x| f64::from(x).powi(2)).sum()
 }

@@ -4,8 +4,9 @@
 use crate::norm::batch_norm;
 use crate::{close, stamp};
 use residual_kernels::conv::{Algorithms, Conv, ConvShape, Epilogue};
+use residual_kernels::loss::{Targets, cross_entropy};
 use residual_kernels::pool::{self, PoolShape};
-use residual_kernels::{Isa, loss, norm};
+use residual_kernels::{Isa, norm};
 use residual_threads::Pool;
 use serde_json::Value;
 
@@ -248,13 +249,25 @@ fn batch_norms_are_torch_s(isa: Isa) {
 
 #[test]
 fn cross_entropies_are_torch_s() {
-    for case in cases("cross_entropy") {
-        let [images, classes] = case.sizes("input_shape");
-        let logits: Vec<f32> = case.tensor(INPUT, images * classes).iter().map(|u| 3.0 * u).collect();
-        let labels: Vec<u32> = (0..images).map(|image| ((7 * image + 3) % classes) as u32).collect();
-        let mut gradient = vec![f32::NAN; logits.len()];
-        let value = loss::cross_entropy(&logits, &labels, classes, case.number("smoothing") as f32, &mut gradient);
-        close(&[value as f32], &case.floats("output"), 1e-6, &case.what());
-        close(&gradient, &case.floats("grad_input"), 1e-7, &case.what());
+    for kind in ["cross_entropy", "cross_entropy_mixed", "cross_entropy_soft"] {
+        for case in cases(kind) {
+            let [images, classes] = case.sizes("input_shape");
+            let logits: Vec<f32> = case.tensor(INPUT, images * classes).iter().map(|u| 3.0 * u).collect();
+            let labels = |factor: usize, first: usize| -> Vec<u32> {
+                (0..images).map(|image| ((factor * image + first) % classes) as u32).collect()
+            };
+            let (hard, a, b) = (labels(7, 3), labels(2, 3), labels(5, 1));
+            let soft: Vec<f32> = case.tensor(WEIGHT, images * classes).iter().map(|u| (1.0 + u) / 4.0).collect();
+            let targets = match kind {
+                "cross_entropy" => Targets::Hard(&hard),
+                "cross_entropy_mixed" => Targets::Mixed { a: &a, b: &b, lambda: 0.3 },
+                _ => Targets::Soft(&soft),
+            };
+            let mut gradient = vec![f32::NAN; logits.len()];
+            let smoothing = case.number("smoothing") as f32;
+            let value = cross_entropy(&logits, targets, classes, smoothing, Some(&mut gradient));
+            close(&[value as f32], &case.floats("output"), 2e-7, &case.what());
+            close(&gradient, &case.floats("grad_input"), 1e-7, &case.what());
+        }
     }
 }

@@ -1,11 +1,20 @@
-//! SGD against its naive twin and steps worked out by hand.
+//! SGD against its naive twin and steps worked out by hand; the norm of a gradient against its naive twin.
 
 use crate::{close, same_on_any_pool, stamp, uniform};
-use residual_kernels::optim::{Sgd, sgd};
+use residual_kernels::optim::{Sgd, scale, sgd, sum_of_squares};
 use residual_kernels::{Isa, reference};
 use residual_threads::Pool;
 
-stamp!(steps_are_torch_s, steps_are_the_definition);
+stamp!(
+    steps_are_torch_s,
+    steps_are_the_definition,
+    sums_of_squares_are_the_definition,
+    sums_of_squares_keep_large_and_small_parts,
+    scaling_multiplies_every_value,
+);
+
+/// Less than a vector, less than one unrolled step, several tasks.
+const LENGTHS: [usize; 11] = [0, 1, 3, 16, 17, 33, 64, 70, 16 << 10, (16 << 10) + 1, 50_001];
 
 /// Every number is a sum of few powers of two, so f32 holds it exactly.
 fn steps_are_torch_s(isa: Isa) {
@@ -33,7 +42,7 @@ fn steps_are_torch_s(isa: Isa) {
 }
 
 fn steps_are_the_definition(isa: Isa) {
-    for len in [0, 1, 3, 16, 17, 33, 64, 70, 16 << 10, (16 << 10) + 1, 50_001] {
+    for len in LENGTHS {
         for (momentum, weight_decay, nesterov) in [(0.0, 0.0, false), (0.9, 5e-4, false), (0.9, 5e-4, true)] {
             let step = Sgd { lr: 0.1, momentum, weight_decay, nesterov };
             let what = format!("{len} values, {step:?}");
@@ -47,5 +56,41 @@ fn steps_are_the_definition(isa: Isa) {
             gradients.iter().for_each(|gradient| reference::sgd(&mut values, gradient, &mut velocity, &step));
             close(&got, &[values, velocity].concat(), 1e-6, &what);
         }
+    }
+}
+
+fn sums_of_squares_are_the_definition(isa: Isa) {
+    // The last is more than the largest number of the smallest blocks.
+    for len in LENGTHS.into_iter().chain([(256 * 16 << 10) + 1025]) {
+        let x = uniform(3, len);
+        let expected = reference::sum_of_squares(&x);
+        let sums = [1, 2, 3].map(|threads| sum_of_squares(isa, &Pool::new(threads), &x));
+        assert_eq!(sums.map(f64::to_bits), [sums[0].to_bits(); 3], "{len} values");
+        assert!((sums[0] - expected).abs() <= 1e-6 * expected, "{len} values: {expected}, got {}", sums[0]);
+    }
+}
+
+/// A value of 2²⁰ and a million of 1: an f32 that holds the former's square does not count the latter.
+fn sums_of_squares_keep_large_and_small_parts(isa: Isa) {
+    let mut x = vec![1.0; 1_000_001];
+    x[0] = 1_048_576.0;
+    let small = sum_of_squares(isa, &Pool::new(2), &x) - reference::sum_of_squares(&x[..1]);
+    // The large value swallows its chunk.
+    assert!((small - 1e6).abs() <= 1024.0, "{small}");
+    x[1_000_000] = f32::NAN;
+    assert!(sum_of_squares(isa, &Pool::new(2), &x).is_nan());
+    x[1_000_000] = f32::INFINITY;
+    assert_eq!(sum_of_squares(isa, &Pool::new(2), &x), f64::INFINITY);
+}
+
+fn scaling_multiplies_every_value(isa: Isa) {
+    for len in LENGTHS {
+        let x = uniform(4, len);
+        let got = same_on_any_pool(&format!("{len} values"), |pool| {
+            let mut x = x.clone();
+            scale(isa, pool, &mut x, 0.3);
+            x
+        });
+        assert_eq!(got, x.iter().map(|x| x * 0.3).collect::<Vec<_>>());
     }
 }
