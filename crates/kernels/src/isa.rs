@@ -195,6 +195,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn where_positive(self, mask: Self::Reg, x: Self::Reg) -> Self::Reg;
     /// a / b
     fn div(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// √a
+    fn sqrt(self, a: Self::Reg) -> Self::Reg;
     /// 2ⁿ for whole numbers from −126 to 127; anything else gives anything.
     fn pow2(self, n: Self::Reg) -> Self::Reg;
     /// `x` where `a` is above `b` or NaN, `y` elsewhere.

@@ -1,8 +1,10 @@
 //! Optimiser steps over flat buckets of parameters, and the norm of a gradient.
 
+mod adamw;
 mod norm;
 mod sgd;
 
+pub use adamw::{AdamW, adamw};
 pub use norm::{scale, sum_of_squares};
 pub use sgd::{Sgd, sgd};
 

@@ -67,7 +67,8 @@ t = (1 << 21) + 16 * case + role, where case is the operation's position in the 
 bias, 3 gradient of the output, 4 running_mean. Exceptions: a batch norm's weight is 1 + 0.25 * u and its running_var
 (role 5) is 2 + u; the logits of a cross-entropy are 3 * u, its labels are (7 * i + 3) % classes. Mixed targets are
 (2 * i + 3) % classes with weight f32(0.3) and (5 * i + 1) % classes with the rest; soft ones are (1 + u) / 4 with role 1,
-rows that do not sum to one; λ and the smoothing are float32. All tensors are in torch's layout.
+rows that do not sum to one; λ and the smoothing are float32. An optimiser's parameters have role 0, its gradient of step
+k = 1, 2, .. has role k. All tensors are in torch's layout.
 """
 
 import json
@@ -386,6 +387,22 @@ def ops_file():
                 targets = (1 + tensor(1, shape)) / 4
             y = F.cross_entropy(x, targets, label_smoothing=smoothing)
             add(f"cross_entropy_{kind}", {"input_shape": shape, "smoothing": smoothing}, y, {"input": x})
+
+    for numel, lr, beta1, beta2, eps, weight_decay in (
+        (1, 0.01, 0.9, 0.999, 1e-8, 0.01),
+        (37, 0.003, 0.9, 0.999, 1e-8, 0.05),
+        (70, 0.1, 0.8, 0.95, 1e-3, 0.0),
+    ):
+        x = leaf(tensor(0, (numel,)))
+        optimizer = torch.optim.AdamW([x], lr, (beta1, beta2), eps, weight_decay)
+        values = {}
+        for step in range(1, STEPS + 1):
+            x.grad = tensor(step, (numel,))
+            optimizer.step()
+            values[step] = x.detach().clone()
+        case = {"op": "adamw", "numel": numel, "lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps}
+        case |= {"weight_decay": weight_decay, "steps": STEPS, "first": values[1].tolist(), "last": values[STEPS].tolist()}
+        cases.append(case)
     return {"cases": cases}
 
 

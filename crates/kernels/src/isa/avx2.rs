@@ -124,6 +124,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn sqrt(self, a: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_sqrt_ps(a) }
+    }
+
+    #[inline(always)]
     fn pow2(self, n: __m256) -> __m256 {
         // SAFETY: see the impl.
         unsafe {

@@ -120,6 +120,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        // SAFETY: see the impl.
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+
+    #[inline(always)]
     fn pow2(self, n: __m512) -> __m512 {
         // SAFETY: see the impl.
         unsafe {

@@ -89,6 +89,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn sqrt(self, a: [f32; N]) -> [f32; N] {
+        a.map(f32::sqrt)
+    }
+
+    #[inline(always)]
     fn pow2(self, n: [f32; N]) -> [f32; N] {
         n.map(|n| f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23))
     }

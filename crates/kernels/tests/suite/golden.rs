@@ -5,12 +5,13 @@ use crate::norm::batch_norm;
 use crate::{close, stamp};
 use residual_kernels::conv::{Algorithms, Conv, ConvShape, Epilogue};
 use residual_kernels::loss::{Targets, cross_entropy};
+use residual_kernels::optim::{AdamW, adamw};
 use residual_kernels::pool::{self, PoolShape};
 use residual_kernels::{Isa, norm};
 use residual_threads::Pool;
 use serde_json::Value;
 
-stamp!(convolutions_are_torch_s, max_pools_are_torch_s, batch_norms_are_torch_s);
+stamp!(convolutions_are_torch_s, max_pools_are_torch_s, batch_norms_are_torch_s, adamw_steps_are_torch_s);
 
 const INPUT: u64 = 0;
 const WEIGHT: u64 = 1;
@@ -244,6 +245,24 @@ fn batch_norms_are_torch_s(isa: Isa) {
         };
         close(&follow(&running_mean, &got.mean, 1.0), &case.floats("running_mean"), 1e-6, &what);
         close(&follow(&running_var, &got.variance, rows / (rows - 1.0)), &case.floats("running_var"), 1e-6, &what);
+    }
+}
+
+fn adamw_steps_are_torch_s(isa: Isa) {
+    for case in cases("adamw") {
+        let (len, steps) = (case.number("numel") as usize, case.number("steps") as u64);
+        let [lr, beta1, beta2, eps, weight_decay] =
+            ["lr", "beta1", "beta2", "eps", "weight_decay"].map(|key| case.number(key));
+        let rule = AdamW { lr, beta1, beta2, eps, weight_decay };
+        let (mut values, mut first, mut second) = (case.tensor(INPUT, len), vec![0.0; len], vec![0.0; len]);
+        for step in 1..=steps {
+            let gradient = case.tensor(step, len);
+            adamw(isa, &Pool::new(2), &mut values, &gradient, &mut first, &mut second, step, &rule);
+            if step == 1 {
+                close(&values, &case.floats("first"), 2e-7, &case.what());
+            }
+        }
+        close(&values, &case.floats("last"), 1e-6, &case.what());
     }
 }
 

@@ -1,13 +1,15 @@
-//! SGD against its naive twin and steps worked out by hand; the norm of a gradient against its naive twin.
+//! SGD and AdamW against their naive twins and steps worked out by hand; the norm of a gradient against its naive twin.
 
 use crate::{close, same_on_any_pool, stamp, uniform};
-use residual_kernels::optim::{Sgd, scale, sgd, sum_of_squares};
+use residual_kernels::optim::{AdamW, Sgd, adamw, scale, sgd, sum_of_squares};
 use residual_kernels::{Isa, reference};
 use residual_threads::Pool;
 
 stamp!(
     steps_are_torch_s,
     steps_are_the_definition,
+    adamw_steps_are_the_definition,
+    adamw_forgets_the_size_of_gradients,
     sums_of_squares_are_the_definition,
     sums_of_squares_keep_large_and_small_parts,
     scaling_multiplies_every_value,
@@ -57,6 +59,39 @@ fn steps_are_the_definition(isa: Isa) {
             close(&got, &[values, velocity].concat(), 1e-6, &what);
         }
     }
+}
+
+fn adamw_steps_are_the_definition(isa: Isa) {
+    let usual = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.05 };
+    let other = AdamW { lr: 0.1, beta1: 0.8, beta2: 0.95, eps: 1e-3, weight_decay: 0.0 };
+    for len in LENGTHS {
+        for rule in [usual, other] {
+            let what = format!("{len} values, {rule:?}");
+            let gradients: Vec<Vec<f32>> = (0..5).map(|step| uniform(step, len)).collect();
+            let got = same_on_any_pool(&what, |pool| {
+                let (mut values, mut first, mut second) = (uniform(7, len), vec![0.0; len], vec![0.0; len]);
+                for (step, gradient) in (1..).zip(&gradients) {
+                    adamw(isa, pool, &mut values, gradient, &mut first, &mut second, step, &rule);
+                }
+                [values, first, second].concat()
+            });
+            let (mut values, mut first, mut second) = (uniform(7, len), vec![0.0; len], vec![0.0; len]);
+            for (step, gradient) in (1..).zip(&gradients) {
+                reference::adamw(&mut values, gradient, &mut first, &mut second, step, &rule);
+            }
+            close(&got, &[values, first, second].concat(), 1e-6, &what);
+        }
+    }
+}
+
+/// The first step is `lr` against the gradient's sign, be the gradient large or small, once the bias is corrected.
+fn adamw_forgets_the_size_of_gradients(isa: Isa) {
+    let rule = AdamW { lr: 0.125, beta1: 0.9, beta2: 0.999, eps: 1e-12, weight_decay: 0.0 };
+    let mut values = [0.0; 6];
+    let gradients = [1e-6, -1e-3, 1.0, -1e3, 1e6, 0.0];
+    let (mut first, mut second) = ([0.0; 6], [0.0; 6]);
+    adamw(isa, &Pool::new(1), &mut values, &gradients, &mut first, &mut second, 1, &rule);
+    close(&values, &[-0.125, 0.125, -0.125, 0.125, -0.125, 0.0], 1e-6, "first step");
 }
 
 fn sums_of_squares_are_the_definition(isa: Isa) {
