@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use residual_weights::hub::answer::{content_range, linked_sha256, redirection, strong_etag};
+use residual_hub::answer::{content_range, linked_sha256, redirection, strong_etag};
 
 fuzz_target!(|text: &str| {
     let _ = (content_range(text), linked_sha256(text), strong_etag(text));

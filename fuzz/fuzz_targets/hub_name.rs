@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use residual_weights::hub::{Hub, HubName};
+use residual_hub::{Hub, HubName};
 use std::path::Component;
 
 fuzz_target!(|text: &str| {

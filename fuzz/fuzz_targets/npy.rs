@@ -3,5 +3,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = residual_weights::parse_npy(bytes);
+    let _ = residual_files::parse_npy(bytes);
 });

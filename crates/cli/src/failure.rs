@@ -1,7 +1,7 @@
 //! An error on its way to the user: one line, the chain of causes said once, and an exit code.
 
+use residual::hub::{HubCause, HubError};
 use residual::train::{RecipeError, TrainError};
-use residual::weights::hub::{HubCause, HubError};
 use residual::zoo::ZooError;
 use residual::{ClassifyError, FeatureFileError, InferError};
 use std::error::Error;

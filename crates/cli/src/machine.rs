@@ -1,4 +1,4 @@
-//! What the commands run on: the one place that reads the environment, but for where weights come from (`weights::hub`).
+//! What the commands run on: the one place that reads the environment, but for where weights come from (`hub`).
 
 use crate::args::{Compute, Threads};
 use crate::failure::Failure;
@@ -28,7 +28,7 @@ pub(crate) fn compute_options(compute: Compute) -> Result<Options, Failure> {
 
 /// Where things are kept that can be made again: `$RESIDUAL_HOME`, or a folder of ours in the user's cache.
 pub(crate) fn cache_folder() -> Option<PathBuf> {
-    residual::weights::hub::cache_folder(|name| std::env::var_os(name))
+    residual::hub::cache_folder(|name| std::env::var_os(name))
 }
 
 /// The processor's name, as far as the system tells it.

@@ -5,10 +5,10 @@ use crate::failure::Failure;
 use crate::output::{bytes, complain};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residual::graph::Graph;
+use residual::hub::{Hub, HubEvent, HubName};
 use residual::infer;
 use residual::model::{Model, replace_input};
 use residual::preprocess::Preprocessing;
-use residual::weights::hub::{Hub, HubEvent, HubName};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,7 @@ mod support;
 
 use residual::model::{Initialisation, Model, initialise};
 use residual::preprocess::Preprocessing;
-use residual::{weights, zoo};
+use residual::{files, weights, zoo};
 use support::{Place, TINY, bmp};
 
 fn model(place: &Place) {
@@ -123,13 +123,13 @@ fn a_corrupt_image_ends_a_prediction_unless_it_may_be_left_out() {
 fn an_array_of_another_shape_is_refused() {
     let place = Place::new();
     model(&place);
-    weights::save_npy(&place.path("x.npy"), &[1, 3, 8, 8], &[0.0; 192]).unwrap();
+    files::save_npy(&place.path("x.npy"), &[1, 3, 8, 8], &[0.0; 192]).unwrap();
     place.refused(
         &["predict", "--weights", "w.safetensors", "x.npy"],
         1,
         "error: x.npy: expected N×3×16×16 normalised f32, or u8 images of N×C×H×W, got numbers of shape [1, 3, 8, 8]",
     );
-    weights::save_npy(&place.path("none.npy"), &[0, 3, 16, 16], &[]).unwrap();
+    files::save_npy(&place.path("none.npy"), &[0, 3, 16, 16], &[]).unwrap();
     let ran = place.run(&["predict", "--weights", "w.safetensors", "none.npy", "--autotune"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.ends_with("got numbers of shape [0, 3, 16, 16]\n"), "{}", ran.stderr);

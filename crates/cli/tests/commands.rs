@@ -4,7 +4,7 @@ mod support;
 
 use residual::model::{Initialisation, Model, initialise};
 use residual::preprocess::Preprocessing;
-use residual::{weights, zoo};
+use residual::{files, weights, zoo};
 use serde_json::Value;
 use std::io::Read;
 use std::process::Stdio;
@@ -96,7 +96,7 @@ fn predict_names_images_folders_and_arrays() {
 
     // The same black image, normalised by hand, as an array of two: N×C×H×W.
     let black = vec![-2.0; 2 * 3 * 16 * 16];
-    weights::save_npy(&place.path("two.npy"), &[2, 3, 16, 16], &black).unwrap();
+    files::save_npy(&place.path("two.npy"), &[2, 3, 16, 16], &black).unwrap();
     let output = json(&place.done(&["predict", "--weights", "w.safetensors", "two.npy", "--json"]));
     let arrays = output["predictions"].as_array().unwrap();
     assert_eq!((&arrays[0]["input"], &arrays[1]["input"]), (&"two.npy[0]".into(), &"two.npy[1]".into()));
@@ -148,7 +148,7 @@ fn one_batch_and_many_give_the_same_predictions() {
     }
     // An array that is a batch, one that is more, and one beside images.
     let values: Vec<f32> = (0..3 * 3 * 16 * 16).map(|index| (index % 23) as f32 / 10.0 - 1.0).collect();
-    weights::save_npy(&place.path("three.npy"), &[3, 3, 16, 16], &values).unwrap();
+    files::save_npy(&place.path("three.npy"), &[3, 3, 16, 16], &values).unwrap();
     let array = predict(&["three.npy"], &[]);
     assert_eq!(array.len(), 3);
     for others in [predict(&["three.npy"], &["--batch-size", "2"]), predict(&["three.npy", &photos[0]], &[])] {

@@ -2,7 +2,8 @@
 
 mod support;
 
-use residual::weights::{NpyValues, load_npy, load_tensors};
+use residual::files::{NpyValues, load_npy};
+use residual::weights::load_tensors;
 use serde_json::Value;
 use support::{Place, bmp};
 

@@ -5,7 +5,7 @@ mod support;
 use residual::model::{Initialisation, Model, initialise};
 use residual::preprocess::Preprocessing;
 use residual::weights::save_tensors;
-use residual::{weights, zoo};
+use residual::{hub, weights, zoo};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use support::{Place, bmp, ran};
@@ -32,7 +32,7 @@ fn a_name_brings_network_preprocessing_and_classes() {
     assert_eq!(logits(&named), logits(&by_hand));
     let document: serde_json::Value = serde_json::from_str(&named).unwrap();
     let top = &document["predictions"][0]["top"][0];
-    let labels = weights::hub::imagenet_labels();
+    let labels = hub::imagenet_labels();
     assert_eq!(top["label"].as_str().unwrap(), labels[top["index"].as_u64().unwrap() as usize]);
 
     let inspected = place.done(&["inspect", "torchvision:resnet18.v1", "--offline"]);

@@ -1,12 +1,11 @@
 //! CIFAR-10 and CIFAR-100 in their official binary and python layouts.
 
 mod binary;
-mod pickle;
 mod python;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use residual_files::read_file;
 use residual_preprocess::Image;
 
 pub use binary::parse_binary;
@@ -114,17 +113,17 @@ impl Cifar {
     /// Reads a split from a folder of either layout. The files may hold any whole number of records.
     ///
     /// # Errors
-    /// [`DataError::Io`] if a file cannot be read, [`DataError::Invalid`], with file and offset, if it is not what it
+    /// [`DataError::File`] if a file cannot be read, [`DataError::Invalid`], with file and offset, if it is not what it
     /// should be.
     pub fn open(kind: CifarKind, folder: &Path, split: Split) -> Result<Self, DataError> {
         let (mut files, mut len) = (Vec::new(), 0);
         for name in kind.files(split) {
             let (binary, python) = (folder.join(format!("{name}.bin")), folder.join(name));
             let (path, records) = if binary.is_file() || !python.is_file() {
-                let records = parse_binary(&read(&binary)?, kind, &binary.display().to_string())?;
+                let records = parse_binary(&read_file(&binary, MAX_FILE_BYTES)?, kind, &binary.display().to_string())?;
                 (binary, records)
             } else {
-                let records = parse_python(&read(&python)?, kind, &python.display().to_string())?;
+                let records = parse_python(&read_file(&python, MAX_FILE_BYTES)?, kind, &python.display().to_string())?;
                 (python, records)
             };
             let first = len;
@@ -179,14 +178,6 @@ impl Dataset for Cifar {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, DataError> {
-    let len = fs::metadata(path).map_err(DataError::io(path))?.len();
-    if len > MAX_FILE_BYTES {
-        return Err(DataError::invalid(path.display(), "a file of at most 512 MiB", format!("{len} bytes")));
-    }
-    fs::read(path).map_err(DataError::io(path))
-}
-
 /// The names that lie beside the images, or those known from the official archives.
 fn class_names(kind: CifarKind, folder: &Path) -> Result<Vec<String>, DataError> {
     let (text, pickle) = match kind {
@@ -195,10 +186,10 @@ fn class_names(kind: CifarKind, folder: &Path) -> Result<Vec<String>, DataError>
     };
     let (text, pickle) = (folder.join(text), folder.join(pickle));
     let (path, names) = if text.is_file() {
-        let content = String::from_utf8_lossy(&read(&text)?).into_owned();
+        let content = String::from_utf8_lossy(&read_file(&text, MAX_FILE_BYTES)?).into_owned();
         (text, content.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect())
     } else if pickle.is_file() {
-        let names = python::parse_names(&read(&pickle)?, kind, &pickle.display().to_string())?;
+        let names = python::parse_names(&read_file(&pickle, MAX_FILE_BYTES)?, kind, &pickle.display().to_string())?;
         (pickle, names)
     } else {
         return Ok(kind.built_in_names());

@@ -1,7 +1,9 @@
 //! What can be wrong with data, each in one line that says where, what was expected and what came.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use residual_files::FileError;
 use residual_preprocess::{ImageError, PreprocessingError};
 
 /// An error of this crate. The message is complete; causes are kept in the `cause` fields.
@@ -15,6 +17,9 @@ pub enum DataError {
         /// Why.
         cause: std::io::Error,
     },
+    /// A file cannot be read or written.
+    #[error("{}", with_cause(.0))]
+    File(FileError),
     /// An image cannot be decoded or prepared.
     #[error("{place}: {cause}")]
     Image {
@@ -44,6 +49,19 @@ pub enum DataError {
         /// The panic's message.
         message: String,
     },
+}
+
+impl From<FileError> for DataError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+fn with_cause(error: &FileError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 impl From<PreprocessingError> for DataError {

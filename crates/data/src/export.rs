@@ -1,11 +1,11 @@
 //! A source written out as a folder of PNG files.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
+use residual_files::atomic_write;
 
 use crate::{DataError, Dataset, Sample, Source, Split};
 
@@ -15,7 +15,7 @@ use crate::{DataError, Dataset, Sample, Source, Split};
 ///
 /// # Errors
 /// [`DataError::Invalid`] if `folder` exists and is not empty, if a class name cannot be a folder's name, or for images that
-/// are normalised or have neither 1, 3 nor 4 channels; [`DataError::Io`] if a file cannot be written.
+/// are normalised or have neither 1, 3 nor 4 channels; [`DataError::File`] if a file cannot be written.
 pub fn export(source: &Source, folder: &Path) -> Result<usize, DataError> {
     if folder.exists() && fs::read_dir(folder).map_err(DataError::io(folder))?.next().is_some() {
         return Err(DataError::invalid(folder.display(), "an empty folder or a new one", "a folder with files"));
@@ -40,7 +40,8 @@ fn write_all(dataset: &dyn Dataset, folder: &Path) -> Result<usize, DataError> {
     for index in 0..dataset.len() {
         let name = &dataset.class_names()[dataset.label(index) as usize];
         let path = folder.join(name).join(format!("{index:0digits$}.png"));
-        write_file(&path, &encode(dataset, index)?)?;
+        let bytes = encode(dataset, index)?;
+        atomic_write(&path, |file| file.write_all(&bytes))?;
     }
     Ok(dataset.len())
 }
@@ -61,22 +62,4 @@ fn encode(dataset: &dyn Dataset, index: usize) -> Result<Vec<u8>, DataError> {
     let written = encoder.write_image(image.pixels(), image.width() as u32, image.height() as u32, kind);
     written.map_err(|cause| unsuitable(&cause.to_string()))?;
     Ok(bytes)
-}
-
-/// To a temporary name in the same folder, synced, then renamed.
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
-    let folder = path.parent().expect("a file in a class folder");
-    #[cfg_attr(not(unix), expect(unused_mut))]
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        // The user's umask decides, as for any other file, instead of the owner alone having access.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).map_err(DataError::io(folder))?;
-    file.write_all(bytes).map_err(DataError::io(path))?;
-    file.as_file().sync_all().map_err(DataError::io(path))?;
-    file.persist(path).map_err(|error| DataError::io(path)(error.error))?;
-    Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use residual_files::read_file;
 use residual_preprocess::{Image, Preprocessing};
 
 use crate::{DataError, Dataset, Format, Sample, Split};
@@ -20,14 +21,9 @@ const MAX_CLASSES: usize = 65_536;
 /// Reads and decodes one image file to RGB.
 ///
 /// # Errors
-/// [`DataError::Io`] if it cannot be read, [`DataError::Invalid`] if it is larger than 256 MiB, [`DataError::Image`] if it
-/// cannot be decoded.
+/// [`DataError::File`] if it cannot be read, is no file or larger than 256 MiB, [`DataError::Image`] if it cannot be decoded.
 pub fn read_image(path: &Path) -> Result<Image, DataError> {
-    let len = fs::metadata(path).map_err(DataError::io(path))?.len();
-    if len > MAX_FILE_BYTES {
-        return Err(DataError::invalid(path.display(), "an image file of at most 256 MiB", format!("{len} bytes")));
-    }
-    let bytes = fs::read(path).map_err(DataError::io(path))?;
+    let bytes = read_file(path, MAX_FILE_BYTES)?;
     Image::decode(&bytes).map_err(|cause| DataError::Image { place: path.display().to_string(), cause })
 }
 

@@ -3,13 +3,12 @@
 use std::ops::Range;
 use std::path::Path;
 
+use residual_files::{MAX_BYTES, read_file};
 use residual_preprocess::{Image, Preprocessing};
 use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
 
 use crate::{DataError, Dataset, Format, Sample};
 
-/// The largest file that is read; it is held in memory.
-const MAX_FILE_BYTES: u64 = 16 << 30;
 /// Labels count to this at most.
 const MAX_CLASSES: i128 = 65_536;
 
@@ -31,14 +30,9 @@ impl TensorFile {
     /// Reads a file of at most 16 GiB.
     ///
     /// # Errors
-    /// [`DataError::Io`] if it cannot be read, [`DataError::Invalid`] if it is no such file.
+    /// [`DataError::File`] if it cannot be read, [`DataError::Invalid`] if it is no such file.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        let len = std::fs::metadata(path).map_err(DataError::io(path))?.len();
-        if len > MAX_FILE_BYTES {
-            return Err(DataError::invalid(path.display(), "a file of at most 16 GiB", format!("{len} bytes")));
-        }
-        let bytes = std::fs::read(path).map_err(DataError::io(path))?;
-        parse_tensor_file(bytes, &path.display().to_string())
+        parse_tensor_file(read_file(path, MAX_BYTES)?, &path.display().to_string())
     }
 }
 

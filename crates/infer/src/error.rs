@@ -2,12 +2,13 @@
 
 use residual_data::DataError;
 use residual_engine::EngineError;
+use residual_files::FileError;
 use residual_graph::GraphError;
+use residual_hub::{HubCause, HubError};
 use residual_model::ModelError;
 use residual_weights::WeightsError;
-use residual_weights::hub::{HubCause, HubError};
 use residual_zoo::ZooError;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// An error of resolving, reading or evaluating a model.
 #[derive(Debug, thiserror::Error)]
@@ -41,14 +42,9 @@ pub enum InferError {
     /// The network cannot be run.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A file cannot be read.
-    #[error("{}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file of measured algorithms that holds something else.
     #[error("{}: choices: expected measured algorithms, got {got}", path.display())]
     Tuning {
@@ -99,10 +95,5 @@ impl InferError {
             Self::NoNetwork { .. } | Self::OtherNetwork { .. } | Self::Zoo(_) | Self::Description { .. } => true,
             _ => false,
         }
-    }
-
-    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::Io { path, source }
     }
 }

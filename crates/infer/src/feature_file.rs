@@ -7,6 +7,7 @@ mod parquet;
 mod tensors;
 
 use crate::Feature;
+use residual_files::{AtomicFile, FileError};
 use residual_graph::Shape;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,13 +59,8 @@ pub enum FeatureFileError {
         expected: String,
     },
     /// The file cannot be written.
-    #[error("{}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// How a format takes rows.
@@ -72,8 +68,8 @@ trait Writer {
     /// Takes rows for these images, features in the order of the layers.
     fn push(&mut self, contents: &Contents, indices: &[usize], features: &[Feature]) -> io::Result<()>;
 
-    /// Writes what is left and gives the file its name. The rows that came are those of the images `written`.
-    fn finish(self: Box<Self>, contents: &Contents, written: &[usize], path: &Path) -> io::Result<()>;
+    /// Writes what is left. The rows that came are those of the images `written`.
+    fn finish(self: Box<Self>, contents: &Contents, written: &[usize]) -> io::Result<AtomicFile>;
 }
 
 impl FeatureFile {
@@ -81,19 +77,20 @@ impl FeatureFile {
     ///
     /// # Errors
     /// [`FeatureFileError::Format`] if it says none, or one that takes one layer and there are more;
-    /// [`FeatureFileError::Io`] if the file cannot be made.
+    /// [`FeatureFileError::File`] if the file cannot be made.
     pub fn create(path: &Path, contents: Contents) -> Result<Self, FeatureFileError> {
-        let io = |source| FeatureFileError::Io { path: path.to_path_buf(), source };
+        let file = || AtomicFile::create(path);
+        let fail = FileError::write(path);
         let format = |expected: &str| FeatureFileError::Format { path: path.to_path_buf(), expected: expected.into() };
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         let writer: Box<dyn Writer> = match extension.to_ascii_lowercase().as_str() {
             "npy" if contents.layers.len() != 1 => {
                 return Err(format("one layer in a .npy file (.safetensors takes several)"));
             }
-            "npy" => Box::new(tensors::Tensors::npy(path, &contents).map_err(io)?),
-            "safetensors" => Box::new(tensors::Tensors::safetensors(path, &contents).map_err(io)?),
+            "npy" => Box::new(tensors::Tensors::npy(file()?, &contents)),
+            "safetensors" => Box::new(tensors::Tensors::safetensors(file()?, &contents).map_err(fail)?),
             #[cfg(feature = "parquet")]
-            "parquet" => Box::new(parquet::Parquet::new(path, &contents).map_err(io)?),
+            "parquet" => Box::new(parquet::Parquet::new(file()?, &contents).map_err(fail)?),
             #[cfg(not(feature = "parquet"))]
             "parquet" => return Err(format(".npy or .safetensors, as this was built without the feature \"parquet\"")),
             _ => return Err(format("a name that ends in .npy, .safetensors or .parquet")),
@@ -114,9 +111,7 @@ impl FeatureFile {
             assert_eq!(feature.values.len(), indices.len() * shape.len(), "values of {}", feature.layer);
         }
         self.written.extend_from_slice(indices);
-        self.writer
-            .push(&self.contents, indices, features)
-            .map_err(|source| FeatureFileError::Io { path: self.path.clone(), source })
+        Ok(self.writer.push(&self.contents, indices, features).map_err(FileError::write(&self.path))?)
     }
 
     /// Ends the file, syncs it and gives it its name; how many rows it has.
@@ -125,25 +120,9 @@ impl FeatureFile {
     /// If the file cannot be written.
     pub fn finish(self) -> Result<usize, FeatureFileError> {
         let Self { path, writer, written, contents } = self;
-        writer.finish(&contents, &written, &path).map_err(|source| FeatureFileError::Io { path, source })?;
+        writer.finish(&contents, &written).map_err(FileError::write(&path))?.finish()?;
         Ok(written.len())
     }
-}
-
-/// A temporary file beside `path`, which becomes it.
-fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".features.").suffix(".tmp");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
-}
-
-fn persist(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 /// Calls `take` with every value of some images' feature, N×C×H×W.

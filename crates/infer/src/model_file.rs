@@ -3,9 +3,9 @@
 use crate::InferError;
 use crate::network::{is_description, network};
 use residual_graph::Graph;
+use residual_hub::{Hub, HubName, imagenet_labels};
 use residual_model::{Model, replace_input};
 use residual_preprocess::Preprocessing;
-use residual_weights::hub::{Hub, HubName, imagenet_labels};
 use residual_weights::{StateDict, Weights, open};
 use residual_zoo::Config;
 use std::path::Path;

@@ -1,12 +1,11 @@
 //! A network by name, or from a file that describes it.
 
 use crate::InferError;
+use residual_files::read_text;
 use residual_zoo::{Config, find, from_toml};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-/// More bytes are not read: a description is refused when it is longer than a part of this.
+/// The longest description that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// The network that `model` means: a TOML file where it ends in `.toml` (see [`residual_zoo::from_toml`]), else a name of
@@ -19,9 +18,7 @@ pub fn network(model: &str) -> Result<Config, InferError> {
         return Ok(find(model)?.config);
     }
     let path = Path::new(model);
-    let mut text = String::new();
-    let file = File::open(path).map_err(InferError::io(path))?;
-    file.take(MAX_BYTES).read_to_string(&mut text).map_err(InferError::io(path))?;
+    let text = read_text(path, MAX_BYTES)?;
     from_toml(&text).map_err(|source| InferError::Description { path: path.into(), source })
 }
 

@@ -2,11 +2,9 @@
 
 use crate::InferError;
 use residual_engine::{Tuned, Tuning};
+use residual_files::{atomic_write, read_text};
 use residual_kernels::conv::{Algorithm, ConvShape, Direction};
-use residual_weights::atomic_write;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// The largest file that is read: some thousand networks' choices.
@@ -49,12 +47,7 @@ enum Pass {
 /// If the file cannot be read, is too large, or is not such a document.
 pub fn read_tuning(path: &Path) -> Result<Tuning, InferError> {
     let fail = |got: String| InferError::Tuning { path: path.to_path_buf(), got };
-    let mut text = String::new();
-    let file = File::open(path).map_err(InferError::io(path))?;
-    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(InferError::io(path))?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(fail(format!("more than {MAX_BYTES} bytes")));
-    }
+    let text = read_text(path, MAX_BYTES)?;
     let document: Document = serde_json::from_str(&text).map_err(|error| fail(error.to_string()))?;
     let mut tuning = Tuning::default();
     for choice in document.choices {

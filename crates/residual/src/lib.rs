@@ -68,7 +68,9 @@ pub use residual_infer::{
 
 pub use residual_data as data;
 pub use residual_engine as engine;
+pub use residual_files as files;
 pub use residual_graph as graph;
+pub use residual_hub as hub;
 pub use residual_infer as infer;
 pub use residual_kernels as kernels;
 pub use residual_kernels::{Isa, IsaError};
@@ -105,8 +107,8 @@ pub fn load_state_dict(path: impl AsRef<Path>, name: &str, preprocessing: Prepro
 }
 
 /// The model of weights by name (`torchvision:resnet50.v2`, `timm:resnet50.a1_in1k`, which bring network, preprocessing and
-/// ImageNet's classes along; see [`weights::hub`]), downloaded if it is not in the cache. [`infer::read_model`] is the same for
-/// all else that `--weights` takes, and [`weights::hub::Hub`] tells how a download goes on.
+/// ImageNet's classes along; see [`hub`]), downloaded if it is not in the cache. [`infer::read_model`] is the same for
+/// all else that `--weights` takes, and [`hub::Hub`] tells how a download goes on.
 ///
 /// # Errors
 /// If the name is not known, or its file is neither here nor can be brought here.

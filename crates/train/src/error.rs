@@ -3,6 +3,7 @@
 use crate::RecipeError;
 use residual_data::DataError;
 use residual_engine::EngineError;
+use residual_files::FileError;
 use residual_graph::GraphError;
 use residual_infer::InferError;
 use residual_model::ModelError;
@@ -30,6 +31,9 @@ pub enum TrainError {
     /// A model file cannot be read or written.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// A file of the run cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The network cannot be run.
     #[error(transparent)]
     Engine(#[from] EngineError),

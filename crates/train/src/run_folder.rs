@@ -1,7 +1,7 @@
 //! The folder of a run: `runs/<n>-<model>-<data>/`.
 
 use crate::TrainError;
-use residual_weights::atomic_write;
+use residual_files::{atomic_write, read_text};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -106,6 +106,9 @@ fn last_number(root: &Path) -> Result<u64, TrainError> {
     Ok(last)
 }
 
+/// The longest such file that is read, in bytes: some ten million lines.
+const MAX_LINES: u64 = 4 << 30;
+
 /// A text file that grows line by line, each written at once.
 #[derive(Debug)]
 pub(crate) struct Lines {
@@ -118,10 +121,10 @@ impl Lines {
     /// Opens the file with its first `keep` lines (after the `header`, if it has one) and nothing more: what stands
     /// behind them came after the checkpoint that says so.
     pub(crate) fn open(path: PathBuf, header: &str, keep: u64) -> Result<Self, TrainError> {
-        let old = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(TrainError::io(&path)(error)),
+        let old = if path.try_exists().map_err(TrainError::io(&path))? {
+            read_text(&path, MAX_LINES)?
+        } else {
+            String::new()
         };
         let skip = usize::from(!header.is_empty());
         let kept: String = old.split_inclusive('\n').skip(skip).take(keep as usize).collect();

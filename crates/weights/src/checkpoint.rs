@@ -1,11 +1,11 @@
 //! The self-describing checkpoint: graph, weights, preprocessing and labels in one safetensors file.
 
-use crate::file::Bytes;
 use crate::names::{resolve, tensors_of_graph};
-use crate::tensors_file::{Metadata, parse_safetensors, save_tensors};
+use crate::tensors_file::parse_safetensors;
 use crate::torch::{is_torch, parse_torch};
 use crate::view::TensorView;
-use crate::{Cause, FormatError, WeightsError, file};
+use crate::{Cause, FormatError, WeightsError};
+use residual_files::{Bytes, MAX_BYTES, Metadata, read_bytes, save_tensors};
 use residual_graph::{Graph, NodeId};
 use residual_model::Model;
 use residual_preprocess::Preprocessing;
@@ -65,7 +65,7 @@ pub fn save(path: &Path, model: &Model, recipe: Option<&str>) -> Result<(), Weig
     if let Some(recipe) = recipe {
         metadata.insert(RECIPE.into(), recipe.into());
     }
-    save_tensors(path, &model.tensors, &metadata)
+    Ok(save_tensors(path, &model.tensors, &metadata)?)
 }
 
 /// Reads a checkpoint of ours. `path` is a file or a run folder (see [`weights_file`]).
@@ -92,7 +92,7 @@ pub fn load_into(
     labels: Vec<String>,
 ) -> Result<Model, WeightsError> {
     let path = weights_file(path);
-    let bytes = file::read(&path)?;
+    let bytes = read_bytes(&path, MAX_BYTES)?;
     StateDict { path, bytes }.into_model(graph, preprocessing, labels)
 }
 
@@ -103,7 +103,7 @@ pub fn load_into(
 /// If the file cannot be read, is damaged, or is neither safetensors nor a torch checkpoint.
 pub fn open(path: &Path) -> Result<Weights, WeightsError> {
     let path = weights_file(path);
-    let bytes = file::read(&path)?;
+    let bytes = read_bytes(&path, MAX_BYTES)?;
     match checkpoint(&bytes, Some(&bytes)) {
         Ok(Some(checkpoint)) => Ok(Weights::Checkpoint(Box::new(checkpoint))),
         Ok(None) => Ok(Weights::StateDict(StateDict { path, bytes })),

@@ -1,10 +1,10 @@
 //! What can be wrong with a file.
 
+use residual_files::{FileCause, FileError, HeaderError};
 use residual_graph::GraphError;
 use residual_model::ModelError;
 use residual_preprocess::PreprocessingError;
 use std::error::Error;
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// A file and why it could not be read or written. The message is one line, without the text of its sources.
@@ -19,18 +19,9 @@ pub struct WeightsError {
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
-    /// It cannot be opened or read.
-    #[error("cannot be read")]
-    Read(#[source] io::Error),
-    /// It cannot be written; what was there before still is.
-    #[error("cannot be written")]
-    Write(#[source] io::Error),
-    /// It is larger than anything this crate reads.
-    #[error("expected at most {limit} bytes, got more")]
-    TooLarge {
-        /// The limit in bytes.
-        limit: u64,
-    },
+    /// It cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileCause),
     /// Its bytes are not what they should be.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -54,18 +45,15 @@ pub enum FormatError {
     /// Not a safetensors file.
     #[error("safetensors")]
     Safetensors(#[from] safetensors::SafeTensorError),
-    /// A safetensors file that cannot be written or read within limits.
-    #[error("safetensors: {0}")]
-    Header(String),
+    /// A safetensors file whose header is longer than what is read.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     /// Not a torch checkpoint, or one that this crate does not read.
     #[error("torch checkpoint: {0}")]
     Torch(String),
     /// The zip archive of a torch checkpoint is damaged.
     #[error("torch checkpoint")]
     Zip(#[from] zip::result::ZipError),
-    /// Not a numpy array, or one that this crate does not read.
-    #[error("npy: {0}")]
-    Npy(String),
     /// A tensor with elements of another type.
     #[error("tensor \"{key}\": expected elements of type {expected}, got {got}")]
     Type {
@@ -101,6 +89,12 @@ pub enum FormatError {
 impl WeightsError {
     pub(crate) fn new(path: &Path, cause: impl Into<Cause>) -> Self {
         Self { path: path.to_owned(), cause: cause.into() }
+    }
+}
+
+impl From<FileError> for WeightsError {
+    fn from(error: FileError) -> Self {
+        Self { path: error.path, cause: error.cause.into() }
     }
 }
 

@@ -1,25 +1,18 @@
-//! Models as files: safetensors, torch checkpoints and numpy arrays.
+//! Models as files: safetensors and torch checkpoints.
 //!
 //! - [`save`] and [`load`]: the self-describing checkpoint, a safetensors file with torch's keys whose metadata hold
 //!   graph, preprocessing, labels and recipe.
 //! - [`open`] and [`load_into`]: any weights file, recognised by its content, with the names of other code mapped to
 //!   the graph's. Torch's pickles are read as data; nothing in them is ever called.
 //! - [`save_tensors`] and [`load_tensors`]: named tensors with string metadata, such as a trainer's state.
-//! - [`load_npy`] and [`save_npy`]: numpy arrays.
-//! - [`hub`]: weights that lie elsewhere, by name.
-//! - [`atomic_write`]: any file, as a whole or not at all.
 //!
 //! Every parser takes foreign bytes ([`parse_checkpoint`], [`parse_state_dict`], [`parse_safetensors`],
-//! [`parse_torch`], [`parse_npy`]), never panics, and allocates no more than a stated bound before it has checked them.
+//! [`parse_torch`]), never panics, and allocates no more than a stated bound before it has checked them.
 #![forbid(unsafe_code)]
 
 mod checkpoint;
 mod error;
-mod file;
-pub mod hub;
 mod names;
-mod npy;
-mod pickle;
 mod renames;
 mod tensors_file;
 mod torch;
@@ -29,9 +22,8 @@ pub use checkpoint::{
     Checkpoint, StateDict, Weights, load, load_into, open, parse_checkpoint, parse_state_dict, save, weights_file,
 };
 pub use error::{Cause, FormatError, WeightsError};
-pub use file::atomic_write;
 pub use names::resolved_names;
-pub use npy::{NpyArray, NpyValues, load_npy, parse_npy, save_npy};
-pub use tensors_file::{Metadata, load_tensors, parse_safetensors, save_tensors};
+pub use residual_files::{Metadata, save_tensors};
+pub use tensors_file::{load_tensors, parse_safetensors};
 pub use torch::parse_torch;
 pub use view::TensorView;

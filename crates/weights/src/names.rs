@@ -1,10 +1,10 @@
 //! Tensors of a foreign state dict under the names of a graph.
 
 use crate::Cause;
-use crate::file::Bytes;
 use crate::renames::torchvision_names;
 use crate::view::TensorView;
 use indexmap::IndexMap;
+use residual_files::Bytes;
 use residual_graph::{Graph, Role};
 use residual_model::{ModelError, TensorProblem};
 use residual_tensor::{Elements, NamedTensors, Tensor};

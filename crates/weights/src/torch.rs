@@ -4,14 +4,16 @@
 //! storage, an offset, a shape and strides; the storages' bytes lie outside of it. No other call means anything here.
 
 use crate::FormatError;
-use crate::pickle::{Id, Pickle, Value};
 use crate::view::{ElementType, TensorView};
+use residual_files::pickle::{Id, Pickle, PickleError, Value};
 use std::collections::HashMap;
 use std::io::{Cursor, Read, Seek};
 use zip::{CompressionMethod, ZipArchive};
 
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
+/// The longest pickle that is run. Torch needs some forty operations a tensor.
+const MAX_OPERATIONS: usize = 1 << 21;
 /// Dictionaries within dictionaries that are entered.
 const MAX_DEPTH: usize = 16;
 /// Dictionary items that are looked at: shared dictionaries count wherever they stand.
@@ -40,7 +42,7 @@ pub fn parse_torch(bytes: &[u8]) -> Result<Vec<(String, TensorView<'_>)>, Format
     let storages;
     if bytes.starts_with(ZIP_MAGIC) {
         let archive = Archive::open(bytes)?;
-        pickle = Pickle::parse(archive.pickle).map_err(FormatError::Torch)?.0;
+        pickle = unpickle(archive.pickle)?;
         storages = archive.storages;
     } else {
         (pickle, storages) = parse_stream(bytes).map_err(FormatError::Torch)?;
@@ -57,6 +59,10 @@ pub fn parse_torch(bytes: &[u8]) -> Result<Vec<(String, TensorView<'_>)>, Format
     }
     walk.enter(root, "", 0).map_err(FormatError::Torch)?;
     Ok(walk.tensors)
+}
+
+fn unpickle(bytes: &[u8]) -> Result<Pickle<'_>, FormatError> {
+    Pickle::parse(bytes, MAX_OPERATIONS).map_err(|error: PickleError| FormatError::Torch(error.to_string()))
 }
 
 /// The bytes of each storage, by key.
@@ -140,8 +146,8 @@ fn entry<'a>(
 fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
     let mut rest = bytes;
     let mut next = || {
-        let (pickle, length) = Pickle::parse(rest)?;
-        rest = &rest[length..];
+        let pickle = Pickle::parse(rest, MAX_OPERATIONS).map_err(|error| error.to_string())?;
+        rest = &rest[pickle.length()..];
         Ok::<_, String>(pickle)
     };
     // The magic number, 0x1950a86a20f9469cfc6c, does not fit 64 bits; its bytes tell.
@@ -173,7 +179,7 @@ fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
     }
     let mut storages = Storages::new();
     for &key in keys_of_storages {
-        let Value::Str(key) = keys.get(key) else { return Err("expected the name of a storage".into()) };
+        let Some(key) = keys.text(key) else { return Err("expected the name of a storage".into()) };
         let size = match elements.get(key) {
             Some(Ok(element)) => element.size(),
             Some(Err(class)) => return Err(format!("storage \"{key}\": expected numbers, got {class}")),
@@ -184,7 +190,7 @@ fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
             data.split_at_checked(length)
         });
         let (data, after) = stored.ok_or_else(|| format!("storage \"{key}\": expected it within the file"))?;
-        storages.insert((*key).into(), data);
+        storages.insert(key.into(), data);
         rest = after;
     }
     Ok((object, storages))
@@ -193,7 +199,7 @@ fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
 fn is_little_endian(system: &Pickle<'_>) -> bool {
     let Value::Dict(items) = system.root() else { return false };
     let is_true = |&[key, value]: &[Id; 2]| {
-        matches!((system.get(key), system.get(value)), (Value::Str("little_endian"), Value::Bool(true)))
+        system.text(key) == Some("little_endian") && matches!(system.get(value), Value::Bool(true))
     };
     items.iter().any(is_true)
 }
@@ -219,11 +225,13 @@ impl<'a> Storage<'a> {
         if part.is_some_and(|part| !matches!(pickle.get(part), Value::None)) {
             return Err("expected a storage of its own, got a part of another".into());
         }
-        let [Value::Str("storage"), Value::Global("torch", class), Value::Str(key)] = head.map(|id| pickle.get(id))
+        let [tag, class, key] = head;
+        let (Some("storage"), &Value::Global("torch", class), Some(key)) =
+            (pickle.text(tag), pickle.get(class), pickle.text(key))
         else {
             return Err("expected the tag, class and key of a storage".into());
         };
-        let element = match *class {
+        let element = match class {
             "DoubleStorage" => ElementType::F64,
             "FloatStorage" => ElementType::F32,
             "HalfStorage" => ElementType::F16,
@@ -255,11 +263,11 @@ impl<'p, 'a> Walk<'p, 'a> {
             if self.items > MAX_ITEMS {
                 return Err(format!("expected at most {MAX_ITEMS} items in dictionaries"));
             }
-            let Value::Str(key) = self.pickle.get(key) else { continue };
+            let Some(key) = self.pickle.text(key) else { continue };
             if path.len() + key.len() >= MAX_NAME {
                 continue;
             }
-            let name = if path.is_empty() { (*key).to_owned() } else { format!("{path}.{key}") };
+            let name = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
             let value = self.pickle.get(value);
             if let Some(tensor) = self.tensor(value).map_err(|what| format!("tensor \"{name}\": {what}"))? {
                 self.tensors.push((name, tensor));

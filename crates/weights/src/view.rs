@@ -1,8 +1,8 @@
 //! Tensors as they stand in a file, not yet converted.
 
 use crate::FormatError;
-use crate::file::Bytes;
 use half::{bf16, f16};
+use residual_files::Bytes;
 use residual_tensor::Tensor;
 
 /// The element types that become a tensor.

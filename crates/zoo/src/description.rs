@@ -1,10 +1,10 @@
 //! A network described in TOML.
 
-use crate::error::nearest;
 use crate::{
     CifarResNeXt, CifarResNet, Config, ConvNeXt, DenseNet, Family, LectureResNet, Plain, PreActResNet, ResNet,
     ResNetV2, Shortcut, Vgg, WideResNet, ZooError,
 };
+use residual_files::{nearest, printable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -117,8 +117,8 @@ fn overlay<T: Serialize + DeserializeOwned>(default: &T, table: Table) -> Result
     let mut joined = fields.clone();
     for (key, value) in table {
         if !fields.contains_key(&key) {
-            let nearest = nearest(&key, fields.keys().map(String::as_str).chain(COMMON));
-            return Err(ZooError::UnknownKey { key: show_text(&key), nearest });
+            let nearest = nearest(&key, fields.keys().map(String::as_str).chain(COMMON)).map(str::to_owned);
+            return Err(ZooError::UnknownKey { key: printable(&key, MAX_SHOWN), nearest });
         }
         // One after the other, so that an error is about this key.
         let mut one = fields.clone();
@@ -150,10 +150,5 @@ fn mistyped(key: &str, value: &Value, error: &toml::de::Error) -> ZooError {
 }
 
 fn show(value: &Value) -> String {
-    show_text(&value.to_string())
-}
-
-fn show_text(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SHOWN).collect();
-    if text.chars().nth(MAX_SHOWN).is_some() { line + "…" } else { line }
+    printable(&value.to_string(), MAX_SHOWN)
 }

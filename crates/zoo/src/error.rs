@@ -54,16 +54,3 @@ impl ZooError {
 fn hint(nearest: &Option<String>) -> String {
     nearest.as_ref().map_or_else(String::new, |name| format!(" (did you mean \"{name}\"?)"))
 }
-
-/// The most similar of `names`, if one is similar at all.
-pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
-    // Nothing in the registry is longer, and a comparison takes as many steps as the product of the lengths.
-    if name.len() > 64 {
-        return None;
-    }
-    names
-        .map(|candidate| (strsim::damerau_levenshtein(candidate, name), candidate))
-        .filter(|(edits, _)| *edits <= 2.max(name.len() / 3))
-        .min_by_key(|(edits, _)| *edits)
-        .map(|(_, candidate)| candidate.to_owned())
-}

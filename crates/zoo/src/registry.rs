@@ -1,10 +1,10 @@
 //! Networks by name.
 
-use crate::error::nearest;
 use crate::{
     Block, CifarResNeXt, CifarResNet, Config, ConvNeXt, DenseNet, Family, LectureResNet, Plain, PreActResNet, ResNet,
     ResNetV2, Shortcut, Vgg, WideResNet, ZooError,
 };
+use residual_files::nearest;
 use residual_graph::Graph;
 
 /// A named network of the zoo.
@@ -163,7 +163,7 @@ pub fn find(name: &str) -> Result<Entry, ZooError> {
     match all.iter().position(|entry| entry.name == name) {
         Some(index) => Ok(all.swap_remove(index)),
         None => {
-            let nearest = nearest(name, all.iter().map(|entry| entry.name));
+            let nearest = nearest(name, all.iter().map(|entry| entry.name)).map(str::to_owned);
             Err(ZooError::Name { name: name.into(), nearest })
         }
     }

@@ -5,6 +5,7 @@ use crate::args::{Export, Format};
 use crate::failure::Failure;
 use crate::output::{facts, print, print_json};
 use residual::data::{DATASETS, NamedDataset, Source, export as write};
+use residual::files::nearest;
 use std::path::Path;
 
 /// What it takes besides.
@@ -51,10 +52,8 @@ pub(crate) fn check_name(name: &str, data_dir: Option<&Path>) -> Result<(), Fail
     if exists || DATASETS.iter().any(|set| set.name == name) {
         return Ok(());
     }
-    let similar = |set: &NamedDataset| (strsim::jaro_winkler(set.name, name), set.name);
-    let nearest =
-        DATASETS.iter().map(similar).max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity > 0.75);
-    let hint = nearest.map_or_else(String::new, |(_, known)| format!(" (did you mean \"{known}\"?)"));
+    let nearest = nearest(name, DATASETS.iter().map(|set| set.name));
+    let hint = nearest.map_or_else(String::new, |known| format!(" (did you mean \"{known}\"?)"));
     let named = DATASETS.map(|set| set.name).join(", ");
     Err(Failure::usage(format!("data: expected {named}, a folder or a .safetensors file, got \"{name}\"{hint}")))
 }

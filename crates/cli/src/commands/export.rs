@@ -6,9 +6,10 @@ use crate::args::{ExportWeights, FileFormat};
 use crate::failure::Failure;
 use crate::output::{bytes, facts, print, print_json};
 use crate::{Done, weights};
+use residual::files::atomic_write;
 use residual::model::{Model, fold_batch_norm};
 use residual::onnx::{OPSET, OnnxModel};
-use residual::weights::{atomic_write, load, save, weights_file};
+use residual::weights::{load, save, weights_file};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

@@ -7,9 +7,9 @@ use crate::tuning::tune;
 use crate::{Done, machine, weights};
 use residual::data::{DataError, read_image};
 use residual::engine::Mode;
+use residual::files::{FileError, NpyArray, NpyValues, load_npy};
 use residual::model::Model;
 use residual::preprocess::Image;
-use residual::weights::{NpyArray, NpyValues, WeightsError, load_npy};
 use residual::{Classifier, Output};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -160,7 +160,7 @@ fn groups(inputs: Vec<Input>, most: usize) -> Vec<Input> {
 /// Inputs in memory, or why they are not.
 enum Loaded<'a> {
     Images(Vec<(&'a Path, Result<Image, DataError>)>),
-    Array(&'a Path, Result<NpyArray, WeightsError>),
+    Array(&'a Path, Result<NpyArray, FileError>),
 }
 
 impl Loaded<'_> {

@@ -1,6 +1,6 @@
 //! Parquet: one row an image, in row groups of some megabytes.
 
-use super::{Contents, Writer, each_in_torch_order, extents, persist, temporary};
+use super::{Contents, Writer, each_in_torch_order, extents};
 use crate::Feature;
 use parquet::data_type::{ByteArray, ByteArrayType, FloatType, Int32Type};
 use parquet::errors::ParquetError;
@@ -9,23 +9,22 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
 use parquet::{basic, schema};
-use std::io::{self, Write};
-use std::path::Path;
+use residual_files::AtomicFile;
+use std::io;
 use std::sync::Arc;
-use tempfile::NamedTempFile;
 
 /// Floats of a row group.
 const GROUP: usize = 8 << 20;
 
 pub(super) struct Parquet {
-    writer: SerializedFileWriter<NamedTempFile>,
+    writer: SerializedFileWriter<AtomicFile>,
     /// Rows that wait: which images, and the values of each layer.
     indices: Vec<usize>,
     values: Vec<Vec<f32>>,
 }
 
 impl Parquet {
-    pub(super) fn new(path: &Path, contents: &Contents) -> io::Result<Self> {
+    pub(super) fn new(file: AtomicFile, contents: &Contents) -> io::Result<Self> {
         let schema = Arc::new(schema(contents).map_err(io::Error::other)?);
         let shapes = contents.layers.iter().map(|(layer, shape)| (layer.clone(), serde_json::json!(extents(*shape))));
         let shapes = serde_json::Value::Object(shapes.collect()).to_string();
@@ -36,8 +35,7 @@ impl Parquet {
         // Floats of features do not repeat: a dictionary of them only takes time.
         let properties =
             WriterProperties::builder().set_dictionary_enabled(false).set_key_value_metadata(Some(metadata)).build();
-        let writer =
-            SerializedFileWriter::new(temporary(path)?, schema, Arc::new(properties)).map_err(io::Error::other)?;
+        let writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).map_err(io::Error::other)?;
         Ok(Self { writer, indices: Vec::new(), values: vec![Vec::new(); contents.layers.len()] })
     }
 
@@ -111,10 +109,8 @@ impl Writer for Parquet {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, contents: &Contents, _written: &[usize], path: &Path) -> io::Result<()> {
+    fn finish(mut self: Box<Self>, contents: &Contents, _written: &[usize]) -> io::Result<AtomicFile> {
         self.write_group(contents).map_err(io::Error::other)?;
-        let mut file = self.writer.into_inner().map_err(io::Error::other)?;
-        file.flush()?;
-        persist(file, path)
+        self.writer.into_inner().map_err(io::Error::other)
     }
 }

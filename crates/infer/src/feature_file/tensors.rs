@@ -1,20 +1,18 @@
 //! Arrays one after another behind a header: `.npy` with one, `.safetensors` with several. Every array has room for all
 //! rows, so that they can come side by side; if some never came, the arrays move together in the end.
 
-use super::{Contents, Writer, each_in_torch_order, extents, persist, temporary};
+use super::{Contents, Writer, each_in_torch_order, extents};
 use crate::Feature;
-use std::fs::File;
+use residual_files::{AtomicFile, MAX_HEADER, Metadata, npy_header, safetensors_header};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
-use tempfile::NamedTempFile;
 
 /// Bytes of a `.npy` header: enough for four extents of any size.
 const NPY_HEADER: usize = 256;
-/// Readers take safetensors headers of up to 100 MB.
-const MAX_PATHS: usize = 64 << 20;
+/// Paths in a safetensors header take at most half of it, as JSON may write a byte as two.
+const MAX_PATHS: usize = MAX_HEADER as usize / 2;
 
 pub(super) struct Tensors {
-    file: NamedTempFile,
+    file: AtomicFile,
     format: Format,
     /// Bytes before the first array.
     header: u64,
@@ -36,21 +34,21 @@ struct Array {
 }
 
 impl Tensors {
-    pub(super) fn npy(path: &Path, contents: &Contents) -> io::Result<Self> {
-        Self::new(path, contents, Format::Npy, NPY_HEADER as u64)
+    pub(super) fn npy(file: AtomicFile, contents: &Contents) -> Self {
+        Self::new(file, contents, Format::Npy, NPY_HEADER as u64)
     }
 
-    pub(super) fn safetensors(path: &Path, contents: &Contents) -> io::Result<Self> {
-        let mut tensors = Self::new(path, contents, Format::Safetensors, 0)?;
+    pub(super) fn safetensors(file: AtomicFile, contents: &Contents) -> io::Result<Self> {
+        let mut tensors = Self::new(file, contents, Format::Safetensors, 0);
         if !contents.classes.is_empty() {
             tensors.arrays.push(Array { name: "labels".into(), dtype: "I64", row_shape: Vec::new(), row_bytes: 8 });
         }
         let all: Vec<usize> = (0..contents.sources.len()).collect();
-        tensors.header = tensors.safetensors_header(contents, &all).len() as u64;
+        tensors.header = tensors.safetensors_header(contents, &all)?.len() as u64;
         Ok(tensors)
     }
 
-    fn new(path: &Path, contents: &Contents, format: Format, header: u64) -> io::Result<Self> {
+    fn new(file: AtomicFile, contents: &Contents, format: Format, header: u64) -> Self {
         let array = |(name, shape): &(String, residual_graph::Shape)| Array {
             name: name.clone(),
             dtype: "F32",
@@ -58,7 +56,7 @@ impl Tensors {
             row_bytes: 4 * shape.len() as u64,
         };
         let arrays = contents.layers.iter().map(array).collect();
-        Ok(Self { file: temporary(path)?, format, header, arrays, rows: 0 })
+        Self { file, format, header, arrays, rows: 0 }
     }
 
     /// Where array `index` begins if every array has `rows`.
@@ -68,41 +66,25 @@ impl Tensors {
 
     fn write(&mut self, contents: &Contents, index: usize, bytes: &[u8]) -> io::Result<()> {
         let offset = self.offset(index, contents.sources.len()) + self.rows as u64 * self.arrays[index].row_bytes;
-        self.file.as_file_mut().seek(SeekFrom::Start(offset))?;
+        self.file.seek(SeekFrom::Start(offset))?;
         self.file.write_all(bytes)
     }
 
-    /// The length of the JSON, the JSON, and spaces up to a multiple of 8.
-    fn safetensors_header(&self, contents: &Contents, written: &[usize]) -> Vec<u8> {
-        let mut metadata = serde_json::Map::new();
-        let json = |texts: Vec<&str>| serde_json::Value::from(serde_json::json!(texts).to_string());
+    /// What stands before the arrays: as long as it was when the rows were laid out, as with fewer rows it is never longer.
+    fn safetensors_header(&self, contents: &Contents, written: &[usize]) -> io::Result<Vec<u8>> {
+        let mut metadata = Metadata::new();
+        let json = |texts: &[&str]| serde_json::json!(texts).to_string();
         let paths: Vec<&str> = written.iter().map(|&index| contents.sources[index].path.as_str()).collect();
         if paths.iter().map(|path| path.len()).sum::<usize>() <= MAX_PATHS {
-            metadata.insert("paths".into(), json(paths));
+            metadata.insert("paths".into(), json(&paths));
         }
         if !contents.classes.is_empty() {
-            metadata.insert("classes".into(), json(contents.classes.iter().map(String::as_str).collect()));
+            metadata.insert("classes".into(), serde_json::json!(contents.classes).to_string());
         }
-        let mut header = serde_json::Map::new();
-        header.insert("__metadata__".into(), metadata.into());
-        for (index, Array { name, dtype, row_shape, .. }) in self.arrays.iter().enumerate() {
-            let [start, end] = [index, index + 1].map(|at| self.offset(at, written.len()) - self.header);
-            let shape: Vec<usize> = std::iter::once(written.len()).chain(row_shape.iter().copied()).collect();
-            let info = serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] });
-            header.insert(name.clone(), info);
-        }
-        let mut text = serde_json::Value::from(header).to_string().into_bytes();
-        // As long as it was when the rows were laid out: with fewer rows it is never longer.
-        text.resize(text.len().next_multiple_of(8).max((self.header as usize).saturating_sub(8)), b' ');
-        [&(text.len() as u64).to_le_bytes()[..], &text].concat()
-    }
-
-    fn npy_header(&self, rows: usize) -> Vec<u8> {
-        let extents: String = self.arrays[0].row_shape.iter().map(|extent| format!("{extent}, ")).collect();
-        let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {}), }}", extents.trim_end());
-        let width = NPY_HEADER - 11;
-        let length = (width + 1) as u16;
-        [b"\x93NUMPY\x01\x00", &length.to_le_bytes()[..], format!("{text:width$}\n").as_bytes()].concat()
+        let shape = |array: &Array| std::iter::once(written.len()).chain(array.row_shape.iter().copied()).collect();
+        let shapes: Vec<Vec<usize>> = self.arrays.iter().map(shape).collect();
+        let entries = self.arrays.iter().zip(&shapes).map(|(array, shape)| (&*array.name, array.dtype, &**shape));
+        safetensors_header(entries, &metadata, self.header as usize).map_err(io::Error::other)
     }
 }
 
@@ -122,27 +104,30 @@ impl Writer for Tensors {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, contents: &Contents, written: &[usize], path: &Path) -> io::Result<()> {
+    fn finish(mut self: Box<Self>, contents: &Contents, written: &[usize]) -> io::Result<AtomicFile> {
         let rows = written.len();
         for index in 1..self.arrays.len() {
             let [from, to] = [contents.sources.len(), rows].map(|rows| self.offset(index, rows));
-            move_down(self.file.as_file_mut(), from, to, self.arrays[index].row_bytes * rows as u64)?;
+            move_down(&mut self.file, from, to, self.arrays[index].row_bytes * rows as u64)?;
         }
         let len = self.offset(self.arrays.len(), rows);
         let header = match self.format {
-            Format::Npy => self.npy_header(rows),
-            Format::Safetensors => self.safetensors_header(contents, written),
+            Format::Npy => {
+                let shape: Vec<usize> = std::iter::once(rows).chain(self.arrays[0].row_shape.iter().copied()).collect();
+                npy_header(&shape, NPY_HEADER)
+            }
+            Format::Safetensors => self.safetensors_header(contents, written)?,
         };
         debug_assert_eq!(header.len() as u64, self.header);
-        self.file.as_file_mut().seek(SeekFrom::Start(0))?;
+        self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&header)?;
-        self.file.as_file().set_len(len)?;
-        persist(self.file, path)
+        self.file.set_len(len)?;
+        Ok(self.file)
     }
 }
 
 /// Moves bytes towards the beginning of a file.
-fn move_down(file: &mut File, from: u64, to: u64, len: u64) -> io::Result<()> {
+fn move_down(file: &mut AtomicFile, from: u64, to: u64, len: u64) -> io::Result<()> {
     if from == to {
         return Ok(());
     }

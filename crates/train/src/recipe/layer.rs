@@ -1,6 +1,7 @@
 //! One source of settings: a preset, a file, or the flags of a command.
 
 use super::{Recipe, RecipeError};
+use residual_files::{nearest, read_text};
 use serde::Serialize;
 use std::path::Path;
 
@@ -22,6 +23,9 @@ pub const PRESETS: [Preset; 6] = [
     Preset { name: "lecture-cifar", text: include_str!("../../../../recipes/lecture-cifar.toml") },
     Preset { name: "imagenet-100", text: include_str!("../../../../recipes/imagenet-100.toml") },
 ];
+
+/// The longest recipe that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// What other programs call a setting, for the hint that goes with an unknown key.
 const ALIASES: [(&str, &str); 10] = [
@@ -53,7 +57,7 @@ impl Layer {
             Some(preset) => Self::parse(preset.name, preset.text),
             None => Err(RecipeError::UnknownPreset {
                 name: name.into(),
-                nearest: nearest(name, PRESETS.iter().map(|preset| preset.name)),
+                nearest: nearest(name, PRESETS.iter().map(|preset| preset.name)).map(str::to_owned),
             }),
         }
     }
@@ -63,7 +67,7 @@ impl Layer {
     /// # Errors
     /// If it cannot be read, is not TOML, or has an unknown key or a value of the wrong type.
     pub fn file(path: &Path) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read { path: path.into(), source })?;
+        let text = read_text(path, MAX_BYTES)?;
         Self::parse(&path.display().to_string(), &text)
     }
 
@@ -89,7 +93,7 @@ impl Layer {
         for key in table.keys() {
             if !known.contains(key) {
                 let alias = ALIASES.iter().find(|(alias, _)| alias == key).map(|(_, name)| (*name).to_string());
-                let nearest = alias.or_else(|| nearest(key, known.iter().map(String::as_str)));
+                let nearest = alias.or_else(|| nearest(key, known.iter().map(String::as_str)).map(str::to_owned));
                 return Err(RecipeError::UnknownKey { origin: origin.into(), key: key.clone(), nearest });
             }
         }
@@ -145,13 +149,4 @@ pub(super) fn keys() -> Vec<String> {
     };
     let text = full.to_toml();
     text.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key.to_string()).collect()
-}
-
-/// The most similar of `names`, if one is similar at all.
-pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
-    names
-        .map(|candidate| (strsim::jaro_winkler(candidate, name), candidate))
-        .filter(|(similarity, _)| *similarity > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate.to_string())
 }

@@ -9,6 +9,7 @@ mod validate;
 
 pub use layer::{Layer, PRESETS, Preset};
 
+use residual_files::FileError;
 use residual_preprocess::Interpolation;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -302,13 +303,8 @@ pub enum RecipeError {
         nearest: Option<String>,
     },
     /// The file cannot be read.
-    #[error("{}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The text is not TOML, or a value has the wrong type.
     #[error("{origin}: line {line}: {message}")]
     Syntax {

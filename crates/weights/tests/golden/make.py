@@ -1,6 +1,6 @@
-"""Writes the files beside this script, as PyTorch, safetensors and numpy write them.
+"""Writes the files beside this script, as PyTorch and safetensors write them.
 
-    python make.py                    (needs torch, safetensors, numpy; the files here are from torch 2.15)
+    python make.py                    (needs torch and safetensors; the files here are from torch 2.15)
 
 The network is `conv1` (1 -> 2 channels, 3x3, no bias), `bn1`, ReLU, global mean, `fc` (2 -> 3). Element i of tensor t, counted
 in the order of the state dict and row-major, is ((7 * t + i) % 64 - 32) / 16, which every float type holds exactly;
@@ -10,7 +10,6 @@ in the order of the state dict and row-major, is ((7 * t + i) % 64 - 32) / 16, w
 from collections import OrderedDict
 from pathlib import Path
 
-import numpy
 import safetensors.torch
 import torch
 
@@ -91,14 +90,6 @@ def main():
     # What is refused: a module instead of its state dict, and a sparse tensor.
     torch.save(torch.nn.Linear(1, 1), HERE / "module.pth")
     torch.save({"fc.weight": torch.eye(2).to_sparse()}, HERE / "sparse.pth")
-
-    values = numpy.arange(24).reshape(2, 3, 4)
-    for name in ["float16", "float32", "float64", "uint8", "int8", "uint16", "int32", "int64", "bool"]:
-        numpy.save(HERE / f"{name}.npy", values.astype(name))
-    numpy.save(HERE / "fortran.npy", numpy.asfortranarray(values.astype("float32")))
-    numpy.save(HERE / "big_endian.npy", values.astype(">f8"))
-    numpy.save(HERE / "scalar.npy", numpy.float32(2.5))
-    numpy.save(HERE / "complex.npy", values.astype("complex64"))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,7 @@
 
 mod akamaster;
 mod checkpoint;
-mod full_disk;
 mod hostile;
-mod npy;
 mod renamed;
 mod tiny;
 mod torch_files;

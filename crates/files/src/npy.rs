@@ -1,6 +1,7 @@
 //! Numpy arrays as files (`.npy`, format versions 1 to 3; numpy's `numpy.lib.format` says what stands in them).
 
-use crate::{FormatError, WeightsError, atomic_write, file};
+use crate::bytes::{read_bytes, write_elements};
+use crate::{FileError, MAX_BYTES, atomic_write, printable};
 use half::f16;
 use std::path::Path;
 
@@ -10,6 +11,14 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 const MAX_HEADER: usize = 1 << 16;
 /// Numpy's limit.
 const MAX_DIMENSIONS: usize = 64;
+
+/// Why bytes are no array that is read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("npy: {what}")]
+pub struct NpyError {
+    /// What is expected where, and what is there.
+    pub what: String,
+}
 
 /// An array: a shape and its elements in row-major order.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,8 +55,8 @@ impl NpyArray {
 ///
 /// # Errors
 /// If the file cannot be read or is not such an array.
-pub fn load_npy(path: &Path) -> Result<NpyArray, WeightsError> {
-    parse_npy(&file::read(path)?).map_err(|error| WeightsError::new(path, error))
+pub fn load_npy(path: &Path) -> Result<NpyArray, FileError> {
+    parse_npy(&read_bytes(path, MAX_BYTES)?).map_err(|error| FileError::new(path, error))
 }
 
 /// Writes floats as an array of `shape`, as a whole or not at all.
@@ -57,29 +66,33 @@ pub fn load_npy(path: &Path) -> Result<NpyArray, WeightsError> {
 ///
 /// # Panics
 /// If `values` does not hold exactly the product of `shape`.
-pub fn save_npy(path: &Path, shape: &[usize], values: &[f32]) -> Result<(), WeightsError> {
+pub fn save_npy(path: &Path, shape: &[usize], values: &[f32]) -> Result<(), FileError> {
     assert_eq!(shape.iter().product::<usize>(), values.len(), "shape {shape:?} against the number of values");
-    let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", extents.trim_end());
-    // Magic, version and the length take 10 bytes; the elements start on a multiple of 64.
-    let padded = (10 + header.len() + 1).next_multiple_of(64) - 11;
-    header = format!("{header:padded$}\n");
-    let length = u16::try_from(header.len()).expect("64 dimensions of 20 digits fit 65535 bytes");
     atomic_write(path, |out| {
-        out.write_all(MAGIC)?;
-        out.write_all(&[1, 0])?;
-        out.write_all(&length.to_le_bytes())?;
-        out.write_all(header.as_bytes())?;
-        file::write_elements(out, values, f32::to_le_bytes)
+        out.write_all(&npy_header(shape, 0))?;
+        write_elements(out, values, f32::to_le_bytes)
     })
+}
+
+/// What stands before the elements of an array of f32 in row-major order: at least `min_len` bytes, a multiple of 64.
+///
+/// # Panics
+/// If it takes more than 65,535 bytes, which more dimensions than numpy has do.
+pub fn npy_header(shape: &[usize], min_len: usize) -> Vec<u8> {
+    let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", extents.trim_end());
+    // Magic, version and the length take 10 bytes, a line break one.
+    let padded = (10 + header.len() + 1).max(min_len).next_multiple_of(64) - 11;
+    let length = u16::try_from(padded + 1).expect("64 dimensions of 20 digits fit 65535 bytes");
+    [MAGIC, &[1, 0], &length.to_le_bytes(), format!("{header:padded$}\n").as_bytes()].concat()
 }
 
 /// The array that `bytes` are. At most sixteen times their length is allocated.
 ///
 /// # Errors
 /// If `bytes` are damaged, or no such array, or have elements other than numbers.
-pub fn parse_npy(bytes: &[u8]) -> Result<NpyArray, FormatError> {
-    parse(bytes).map_err(FormatError::Npy)
+pub fn parse_npy(bytes: &[u8]) -> Result<NpyArray, NpyError> {
+    parse(bytes).map_err(|what| NpyError { what })
 }
 
 fn parse(bytes: &[u8]) -> Result<NpyArray, String> {
@@ -131,7 +144,9 @@ struct Element {
 
 impl Element {
     fn parse(descr: &str) -> Result<Self, String> {
-        let fail = || format!("descr: expected floats, integers or booleans of at most 8 bytes, got '{descr}'");
+        let fail = || {
+            format!("descr: expected floats, integers or booleans of at most 8 bytes, got '{}'", printable(descr, 40))
+        };
         let [order, kind, size] = descr.as_bytes() else { return Err(fail()) };
         let size = usize::from(size.wrapping_sub(b'0'));
         let known = match kind {
@@ -224,10 +239,8 @@ impl Header {
                 "fortran_order" => fortran_order = Some(literal.boolean()?),
                 "shape" => shape = Some(literal.tuple()?),
                 other => {
-                    return Err(format!(
-                        "header: expected descr, fortran_order and shape, got {}",
-                        other.escape_debug()
-                    ));
+                    let got = printable(other, 40);
+                    return Err(format!("header: expected descr, fortran_order and shape, got {got}"));
                 }
             }
             if !literal.accept(",") {
@@ -264,8 +277,7 @@ impl<'a> Literal<'a> {
     }
 
     fn unexpected(&self, expected: &str) -> String {
-        let got: String = self.rest.chars().take(16).collect();
-        format!("header: expected {expected}, got \"{}\"", got.escape_debug())
+        format!("header: expected {expected}, got \"{}\"", printable(self.rest, 16))
     }
 
     fn string(&mut self) -> Result<&'a str, String> {

@@ -1,15 +1,16 @@
-//! Weights that lie elsewhere, by name: brought into a cache once, checked, and read from there.
+//! Pretrained weights by name: downloaded into a cache once, checked, and read from there.
 //!
 //! [`HubName`] is what stands in place of a path (`torchvision:resnet50.v2`, `timm:resnet50.a1_in1k`,
-//! `hf:owner/repository/file`, an https address), [`Hub`] the cache and how it is filled. Without this crate's feature `hub`
-//! nothing is ever downloaded; files that were put into the cache are found all the same.
+//! `hf:owner/repository/file`, an https address), [`Hub`] the cache and how it is filled. Without this crate's feature
+//! `download` nothing is ever downloaded; files that were put into the cache are found all the same.
+#![forbid(unsafe_code)]
 
 #[doc(hidden)]
 pub mod answer;
-#[cfg(feature = "hub")]
+#[cfg(feature = "download")]
 mod download;
 mod error;
-#[cfg(feature = "hub")]
+#[cfg(feature = "download")]
 mod http;
 mod name;
 mod table;
@@ -176,7 +177,7 @@ impl Hub {
             None => self.download(name, &path, events),
         };
         let with_advice = |cause: HubCause| {
-            let is_local = matches!(cause, HubCause::Io { .. });
+            let is_local = matches!(cause, HubCause::Io { .. } | HubCause::File(_));
             let instead = (!is_local).then(|| Box::new(Instead { url: url.to_string(), path: path.clone() }));
             HubError { name: error::shown(name.text()), cause, instead }
         };
@@ -184,12 +185,12 @@ impl Hub {
         Ok(path)
     }
 
-    #[cfg(not(feature = "hub"))]
+    #[cfg(not(feature = "download"))]
     fn download(&self, _: &HubName, _: &std::path::Path, _: &mut dyn FnMut(HubEvent<'_>)) -> Result<(), HubCause> {
         Err(HubCause::Offline { why: "a build without the feature \"hub\"" })
     }
 
-    #[cfg(feature = "hub")]
+    #[cfg(feature = "download")]
     fn download(
         &self,
         name: &HubName,

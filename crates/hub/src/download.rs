@@ -1,10 +1,10 @@
 //! A file that comes in as many parts as it takes, and is whole or not there.
 
-use super::answer::{content_range, strong_etag};
-use super::http::{Answer, Client, Request, io_what};
-use super::url::Url;
-use super::{HubCause, HubEvent};
-use crate::file::MAX_BYTES;
+use crate::answer::{content_range, strong_etag};
+use crate::http::{Answer, Client, Request, io_what};
+use crate::url::Url;
+use crate::{HubCause, HubEvent};
+use residual_files::{MAX_BYTES, publish};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -261,14 +261,8 @@ impl Part {
 
     /// Moves what is here, all of it, to its place.
     fn finish(&mut self, path: &Path) -> Result<(), HubCause> {
-        self.file.sync_all().map_err(io_cause(&self.path))?;
-        fs::rename(&self.path, path).map_err(io_cause(path))?;
+        publish(&self.file, &self.path, path)?;
         let _ = fs::remove_file(&self.etag_path);
-        // The rename itself is on disk once the folder is.
-        #[cfg(unix)]
-        if let Some(folder) = path.parent() {
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_cause(folder))?;
-        }
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! What the headers of an answer say. Public for `fuzz`.
 
-use super::url::Url;
+use crate::url::Url;
 
 /// Where a redirection to `location` leads from `from`, both as text; `None` where it leads nowhere.
 pub fn redirection(from: &str, location: &str) -> Option<String> {

@@ -1,5 +1,6 @@
 //! Why weights could not be brought here.
 
+use residual_files::{FileError, printable};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -89,6 +90,9 @@ pub enum HubCause {
         /// What it is.
         got: String,
     },
+    /// A file of the cache cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file of the cache cannot be written or read.
     #[error("{}", path.display())]
     Io {
@@ -133,13 +137,7 @@ impl Error for HubError {
     }
 }
 
-/// Text that somebody typed or sent, in a line: short, and without control characters.
+/// Text that somebody typed or sent, harmless and short.
 pub(crate) fn shown(text: &str) -> String {
-    const MOST: usize = 120;
-    let plain = |char: char| if char.is_control() { char.escape_default().to_string() } else { char.to_string() };
-    let mut short: String = text.chars().take(MOST).map(plain).collect();
-    if text.chars().nth(MOST).is_some() {
-        short.push('…');
-    }
-    short
+    printable(text, 120)
 }

@@ -1,8 +1,8 @@
 //! Names of weights that lie elsewhere.
 
-use super::error::{HubCause, HubError, shown};
-use super::table::{Pretrained, pretrained};
-use super::url::Url;
+use crate::error::{HubCause, HubError, shown};
+use crate::table::{Pretrained, pretrained};
+use crate::url::Url;
 use std::path::Path;
 
 /// Where torchvision's files lie.

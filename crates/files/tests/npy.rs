@@ -1,10 +1,14 @@
 //! Arrays written by numpy (`golden/make.py`) are read, and what is written numpy's way comes back.
 
-use crate::tiny;
-use residual_weights::{NpyArray, NpyValues, load_npy, parse_npy, save_npy};
+use residual_files::{NpyArray, NpyValues, load_npy, parse_npy, save_npy};
+use std::path::{Path, PathBuf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
 
 fn read(name: &str) -> NpyArray {
-    load_npy(&tiny::golden(name)).unwrap()
+    load_npy(&golden(name)).unwrap()
 }
 
 #[test]
@@ -44,7 +48,7 @@ fn what_is_written_comes_back() {
 
 #[test]
 fn what_is_no_array_of_numbers_is_refused() {
-    let error = load_npy(&tiny::golden("complex.npy")).unwrap_err().to_string();
+    let error = load_npy(&golden("complex.npy")).unwrap_err().to_string();
     assert!(
         error.ends_with("npy: descr: expected floats, integers or booleans of at most 8 bytes, got '<c8'"),
         "{error}"
@@ -71,7 +75,27 @@ fn what_is_no_array_of_numbers_is_refused() {
         ("{'descr': '<f4', 'fortran_order': False, 'shape': (1", 4),
         ("__import__('os').system('true')", 4),
         ("", 0),
+        ("{'descr': '<f8', 'fortran_order': True, 'shape': (1099511627776,)}", 0),
     ] {
-        assert!(parse_npy(&file(header, data)).is_err(), "{header}");
+        let error = parse_npy(&file(header, data)).unwrap_err().to_string();
+        assert!(error.len() < 200, "{header}: {error}");
+    }
+    let long = format!("{{'descr': '{}'}}", "x".repeat(30_000));
+    assert!(parse_npy(&file(&long, 0)).unwrap_err().to_string().len() < 200);
+}
+
+#[test]
+fn a_file_cut_short_anywhere_is_refused_and_a_changed_one_never_panics() {
+    for name in ["float32.npy", "fortran.npy", "bool.npy", "big_endian.npy"] {
+        let bytes = std::fs::read(golden(name)).unwrap();
+        assert!(parse_npy(&bytes).is_ok());
+        for place in 0..bytes.len() {
+            assert!(parse_npy(&bytes[..place]).is_err(), "{name} cut to {place} bytes");
+            for value in [0, 1, b'9', b'\'', 0x7f, 0xff] {
+                let mut changed = bytes.clone();
+                changed[place] = value;
+                let _ = parse_npy(&changed);
+            }
+        }
     }
 }

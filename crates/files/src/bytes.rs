@@ -1,17 +1,15 @@
-//! Whole files: read within a bound, written as a whole or not at all.
+//! Large files in memory, whose bytes can become a tensor's.
 
-use crate::{Cause, WeightsError};
+use crate::read::{Pipes, open};
+use crate::{FileCause, FileError};
 use residual_tensor::{AlignedBuffer, Floats};
-use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
-
-/// The largest file that is read. The largest training state of the zoo (ConvNeXt-L under AdamW with an average of the
-/// weights) takes under 4 GiB.
-pub(crate) const MAX_BYTES: u64 = 16 << 30;
+#[cfg(unix)]
+use std::sync::{Mutex, PoisonError};
 
 /// Threads that read a long file, at most.
 #[cfg(unix)]
@@ -22,14 +20,14 @@ const LEAST_PART: usize = 16 << 20;
 
 /// A file in memory, cheap to clone, whose bytes can become a tensor's without being copied.
 #[derive(Clone, Debug)]
-pub(crate) struct Bytes {
+pub struct Bytes {
     buffer: Arc<AlignedBuffer>,
     len: usize,
 }
 
 impl Bytes {
     /// `bytes`, a part of these, as little-endian floats; `None` if they do not lie as this machine needs its floats.
-    pub(crate) fn floats(&self, bytes: &[u8]) -> Option<Floats> {
+    pub fn floats(&self, bytes: &[u8]) -> Option<Floats> {
         let start = bytes.as_ptr().addr().checked_sub(self.as_ptr().addr())?;
         let end = start.checked_add(bytes.len()).filter(|&end| end <= self.len)?;
         let fits = cfg!(target_endian = "little") && start.is_multiple_of(4) && end.is_multiple_of(4);
@@ -45,21 +43,16 @@ impl Deref for Bytes {
     }
 }
 
-/// Reads the file at `path`.
+/// Reads the file or pipe at `path`, at most `limit` bytes, a long one with several threads.
 ///
 /// Files are read into memory, not mapped: mapping is unsafe (another process may change the file under the map).
-pub(crate) fn read(path: &Path) -> Result<Bytes, WeightsError> {
-    read_within(path, MAX_BYTES)
-}
-
-fn read_within(path: &Path, limit: u64) -> Result<Bytes, WeightsError> {
-    let fail = |error| WeightsError::new(path, Cause::Read(error));
-    let too_large = || WeightsError::new(path, Cause::TooLarge { limit });
-    let mut file = File::open(path).map_err(fail)?;
-    let metadata = file.metadata().map_err(fail)?;
-    if metadata.is_dir() {
-        return Err(fail(io::ErrorKind::IsADirectory.into()));
-    }
+///
+/// # Errors
+/// If `path` is a folder, device or socket, or cannot be read, is larger, or does not fit in memory.
+pub fn read_bytes(path: &Path, limit: u64) -> Result<Bytes, FileError> {
+    let fail = FileError::read(path);
+    let too_large = || FileError::new(path, FileCause::TooLarge { limit });
+    let (mut file, metadata) = open(path, Pipes::All)?;
     if metadata.len() > limit {
         return Err(too_large());
     }
@@ -69,13 +62,13 @@ fn read_within(path: &Path, limit: u64) -> Result<Bytes, WeightsError> {
     };
     let mut start = buffer(metadata.len() as usize)?;
     let bytes = &mut start.as_bytes_mut()[..metadata.len() as usize];
-    let len = match fill_side_by_side(&mut file, bytes).map_err(fail)? {
+    let len = match fill_side_by_side(&mut file, bytes).map_err(&fail)? {
         true => bytes.len(),
-        false => fill(&mut file, bytes).map_err(fail)?,
+        false => fill(&mut file, bytes).map_err(&fail)?,
     };
     // One byte past the limit tells a pipe, or a file that grew, from one that fits.
     let mut rest = Vec::new();
-    file.take(limit + 1 - len as u64).read_to_end(&mut rest).map_err(fail)?;
+    file.take((limit - len as u64).saturating_add(1)).read_to_end(&mut rest).map_err(&fail)?;
     let whole = len + rest.len();
     if whole as u64 > limit {
         return Err(too_large());
@@ -101,14 +94,22 @@ fn fill_side_by_side(file: &mut File, bytes: &mut [u8]) -> io::Result<bool> {
         return Ok(false);
     }
     let shared = &*file;
+    let parts = Mutex::new(bytes.chunks_mut(part).enumerate());
+    let read = || {
+        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+        while let Some((index, part_bytes)) = next() {
+            if shared.read_exact_at(part_bytes, (index * part) as u64).is_err() {
+                return false;
+            }
+        }
+        true
+    };
     let whole = std::thread::scope(|scope| {
-        let read =
-            |(index, part_bytes): (usize, &mut [u8])| shared.read_exact_at(part_bytes, (index * part) as u64).is_ok();
-        let mut parts = bytes.chunks_mut(part).enumerate();
-        let first = parts.next();
-        let readers: Vec<_> = parts.map(|part| scope.spawn(move || read(part))).collect();
-        let first = first.is_none_or(read);
-        readers.into_iter().fold(first, |whole, reader| reader.join().unwrap_or(false) && whole)
+        // Where the system has no more threads, those that there are read it all.
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, read).ok();
+        let readers: Vec<_> = (1..threads).filter_map(start).collect();
+        let whole = read();
+        readers.into_iter().fold(whole, |whole, reader| reader.join().unwrap_or(false) && whole)
     });
     if whole {
         file.seek(SeekFrom::Start(bytes.len() as u64))?;
@@ -135,52 +136,6 @@ fn fill(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
     Ok(len)
 }
 
-/// Writes a file as a whole or not at all: into a temporary file in the same folder, which is synced and then renamed
-/// to `path`. Whoever looks at `path`, at whatever time, sees the old file or the new one.
-///
-/// ```
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("metrics.csv");
-/// residual_weights::atomic_write(&path, |file| writeln!(file, "epoch,loss"))?;
-/// assert_eq!(std::fs::read_to_string(&path)?, "epoch,loss\n");
-/// # Ok(())
-/// # }
-/// ```
-///
-/// # Errors
-/// If the file cannot be written or `write` fails. The temporary file is removed, `path` is as it was.
-pub fn atomic_write(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), WeightsError> {
-    try_atomic_write(path, write).map_err(|error| WeightsError::new(path, Cause::Write(error)))
-}
-
-fn try_atomic_write(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file"))?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut prefix = OsString::from(".");
-    prefix.push(name);
-    prefix.push(".");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
-    // Temporary files are private by default; this one becomes an ordinary file, subject to the umask.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder)?;
-    let mut buffered = BufWriter::with_capacity(1 << 18, file.as_file_mut());
-    write(&mut buffered)?;
-    buffered.flush()?;
-    drop(buffered);
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    // The rename itself is on disk once the folder is.
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    Ok(())
-}
-
 /// Writes `values` one after another, each as `bytes` makes it.
 pub(crate) fn write_elements<T: Copy, const N: usize>(
     out: &mut dyn Write,
@@ -199,17 +154,21 @@ pub(crate) fn write_elements<T: Copy, const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MAX_BYTES;
 
     #[test]
     fn a_file_past_the_limit_is_refused_by_its_size_and_by_what_it_yields() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         std::fs::write(&path, [7; 10]).unwrap();
-        assert_eq!(*read_within(&path, 10).unwrap(), [7; 10]);
-        let error = read_within(&path, 9).unwrap_err();
+        assert_eq!(*read_bytes(&path, 10).unwrap(), [7; 10]);
+        let error = read_bytes(&path, 9).unwrap_err();
         assert!(error.to_string().ends_with("a: expected at most 9 bytes, got more"), "{error}");
         #[cfg(target_os = "linux")]
-        assert!(matches!(read_within(Path::new("/dev/zero"), 9).unwrap_err().cause, Cause::TooLarge { limit: 9 }));
+        {
+            let error = read_bytes(Path::new("/dev/zero"), 9).unwrap_err().to_string();
+            assert_eq!(error, "/dev/zero: expected a file, got a device");
+        }
     }
 
     #[test]
@@ -231,7 +190,7 @@ mod tests {
         let byte = |index: usize| (index % 251) as u8;
         let bytes: Vec<u8> = (0..(40 << 20) + 3).map(byte).collect();
         std::fs::write(&path, &bytes).unwrap();
-        assert!(*read(&path).unwrap() == bytes);
+        assert!(*read_bytes(&path, MAX_BYTES).unwrap() == bytes);
         let mut longer = vec![0; bytes.len() + 1];
         let mut file = File::open(&path).unwrap();
         assert!(!fill_side_by_side(&mut file, &mut longer).unwrap());
@@ -246,7 +205,7 @@ mod tests {
         let values = [1.0f32, -2.5, 3.25];
         let stored: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         std::fs::write(&path, [&stored[..], &[1, 2, 3]].concat()).unwrap();
-        let bytes = read(&path).unwrap();
+        let bytes = read_bytes(&path, MAX_BYTES).unwrap();
         if cfg!(target_endian = "little") {
             let floats = bytes.floats(&bytes[4..12]).unwrap();
             assert_eq!((&*floats, floats.as_ptr().addr()), (&values[1..], bytes[4..].as_ptr().addr()));

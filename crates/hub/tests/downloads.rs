@@ -1,13 +1,13 @@
 //! Weights come from servers that fail in every way there is, and are whole in the end or not there.
 
-mod server;
+mod support;
 
-use residual_weights::hub::{Hub, HubCause, HubError, HubEvent, HubName};
-use server::{Reply, Request, Server};
+use residual_hub::{Hub, HubCause, HubError, HubEvent, HubName};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use support::{Reply, Request, Server};
 use tempfile::TempDir;
 
 const NAME: &str = "hf:owner/model/weights.pth";

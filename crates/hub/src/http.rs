@@ -1,9 +1,9 @@
 //! One request: redirections followed by our own rules, nothing else.
 
-use super::HubCause;
-use super::answer::linked_sha256;
-use super::error::shown;
-use super::url::Url;
+use crate::HubCause;
+use crate::answer::linked_sha256;
+use crate::error::shown;
+use crate::url::Url;
 use std::io::{self, Read};
 use std::time::Duration;
 use ureq::http::{HeaderName, Response, header};

@@ -62,7 +62,7 @@ impl Url {
     }
 
     /// The address of this one's file at a mirror: the host becomes a folder.
-    #[cfg(any(test, feature = "hub"))]
+    #[cfg(any(test, feature = "download"))]
     pub(crate) fn at_mirror(&self, mirror: &Self) -> Self {
         let path = format!("{}/{}{}", mirror.path.trim_end_matches('/'), self.authority, self.path);
         Self { path, ..mirror.clone() }
@@ -77,13 +77,13 @@ impl Url {
     }
 
     /// Whether both lie on one host, at one port, over one protocol.
-    #[cfg(feature = "hub")]
+    #[cfg(feature = "download")]
     pub(crate) fn has_same_origin(&self, other: &Self) -> bool {
         self.is_secure == other.is_secure && self.authority == other.authority
     }
 
     /// Whether the host is this machine.
-    #[cfg(feature = "hub")]
+    #[cfg(feature = "download")]
     pub(crate) fn is_loopback(&self) -> bool {
         split_authority(&self.authority).is_some_and(|(host, _)| is_loopback(host))
     }

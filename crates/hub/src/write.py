@@ -6,7 +6,7 @@
   that the shorter side of an image is resized to, their quotient (`crop_pct`), the filter, and the statistics;
 - `imagenet.txt`: the names of ImageNet's classes, a line each.
 
-    python3 crates/weights/src/hub/write.py
+    python3 crates/hub/src/write.py
 """
 
 import math
@@ -16,7 +16,7 @@ import timm
 import torchvision
 
 HERE = pathlib.Path(__file__).parent
-NAMES = HERE.parent.parent.parent / "zoo" / "src" / "weights.txt"
+NAMES = HERE.parent.parent / "zoo" / "src" / "weights.txt"
 BASE = "https://download.pytorch.org/models/"
 
 STATISTICS = {

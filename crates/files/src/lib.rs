@@ -1,0 +1,32 @@
+//! What readers and writers of files share, each in one place.
+//!
+//! - [`atomic_write`] and [`AtomicFile`]: a file as a whole or not at all; [`sweep`] removes what a killed process left.
+//! - [`read_file`], [`read_text`] and [`read_bytes`]: bounded reads of what is a file, and of nothing else.
+//! - [`images_below`]: the image files in a folder and its subfolders.
+//! - [`pickle`]: Python pickles as data; [`parse_npy`], [`load_npy`] and [`save_npy`]: numpy arrays; [`save_tensors`] and
+//!   [`safetensors_header`]: safetensors files.
+//! - [`nearest`]: the name that was probably meant; [`printable`]: foreign text, harmless and short.
+//!
+//! Parsers take foreign bytes, never panic, and allocate no more than a stated bound before they have checked them.
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod error;
+mod nearest;
+mod npy;
+pub mod pickle;
+mod printable;
+mod read;
+mod safetensors;
+mod walk;
+mod write;
+
+pub use bytes::{Bytes, read_bytes};
+pub use error::{FileCause, FileError};
+pub use nearest::nearest;
+pub use npy::{NpyArray, NpyError, NpyValues, load_npy, npy_header, parse_npy, save_npy};
+pub use printable::printable;
+pub use read::{MAX_BYTES, read_file, read_text};
+pub use safetensors::{HeaderError, MAX_HEADER, Metadata, safetensors_header, save_tensors};
+pub use walk::{IMAGE_EXTENSIONS, Images, images_below, is_image, visible_entries};
+pub use write::{AtomicFile, atomic_write, publish, sweep};

@@ -1,0 +1,122 @@
+//! Bounded reads of files, and of nothing that only has a file's name: a device has no end, a pipe may have no writer.
+
+use crate::{FileCause, FileError};
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::path::Path;
+
+/// The largest file that is read at all. The largest training state of the zoo (ConvNeXt-L under AdamW with an average of
+/// the weights) takes under 4 GiB.
+pub const MAX_BYTES: u64 = 16 << 30;
+
+/// What besides files is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pipes {
+    /// Pipes that this process has open already (`/dev/stdin`, a shell's `<(command)`).
+    Open,
+    /// All pipes.
+    All,
+}
+
+/// The bytes of the file at `path`, at most `limit`.
+///
+/// Pipes are read if this process has them open already, under their names `/dev/stdin` and `/dev/fd/N`.
+///
+/// # Errors
+/// If `path` is something other than a file, or the file cannot be read, is larger, or does not fit in memory.
+pub fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let (file, metadata) = open(path, Pipes::Open)?;
+    let too_large = || FileError::new(path, FileCause::TooLarge { limit });
+    if metadata.len() > limit {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    // One byte past the limit tells a pipe, or a file that grew, from one that fits.
+    let reserved = bytes.try_reserve_exact(metadata.len() as usize + 1);
+    reserved.map_err(|_| FileError::read(path)(io::ErrorKind::OutOfMemory.into()))?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(FileError::read(path))?;
+    if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// [`read_file`], as text.
+///
+/// # Errors
+/// As there, and if the file is not UTF-8.
+pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
+    String::from_utf8(read_file(path, limit)?)
+        .map_err(|error| FileError::new(path, FileCause::Text { offset: error.utf8_error().valid_up_to() }))
+}
+
+/// Opens a file, or a pipe if `pipes` says so. What it is, is asked before it is opened: opening a pipe waits for a writer.
+pub(crate) fn open(path: &Path, pipes: Pipes) -> Result<(File, Metadata), FileError> {
+    let fail = FileError::read(path);
+    check_kind(path, &std::fs::metadata(path).map_err(&fail)?, pipes)?;
+    let file = File::open(path).map_err(&fail)?;
+    // What was opened may be another file than what was asked about.
+    let metadata = file.metadata().map_err(&fail)?;
+    check_kind(path, &metadata, pipes)?;
+    Ok((file, metadata))
+}
+
+fn check_kind(path: &Path, metadata: &Metadata, pipes: Pipes) -> Result<(), FileError> {
+    let pipes_are_read = pipes == Pipes::All || is_descriptor(path);
+    match kind(metadata) {
+        Kind::File => Ok(()),
+        Kind::Pipe if pipes_are_read => Ok(()),
+        other => Err(FileError::new(path, FileCause::Kind { got: other.name() })),
+    }
+}
+
+/// Whether `path` names something that this process has open.
+pub(crate) fn is_descriptor(path: &Path) -> bool {
+    let names = ["/dev/stdin", "/dev/stdout", "/dev/stderr"];
+    names.iter().any(|name| path == Path::new(name)) || path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd")
+}
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Folder,
+    Pipe,
+    Device,
+    Socket,
+    Other,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::File => "a file",
+            Self::Folder => "a folder",
+            Self::Pipe => "a pipe",
+            Self::Device => "a device",
+            Self::Socket => "a socket",
+            Self::Other => "something else",
+        }
+    }
+}
+
+pub(crate) fn kind(metadata: &Metadata) -> Kind {
+    let file_type = metadata.file_type();
+    if file_type.is_file() {
+        return Kind::File;
+    }
+    if file_type.is_dir() {
+        return Kind::Folder;
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if file_type.is_fifo() {
+            return Kind::Pipe;
+        }
+        if file_type.is_char_device() || file_type.is_block_device() {
+            return Kind::Device;
+        }
+        if file_type.is_socket() {
+            return Kind::Socket;
+        }
+    }
+    Kind::Other
+}

@@ -1,0 +1,283 @@
+//! Files that appear whole or not at all.
+
+use crate::read::{Kind, is_descriptor, kind};
+use crate::{FileCause, FileError};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// The longest name that file systems take, in bytes.
+const MAX_NAME: usize = 255;
+/// What a temporary file's name has beside the file's own: points, random letters, the ending.
+const RANDOM: usize = 6;
+const ENDING: &str = ".tmp";
+const AROUND_NAME: usize = 2 + RANDOM + ENDING.len();
+/// Links that are followed one after another.
+const MAX_LINKS: usize = 40;
+
+/// Writes a file as a whole or not at all: into a temporary file in the same folder, which is synced and then renamed
+/// to `path`. Whoever looks at `path`, at whatever time, sees the old file or the new one. (What happens to links, devices and
+/// pipes: see [`AtomicFile`].)
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("metrics.csv");
+/// residual_files::atomic_write(&path, |file| writeln!(file, "epoch,loss"))?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "epoch,loss\n");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// If the file cannot be written or `write` fails. The temporary file is removed, `path` is as it was.
+pub fn atomic_write(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), FileError> {
+    let mut file = AtomicFile::create(path)?;
+    let mut buffered = BufWriter::with_capacity(1 << 18, &mut file);
+    let written = write(&mut buffered).and_then(|()| buffered.flush());
+    drop(buffered);
+    written.map_err(FileError::write(path))?;
+    file.finish()
+}
+
+/// A file that is being written and has its name once it is [finished](Self::finish). Dropped before, it is removed.
+///
+/// - A symbolic link is followed: its target is replaced, or made.
+/// - A device or a pipe is not replaced. What is written is kept in a temporary file, which has no name, and copied into it
+///   at the end.
+/// - A folder or a socket is refused.
+#[derive(Debug)]
+pub struct AtomicFile {
+    /// As it was asked for.
+    path: PathBuf,
+    destination: Destination,
+}
+
+#[derive(Debug)]
+enum Destination {
+    /// A temporary file beside the file that it will replace.
+    File { temporary: NamedTempFile, target: PathBuf },
+    /// A temporary file whose bytes go into a device or pipe.
+    Stream(File),
+}
+
+impl AtomicFile {
+    /// Begins the file `path`.
+    ///
+    /// # Errors
+    /// If `path` is a folder or a socket, its folder does not exist, or no file can be made there.
+    pub fn create(path: &Path) -> Result<Self, FileError> {
+        let fail = FileError::write(path);
+        let destination = match fs::metadata(path).map(|metadata| kind(&metadata)) {
+            Ok(kind @ (Kind::Folder | Kind::Socket)) => {
+                return Err(FileError::new(path, FileCause::Kind { got: kind.name() }));
+            }
+            Ok(Kind::Pipe | Kind::Device | Kind::Other) => Destination::Stream(tempfile::tempfile().map_err(fail)?),
+            Ok(Kind::File) if is_descriptor(path) => Destination::Stream(tempfile::tempfile().map_err(fail)?),
+            _ => {
+                let target = follow_links(path).map_err(&fail)?;
+                let temporary = temporary(&target).map_err(|error| match error.kind() {
+                    io::ErrorKind::NotFound => FileError::new(folder_of(&target), FileCause::NoFolder),
+                    _ => fail(error),
+                })?;
+                Destination::File { temporary, target }
+            }
+        };
+        Ok(Self { path: path.to_owned(), destination })
+    }
+
+    /// Ends the file: what was written is synced and gets its name.
+    ///
+    /// # Errors
+    /// If it cannot be; what was there before still is.
+    pub fn finish(self) -> Result<(), FileError> {
+        let path = self.path;
+        let finish = || match self.destination {
+            Destination::File { temporary, target } => {
+                temporary.as_file().sync_all()?;
+                temporary.persist(&target).map_err(|error| error.error)?;
+                sync_folder(folder_of(&target))
+            }
+            Destination::Stream(mut file) => {
+                file.rewind()?;
+                // A file that this process has open is added to, as other writers of it do.
+                let mut stream = OpenOptions::new().write(true).append(is_descriptor(&path)).open(&path)?;
+                io::copy(&mut file, &mut stream)?;
+                stream.flush()
+            }
+        };
+        finish().map_err(FileError::write(&path))
+    }
+
+    /// Cuts the file to `len` bytes, or fills it up with zeros.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn set_len(&self, len: u64) -> io::Result<()> {
+        match &self.destination {
+            Destination::File { temporary, .. } => temporary.as_file().set_len(len),
+            Destination::Stream(file) => file.set_len(len),
+        }
+    }
+
+    fn file(&mut self) -> &mut File {
+        match &mut self.destination {
+            Destination::File { temporary, .. } => temporary.as_file_mut(),
+            Destination::Stream(file) => file,
+        }
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file().flush()
+    }
+}
+
+impl Read for AtomicFile {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.file().read(bytes)
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.file().seek(position)
+    }
+}
+
+/// Gives `file`, which lies at `from`, its final name `to` in the same folder: synced, renamed, and the folder synced.
+///
+/// # Errors
+/// If it cannot be renamed or synced.
+pub fn publish(file: &File, from: &Path, to: &Path) -> Result<(), FileError> {
+    let publish = || {
+        file.sync_all()?;
+        fs::rename(from, to)?;
+        sync_folder(folder_of(to))
+    };
+    publish().map_err(FileError::write(to))
+}
+
+/// Removes the temporary files that processes left which were killed while they wrote `path`; how many there were.
+///
+/// Nobody may be writing `path`.
+///
+/// # Errors
+/// If the folder cannot be read, or a file not be removed.
+pub fn sweep(path: &Path) -> Result<usize, FileError> {
+    let target = follow_links(path).map_err(FileError::read(path))?;
+    let (Some(name), folder) = (target.file_name(), folder_of(&target)) else { return Ok(0) };
+    let prefix = temporary_prefix(name);
+    let is_temporary = |name: &OsStr| {
+        let rest = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
+        let random = rest.and_then(|rest| rest.strip_suffix(ENDING.as_bytes()));
+        random.is_some_and(|random| random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric))
+    };
+    let mut removed = 0;
+    for entry in fs::read_dir(folder).map_err(FileError::read(folder))? {
+        let entry = entry.map_err(FileError::read(folder))?;
+        if is_temporary(&entry.file_name()) {
+            fs::remove_file(entry.path()).map_err(FileError::write(&entry.path()))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Where a file at `path` lies: `path` itself, or what it leads to if it is a link, whether that exists or not.
+fn follow_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_symlink() => path = folder_of(&path).join(fs::read_link(&path)?),
+            _ => return Ok(path),
+        }
+    }
+    Err(io::Error::other("expected a file, got links that lead to each other"))
+}
+
+/// A temporary file beside `target`. The error does not mention its name.
+fn temporary(target: &Path) -> io::Result<NamedTempFile> {
+    let name = target.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
+    let prefix = temporary_prefix(name);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).rand_bytes(RANDOM).suffix(ENDING);
+    // Temporary files are private by default; this one becomes an ordinary file, subject to the umask.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder_of(target)).map_err(|error| match error.raw_os_error() {
+        Some(_) => error,
+        None => error.kind().into(),
+    })
+}
+
+/// What the names of the temporary files of `name` begin with: `.name.`, or as much of it as a name has room for, with a
+/// checksum of the whole.
+fn temporary_prefix(name: &OsStr) -> OsString {
+    let mut prefix = OsString::from(".");
+    if name.len() + AROUND_NAME <= MAX_NAME {
+        prefix.push(name);
+    } else {
+        let text = name.to_string_lossy();
+        let end = (0..=MAX_NAME / 2).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        prefix.push(format!("{}~{:08x}", &text[..end], crc32fast::hash(name.as_encoded_bytes())));
+    }
+    prefix.push(".");
+    prefix
+}
+
+/// Waits until a rename in `folder` is on disk. A file system that cannot sync folders, or a folder that may not be opened, is
+/// no error: the rename is done.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_synced_is_no_error() {
+        // As /proc's folders: fsync answers EINVAL there.
+        #[cfg(target_os = "linux")]
+        assert!(File::open("/proc/self").unwrap().sync_all().is_err());
+        assert!(sync_folder(Path::new("/proc/self")).is_ok() || !cfg!(target_os = "linux"));
+        assert!(sync_folder(Path::new("/no/such/folder")).is_err() || !cfg!(unix));
+    }
+
+    #[test]
+    fn long_names_have_temporary_files_of_their_own() {
+        let name = |letter: &str| OsString::from(format!("{}{letter}", "\u{e4}".repeat(127)));
+        let prefixes = ["a", "b"].map(|letter| temporary_prefix(&name(letter)));
+        assert!(prefixes.iter().all(|prefix| prefix.len() + AROUND_NAME <= MAX_NAME));
+        assert_ne!(prefixes[0], prefixes[1]);
+        assert_eq!(temporary_prefix(OsStr::new("a.onnx")), ".a.onnx.");
+    }
+}
