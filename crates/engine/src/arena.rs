@@ -72,6 +72,11 @@ impl Places {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
+
+    /// Floats of the value of `id` for one image.
+    pub(crate) fn len_of(&self, id: BufferId) -> usize {
+        self.list[id.0].len
+    }
 }
 
 /// The placed buffers.
@@ -84,14 +89,14 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// Memory for placed buffers.
-    pub(crate) fn new(places: Places) -> Self {
-        Self { memory: AlignedBuffer::zeros(places.len), places, first: 0 }
+    /// Memory for placed buffers, or `None` if the system has none.
+    pub(crate) fn new(places: Places) -> Option<Self> {
+        Some(Self { memory: AlignedBuffer::try_zeros(places.len)?, places, first: 0 })
     }
 
     /// Floats of the value of `id` for one image.
     pub(crate) fn len_of(&self, id: BufferId) -> usize {
-        self.places.list[id.0].len
+        self.places.len_of(id)
     }
 
     /// From now on, gives the values of the batch from its image `first` on.
@@ -184,7 +189,7 @@ mod tests {
                     Buffer { len: 1 + stream.below(100) as usize, alive, images: None }
                 })
                 .collect();
-            let arena = Arena::new(Places::new(&buffers, 1 + round % 3));
+            let arena = Arena::new(Places::new(&buffers, 1 + round % 3)).unwrap();
             let range = |index| arena.range(BufferId(index), 1 + round % 3);
             for a in 0..buffers.len() {
                 for b in 0..a {
@@ -200,7 +205,7 @@ mod tests {
     #[test]
     fn several_buffers_are_written_beside_those_that_are_read() {
         let buffers: Vec<Buffer> = (0..5).map(|i| Buffer { len: 16 * (i + 1), alive: 0..1, images: None }).collect();
-        let mut arena = Arena::new(Places::new(&buffers, 1));
+        let mut arena = Arena::new(Places::new(&buffers, 1)).unwrap();
         for first in 0..5 {
             let id = |offset: usize| BufferId((first + offset) % 5);
             (0..5).for_each(|offset| arena.get_mut(id(offset), 1).fill(offset as f32));

@@ -1,12 +1,12 @@
 //! The engine's face: forward, backward, and parameters as views.
 
 use crate::arena::{Arena, BufferId};
-use crate::parameters::{Filters, Flat, Parameters};
-use crate::plan::{DepthFirst, Folded, Instruction, Plan, Scheduled, fold};
+use crate::parameters::{Entry, Filters, Flat, Parameters};
+use crate::plan::{DepthFirst, Folded, Plan, PlanStep, PlanSummary, Scheduled, compile_model};
 use crate::run::{Copied, Machine, NormState, PlannedConv, PlannedLayerNorm, PlannedNorm, Weight};
-use crate::{EngineError, Mode, Options, Tuning};
+use crate::{EngineError, Memory, Mode, Options, Tuning};
 use residual_graph::{Graph, NodeId, Op, Shape};
-use residual_kernels::conv::{Conv, Description, Direction};
+use residual_kernels::conv::Conv;
 use residual_model::Model;
 use residual_tensor::{AlignedBuffer, NamedTensors};
 use std::ops::Range;
@@ -16,13 +16,11 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Engine {
     machine: Machine,
-    memory: Memory,
+    summary: PlanSummary,
     forward: Vec<Scheduled>,
     backward: Vec<Scheduled>,
     /// The beginning of the forward pass that is run for a part of the batch at a time.
     depth_first: Option<DepthFirst>,
-    /// The name of each node of the graph that runs: batch norms may have been folded away.
-    names: Vec<String>,
     /// Where asked for, the time that each instruction took, forward and then backward.
     times: Option<Vec<Duration>>,
     input: BufferId,
@@ -49,76 +47,13 @@ struct Kept {
     seed: Option<BufferId>,
 }
 
-/// What a plan holds, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// The arena of values and their gradients.
-    pub values: usize,
-    /// Weights as the kernels read them; with weights packed on use, those of one convolution, and on their way there.
-    pub packed: usize,
-    /// What kernels work in.
-    pub workspace: usize,
-    /// Parameters, their gradients and running statistics; with weights packed on use, the model's, which the plan shares.
-    pub parameters: usize,
-}
-
-impl Memory {
-    /// All together.
-    pub fn total(&self) -> usize {
-        self.values + self.packed + self.workspace + self.parameters
-    }
-}
-
-/// A direction through the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
-    /// From images to outputs.
-    Forward,
-    /// From gradients of outputs to gradients of parameters.
-    Backward,
-}
-
-/// The kind of op that a step belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A convolution or linear layer.
-    Convolution,
-    /// A batch norm or layer norm.
-    Norm,
-    /// Anything else.
-    Other,
-}
-
-/// One step of a plan: a kernel, or a few that belong together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlanStep<'a> {
-    /// The node it is for.
-    pub node: &'a str,
-    /// The pass it is run in.
-    pub pass: Pass,
-    /// Whether it computes a value (for the first time or, on the way back, again), the gradient of one, or gradients of
-    /// parameters.
-    pub direction: Direction,
-    /// The kind of op.
-    pub kind: Kind,
-    /// What is done there, for people.
-    pub work: &'static str,
-    /// How a convolution's pass is computed for a whole batch.
-    pub kernel: Option<Description>,
-    /// Bytes of the result for a whole batch.
-    pub result: usize,
-    /// Bytes that are read or written for a whole batch: values and packed weights, each once.
-    pub touched: usize,
-    /// How long it took in the last pass, after [`Engine::time_steps`].
-    pub time: Option<Duration>,
-}
-
 impl Engine {
     /// Compiles `model` for batches of up to `batch` images of `size` (height, width). `taps` names nodes whose values
     /// stay readable after each forward pass; fusing leaves them alone.
     ///
     /// # Errors
-    /// If the model's tensors or shapes do not fit, or a tap is no node of it.
+    /// If the model's tensors or shapes do not fit, or a tap is no node of it; [`EngineError::Memory`] if the machine has less
+    /// memory than the plan takes, before any of it is filled.
     ///
     /// # Panics
     /// If `batch` is zero.
@@ -130,16 +65,16 @@ impl Engine {
         taps: &[&str],
         options: &Options,
     ) -> Result<Self, EngineError> {
-        assert!(batch > 0, "a plan needs room for at least one image");
-        let folded = fold(model, mode, taps);
-        let plan = Plan::compile(&folded.graph, mode, batch, size, taps, options)?;
+        let (folded, plan) = compile_model(model, mode, batch, size, taps, options)?;
+        plan.memory().check()?;
         Self::load(&folded, plan, batch, options)
     }
 
-    /// The memory that [`Engine::new`] would take with these arguments, once it is done.
+    /// The memory that [`Engine::new`] would take with these arguments, once it is done: that of the [`PlanSummary`]. Takes
+    /// none of it.
     ///
     /// # Errors
-    /// As [`Engine::new`].
+    /// As [`PlanSummary::new`].
     ///
     /// # Panics
     /// As [`Engine::new`].
@@ -151,9 +86,8 @@ impl Engine {
         taps: &[&str],
         options: &Options,
     ) -> Result<Memory, EngineError> {
-        assert!(batch > 0, "a plan needs room for at least one image");
-        let folded = fold(model, mode, taps);
-        Ok(Plan::compile(&folded.graph, mode, batch, size, taps, options)?.memory())
+        let (_, plan) = compile_model(model, mode, batch, size, taps, options)?;
+        Ok(plan.memory())
     }
 
     /// Measures which algorithms are fastest here for the convolutions of a plan, as far as `tuning` does not know them yet.
@@ -172,12 +106,9 @@ impl Engine {
         options: &Options,
         tuning: &mut Tuning,
     ) -> Result<(), EngineError> {
-        assert!(batch > 0, "a plan needs room for at least one image");
-        let folded = fold(model, mode, &[]);
-        for conv in Plan::compile(&folded.graph, mode, batch, size, &[], options)?.convs {
-            tuning.measure(*conv.shape(), batch, mode, options);
-        }
-        Ok(())
+        let (_, plan) = compile_model(model, mode, batch, size, &[], options)?;
+        plan.memory().check()?;
+        plan.convs.iter().try_for_each(|conv| tuning.measure(*conv.shape(), batch, mode, options))
     }
 
     /// Takes the memory that a plan needs and fills it with weights.
@@ -185,21 +116,14 @@ impl Engine {
         let Folded { graph, tensors, scales } = folded;
         let graph: &Graph = graph;
         let on_use = plan.packed.on_use;
+        let summary = PlanSummary::of(graph, &plan, batch);
+        let memory = summary.memory();
+        let take = |len| AlignedBuffer::try_zeros(len).ok_or_else(|| memory.refused());
+        let (packed_buffer, workspace) = (take(plan.packed.len)?, take(plan.workspace_len)?);
+        let statistics = take(plan.statistics_len)?;
+        let Plan { mode, schedule, depth_first, layers, convs, places, packed, shapes, .. } = plan;
+        let arena = Arena::new(places).ok_or_else(|| memory.refused())?;
         let parameters = Parameters::new(graph, tensors, scales, on_use, &options.frozen, &options.pool)?;
-        let memory = plan.memory();
-        let Plan {
-            mode,
-            schedule,
-            depth_first,
-            layers,
-            convs,
-            places,
-            packed,
-            workspace_len,
-            statistics_len,
-            shapes,
-            ..
-        } = plan;
         let mut packed_places = packed.places.into_iter();
         let planned_conv = |(conv, &id): (Conv, &NodeId)| {
             let node = graph.node(id);
@@ -239,14 +163,14 @@ impl Engine {
         let mut machine = Machine {
             mode,
             options: options.clone(),
-            arena: Arena::new(places),
+            arena,
             convs,
             norms,
             layer_norms,
             scales,
-            packed: AlignedBuffer::zeros(packed.len),
-            workspace: AlignedBuffer::zeros(workspace_len),
-            statistics: AlignedBuffer::zeros(statistics_len),
+            packed: packed_buffer,
+            workspace,
+            statistics,
             parameters: Some(parameters),
             seed: 0,
         };
@@ -257,12 +181,11 @@ impl Engine {
         debug_assert_eq!(memory.parameters, machine.parameter_bytes());
         Ok(Self {
             machine,
-            memory,
+            summary,
             kept: schedule.kept.iter().map(keep).collect(),
             forward: schedule.forward,
             depth_first,
             backward: schedule.backward,
-            names: graph.nodes.iter().map(|node| node.name.clone()).collect(),
             times: None,
             input: schedule.input,
             batch,
@@ -303,7 +226,7 @@ impl Engine {
         self.machine.arena.get(self.kept[0].value, self.images)
     }
 
-    /// The name of the output node, as a seed for [`Engine::backward`].
+    /// The name of the output node, under which [`Engine::backward`] takes its gradient.
     pub fn output_name(&self) -> &str {
         &self.kept[0].name
     }
@@ -327,34 +250,62 @@ impl Engine {
         Some(self.machine.arena.get(kept.seed?, self.images))
     }
 
-    /// Goes backward from the gradients given at tapped nodes or the output (n × the node's shape each) through the last
-    /// forward pass. Gradients of parameters and taps are overwritten. A forward pass can be gone back through once: its
-    /// values give their memory to the gradients.
+    /// The backward pass: from the gradients given at tapped nodes or the output (n × the node's shape each) through the last
+    /// forward pass. Gradients of parameters and taps are overwritten. It can be run once after a forward pass, whose values
+    /// give their memory to the gradients.
     ///
     /// # Errors
-    /// If there was no forward pass since the last call, a seed names no kept node or has the wrong length, or the plan is for inference.
+    /// [`EngineError::NoForward`] if there was no forward pass since the last call, [`EngineError::Node`] if a gradient is
+    /// given for a node that is neither, [`EngineError::Seed`] if it has the wrong length, [`EngineError::Mode`] if the plan is
+    /// for inference.
     pub fn backward(&mut self, seeds: &[(&str, &[f32])]) -> Result<(), EngineError> {
-        if self.machine.mode == Mode::Infer {
-            return Err(EngineError::Mode { what: "backward", mode: self.machine.mode });
-        }
-        if !self.fresh {
-            return Err(EngineError::NoForward);
-        }
+        self.check_backward()?;
         for (name, seed) in seeds {
             let expected = "the output or a tap of this plan";
             let fail = || EngineError::Node { name: (*name).into(), expected };
-            let kept = self.kept.iter().find(|kept| kept.name == *name).ok_or_else(fail)?;
-            let expected = kept.shape.len() * self.images;
-            if seed.len() != expected {
-                return Err(EngineError::Seed { name: (*name).into(), expected, got: seed.len() });
-            }
+            self.check_seed(self.kept.iter().find(|kept| kept.name == *name).ok_or_else(fail)?, seed)?;
         }
+        self.run_backward(|kept| seeds.iter().find(|(name, _)| *name == kept.name).map(|&(_, seed)| seed));
+        Ok(())
+    }
+
+    /// [`Engine::backward`] from the gradient of the network's output (n × outputs).
+    ///
+    /// # Errors
+    /// As [`Engine::backward`].
+    pub fn backward_output(&mut self, gradient: &[f32]) -> Result<(), EngineError> {
+        self.check_backward()?;
+        let output = &self.kept[0];
+        self.check_seed(output, gradient)?;
+        let value = output.value;
+        self.run_backward(|kept| (kept.value == value).then_some(gradient));
+        Ok(())
+    }
+
+    fn check_backward(&self) -> Result<(), EngineError> {
+        match self.machine.mode {
+            mode @ Mode::Infer => Err(EngineError::Mode { what: "backward", mode }),
+            _ if !self.fresh => Err(EngineError::NoForward),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_seed(&self, kept: &Kept, seed: &[f32]) -> Result<(), EngineError> {
+        let expected = kept.shape.len() * self.images;
+        match seed.len() == expected {
+            true => Ok(()),
+            false => Err(EngineError::Seed { name: kept.name.clone(), expected, got: seed.len() }),
+        }
+    }
+
+    /// Runs the backward pass from what `seed` gives for each kept node, or zeros.
+    fn run_backward<'a>(&mut self, seed: impl Fn(&Kept) -> Option<&'a [f32]>) {
         self.fresh = false;
         for kept in &self.kept {
             let buffer = kept.seed.expect("every kept node of a plan with gradients has a seed");
             let buffer = self.machine.arena.get_mut(buffer, self.images);
-            match seeds.iter().find(|(name, _)| *name == kept.name) {
-                Some((_, seed)) => buffer.copy_from_slice(seed),
+            match seed(kept) {
+                Some(seed) => buffer.copy_from_slice(seed),
                 None => buffer.fill(0.0),
             }
         }
@@ -363,7 +314,16 @@ impl Engine {
             times.fill(Duration::ZERO);
         }
         run_all(&mut self.machine, &self.backward, self.images, times);
-        Ok(())
+    }
+
+    /// What is trained, in the order of the state dict: the tensors of [`Engine::flat_mut`]. Empty in inference mode.
+    pub fn entries(&self) -> &[Entry] {
+        self.parameters().map_or(&[], Parameters::entries)
+    }
+
+    /// The length of the buckets of [`Engine::flat_mut`], which an optimiser's state has as well. 0 in inference mode.
+    pub fn parameter_len(&self) -> usize {
+        self.parameters().map_or(0, |parameters| parameters.gradients.len())
     }
 
     /// All parameters that are trained and their gradients, for an optimiser to change.
@@ -422,39 +382,8 @@ impl Engine {
 
     /// What the plan does, in order: the forward pass, then the backward pass.
     pub fn steps(&self) -> impl Iterator<Item = PlanStep<'_>> {
-        let passes = [(Pass::Forward, &self.forward), (Pass::Backward, &self.backward)];
-        let all = passes.into_iter().flat_map(|(pass, list)| list.iter().map(move |scheduled| (pass, scheduled)));
-        all.enumerate().map(|(index, (pass, scheduled))| self.step(pass, scheduled, index))
-    }
-
-    fn step(&self, pass: Pass, scheduled: &Scheduled, index: usize) -> PlanStep<'_> {
-        let Machine { arena, convs, norms, scales, .. } = &self.machine;
-        let instruction = &scheduled.instruction;
-        let conv = instruction.convolution().map(|(conv, direction)| (&convs[conv].conv, direction));
-        let kernel = conv.map(|(conv, direction)| conv.describe(direction, self.batch));
-        let value = |id: BufferId| arena.len_of(id) * self.batch;
-        let result = match (instruction.result(), instruction, conv) {
-            (Some(id), ..) => value(id),
-            (None, Instruction::BatchNormSums { norm, .. }, _) => 2 * norms[*norm].channels,
-            (None, Instruction::LayerScaleSums { scale, .. }, _) => scales[*scale].len(),
-            (None, _, conv) => conv.map_or(0, |(conv, _)| conv.shape().weight_len()),
-        };
-        let mut buffers = instruction.buffers();
-        buffers.sort_unstable();
-        buffers.dedup();
-        let values: usize = buffers.into_iter().map(value).sum();
-        let weights = kernel.map_or(0, |kernel| kernel.packed_len);
-        PlanStep {
-            node: &self.names[scheduled.node.0],
-            pass,
-            direction: instruction.direction(pass),
-            kind: instruction.kind(),
-            work: instruction.work(),
-            kernel,
-            result: 4 * result,
-            touched: 4 * (values + weights),
-            time: self.times.as_ref().map(|times| times[index]),
-        }
+        let steps = self.summary.steps().enumerate();
+        steps.map(|(index, step)| PlanStep { time: self.times.as_ref().map(|times| times[index]), ..step })
     }
 
     /// From now on, takes the time of every step of the plan, which [`Engine::steps`] then gives: that of the last pass.
@@ -464,12 +393,12 @@ impl Engine {
 
     /// What this plan holds.
     pub fn memory(&self) -> Memory {
-        self.memory
+        self.summary.memory()
     }
 
     /// Bytes this plan holds, all together.
     pub fn bytes(&self) -> usize {
-        self.memory.total()
+        self.memory().total()
     }
 
     fn parameters(&self) -> Option<&Parameters> {

@@ -1,6 +1,7 @@
 //! What an engine refuses.
 
-use crate::Mode;
+use crate::memory::bytes;
+use crate::{Memory, Mode};
 use residual_graph::GraphError;
 use residual_model::ModelError;
 
@@ -22,6 +23,17 @@ pub enum EngineError {
         expected: Vec<usize>,
         /// The shape it has, if it is there at all.
         got: Option<Vec<usize>>,
+    },
+    /// More memory than there is.
+    #[error(
+        "memory: expected {required}, got {}; a smaller batch size or image size takes less",
+        limit.map_or("less".into(), |limit| format!("at most {}", bytes(limit)))
+    )]
+    Memory {
+        /// What the plan takes.
+        required: Memory,
+        /// Bytes that this process can have at most, if that is less. `None` if the system refused an allocation.
+        limit: Option<u64>,
     },
     /// A tap or seed names no node whose value this plan keeps.
     #[error("node \"{name}\": expected {expected}")]

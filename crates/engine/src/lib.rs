@@ -30,16 +30,19 @@ mod arena;
 mod engine;
 mod error;
 mod frozen;
+mod memory;
 mod parameters;
 mod plan;
 mod run;
 mod transpose;
 mod tune;
 
-pub use engine::{Engine, Kind, Memory, Pass, PlanStep};
+pub use engine::Engine;
 pub use error::EngineError;
 pub use frozen::Frozen;
+pub use memory::Memory;
 pub use parameters::{Entry, Flat};
+pub use plan::{Kind, Pass, PlanStep, PlanSummary};
 pub use tune::{Tuned, Tuning};
 
 use residual_kernels::Isa;
@@ -62,7 +65,9 @@ pub enum Mode {
 pub struct Options {
     /// The instruction set.
     pub isa: Isa,
-    /// The threads.
+    /// The threads. Engines may share them: then the kernels of one wait for those of another to end, and engines that
+    /// are run from several threads of the caller take turns layer by layer. Engines that should work side by side need a pool
+    /// each, with a share of the cores.
     pub pool: Arc<Pool>,
     /// Whether all convolutions are computed directly: Winograd's algorithms are faster, but their weights take up to
     /// four times the memory.
@@ -94,6 +99,14 @@ impl Options {
         }
     }
 
+    /// `threads` threads of their own, the caller's among them, and the widest instruction set.
+    ///
+    /// # Panics
+    /// As [`Pool::new`].
+    pub fn threads(threads: usize) -> Self {
+        Self::new(Isa::detect(), Arc::new(Pool::new(threads)))
+    }
+
     /// Whether a plan for `mode` packs all weights before it runs.
     pub(crate) fn packs_ahead(&self, mode: Mode) -> bool {
         mode == Mode::Infer && !self.pack_on_use
@@ -103,7 +116,6 @@ impl Options {
 impl Default for Options {
     /// The widest instruction set and all cores of this machine.
     fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::new(Isa::detect(), Arc::new(Pool::new(threads)))
+        Self::threads(std::thread::available_parallelism().map_or(1, usize::from))
     }
 }

@@ -1,7 +1,7 @@
 //! Parameters, their gradients and running statistics in flat buckets, and their way from and to torch's layout.
 
 use crate::transpose::Jobs;
-use crate::{EngineError, Frozen};
+use crate::{EngineError, Frozen, Memory};
 use residual_graph::{Graph, Node, NodeId, Op, Role};
 use residual_kernels::conv::Conv;
 use residual_model::check_tensors;
@@ -16,18 +16,24 @@ use std::sync::Arc;
 pub struct Entry {
     /// Its state-dict key.
     pub name: String,
+    /// Its shape in torch, which may not be the order of its elements in the bucket.
+    pub shape: Vec<usize>,
+    /// What it is to its op.
+    pub role: Role,
     /// Where it lies in the bucket. Tensors start on cache lines; what lies between them is zero and stays so.
     pub range: Range<usize>,
     layout: Layout,
 }
 
-/// All parameters of a network that are trained, in one bucket: in state-dict order, without the frozen ones.
+/// All parameters of a network that are trained, in one bucket: in state-dict order, without the frozen ones. Running
+/// statistics are no part of it.
 #[derive(Debug)]
 pub struct Flat<'a> {
     /// Their values. Weights are in the engine's layout (see [`crate::Engine::to_torch`]).
     pub values: &'a mut [f32],
-    /// Their gradients of the last backward pass, in the same layout.
-    pub gradients: &'a [f32],
+    /// Their gradients of the last backward pass, in the same layout. They are an optimiser's to change, clip or reduce: the
+    /// next backward pass overwrites them.
+    pub gradients: &'a mut [f32],
     /// What lies where.
     pub entries: &'a [Entry],
 }
@@ -36,10 +42,10 @@ pub struct Flat<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// As in torch.
-    Plain { shape: Vec<usize> },
+    Plain,
     /// Torch's `[groups · o, i, h, w]` as `[groups][h][w][i][o]`. A linear layer on a flattened feature map is a
-    /// convolution as large as the map; `shape` is what torch calls it.
-    Filter { shape: Vec<usize>, groups: usize, o: usize, i: usize, taps: usize },
+    /// convolution as large as the map.
+    Filter { groups: usize, o: usize, i: usize, taps: usize },
 }
 
 /// The state of a network while it is trained.
@@ -82,19 +88,19 @@ impl Parameters {
             for spec in node.op.parameters() {
                 let name = node.key(spec.name);
                 let count: usize = spec.shape.iter().product();
-                let layout = layout(graph, node, spec.shape);
+                let layout = layout(graph, node, &spec.shape);
                 if without_filters && matches!(layout, Layout::Filter { .. }) {
                     continue;
                 }
                 let (list, end) = match spec.role {
-                    Role::Parameter => (&mut entries, &mut len),
-                    Role::Buffer => (&mut statistic_entries, &mut statistics_len),
                     Role::Counter => {
                         counters.push((name, 0));
                         continue;
                     }
+                    Role::Buffer => (&mut statistic_entries, &mut statistics_len),
+                    _ => (&mut entries, &mut len),
                 };
-                list.push(Entry { name, range: *end..*end + count, layout });
+                list.push(Entry { name, shape: spec.shape, role: spec.role, range: *end..*end + count, layout });
                 *end += count.next_multiple_of(16);
             }
             if !is_frozen(&node) {
@@ -102,11 +108,11 @@ impl Parameters {
             }
         }
         let mut parameters = Self {
-            values: AlignedBuffer::zeros(len),
-            gradients: AlignedBuffer::zeros(trained_len),
+            values: zeros(len)?,
+            gradients: zeros(trained_len)?,
             entries,
             trained,
-            statistics: AlignedBuffer::zeros(statistics_len),
+            statistics: zeros(statistics_len)?,
             statistic_entries,
             counters,
             graph: graph.clone(),
@@ -145,35 +151,40 @@ impl Parameters {
             .collect()
     }
 
+    /// What is trained.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries[..self.trained]
+    }
+
     /// What is trained: values, gradients, and what lies where.
     pub(crate) fn flat_mut(&mut self) -> Flat<'_> {
         let len = self.gradients.len();
-        Flat { values: &mut self.values[..len], gradients: &self.gradients, entries: &self.entries[..self.trained] }
+        Flat { values: &mut self.values[..len], gradients: &mut self.gradients, entries: &self.entries[..self.trained] }
     }
 
     /// A bucket of what is trained as torch tensors.
     pub(crate) fn to_torch(&self, bucket: &[f32]) -> NamedTensors {
-        gather(&self.entries[..self.trained], bucket)
+        gather(self.entries(), bucket)
     }
 
     /// Torch tensors as a bucket.
     pub(crate) fn read_torch(&self, tensors: &NamedTensors) -> Result<AlignedBuffer, EngineError> {
         let mut problems = Vec::new();
-        let entries = &self.entries[..self.trained];
+        let entries = self.entries();
         for entry in entries {
             match tensors.get(&entry.name) {
-                Some(tensor) if tensor.shape() == entry.layout.shape() && tensor.as_f32().is_some() => {}
+                Some(tensor) if tensor.shape() == entry.shape && tensor.as_f32().is_some() => {}
                 other => problems.push((entry, other)),
             }
         }
         if let Some((entry, got)) = problems.first() {
             return Err(EngineError::Tensor {
                 name: entry.name.clone(),
-                expected: entry.layout.shape().to_vec(),
+                expected: entry.shape.clone(),
                 got: got.map(|tensor| tensor.shape().to_vec()),
             });
         }
-        let mut bucket = AlignedBuffer::zeros(self.gradients.len());
+        let mut bucket = zeros(self.gradients.len())?;
         scatter(&self.pool, entries, tensors, &Scales::new(), &mut bucket);
         Ok(bucket)
     }
@@ -214,7 +225,7 @@ impl Filters {
         let key = node.key("weight");
         let tensor = &tensors[key.as_str()];
         let Elements::F32(values) = tensor.elements() else { unreachable!("checked: parameters are floats") };
-        let layout = layout(graph, node, tensor.shape().to_vec());
+        let layout = layout(graph, node, tensor.shape());
         Self { values: values.clone(), scale: scales.get(&key).cloned(), layout }
     }
 
@@ -223,7 +234,7 @@ impl Filters {
     pub(crate) fn pack(&self, pool: &Pool, conv: &Conv, room: &mut [f32], packed: &mut [f32]) {
         let (values, scale) = (&*self.values, self.scale.as_deref());
         let mut jobs = Jobs::default();
-        if let (Some(width), &Layout::Filter { groups, o, i, taps, .. }) = (conv.panel_width(), &self.layout) {
+        if let (Some(width), &Layout::Filter { groups, o, i, taps }) = (conv.panel_width(), &self.layout) {
             jobs.pack([groups, o, i, taps], values, scale, width, packed);
             jobs.run(pool);
         } else {
@@ -235,25 +246,30 @@ impl Filters {
     }
 }
 
+/// Memory for a bucket of `len` floats.
+fn zeros(len: usize) -> Result<AlignedBuffer, EngineError> {
+    let memory = Memory { parameters: len.saturating_mul(size_of::<f32>()), ..Memory::default() };
+    AlignedBuffer::try_zeros(len).ok_or_else(|| memory.refused())
+}
+
 fn find(entries: &[Entry], key: &str) -> Range<usize> {
     let entry = entries.iter().find(|entry| entry.name == key).expect("the graph names its own parameters");
     entry.range.clone()
 }
 
-fn layout(graph: &Graph, node: &Node, shape: Vec<usize>) -> Layout {
+fn layout(graph: &Graph, node: &Node, shape: &[usize]) -> Layout {
     match node.op {
         Op::Conv2d(conv) if shape.len() == 4 => Layout::Filter {
             groups: conv.groups,
             o: conv.out_channels / conv.groups,
             i: conv.in_channels / conv.groups,
             taps: conv.kernel[0] * conv.kernel[1],
-            shape,
         },
         Op::Linear { out_features, in_features, .. } if shape.len() == 2 => {
             let channels = node.inputs.first().map_or(in_features, |id| flattened_channels(graph, id.0, in_features));
-            Layout::Filter { groups: 1, o: out_features, i: channels, taps: in_features / channels, shape }
+            Layout::Filter { groups: 1, o: out_features, i: channels, taps: in_features / channels }
         }
-        _ => Layout::Plain { shape },
+        _ => Layout::Plain,
     }
 }
 
@@ -282,17 +298,11 @@ fn channels_of(graph: &Graph, index: usize) -> usize {
 }
 
 impl Layout {
-    fn shape(&self) -> &[usize] {
-        match self {
-            Layout::Plain { shape } | Layout::Filter { shape, .. } => shape,
-        }
-    }
-
-    /// Calls `visit(torch index, bucket index)` for every element.
-    fn visit(&self, mut visit: impl FnMut(usize, usize)) {
+    /// Calls `visit(torch index, bucket index)` for each of `len` elements.
+    fn visit(&self, len: usize, mut visit: impl FnMut(usize, usize)) {
         match *self {
-            Layout::Plain { ref shape } => (0..shape.iter().product()).for_each(|index| visit(index, index)),
-            Layout::Filter { groups, o, i, taps, .. } => {
+            Layout::Plain => (0..len).for_each(|index| visit(index, index)),
+            Layout::Filter { groups, o, i, taps } => {
                 for group in 0..groups {
                     for tap in 0..taps {
                         for input in 0..i {
@@ -329,8 +339,8 @@ fn gather(entries: &[Entry], bucket: &[f32]) -> NamedTensors {
         .map(|entry| {
             let bucket = &bucket[entry.range.clone()];
             let mut values = vec![0.0; bucket.len()];
-            entry.layout.visit(|torch, here| values[torch] = bucket[here]);
-            (entry.name.clone(), Tensor::f32(entry.layout.shape(), values))
+            entry.layout.visit(bucket.len(), |torch, here| values[torch] = bucket[here]);
+            (entry.name.clone(), Tensor::f32(&entry.shape, values))
         })
         .collect()
 }

@@ -6,14 +6,15 @@ mod compile;
 mod depth_first;
 mod fuse;
 mod schedule;
+mod summary;
 
 pub(crate) use algorithms::expected;
-pub(crate) use compile::{Folded, Plan, fold};
+pub(crate) use compile::{Folded, Plan, compile_model};
 pub(crate) use depth_first::DepthFirst;
-use fuse::{Fused, Head, Step};
+pub use summary::{Kind, Pass, PlanStep, PlanSummary};
 
 use crate::arena::BufferId;
-use crate::{Kind, Pass};
+use fuse::{Fused, Head, Step};
 use residual_graph::{NodeId, Pool2d};
 use residual_kernels::conv::Direction;
 use residual_kernels::pool::{AdaptiveShape, PoolShape};

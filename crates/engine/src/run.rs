@@ -180,11 +180,6 @@ impl Copied {
         Self { values: vec![0.0; place.len()], place }
     }
 
-    /// Channels.
-    pub(crate) fn len(&self) -> usize {
-        self.values.len()
-    }
-
     fn take(&mut self, bucket: &[f32]) {
         self.values.copy_from_slice(&bucket[self.place.clone()]);
     }

@@ -1,7 +1,7 @@
 //! Measures which algorithm computes each convolution fastest on this machine, instead of going by what is expected.
 
 use crate::plan::expected;
-use crate::{Mode, Options};
+use crate::{EngineError, Memory, Mode, Options};
 use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Direction, Epilogue};
 use residual_tensor::AlignedBuffer;
 use std::time::{Duration, Instant};
@@ -72,15 +72,22 @@ impl Tuning {
     }
 
     /// Measures every pass that a plan for `mode` needs of a convolution and that is not known yet.
-    pub(crate) fn measure(&mut self, shape: ConvShape, images: usize, mode: Mode, options: &Options) {
+    pub(crate) fn measure(
+        &mut self,
+        shape: ConvShape,
+        images: usize,
+        mode: Mode,
+        options: &Options,
+    ) -> Result<(), EngineError> {
         let packed_once = options.packs_ahead(mode);
         let mut expected = expected(options, mode, &shape, images);
         for tuned in passes(shape, images, mode, packed_once) {
             if self.get(&tuned).is_none() {
                 let first = *pass_mut(&mut expected, tuned.direction);
-                self.insert(tuned, fastest(&tuned, first, options));
+                self.insert(tuned, fastest(&tuned, first, options)?);
             }
         }
+        Ok(())
     }
 }
 
@@ -102,7 +109,7 @@ fn pass_mut(algorithms: &mut Algorithms, direction: Direction) -> &mut Algorithm
 }
 
 /// The algorithm that takes the least time, the expected one among equals.
-fn fastest(tuned: &Tuned, expected: Algorithm, options: &Options) -> Algorithm {
+fn fastest(tuned: &Tuned, expected: Algorithm, options: &Options) -> Result<Algorithm, EngineError> {
     // A candidate that cannot compute this convolution, or comes to the same as another, is left out.
     let mut plans: Vec<(Algorithm, Conv)> = Vec::new();
     for candidate in [expected].into_iter().chain(Algorithm::ALL) {
@@ -115,17 +122,22 @@ fn fastest(tuned: &Tuned, expected: Algorithm, options: &Options) -> Algorithm {
         }
     }
     if plans.len() == 1 {
-        return expected;
+        return Ok(expected);
     }
-    let mut bench = Bench::new(tuned, options);
-    let mut best = (expected, bench.time(&plans[0].1) * MARGIN);
+    let mut bench = Bench::new(tuned, options)?;
+    let mut best = (expected, bench.time(&plans[0].1)? * MARGIN);
     for (algorithm, conv) in &plans[1..] {
-        let time = bench.time(conv);
+        let time = bench.time(conv)?;
         if time < best.1 {
             best = (*algorithm, time);
         }
     }
-    best.0
+    Ok(best.0)
+}
+
+fn zeros(len: usize) -> Result<AlignedBuffer, EngineError> {
+    let memory = Memory { workspace: len.saturating_mul(size_of::<f32>()), ..Memory::default() };
+    AlignedBuffer::try_zeros(len).ok_or_else(|| memory.refused())
 }
 
 /// What a pass reads and writes.
@@ -140,33 +152,33 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(tuned: &'a Tuned, options: &'a Options) -> Self {
-        let filled = |len: usize| {
-            let mut buffer = AlignedBuffer::zeros(len);
+    fn new(tuned: &'a Tuned, options: &'a Options) -> Result<Self, EngineError> {
+        let filled = |len: usize| -> Result<AlignedBuffer, EngineError> {
+            let mut buffer = zeros(len)?;
             buffer.iter_mut().enumerate().for_each(|(index, value)| *value = (index % 13) as f32 / 16.0 - 0.375);
-            buffer
+            Ok(buffer)
         };
         let Tuned { shape, images, .. } = tuned;
-        Self {
-            x: filled(images * shape.input_len()),
-            y: filled(images * shape.output_len()),
-            weights: filled(shape.weight_len()),
-            gradient: AlignedBuffer::zeros(shape.weight_len()),
-            flush: AlignedBuffer::zeros(FLUSH_LEN),
+        Ok(Self {
+            x: filled(images * shape.input_len())?,
+            y: filled(images * shape.output_len())?,
+            weights: filled(shape.weight_len())?,
+            gradient: zeros(shape.weight_len())?,
+            flush: zeros(FLUSH_LEN)?,
             tuned,
             options,
-        }
+        })
     }
 
     /// The least seconds that one run took. Weights come from memory; what the pass reads was just written by another.
-    fn time(&mut self, conv: &Conv) -> f64 {
+    fn time(&mut self, conv: &Conv) -> Result<f64, EngineError> {
         let Self { tuned, options, x, y, weights, gradient, flush } = self;
         let Tuned { images, direction, packed_once, .. } = **tuned;
         let pool = &*options.pool;
         let packed_len = conv.packed_forward_len().max(conv.packed_backward_len());
-        let mut packed = AlignedBuffer::zeros(packed_len);
+        let mut packed = zeros(packed_len)?;
         let len = conv.workspace_len(pool.threads()).max(conv.weights_workspace_len(images, pool.threads()));
-        let mut workspace = AlignedBuffer::zeros(len);
+        let mut workspace = zeros(len)?;
         conv.pack_forward(pool, weights, &mut packed[..conv.packed_forward_len()]);
         let mut least = f64::INFINITY;
         let begin = Instant::now();
@@ -195,6 +207,6 @@ impl<'a> Bench<'a> {
             }
             least = least.min(start.elapsed().as_secs_f64());
         }
-        least
+        Ok(least)
     }
 }

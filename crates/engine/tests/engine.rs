@@ -1,8 +1,8 @@
 //! What the engine promises beyond parity: every op has a gradient, results do not depend on threads, batch size or what
 //! is tapped, and misuse is answered.
 
-use residual_engine::{Engine, EngineError, Mode, Options, Tuned, Tuning};
-use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, Pool2d};
+use residual_engine::{Engine, EngineError, Memory, Mode, Options, PlanSummary, Tuned, Tuning};
+use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, Pool2d, Role};
 use residual_kernels::Isa;
 use residual_kernels::conv::Algorithm;
 use residual_kernels::loss::{Targets, cross_entropy};
@@ -229,7 +229,7 @@ fn weights_after_twenty_steps_are_bit_identical_for_any_number_of_threads() {
     let train = |threads: usize| -> Vec<u32> {
         let options = options(threads);
         let mut engine = Engine::new(&model, Mode::Train, 24, [32, 32], &[], &options).unwrap();
-        let mut velocity = vec![0.0; engine.flat_mut().values.len()];
+        let mut velocity = vec![0.0; engine.parameter_len()];
         let step = Sgd { lr: 0.05, momentum: 0.9, weight_decay: 5e-4, nesterov: true };
         let mut stream = Stream::new(9, &[]);
         for _ in 0..20 {
@@ -238,7 +238,7 @@ fn weights_after_twenty_steps_are_bit_identical_for_any_number_of_threads() {
             let mut seed = vec![0.0; 240];
             engine.forward(&x).unwrap();
             cross_entropy(engine.output(), Targets::Hard(&labels), 10, 0.1, Some(&mut seed));
-            engine.backward(&[("fc", &seed)]).unwrap();
+            engine.backward_output(&seed).unwrap();
             let flat = engine.flat_mut();
             sgd(options.isa, &options.pool, flat.values, flat.gradients, &mut velocity, &step);
         }
@@ -290,10 +290,13 @@ fn misuse_is_an_error_that_says_what_was_expected() {
     for (name, seed, expected) in wrong {
         assert_eq!(message(engine.backward(&[(name, seed)]).unwrap_err()), expected);
     }
+    let short = engine.backward_output(&[0.0; 3]).unwrap_err();
+    assert_eq!(message(short), "seed of node \"fc\": expected 10 values, got 3");
     engine.backward(&[]).unwrap();
     assert!(engine.gradients().values().all(|g| g.as_f32().unwrap().iter().all(|&g| g == 0.0)));
     let again = "backward: expected a forward pass since the last one";
     assert_eq!(message(engine.backward(&[]).unwrap_err()), again);
+    assert_eq!(message(engine.backward_output(&[0.0; 10]).unwrap_err()), again);
     let mut infer = new(Mode::Infer, &[]).unwrap();
     // What is refused changes nothing: the plan still runs.
     infer.load_state_dict(&model.tensors).unwrap_err();
@@ -302,6 +305,77 @@ fn misuse_is_an_error_that_says_what_was_expected() {
     assert_eq!(message(infer.backward(&[]).unwrap_err()), mode);
     let too_small = Engine::new(&model, Mode::Train, 2, [1, 1], &[], &options(1)).unwrap_err();
     assert!(message(too_small).starts_with("node \"ceil_max\": expected "));
+}
+
+#[test]
+fn the_outputs_gradient_needs_no_name() {
+    let model = model(every_op());
+    let gradients = |backward: &dyn Fn(&mut Engine, &[f32])| {
+        let mut engine = Engine::new(&model, Mode::Train, 2, [12, 10], &["joined"], &options(2)).unwrap();
+        engine.forward(&images(&model, 2)).unwrap();
+        let seed: Vec<f32> = engine.output().iter().map(|value| value.cos()).collect();
+        backward(&mut engine, &seed);
+        engine.gradients()
+    };
+    let named = gradients(&|engine, seed| engine.backward(&[("fc", seed)]).unwrap());
+    assert_eq!(gradients(&|engine, seed| engine.backward_output(seed).unwrap()), named);
+    assert!(named["stem.weight"].as_f32().unwrap().iter().any(|&value| value != 0.0));
+}
+
+#[test]
+fn entries_have_torchs_shapes_and_what_they_are_to_their_ops() {
+    let model = model(every_op());
+    let mut engine = Engine::new(&model, Mode::Train, 1, [12, 10], &[], &options(1)).unwrap();
+    let entries = engine.entries();
+    assert!(entries.iter().all(|entry| entry.shape == model.tensors[entry.name.as_str()].shape()));
+    let role = |name: &str| entries.iter().find(|entry| entry.name == name).unwrap().role;
+    let names = ["stem.weight", "stem.bias", "up.weight", "up.bias", "a_bn.weight", "a_bn.bias", "norm.weight"];
+    assert_eq!(
+        names.map(role),
+        [Role::Weight, Role::Bias, Role::Weight, Role::Bias, Role::NormWeight, Role::NormBias, Role::NormWeight]
+    );
+    assert_eq!(["norm.bias", "layer.layer_scale"].map(role), [Role::NormBias, Role::LayerScale]);
+    let names: Vec<String> = entries.iter().map(|entry| entry.name.clone()).collect();
+    let len = engine.parameter_len();
+    let flat = engine.flat_mut();
+    assert!(flat.entries.iter().map(|entry| &entry.name).eq(&names));
+    assert_eq!((flat.values.len(), flat.gradients.len()), (len, len));
+    let infer = Engine::new(&model, Mode::Infer, 1, [12, 10], &[], &options(1)).unwrap();
+    assert_eq!((infer.entries().len(), infer.parameter_len()), (0, 0));
+}
+
+#[test]
+fn memory_that_no_machine_has_is_refused_with_its_amount() {
+    let model = model(residual_zoo::build("resnet20", 10).unwrap());
+    let refuse = |batch: usize| {
+        let new = |mode| Engine::new(&model, mode, batch, [32, 32], &[], &options(1)).unwrap_err();
+        [Mode::Train, Mode::Infer].map(new)
+    };
+    // A petabyte, and more than can be counted.
+    for batch in [1 << 30, usize::MAX] {
+        for error in refuse(batch) {
+            let EngineError::Memory { required, .. } = error else { panic!("{error}") };
+            assert!(required.total() > 1 << 40, "{required}");
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("memory: expected {required}, got ")), "{text}");
+            assert!(text.ends_with("; a smaller batch size or image size takes less"), "{text}");
+        }
+    }
+    let mib = Memory { values: 3 << 20, packed: 0, workspace: 1500, parameters: 2_500_000_000 };
+    assert_eq!(mib.to_string(), "2.5 GB (values 3.1 MB, packed weights 0.0 kB, workspace 1.5 kB, parameters 2.5 GB)");
+}
+
+#[test]
+fn a_summary_is_that_of_the_engine_and_takes_no_memory() {
+    let model = model(every_op());
+    for mode in [Mode::Train, Mode::Infer] {
+        let summary = PlanSummary::new(&model, mode, 3, [12, 10], &["joined"], &options(2)).unwrap();
+        let engine = Engine::new(&model, mode, 3, [12, 10], &["joined"], &options(2)).unwrap();
+        assert!(summary.steps().eq(engine.steps()) && summary.steps().count() > 20);
+        assert_eq!(summary.memory(), engine.memory());
+    }
+    let petabyte = PlanSummary::new(&model, Mode::Train, 1 << 34, [12, 10], &[], &options(1)).unwrap();
+    assert!(petabyte.memory().total() > 1 << 48);
 }
 
 #[test]
@@ -489,17 +563,16 @@ fn a_plan_that_packs_on_use_is_good_for_itself() {
 fn two_steps(model: &Model, mode: Mode, batch: usize, taps: &[&str], options: &Options) -> (Vec<u32>, usize) {
     let [_, height, width] = model.graph.input_size();
     let mut engine = Engine::new(model, mode, batch, [height, width], taps, options).unwrap();
-    let output = engine.output_name().to_owned();
     let mut bits: Vec<u32> = Vec::new();
     for step in 0..2 {
         engine.set_seed(step);
         engine.forward(&images(model, batch)).unwrap();
         let seed: Vec<f32> = engine.output().iter().map(|value| value.sin()).collect();
-        engine.backward(&[(&output, &seed)]).unwrap();
+        engine.backward_output(&seed).unwrap();
         bits.extend(taps.iter().flat_map(|tap| engine.tap_gradient(tap).unwrap()).map(|value| value.to_bits()));
         let flat = engine.flat_mut();
         bits.extend(flat.gradients.iter().map(|value| value.to_bits()));
-        flat.values.iter_mut().zip(flat.gradients).for_each(|(value, gradient)| *value -= 1e-3 * gradient);
+        flat.values.iter_mut().zip(flat.gradients).for_each(|(value, gradient)| *value -= 1e-3 * *gradient);
     }
     let state = engine.state_dict();
     bits.extend(state.values().filter_map(Tensor::as_f32).flatten().map(|value| value.to_bits()));

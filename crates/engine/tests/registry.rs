@@ -46,8 +46,7 @@ fn steps(entry: &Entry, graph: Graph, size: usize) {
     let mut seed = vec![0.0; BATCH * CLASSES];
     let loss = cross_entropy(train.output(), Targets::Hard(&[1, 3, 0, 4]), CLASSES, 0.1, Some(&mut seed));
     assert!(loss.is_finite(), "{name}: {loss}");
-    let output = train.output_name().to_owned();
-    train.backward(&[(&output, &seed)]).unwrap();
+    train.backward_output(&seed).unwrap();
     let flat = train.flat_mut();
     assert!(flat.gradients.iter().all(|gradient| gradient.is_finite()), "{name}");
     let moved = flat.entries.iter().filter(|entry| flat.gradients[entry.range.clone()].iter().any(|g| *g != 0.0));

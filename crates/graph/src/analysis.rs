@@ -1,6 +1,6 @@
 //! What a network costs and sees, node by node: parameters, multiply-accumulates, activations, receptive field.
 
-use crate::{Graph, GraphError, Op, Role, Shape};
+use crate::{Graph, GraphError, Op, Shape};
 
 /// How much of the input one value of a node can see along one axis, by the recurrences of Araujo et al.,
 /// "Computing receptive fields of convolutional neural networks" (2019).
@@ -74,7 +74,7 @@ impl Graph {
 
 fn trainable(op: &Op) -> usize {
     let parameters = op.parameters();
-    parameters.iter().filter(|spec| spec.role == Role::Parameter).map(|spec| spec.shape.iter().product::<usize>()).sum()
+    parameters.iter().filter(|spec| spec.role.is_parameter()).map(|spec| spec.shape.iter().product::<usize>()).sum()
 }
 
 fn macs(op: &Op, output: Shape) -> u64 {

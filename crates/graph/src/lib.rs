@@ -151,7 +151,7 @@ impl Graph {
     /// The number of trainable values (buffers such as running statistics are not counted).
     pub fn parameter_count(&self) -> usize {
         self.parameters()
-            .filter(|(_, spec)| spec.role == Role::Parameter)
+            .filter(|(_, spec)| spec.role.is_parameter())
             .map(|(_, spec)| spec.shape.iter().product::<usize>())
             .sum()
     }

@@ -197,15 +197,33 @@ pub enum Op {
     },
 }
 
-/// Whether a tensor is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a tensor is to its op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// Trained by gradient descent.
-    Parameter,
-    /// Kept beside the parameters: running statistics.
+    /// The weight of a convolution or linear layer.
+    Weight,
+    /// The bias of a convolution or linear layer.
+    Bias,
+    /// The scale of a batch norm or layer norm.
+    NormWeight,
+    /// The shift of a batch norm or layer norm.
+    NormBias,
+    /// The factors of an [`Op::LayerScale`].
+    LayerScale,
+    /// Not trained: running statistics.
     Buffer,
-    /// Kept beside the parameters as a 64-bit integer: `num_batches_tracked`.
+    /// Not trained, and a 64-bit integer: `num_batches_tracked`.
     Counter,
+}
+
+impl Role {
+    /// Whether the tensor is a parameter, which gradient descent changes.
+    pub fn is_parameter(self) -> bool {
+        match self {
+            Role::Weight | Role::Bias | Role::NormWeight | Role::NormBias | Role::LayerScale => true,
+            Role::Buffer | Role::Counter => false,
+        }
+    }
 }
 
 /// One tensor of an op.
@@ -215,7 +233,7 @@ pub struct ParameterSpec {
     pub name: &'static str,
     /// Its shape in torch's order.
     pub shape: Vec<usize>,
-    /// Whether it is trained.
+    /// What it is to the op.
     pub role: Role,
 }
 
@@ -252,7 +270,7 @@ impl Op {
         let with_bias = |weight, bias: bool, out: usize| {
             let mut specs = vec![weight];
             if bias {
-                specs.push(spec("bias", &[out], Role::Parameter));
+                specs.push(spec("bias", &[out], Role::Bias));
             }
             specs
         };
@@ -260,22 +278,22 @@ impl Op {
             Op::Conv2d(conv) => {
                 let [kh, kw] = conv.kernel;
                 let shape = [conv.out_channels, conv.in_channels / conv.groups, kh, kw];
-                with_bias(spec("weight", &shape, Role::Parameter), conv.bias, conv.out_channels)
+                with_bias(spec("weight", &shape, Role::Weight), conv.bias, conv.out_channels)
             }
             Op::Linear { in_features, out_features, bias } => {
-                with_bias(spec("weight", &[out_features, in_features], Role::Parameter), bias, out_features)
+                with_bias(spec("weight", &[out_features, in_features], Role::Weight), bias, out_features)
             }
             Op::BatchNorm2d { channels, .. } => vec![
-                spec("weight", &[channels], Role::Parameter),
-                spec("bias", &[channels], Role::Parameter),
+                spec("weight", &[channels], Role::NormWeight),
+                spec("bias", &[channels], Role::NormBias),
                 spec("running_mean", &[channels], Role::Buffer),
                 spec("running_var", &[channels], Role::Buffer),
                 spec("num_batches_tracked", &[], Role::Counter),
             ],
             Op::LayerNorm { channels, .. } => {
-                vec![spec("weight", &[channels], Role::Parameter), spec("bias", &[channels], Role::Parameter)]
+                vec![spec("weight", &[channels], Role::NormWeight), spec("bias", &[channels], Role::NormBias)]
             }
-            Op::LayerScale { channels } => vec![spec("layer_scale", &[channels, 1, 1], Role::Parameter)],
+            Op::LayerScale { channels } => vec![spec("layer_scale", &[channels, 1, 1], Role::LayerScale)],
             _ => Vec::new(),
         }
     }

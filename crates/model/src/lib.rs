@@ -113,10 +113,7 @@ fn check_tensor(key: &str, spec: &ParameterSpec, tensor: Option<&Tensor>) -> Opt
     if tensor.shape() != spec.shape {
         return Some(TensorProblem::Shape { key, expected: spec.shape.clone(), got: tensor.shape().to_vec() });
     }
-    let expected = match spec.role {
-        Role::Parameter | Role::Buffer => "f32",
-        Role::Counter => "i64",
-    };
+    let expected = if spec.role == Role::Counter { "i64" } else { "f32" };
     let got = match tensor.elements() {
         Elements::F32(_) => "f32",
         Elements::I64(_) => "i64",

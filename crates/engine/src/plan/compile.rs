@@ -27,8 +27,26 @@ pub(crate) struct Folded<'a> {
     pub(crate) scales: Scales,
 }
 
+/// Folds and compiles `model`.
+///
+/// # Panics
+/// If `batch` is zero.
+pub(crate) fn compile_model<'a>(
+    model: &'a Model,
+    mode: Mode,
+    batch: usize,
+    size: [usize; 2],
+    taps: &[&str],
+    options: &Options,
+) -> Result<(Folded<'a>, Plan), EngineError> {
+    assert!(batch > 0, "a plan needs room for at least one image");
+    let folded = fold(model, mode, taps);
+    let plan = Plan::compile(&folded.graph, mode, batch, size, taps, options)?;
+    Ok((folded, plan))
+}
+
 /// Folds the batch norms and layer scales of a model that is only to be run forward, but for those that `taps` ask for.
-pub(crate) fn fold<'a>(model: &'a Model, mode: Mode, taps: &[&str]) -> Folded<'a> {
+fn fold<'a>(model: &'a Model, mode: Mode, taps: &[&str]) -> Folded<'a> {
     if mode == Mode::Infer {
         let folded = fold_batch_norm_but_scales(model, taps);
         let (graph, tensors) = (Cow::Owned(folded.graph), Cow::Owned(folded.tensors));
@@ -60,7 +78,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Compiles a graph that was folded for `mode`.
-    pub(crate) fn compile(
+    fn compile(
         graph: &Graph,
         mode: Mode,
         batch: usize,
@@ -74,6 +92,7 @@ impl Plan {
         let fused = fuse(graph, mode, &kept);
         // A flattened feature map stays a feature map in memory.
         let shapes: Vec<Shape> = fused.source.iter().map(|id| logical[id.0]).collect();
+        check_addressable(&shapes, batch)?;
         let layers = Layers::of(graph);
         let convs = choose(graph, &layers, &shapes, mode, batch, options);
         let stored = match options.grad_checkpointing && mode != Mode::Infer {
@@ -108,18 +127,32 @@ impl Plan {
     /// The bytes that an engine for this plan holds.
     pub(crate) fn memory(&self) -> Memory {
         let [parameters, trained, statistics] = self.parameters;
-        let kept = match self.mode {
+        let kept: usize = match self.mode {
             Mode::Infer if self.packed.on_use => self.convs.iter().map(|conv| conv.shape().weight_len()).sum(),
             Mode::Infer => 0,
             Mode::Train | Mode::Frozen => parameters + trained + statistics,
         };
+        let bytes = |floats: usize| floats.saturating_mul(size_of::<f32>());
         Memory {
-            values: 4 * self.places.len(),
-            packed: 4 * self.packed.len,
-            workspace: 4 * (self.workspace_len + self.statistics_len),
-            parameters: 4 * kept,
+            values: bytes(self.places.len()),
+            packed: bytes(self.packed.len),
+            workspace: bytes(self.workspace_len + self.statistics_len),
+            parameters: bytes(kept),
         }
     }
+}
+
+/// The most floats that a process can address on the processors of today (47 bits of bytes).
+const ADDRESSABLE: usize = 1 << 45;
+
+/// Whether the largest value of a batch can be addressed at all. From here on the sizes of single values do not overflow.
+fn check_addressable(shapes: &[Shape], batch: usize) -> Result<(), EngineError> {
+    let largest = shapes.iter().map(Shape::len).max().unwrap_or(0).saturating_mul(batch);
+    if largest <= ADDRESSABLE {
+        return Ok(());
+    }
+    let values = largest.saturating_mul(size_of::<f32>());
+    Err(Memory { values, ..Memory::default() }.refused())
 }
 
 /// Whether the engine can run every op at these shapes.
@@ -232,13 +265,11 @@ fn parameters_len(graph: &Graph, frozen: &Frozen) -> [usize; 3] {
     for node in &graph.nodes {
         for spec in node.op.parameters() {
             let len = spec.shape.iter().product::<usize>().next_multiple_of(16);
-            match spec.role {
-                Role::Parameter => {
-                    lens[0] += len;
-                    lens[1] += if frozen.parameters.contains(&node.name) { 0 } else { len };
-                }
-                Role::Buffer => lens[2] += len,
-                Role::Counter => {}
+            if spec.role.is_parameter() {
+                lens[0] += len;
+                lens[1] += if frozen.parameters.contains(&node.name) { 0 } else { len };
+            } else if spec.role == Role::Buffer {
+                lens[2] += len;
             }
         }
     }

@@ -1,0 +1,149 @@
+//! What a plan does, step by step, and the memory it takes: for reports, before anything is allocated.
+
+use super::{Instruction, Plan, Scheduled, compile_model};
+use crate::{EngineError, Memory, Mode, Options};
+use residual_graph::{Graph, NodeId};
+use residual_kernels::conv::{Description, Direction};
+use residual_model::Model;
+use std::time::Duration;
+
+/// A direction through the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// From images to outputs.
+    Forward,
+    /// From gradients of outputs to gradients of parameters.
+    Backward,
+}
+
+/// The kind of op that a step belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A convolution or linear layer.
+    Convolution,
+    /// A batch norm or layer norm.
+    Norm,
+    /// Anything else.
+    Other,
+}
+
+/// One step of a plan: a kernel, or a few that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanStep<'a> {
+    /// The node it is for.
+    pub node: &'a str,
+    /// The pass it is run in.
+    pub pass: Pass,
+    /// Whether it computes a value (for the first time or, in the backward pass, again), the gradient of one, or gradients
+    /// of parameters.
+    pub direction: Direction,
+    /// The kind of op.
+    pub kind: Kind,
+    /// What is done there, for people.
+    pub work: &'static str,
+    /// How a convolution's pass is computed for a whole batch.
+    pub kernel: Option<Description>,
+    /// Bytes of the result for a whole batch.
+    pub result: usize,
+    /// Bytes that are read or written for a whole batch: values and packed weights, each once.
+    pub touched: usize,
+    /// How long it took in the last pass, after [`crate::Engine::time_steps`].
+    pub time: Option<Duration>,
+}
+
+/// A plan as [`crate::Engine::new`] would make it, without its memory.
+#[derive(Clone, Debug)]
+pub struct PlanSummary {
+    memory: Memory,
+    /// The name of each node of the graph that runs: batch norms may have been folded away.
+    names: Vec<String>,
+    steps: Vec<Step>,
+}
+
+/// A [`PlanStep`] without what is borrowed or measured.
+#[derive(Clone, Debug)]
+struct Step {
+    node: NodeId,
+    pass: Pass,
+    direction: Direction,
+    kind: Kind,
+    work: &'static str,
+    kernel: Option<Description>,
+    result: usize,
+    touched: usize,
+}
+
+impl PlanSummary {
+    /// Compiles a plan, with the arguments of [`crate::Engine::new`], and takes no memory for it.
+    ///
+    /// # Errors
+    /// As [`crate::Engine::new`], but that the machine may have less memory than the plan takes.
+    ///
+    /// # Panics
+    /// If `batch` is zero.
+    pub fn new(
+        model: &Model,
+        mode: Mode,
+        batch: usize,
+        size: [usize; 2],
+        taps: &[&str],
+        options: &Options,
+    ) -> Result<Self, EngineError> {
+        let (folded, plan) = compile_model(model, mode, batch, size, taps, options)?;
+        Ok(Self::of(&folded.graph, &plan, batch))
+    }
+
+    /// The summary of a plan for `graph` and batches of `batch` images.
+    pub(crate) fn of(graph: &Graph, plan: &Plan, batch: usize) -> Self {
+        let passes = [(Pass::Forward, &plan.schedule.forward), (Pass::Backward, &plan.schedule.backward)];
+        let all = passes.into_iter().flat_map(|(pass, list)| list.iter().map(move |scheduled| (pass, scheduled)));
+        Self {
+            memory: plan.memory(),
+            names: graph.nodes.iter().map(|node| node.name.clone()).collect(),
+            steps: all.map(|(pass, scheduled)| step(plan, batch, pass, scheduled)).collect(),
+        }
+    }
+
+    /// The memory that the plan takes.
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// What the plan does, in order: the forward pass, then the backward pass.
+    pub fn steps(&self) -> impl Iterator<Item = PlanStep<'_>> {
+        self.steps.iter().map(|step| {
+            let Step { node, pass, direction, kind, work, kernel, result, touched } = *step;
+            PlanStep { node: &self.names[node.0], pass, direction, kind, work, kernel, result, touched, time: None }
+        })
+    }
+}
+
+fn step(plan: &Plan, batch: usize, pass: Pass, scheduled: &Scheduled) -> Step {
+    let Plan { layers, convs, places, shapes, .. } = plan;
+    let instruction = &scheduled.instruction;
+    let conv = instruction.convolution().map(|(conv, direction)| (&convs[conv], direction));
+    let kernel = conv.map(|(conv, direction)| conv.describe(direction, batch));
+    let value = |id| places.len_of(id) * batch;
+    let channels = |node: NodeId| shapes[node.0].channels;
+    let result = match (instruction.result(), instruction, conv) {
+        (Some(id), ..) => value(id),
+        (None, Instruction::BatchNormSums { norm, .. }, _) => 2 * channels(layers.norms[*norm]),
+        (None, Instruction::LayerScaleSums { scale, .. }, _) => channels(layers.scales[*scale]),
+        (None, _, conv) => conv.map_or(0, |(conv, _)| conv.shape().weight_len()),
+    };
+    let mut buffers = instruction.buffers();
+    buffers.sort_unstable();
+    buffers.dedup();
+    let values: usize = buffers.into_iter().map(value).sum();
+    let weights = kernel.map_or(0, |kernel| kernel.packed_len);
+    Step {
+        node: scheduled.node,
+        pass,
+        direction: instruction.direction(pass),
+        kind: instruction.kind(),
+        work: instruction.work(),
+        kernel,
+        result: 4 * result,
+        touched: 4 * (values + weights),
+    }
+}
