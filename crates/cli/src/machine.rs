@@ -3,7 +3,7 @@
 use crate::args::{Compute, Threads};
 use crate::failure::Failure;
 use residual::engine::Options;
-use residual::{Isa, Pool};
+use residual::{Isa, Pool, PoolError};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,8 +17,14 @@ pub(crate) fn options(threads: Threads) -> Result<Options, Failure> {
         Err(std::env::VarError::NotPresent) => Isa::detect(),
         Err(error) => return Err(Failure::usage(format!("{ISA}: {error}"))),
     };
-    let threads = threads.threads.map_or_else(cores, |threads| threads.get().into());
-    Ok(Options::new(isa, Arc::new(Pool::new(threads))))
+    let pool = match threads.threads {
+        None => Pool::new(cores()),
+        Some(threads) => Pool::try_new(threads.get().into()).map_err(|error| match error {
+            PoolError::Count(_) => Failure::usage(error.to_string()),
+            PoolError::Refused { .. } => error.into(),
+        })?,
+    };
+    Ok(Options::new(isa, Arc::new(pool)))
 }
 
 /// Instruction set, threads, and what else was asked for.

@@ -78,7 +78,7 @@ pub use residual_model as model;
 pub use residual_onnx as onnx;
 pub use residual_preprocess as preprocess;
 pub use residual_tensor as tensor;
-pub use residual_threads::Pool;
+pub use residual_threads::{Pool, PoolError};
 pub use residual_train as train;
 pub use residual_weights as weights;
 pub use residual_zoo as zoo;

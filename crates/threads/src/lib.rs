@@ -15,8 +15,9 @@
 //! ```
 
 mod pool;
+mod sync;
 
-pub use pool::Pool;
+pub use pool::{Pool, PoolError};
 
 use std::ops::Range;
 

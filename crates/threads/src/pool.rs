@@ -2,17 +2,24 @@
 //! threads that outlive it. No safe construct of the standard library does that without starting threads anew for
 //! every job, which costs more than a small layer takes.
 
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Builder, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, spin_loop,
+    thread_local, yield_now,
+};
 use std::any::Any;
 use std::cell::Cell;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 /// How long a worker that found no job keeps looking before it parks. Longer than the gap between two layers of a
 /// network, shorter than anything a person or a loader would notice.
+#[cfg(not(loom))]
 const SPIN: Duration = Duration::from_micros(100);
+/// A model has no clock: its workers park at once.
+#[cfg(loom)]
+const SPIN: Duration = Duration::ZERO;
 
 /// Set in [`Shared::state`] while workers may join the job.
 const OPEN: u64 = 1 << 31;
@@ -21,14 +28,20 @@ const INSIDE: u64 = OPEN - 1;
 /// One job, in the high bits of [`Shared::state`].
 const GENERATION: u64 = 1 << 32;
 
+#[cfg(not(loom))]
 thread_local! {
     static IN_TASK: Cell<bool> = const { Cell::new(false) };
+}
+#[cfg(loom)]
+thread_local! {
+    static IN_TASK: Cell<bool> = Cell::new(false);
 }
 
 /// A fixed number of threads, the caller's among them, that run the tasks of one job at a time.
 ///
-/// Every thread begins with a run of tasks of its own, and helps the others when that is done. Jobs whose tasks go through
-/// memory in the same order, as the layers of a network do, thus find what they read in the cache of the core that wrote it.
+/// The tasks of a job are partitioned into one range for each thread; a thread that has done its own range takes tasks of
+/// the others'. Jobs whose tasks go through memory in the same order, as the layers of a network do, thus find what they
+/// read in the cache of the core that wrote it.
 ///
 /// A worker without a job spins for 100 µs, then parks; a job does not wait for a worker that wakes up late.
 pub struct Pool {
@@ -44,8 +57,9 @@ struct Shared {
     state: AtomicU64,
     job: Mutex<Option<Task<'static>>>,
     tasks: AtomicUsize,
-    /// For each thread the next of its run of tasks.
+    /// For each thread the next task of its range.
     next: Box<[Next]>,
+    /// The payload of the job's first panic.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     parked: AtomicUsize,
     sleep: Mutex<()>,
@@ -57,13 +71,54 @@ struct Shared {
 #[repr(align(128))]
 struct Next(AtomicUsize);
 
+/// Why a pool could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// A number of threads that no pool has.
+    #[error("threads: expected 1 to {max}, got {0}", max = Pool::MAX_THREADS)]
+    Count(usize),
+    /// The system started fewer.
+    #[error("threads: expected {threads}, the system started {started}")]
+    Refused {
+        /// What was asked for.
+        threads: usize,
+        /// How many there were before the system refused, the caller's included.
+        started: usize,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
 impl Pool {
-    /// A pool of `threads` threads in all; 1 starts none.
+    /// Most threads of a pool: more than any machine has cores, and few enough that their stacks leave a process its
+    /// memory mappings.
+    pub const MAX_THREADS: usize = 1024;
+
+    /// A pool of up to `threads` threads in all: of fewer, down to the caller's alone, if that is more than
+    /// [`Pool::MAX_THREADS`] or the system refuses to start them. [`Pool::threads`] says how many. One thread starts none.
     ///
     /// # Panics
-    /// If `threads` is zero or the system refuses to start a thread.
+    /// If `threads` is zero.
     pub fn new(threads: usize) -> Self {
-        assert!(threads > 0, "a pool needs at least one thread");
+        let mut threads = threads.min(Self::MAX_THREADS);
+        loop {
+            match Self::try_new(threads) {
+                Ok(pool) => return pool,
+                Err(PoolError::Refused { started, .. }) => threads = started,
+                Err(error @ PoolError::Count(_)) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// A pool of `threads` threads in all, neither more nor fewer.
+    ///
+    /// # Errors
+    /// If `threads` is zero or above [`Pool::MAX_THREADS`], or the system refuses to start one. Those that were started
+    /// have ended then.
+    pub fn try_new(threads: usize) -> Result<Self, PoolError> {
+        if !(1..=Self::MAX_THREADS).contains(&threads) {
+            return Err(PoolError::Count(threads));
+        }
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             job: Mutex::new(None),
@@ -75,16 +130,16 @@ impl Pool {
             wake: Condvar::new(),
             stop: AtomicBool::new(false),
         });
-        let workers = (1..threads)
-            .map(|worker| {
-                let shared = Arc::clone(&shared);
-                std::thread::Builder::new()
-                    .name(format!("residual-compute-{worker}"))
-                    .spawn(move || shared.work(worker))
-                    .expect("the system starts a compute thread")
-            })
-            .collect();
-        Self { shared, workers, caller: Mutex::new(()) }
+        let mut pool = Self { shared, workers: Vec::with_capacity(threads - 1), caller: Mutex::new(()) };
+        for worker in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let thread = Builder::new().name(format!("residual-compute-{worker}"));
+            match thread.spawn(move || shared.work(worker)) {
+                Ok(worker) => pool.workers.push(worker),
+                Err(source) => return Err(PoolError::Refused { threads, started: pool.threads(), source }),
+            }
+        }
+        Ok(pool)
     }
 
     /// The number of threads, the caller's included.
@@ -93,28 +148,44 @@ impl Pool {
     }
 
     /// Calls `task(index, worker)` once for every index below `tasks`, on all threads, and returns when all calls have.
-    /// `worker` is below [`Pool::threads`] and no two calls that overlap in time have the same.
+    /// `worker` is below [`Pool::threads`], and no two calls of one job that overlap in time have the same.
+    ///
+    /// Callers on several threads take turns. A job of a single task, or of a pool of one thread, takes no turn: the caller
+    /// runs it at once as worker 0, beside whatever other callers run.
     ///
     /// # Panics
-    /// If a task panics, with its message, after all threads have left the job; or if called from within a task.
+    /// If a task panics, with the payload of the first one, after all threads have left the job; the payloads of others
+    /// are leaked. Or if called from within a task.
     pub fn run(&self, tasks: usize, task: impl Fn(usize, usize) + Sync) {
-        assert!(!IN_TASK.get(), "a task cannot run a job of its own");
+        assert!(!IN_TASK.with(Cell::get), "a task cannot run a job of its own");
         if self.workers.is_empty() || tasks < 2 {
             (0..tasks).for_each(|index| task(index, 0));
             return;
         }
-        let _turn = lock(&self.caller);
-        let task: Task<'_> = &task;
-        // SAFETY: only the lifetime changes. Workers copy the reference out of `job` after they have entered
-        // the job (`state` counts them inside) and leave before they drop it; `close` below does not return
-        // while one is inside, and clears `job`, so no use of the reference outlives this call.
-        let task: Task<'static> = unsafe { std::mem::transmute::<Task<'_>, Task<'static>>(task) };
-        self.shared.open(task, tasks);
-        self.shared.take_tasks(task, 0);
-        self.shared.close();
-        if let Some(panic) = lock(&self.shared.panic).take() {
+        let panic = {
+            let _turn = lock(&self.caller);
+            let task: Task<'_> = &task;
+            // SAFETY: only the lifetime changes. Workers copy the reference out of `job` after they have entered the job
+            // (`state` counts them inside) and leave before they drop it; dropping `job` below, however this scope is
+            // left, does not return while one is inside, and clears it. So no use of the reference outlives this call.
+            let task: Task<'static> = unsafe { std::mem::transmute::<Task<'_>, Task<'static>>(task) };
+            let job = self.shared.open(task, tasks);
+            self.shared.take_tasks(task, 0);
+            drop(job);
+            lock(&self.shared.panic).take()
+        };
+        if let Some(panic) = panic {
             resume_unwind(panic);
         }
+    }
+}
+
+/// A job that workers may join. Dropping it waits until they have left.
+struct Job<'a>(&'a Shared);
+
+impl Drop for Job<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -137,7 +208,7 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Shared {
-    fn open(&self, task: Task<'static>, tasks: usize) {
+    fn open(&self, task: Task<'static>, tasks: usize) -> Job<'_> {
         *lock(&self.job) = Some(task);
         self.tasks.store(tasks, Ordering::Relaxed);
         for (thread, next) in self.next.iter().enumerate() {
@@ -149,6 +220,7 @@ impl Shared {
             drop(lock(&self.sleep));
             self.wake.notify_all();
         }
+        Job(self)
     }
 
     fn close(&self) {
@@ -157,12 +229,12 @@ impl Shared {
         while self.state.load(Ordering::Acquire) & INSIDE != 0 {
             spins += 1;
             // A worker that holds a task may have lost its core.
-            if spins > 10_000 { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if spins > 10_000 { yield_now() } else { spin_loop() }
         }
         *lock(&self.job) = None;
     }
 
-    /// The first task of a thread's run, or the end of the last one's.
+    /// The first task of a thread's range, or the end of the last one's.
     fn first(&self, tasks: usize, thread: usize) -> usize {
         let threads = self.next.len();
         tasks / threads * thread + tasks % threads * thread / threads
@@ -171,7 +243,7 @@ impl Shared {
     fn take_tasks(&self, task: Task<'_>, worker: usize) {
         let tasks = self.tasks.load(Ordering::Relaxed);
         let result = catch_unwind(AssertUnwindSafe(|| {
-            IN_TASK.set(true);
+            IN_TASK.with(|inside| inside.set(true));
             let threads = self.next.len();
             for owner in (worker..threads).chain(0..worker) {
                 let end = self.first(tasks, owner + 1);
@@ -184,10 +256,16 @@ impl Shared {
                 }
             }
         }));
-        IN_TASK.set(false);
+        IN_TASK.with(|inside| inside.set(false));
         if let Err(panic) = result {
             self.next.iter().for_each(|next| next.0.store(tasks, Ordering::Relaxed));
-            lock(&self.panic).get_or_insert(panic);
+            let mut first = lock(&self.panic);
+            if first.is_none() {
+                *first = Some(panic);
+            } else {
+                // Dropping it runs code of the task, which may panic while this thread still counts as inside the job.
+                std::mem::forget(panic);
+            }
         }
     }
 
@@ -214,30 +292,32 @@ impl Shared {
             let state = self.state.load(Ordering::SeqCst);
             (state & OPEN != 0 && state / GENERATION != done).then_some(state / GENERATION)
         };
-        loop {
-            let start = Instant::now();
-            while start.elapsed() < SPIN {
-                for _ in 0..64 {
-                    if let Some(generation) = ready() {
-                        return Some(generation);
-                    }
-                    std::hint::spin_loop();
+        let start = Instant::now();
+        while start.elapsed() < SPIN {
+            for _ in 0..64 {
+                if let Some(generation) = ready() {
+                    return Some(generation);
                 }
-            }
-            let mut guard = lock(&self.sleep);
-            self.parked.fetch_add(1, Ordering::SeqCst);
-            while ready().is_none() && !self.stop.load(Ordering::SeqCst) {
-                guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
-            }
-            self.parked.fetch_sub(1, Ordering::SeqCst);
-            if self.stop.load(Ordering::SeqCst) {
-                return None;
+                spin_loop();
             }
         }
+        let mut guard = lock(&self.sleep);
+        self.parked.fetch_add(1, Ordering::SeqCst);
+        let generation = loop {
+            if self.stop.load(Ordering::SeqCst) {
+                break None;
+            }
+            if let Some(generation) = ready() {
+                break Some(generation);
+            }
+            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.parked.fetch_sub(1, Ordering::SeqCst);
+        generation
     }
 }
 
 /// No code panics while it holds one of this file's locks, so a poisoned one is as good as any.
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
