@@ -1,5 +1,6 @@
 //! An error on its way to the user: one line, the chain of causes said once, and an exit code.
 
+use residual::data::DataError;
 use residual::hub::{HubCause, HubError};
 use residual::train::{RecipeError, TrainError};
 use residual::zoo::ZooError;
@@ -13,17 +14,32 @@ use std::process::ExitCode;
 pub(crate) struct Failure {
     message: String,
     usage: bool,
+    /// An image that cannot be read, which some commands can skip.
+    bad_image: bool,
 }
 
 impl Failure {
+    /// Something that went wrong, said in one line.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), usage: false, bad_image: false }
+    }
+
     /// Something that the command was asked for and that does not exist or does not go together.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), usage: true }
+        Self { usage: true, ..Self::new(message) }
     }
 
     /// Something that went wrong at `place`.
     pub(crate) fn at(place: impl fmt::Display, error: &dyn Error) -> Self {
-        Self { message: format!("{place}: {}", chain(error)), usage: false }
+        Self::new(format!("{place}: {}", chain(error)))
+    }
+
+    /// The failure of a command that has `--skip-bad-images`, which it names where that would help.
+    pub(crate) fn or_skip(mut self) -> Self {
+        if self.bad_image {
+            self.message += " (--skip-bad-images skips such images)";
+        }
+        self
     }
 
     /// 2 for wrong usage, 1 for everything else.
@@ -34,14 +50,18 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whatever text a cause brings along, an error is one line.
+        // Some causes are written for several lines.
         f.write_str(&self.message.split('\n').map(str::trim).collect::<Vec<_>>().join(" "))
     }
 }
 
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { message: chain(&error), usage: is_usage(&error) }
+        let mut message = chain(&error);
+        if let Some(TrainError::Diverged { .. }) = (&error as &dyn Error).downcast_ref() {
+            message += " (try a lower --lr, a longer warm-up with --warmup-epochs, or --clip-grad 1)";
+        }
+        Self { message, usage: is_usage(&error), bad_image: is_bad_image(&error) }
     }
 }
 
@@ -57,6 +77,16 @@ fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Whether an image is at fault, and not what was needed to read it.
+fn is_bad_image(error: &(dyn Error + 'static)) -> bool {
+    let data = match (error.downcast_ref::<TrainError>(), error.downcast_ref::<InferError>()) {
+        (Some(TrainError::Data(error) | TrainError::Infer(InferError::Data(error))), _) => Some(error),
+        (_, Some(InferError::Data(error))) => Some(error),
+        _ => error.downcast_ref::<DataError>(),
+    };
+    data.is_some_and(DataError::is_bad_image)
 }
 
 fn is_usage(error: &(dyn Error + 'static)) -> bool {

@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod failure;
+mod inputs;
 mod machine;
 mod output;
 mod progress;
@@ -14,6 +15,7 @@ mod weights;
 use args::{Arguments, Command, Data, Models};
 use clap::Parser;
 use failure::Failure;
+use signals::{INTERRUPTED, Stop};
 use std::process::ExitCode;
 
 /// How a command that did not fail ended.
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments.command) {
         Ok(Done::Finished) => ExitCode::SUCCESS,
-        Ok(Done::Interrupted) => ExitCode::from(130),
+        Ok(Done::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(failure) => {
             output::complain(&format!("error: {failure}"));
             failure.exit_code()
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<Done, Failure> {
-    let stop = signals::listen()?;
+    let stop = Stop::new()?;
     match command {
         Command::Train(train) => commands::train::run(&train, &stop),
         Command::Eval(eval) => commands::eval::run(&eval, &stop),
@@ -46,7 +48,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Inspect(inspect) => commands::inspect::run(&inspect),
         Command::Bench(bench) => commands::bench::run(&bench),
         Command::Export(export) => commands::export::run(&export),
-        Command::Models { command: Models::List(format) } => commands::models::list(format),
+        Command::Models { command: Models::List(list) } => commands::models::list(&list),
         Command::Data { command: Data::List(format) } => commands::data::list(format),
         Command::Data { command: Data::Export(export) } => commands::data::export(&export),
     }

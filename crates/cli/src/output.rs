@@ -1,35 +1,113 @@
-//! Results on stdout and complaints on stderr. A reader that went away is no error.
+//! All that is printed: results on stdout, complaints on stderr. Text of others (names of files, classes, nodes and tensors,
+//! causes of errors) is made printable and short here, and nowhere else. A reader that went away is no error.
 
 use crate::failure::Failure;
+use residual::files::printable;
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 
-/// Prints a result.
+/// The longest cell of a table, in characters.
+const CELL: usize = 120;
+/// The longest line, in characters: room for a path and what is said of it.
+const LINE: usize = 4000;
+
+/// Prints a result. Line breaks are the caller's; whatever a name brings along must have gone through [`cell`] or [`line`].
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_on(text).map(drop)
+}
+
+/// Prints a part of a result; whether anyone reads on.
+pub(crate) fn print_on(text: &str) -> Result<bool, Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::at("stdout", &error)),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::at("stdout", &error)),
     }
 }
 
 /// Prints a result as one JSON document.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+    print(&format!("{}\n", json(value)?))
+}
+
+/// A value as JSON that a terminal can show.
+fn json(value: &impl Serialize) -> Result<String, Failure> {
+    Ok(escaped(&serde_json::to_string_pretty(value)?))
+}
+
+/// A value as one line of JSON that a terminal can show.
+pub(crate) fn json_line(value: &impl Serialize) -> Result<String, Failure> {
+    Ok(escaped(&serde_json::to_string(value)?))
+}
+
+/// A JSON document with the control characters escaped that JSON lets pass.
+fn escaped(document: &str) -> String {
+    let mut text = String::with_capacity(document.len());
+    for c in document.chars() {
+        match c {
+            '\n' => text.push(c),
+            c if c.is_control() => write!(text, "\\u{:04x}", u32::from(c)).expect("a string takes all"),
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 /// Prints a line to stderr, if anyone listens.
-pub(crate) fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", line(text));
+}
+
+/// Text as one line.
+pub(crate) fn line(text: &str) -> String {
+    printable(text, LINE)
+}
+
+/// Text as a cell of a table.
+pub(crate) fn cell(text: &str) -> String {
+    printable(text, CELL)
+}
+
+/// A path as text. Bytes that are no UTF-8 become `\xff`, so that different paths stay different.
+pub(crate) fn path_text(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            write!(text, "\\x{byte:02x}").expect("a string takes all");
+        }
+    }
+    text
+}
+
+/// A path as a shell takes it.
+pub(crate) fn quoted_path(path: &Path) -> String {
+    let text = path_text(path);
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// A field of a CSV file (RFC 4180). Control characters are escaped, and an apostrophe keeps a spreadsheet from taking text
+/// for a formula.
+pub(crate) fn csv_field(text: &str) -> String {
+    let mut text = line(text).into_owned();
+    if text.starts_with(['=', '+', '-', '@']) {
+        text.insert(0, '\'');
+    }
+    if text.contains([',', '"', '\'']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
 /// Rows under each other: the first column flush left, the others right.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|text| cell(text)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().enumerate().map(|(column, cell)| match column {
             0 => format!("{cell:<0$}", widths[0]),
             _ => format!("{cell:>0$}", widths[column]),
@@ -42,8 +120,17 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 
 /// Names and values under each other, flush left.
 pub(crate) fn facts(rows: &[(&str, String)]) -> String {
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:<width$}  {}\n", line(value))).collect()
+}
+
+/// How many of something: `1 image`, `2 images`, `1,000 classes`.
+pub(crate) fn count(number: u64, one: &str) -> String {
+    let plural = match one {
+        "class" => "classes".to_owned(),
+        _ => format!("{one}s"),
+    };
+    format!("{} {}", grouped(number), if number == 1 { one } else { &plural })
 }
 
 /// 1234567 as 1,234,567.
@@ -84,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn counts_have_their_plural() {
+        assert_eq!(
+            [count(1, "image"), count(0, "image"), count(1000, "class")],
+            ["1 image", "0 images", "1,000 classes"]
+        );
+    }
+
+    #[test]
     fn bytes_have_a_unit() {
         let cases = [(0, "0.0 kB"), (1_500, "1.5 kB"), (1_234_567, "1.2 MB"), (25_600_000_000, "25.6 GB")];
         for (count, text) in cases {
@@ -95,5 +190,46 @@ mod tests {
     fn columns_line_up() {
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["bcd".to_owned(), "22".to_owned()]];
         assert_eq!(table(&rows), "a     1\nbcd  22\n");
+    }
+
+    #[test]
+    fn text_of_others_is_printable_and_short() {
+        let hostile = "a\u{1b}[2J\r\u{9b}b\nc";
+        for text in [line(hostile), cell(hostile)] {
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+        // A width is 16 bits: a longer cell must not become one.
+        let rows = [vec![hostile.to_owned(), "x".repeat(70_000)], vec!["é".repeat(70_000)]];
+        let shown = table(&rows);
+        assert!(shown.lines().count() == 2 && shown.lines().all(|line| line.chars().count() < 300), "{shown}");
+        assert!(facts(&[("name", hostile.repeat(10_000))]).chars().count() < 2 * LINE);
+        let document = json(&hostile).unwrap();
+        assert!(!document.contains(char::is_control), "{document:?}");
+        assert_eq!(serde_json::from_str::<String>(&document).unwrap(), hostile);
+    }
+
+    #[test]
+    fn a_field_is_neither_two_nor_a_formula() {
+        let cases = [("a", "a"), ("a,b", "\"a,b\""), ("a\"b", "\"a\"\"b\""), ("=1+1", "\"'=1+1\""), ("-x", "\"'-x\"")];
+        for (text, field) in cases {
+            assert_eq!(csv_field(text), field);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn paths_that_differ_are_shown_differently() {
+        use std::os::unix::ffi::OsStrExt;
+        let path = |bytes| path_text(Path::new(std::ffi::OsStr::from_bytes(bytes)));
+        assert_eq!([path(b"a\xff.png"), path(b"a\xfe.png")], [r"a\xff.png", r"a\xfe.png"]);
+    }
+
+    #[test]
+    fn a_path_can_be_pasted_into_a_shell() {
+        let cases =
+            [("runs/1-a", "runs/1-a"), ("my photos", "'my photos'"), ("it's", r"'it'\''s'"), ("$(x)", "'$(x)'")];
+        for (path, text) in cases {
+            assert_eq!(quoted_path(Path::new(path)), text);
+        }
     }
 }

@@ -1,21 +1,35 @@
 //! What a run looks like while it goes on: a live bar on a terminal, plain lines elsewhere.
 
-use crate::output::{bytes, complain};
+use crate::output::{bytes, complain, count, path_text, quoted_path};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residual::train::{EpochRow, Event, NewHead, Step};
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Time between two lines about images where there is no bar.
+const LINES_EVERY: Duration = Duration::from_secs(10);
 
 /// Where the events of a run or an evaluation are shown, on stderr.
 pub(crate) struct Progress {
     /// The bar; `None` where nobody sees it move.
     bar: Option<ProgressBar>,
+    /// When images were last told of in a line; `None` if they are not.
+    told: Option<Cell<Instant>>,
     steps: u64,
     epochs: u64,
     /// Images a second, smoothed over some steps.
     speed: f64,
     run: Option<PathBuf>,
-    skipped: u64,
+    /// The best accuracy on held-out images so far.
+    best: Option<f64>,
+    /// When the epoch began.
+    epoch_start: Instant,
+    /// Whether the heading of the epochs' table was shown.
+    headed: bool,
+    /// Whether the network has more than five classes, so that its top-5 accuracy says something.
+    has_top5: bool,
 }
 
 impl Progress {
@@ -26,7 +40,23 @@ impl Progress {
             bar.set_style(style.expect("the template is well formed").progress_chars("█▉▊▋▌▍▎▏ "));
             bar
         });
-        Self { bar, steps: 0, epochs: 0, speed: 0.0, run: None, skipped: 0 }
+        Self { told: bar.is_none().then(|| Cell::new(Instant::now())), bar, ..Self::hidden() }
+    }
+
+    /// One that shows lines, but not how many images are done.
+    pub(crate) fn hidden() -> Self {
+        Self {
+            bar: None,
+            told: None,
+            steps: 0,
+            epochs: 0,
+            speed: 0.0,
+            run: None,
+            best: None,
+            epoch_start: Instant::now(),
+            headed: false,
+            has_top5: true,
+        }
     }
 
     /// Shows one event.
@@ -35,27 +65,34 @@ impl Progress {
             Event::Started { run, step, steps, epoch_steps, memory } => {
                 (self.steps, self.epochs) = (*steps, steps.div_ceil((*epoch_steps).max(1)));
                 let from = if *step > 0 { format!(", from step {step}") } else { String::new() };
-                self.line(&format!("run {}: {steps} steps, {} epochs{from}", run.display(), self.epochs));
-                self.line(&format!("memory: up to {}, the dataset not counted", bytes(*memory)));
+                let (all, epochs) = (count(*steps, "step"), count(self.epochs, "epoch"));
+                self.line(&format!("run {}: {epochs}, {all}{from}", path_text(run)));
+                self.line(&format!("peak memory about {}, without the dataset", bytes(*memory)));
                 self.run = Some(run.clone());
+                self.epoch_start = Instant::now();
+                // The epochs before the checkpoint are not known here: none after it is called the best.
+                self.best = (*step > 0).then_some(f64::INFINITY);
+                if *step == *steps && *step > 0 {
+                    let run = quoted_path(run);
+                    self.line(&format!(
+                        "this run is finished; to train further, start a new one from its weights: residual train --weights {run}"
+                    ));
+                }
                 if let Some(bar) = &self.bar {
-                    bar.set_length(*steps);
+                    bar.set_length(self.steps);
                     bar.set_position(*step);
                     bar.reset_eta();
                 }
             }
             Event::NewHead(NewHead { layer, old, new }) => {
-                self.line(&format!("head {layer}: {new} outputs drawn anew, in place of {old} of other classes"));
+                self.line(&format!("new head {layer}: {old} → {}, randomly initialised", count(*new as u64, "class")));
             }
             Event::Features { done, total } => self.images("features", *done, *total),
             Event::Step(step) => self.step(step),
             Event::Evaluated { done, total } => self.images("evaluating", *done, *total),
             Event::Epoch(row) => self.epoch(row),
             Event::Checkpoint { .. } => {}
-            Event::Skipped { reason } => {
-                self.skipped += 1;
-                self.line(&format!("left out: {reason}"));
-            }
+            Event::Skipped { reason } => self.line(&format!("skipped: {reason}")),
             Event::Note(text) => self.line(text),
         }
     }
@@ -68,6 +105,12 @@ impl Progress {
                 bar.set_position(done);
             }
             bar.set_message(format!("{what}, {done} of {total} images"));
+        }
+        if let Some(told) = &self.told
+            && told.get().elapsed() >= LINES_EVERY
+        {
+            told.set(Instant::now());
+            complain(&format!("{what}, {done} of {total} images"));
         }
     }
 
@@ -104,12 +147,27 @@ impl Progress {
         }
     }
 
-    fn epoch(&self, row: &EpochRow) {
-        let EpochRow { epoch, train_loss, train_top1, loss, top1, top5, seconds, .. } = row;
+    /// A row of the table of epochs; before the first its heading.
+    fn epoch(&mut self, row: &EpochRow) {
+        let EpochRow { epoch, lr, train_loss, train_top1, loss, top1, .. } = *row;
+        let top5 = |text: String| if self.has_top5 { format!("  {text:>7}") } else { String::new() };
+        if !self.headed {
+            let top5 = top5("val@5".to_owned());
+            self.line(&format!(
+                "{:>9}  {:>10}  {:>9}  {:>8}  {:>7}{top5}  {:>8}  {:>6}",
+                "epoch", "train loss", "train acc", "val loss", "val acc", "lr", "time"
+            ));
+            self.headed = true;
+        }
+        let is_best = self.best.is_none_or(|best| top1 > best);
+        self.best = Some(self.best.map_or(top1, |best| best.max(top1)));
+        let time = format!("{:.0} s", self.epoch_start.elapsed().as_secs_f64());
+        self.epoch_start = Instant::now();
+        let top5 = top5(format!("{:.2}", row.top5));
+        let best = if is_best { "  best" } else { "" };
+        let epoch = format!("{epoch}/{}", self.epochs);
         self.line(&format!(
-            "epoch {epoch}/{}: train loss {train_loss:.4}, acc {train_top1:.2} %; held out loss {loss:.4}, \
-             Acc@1 {top1:.2}, Acc@5 {top5:.2}; {seconds:.0} s",
-            self.epochs
+            "{epoch:>9}  {train_loss:>10.4}  {train_top1:>9.2}  {loss:>8.4}  {top1:>7.2}{top5}  {lr:>8.5}  {time:>6}{best}"
         ));
     }
 }

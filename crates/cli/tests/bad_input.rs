@@ -116,7 +116,7 @@ fn a_corrupt_image_ends_a_prediction_unless_it_may_be_left_out() {
     assert!(ran.stderr.starts_with("error: a/bad.jpg: ") && ran.stderr.lines().count() == 1, "{}", ran.stderr);
     let ran = place.run(&[&predict[..], &["--skip-bad-images"]].concat());
     assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 1));
-    assert!(ran.stderr.starts_with("left out: a/bad.jpg: "), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("skipped: a/bad.jpg: "), "{}", ran.stderr);
 }
 
 #[test]
@@ -152,9 +152,13 @@ fn a_corrupt_training_image_ends_the_run_unless_it_may_be_left_out() {
     assert!(ran.stderr.lines().last().unwrap().starts_with("error: photos/ants/bad.png: "), "{}", ran.stderr);
     let ran = place.run(&[&train[..], &["--skip-bad-images"]].concat());
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert_eq!(ran.stderr.lines().filter(|line| line.starts_with("left out: photos/ants/bad.png: ")).count(), 1);
+    assert_eq!(ran.stderr.lines().filter(|line| line.starts_with("skipped: photos/ants/bad.png: ")).count(), 1);
     assert_eq!(ran.stderr.matches("ignored").count(), 1, "{}", ran.stderr);
-    assert!(ran.stdout.contains("\nleft out  1\n") && ran.stdout.contains("photos/ants/bad.png: "), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("\nskipped   1 image\n") && ran.stdout.contains("photos/ants/bad.png: "),
+        "{}",
+        ran.stdout
+    );
 }
 
 #[test]

@@ -251,7 +251,7 @@ fn a_truncated_photograph_ends_a_transfer_with_its_name_or_is_left_out() {
     for arguments in [&["--skip-bad-images"][..], &frozen] {
         let ran = place.run(&[&train[..], arguments, &["--json"]].concat());
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        assert!(ran.stderr.contains("left out: photos/train/bees/cut.jpeg: "), "{}", ran.stderr);
+        assert!(ran.stderr.contains("skipped: photos/train/bees/cut.jpeg: "), "{}", ran.stderr);
         assert_eq!(json(&ran.stdout)["skipped"].as_array().unwrap().len(), 1);
     }
 }
@@ -268,7 +268,7 @@ fn weights_of_other_classes_get_a_new_head_and_one_line_says_so() {
     let transfer = ["train", "--data", "photos", "--weights", "runs/1-resnet20-photos", "--freeze", "2"];
     let ran = place.run(&[&transfer[..], &short].concat());
     let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("head")).collect();
-    assert_eq!((ran.code, lines), (Some(0), vec!["head fc: 2 outputs drawn anew, in place of 10 of other classes"]));
+    assert_eq!((ran.code, lines), (Some(0), vec!["new head fc: 10 → 2 classes, randomly initialised"]));
     let expected = "error: freeze: expected 1 to 4 parts (conv1 and bn1, layer1, layer2, layer3), got 5";
     place.refused(&[&transfer[..6], &["5"]].concat(), 2, expected);
 }

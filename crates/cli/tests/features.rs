@@ -93,7 +93,11 @@ fn an_image_that_cannot_be_read_ends_the_command_or_leaves_no_row() {
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
     let last = ran.stderr.lines().last().unwrap();
     assert!(last.starts_with("error: photos/ants/1.jpg: "), "{}", ran.stderr);
-    assert!(ran.stderr.contains("photos: 1 files that are no images ignored"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("photos: skipped 1 file with another extension, such as photos/ants/moved.gif"),
+        "{}",
+        ran.stderr
+    );
     assert!(!place.path("f.safetensors").exists());
     let files = std::fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(files.into_iter().all(|name| !name.to_string_lossy().ends_with(".tmp")));

@@ -71,6 +71,16 @@ impl From<PreprocessingError> for DataError {
 }
 
 impl DataError {
+    /// Whether an image is at fault (damaged, of a kind that cannot be decoded, gone), and not what was needed to read it, such
+    /// as memory, file descriptors or permission. Only such an image may be skipped.
+    pub fn is_bad_image(&self) -> bool {
+        match self {
+            Self::Image { .. } | Self::Panic { .. } => true,
+            Self::Io { cause, .. } => cause.kind() == std::io::ErrorKind::NotFound,
+            Self::Invalid { .. } | Self::Preprocessing(_) => false,
+        }
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |cause| Self::Io { path, cause }

@@ -1,23 +1,20 @@
 //! What `residual export` takes.
 
-use super::{Format, ImageArgs, Weights};
+use super::{Format, ImageArgs, OUTPUT, Weights};
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    residual export --weights runs/1-resnet20-shapes10 -o shapes.onnx\n  \
+    residual export --weights torchvision:resnet50.v2 --format safetensors")]
 pub(crate) struct ExportWeights {
     #[command(flatten)]
     pub(crate) weights: Weights,
-    /// What is written: a network that other programs run, or a checkpoint, whose tensors PyTorch reads
-    #[arg(long, value_enum)]
-    pub(crate) format: FileFormat,
-    /// The file [default: the network's name in this folder]
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
     /// Fold batch norms into the convolutions before them
     #[arg(long)]
     pub(crate) fold: bool,
-    /// Run the ONNX file in another program's engine and fail if its results differ from ours
+    /// Run the ONNX file in another program's engine, and fail if its logits differ from ours
     #[arg(long)]
     pub(crate) verify: bool,
     /// Images to verify with [default: some of shapes10's]
@@ -25,16 +22,20 @@ pub(crate) struct ExportWeights {
     pub(crate) inputs: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) image: ImageArgs,
+    /// The file's format: onnx for other programs, safetensors for PyTorch and for us [default: by the output's extension]
+    #[arg(long, value_enum, help_heading = OUTPUT)]
+    pub(crate) format: Option<FileFormat>,
+    /// The file to write [default: the network's name, in this folder]
+    #[arg(long, short, visible_alias = "out", value_name = "FILE", help_heading = OUTPUT)]
+    pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) print: Format,
 }
 
-/// A kind of file that models are exported to.
+// The flag's help says what they are: with texts of their own, clap's help takes another layout.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileFormat {
-    /// ONNX, for other programs
     Onnx,
-    /// A checkpoint under torch's keys
     Safetensors,
 }
 
@@ -45,5 +46,11 @@ impl FileFormat {
             Self::Onnx => "onnx",
             Self::Safetensors => "safetensors",
         }
+    }
+
+    /// The format of files that are named like this one.
+    pub(crate) fn of_file(path: &Path) -> Option<Self> {
+        let extension = path.extension()?;
+        [Self::Onnx, Self::Safetensors].into_iter().find(|format| extension.eq_ignore_ascii_case(format.name()))
     }
 }

@@ -1,25 +1,31 @@
 //! How images become a network's input, where it differs from what the weights say.
 
+use super::PREPROCESSING;
 use clap::Args;
 use residual::preprocess::{Interpolation, Preprocessing};
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Preprocessing")]
 pub(crate) struct ImageArgs {
     /// Mean of each channel, on a scale of 0 to 1
-    #[arg(long, value_name = "R,G,B", value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "R,G,B",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        help_heading = PREPROCESSING
+    )]
     mean: Option<Vec<f32>>,
     /// Standard deviation of each channel, on the same scale
-    #[arg(long, value_name = "R,G,B", value_delimiter = ',')]
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', help_heading = PREPROCESSING)]
     std: Option<Vec<f32>>,
-    /// Side of the network's input in pixels
-    #[arg(long, value_name = "PIXELS")]
+    /// Image size of the network's input in pixels
+    #[arg(long, value_name = "PIXELS", help_heading = PREPROCESSING)]
     img_size: Option<usize>,
-    /// Share of the resized image that the centre crop keeps
-    #[arg(long, value_name = "SHARE")]
+    /// Centre-crop fraction
+    #[arg(long, value_name = "FRACTION", help_heading = PREPROCESSING)]
     crop_pct: Option<f32>,
-    /// The resizing filter
-    #[arg(long, value_parser = ["bilinear", "bicubic"])]
+    /// Resizing filter
+    #[arg(long, value_parser = ["bilinear", "bicubic"], help_heading = PREPROCESSING)]
     interpolation: Option<String>,
 }
 

@@ -1,20 +1,54 @@
 //! The command line as typed.
 
+mod bench;
+mod eval;
 mod export;
+mod features;
 mod image;
+mod inspect;
+mod lists;
+mod predict;
 mod settings;
+mod train;
 
+pub(crate) use bench::{Bench, BenchMode};
+pub(crate) use eval::{Eval, Split};
 pub(crate) use export::{ExportWeights, FileFormat};
+pub(crate) use features::Features;
 pub(crate) use image::ImageArgs;
+pub(crate) use inspect::Inspect;
+pub(crate) use lists::{Data, ExportData, ListModels, Models};
+pub(crate) use predict::Predict;
 pub(crate) use settings::Settings;
+pub(crate) use train::Train;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use residual::Isa;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
+/// The heading of flags that say how images become the network's input.
+const PREPROCESSING: &str = "Preprocessing";
+/// The heading of flags that say what a command runs on.
+const COMPUTE: &str = "Compute";
+/// The heading of flags that say how a result is shown.
+const OUTPUT: &str = "Output";
+
 /// Train, evaluate and use residual image classifiers on the CPU.
 #[derive(Parser, Debug)]
-#[command(name = "residual", version, max_term_width = 100)]
+#[command(
+    name = "residual",
+    version,
+    long_version = long_version(),
+    max_term_width = 100,
+    after_help = "Examples:\n  \
+        residual train                                           a first run, on images it draws itself\n  \
+        residual train --data photos --weights torchvision:resnet18.v1\n  \
+        residual eval --weights runs/1-resnet20-shapes10\n  \
+        residual predict --weights runs/1-resnet20-shapes10 photo.jpg\n\n\
+        Results go to stdout (with --json as one JSON document), progress and errors to stderr.\n\n\
+        Exit codes:\n  0    done\n  1    failed\n  2    wrong usage\n  130  interrupted (Ctrl-C, SIGTERM); train has saved a checkpoint"
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -24,56 +58,55 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Train a network; with no flags, resnet20 on the built-in shapes
     Train(Box<Train>),
-    /// Evaluate weights on a dataset
+    /// Evaluate weights on a dataset: accuracy and loss
     Eval(Box<Eval>),
-    /// Name what is in images
+    /// Classify images
     Predict(Box<Predict>),
-    /// Write what a network makes of images: pooled vectors, or the maps of any layer
+    /// Extract features: pooled embeddings, or feature maps of any layer
     Features(Box<Features>),
-    /// Show the layers of a network and what they cost
+    /// Show the layers of a network: parameters, multiply-accumulates, receptive field
     Inspect(Inspect),
-    /// Measure how fast networks run here
+    /// Benchmark inference or training speed
     Bench(Bench),
-    /// Write weights as a file for other programs
+    /// Export weights to ONNX or safetensors
     Export(Box<ExportWeights>),
-    /// The networks
+    /// List networks
     Models {
         #[command(subcommand)]
         command: Models,
     },
-    /// The datasets
+    /// List datasets, or export one as image files
     Data {
         #[command(subcommand)]
         command: Data,
     },
 }
 
-#[derive(Subcommand, Debug)]
-pub(crate) enum Models {
-    /// List the networks that --model takes
-    List(Format),
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Data {
-    /// List what --data takes
-    List(Format),
-    /// Write a dataset as a folder of PNG files: DIR/train/<class>/… and DIR/test/<class>/…
-    Export(Export),
+/// The version, what was built in, and the instruction sets of this machine. Made once, and kept for the process's life.
+fn long_version() -> &'static str {
+    let features: Vec<&str> =
+        [("hub", cfg!(feature = "hub")), ("parquet", cfg!(feature = "parquet")), ("verify", cfg!(feature = "verify"))]
+            .into_iter()
+            .filter_map(|(name, built)| built.then_some(name))
+            .collect();
+    let features = if features.is_empty() { "none".to_owned() } else { features.join(", ") };
+    let sets: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{version}\nfeatures: {features}\ninstruction sets of this machine: {}", sets.join(", ")).leak()
 }
 
 /// How the result is printed.
 #[derive(Args, Debug, Clone, Copy)]
 pub(crate) struct Format {
     /// Print the result as one JSON document
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) json: bool,
 }
 
 #[derive(Args, Debug, Clone, Copy)]
 pub(crate) struct Threads {
-    /// Threads that compute [default: all cores]
-    #[arg(long, value_name = "N")]
+    /// Compute threads [default: all cores]
+    #[arg(long, value_name = "N", help_heading = COMPUTE, value_parser = at_least_one)]
     pub(crate) threads: Option<NonZeroU16>,
 }
 
@@ -82,43 +115,29 @@ pub(crate) struct Threads {
 pub(crate) struct Compute {
     #[command(flatten)]
     pub(crate) threads: Threads,
-    /// Keep the smallest form of the weights: up to four times less memory, but slower
-    #[arg(long)]
+    /// Store weights in their most compact form: up to four times less memory, but slower
+    #[arg(long, help_heading = COMPUTE)]
     pub(crate) low_memory: bool,
-    /// Measure which algorithm is fastest here for each convolution; remembered for the next time
-    #[arg(long, conflicts_with = "low_memory")]
+    /// Measure which algorithm is fastest for each convolution on this machine, and remember it
+    #[arg(long, help_heading = COMPUTE, conflicts_with = "low_memory")]
     pub(crate) autotune: bool,
 }
 
-#[derive(Args, Debug)]
-pub(crate) struct Train {
-    /// A preset (shapes-quick, cifar-quick, folder-quick, he2015-cifar, lecture-cifar, imagenet-100) or a TOML file;
-    /// given twice, the later one counts where both say something
-    #[arg(long, value_name = "NAME|FILE")]
-    pub(crate) recipe: Vec<String>,
-    /// Go on with the run in this folder, from its last checkpoint
-    #[arg(long, value_name = "RUN")]
-    pub(crate) resume: Option<PathBuf>,
-    /// Where run folders are made
-    #[arg(long, value_name = "DIR", default_value = "runs", conflicts_with = "resume")]
-    pub(crate) output: PathBuf,
-    #[command(flatten)]
-    pub(crate) settings: Settings,
-    #[command(flatten)]
-    pub(crate) download: Download,
-    /// Measure which algorithm is fastest here for each convolution; remembered for the next time, and with the run
-    #[arg(long, conflicts_with = "resume")]
-    pub(crate) autotune: bool,
-    #[command(flatten)]
-    pub(crate) threads: Threads,
-    #[command(flatten)]
-    pub(crate) format: Format,
+/// How images are read.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    /// Data-loading threads
+    #[arg(long, short = 'j', value_name = "N", default_value = "2", help_heading = COMPUTE)]
+    pub(crate) workers: u8,
+    /// Skip images that cannot be read, and list them
+    #[arg(long)]
+    pub(crate) skip_bad_images: bool,
 }
 
-/// Whether what is not here may be brought here.
+/// Whether what is not here may be downloaded.
 #[derive(Args, Debug, Clone, Copy)]
 pub(crate) struct Download {
-    /// Download nothing: weights by name must be here already
+    /// Download nothing: named weights must be in the cache already
     #[arg(long)]
     pub(crate) offline: bool,
 }
@@ -126,213 +145,21 @@ pub(crate) struct Download {
 /// Which weights, and of what network.
 #[derive(Args, Debug)]
 pub(crate) struct Weights {
-    /// A checkpoint, the folder of a run, a state dict (.safetensors, .pth, .pt, .th), or a name:
+    /// A checkpoint, a run folder (its best weights), a state dict (.safetensors, .pth, .pt, .th), or a name:
     /// torchvision:resnet50.v2, timm:resnet50.a1_in1k, hf:OWNER/REPOSITORY/FILE, https://…
     #[arg(long, value_name = "FILE|RUN|NAME")]
     pub(crate) weights: PathBuf,
-    /// The network of a bare state dict: a name, or a TOML file that describes it; a checkpoint of ours brings its own
+    /// The network of a bare state dict: a name, or a TOML file that describes it. Checkpoints of ours bring their own
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) model: Option<String>,
-    /// Channels of the images; a first convolution of others is adapted as timm does
+    /// Input channels; the first convolution of pretrained weights is adapted as in timm
     #[arg(long, value_name = "N")]
     pub(crate) in_chans: Option<usize>,
     #[command(flatten)]
     pub(crate) download: Download,
 }
 
-#[derive(Args, Debug)]
-pub(crate) struct Eval {
-    #[command(flatten)]
-    pub(crate) weights: Weights,
-    /// shapes10, cifar10, cifar100, a folder or a .safetensors file [default: what the weights were trained on]
-    #[arg(long, value_name = "DATA")]
-    pub(crate) data: Option<String>,
-    /// Where a named dataset lies
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// The part of the dataset, where it has parts
-    #[arg(long, value_enum, default_value_t = Split::Test)]
-    pub(crate) split: Split,
-    /// Images at a time
-    #[arg(long, short, value_name = "N", default_value = "100")]
-    pub(crate) batch_size: NonZeroU16,
-    /// Threads that prepare images
-    #[arg(long, short = 'j', value_name = "N", default_value = "2")]
-    pub(crate) workers: u8,
-    /// Leave out images that cannot be read, and list them
-    #[arg(long)]
-    pub(crate) skip_bad_images: bool,
-    #[command(flatten)]
-    pub(crate) image: ImageArgs,
-    #[command(flatten)]
-    pub(crate) compute: Compute,
-    #[command(flatten)]
-    pub(crate) format: Format,
-}
-
-#[derive(ValueEnum, Debug, Clone, Copy)]
-pub(crate) enum Split {
-    Train,
-    Val,
-    Test,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Predict {
-    #[command(flatten)]
-    pub(crate) weights: Weights,
-    /// Images, folders of images, or .npy files (N×3×H×W: f32 that is normalised, or u8 that is not)
-    #[arg(required = true, value_name = "IMAGE|DIR|FILE.npy")]
-    pub(crate) inputs: Vec<PathBuf>,
-    /// Classes to name for each image
-    #[arg(long, short = 'k', value_name = "K", default_value = "5")]
-    pub(crate) top: NonZeroU16,
-    /// Print the raw logits of every class instead
-    #[arg(long)]
-    pub(crate) logits: bool,
-    /// Print the result as comma-separated values
-    #[arg(long, conflicts_with = "json")]
-    pub(crate) csv: bool,
-    /// Images at a time
-    #[arg(long, short, value_name = "N", default_value = "16")]
-    pub(crate) batch_size: NonZeroU16,
-    /// Leave out images that cannot be read, and list them
-    #[arg(long)]
-    pub(crate) skip_bad_images: bool,
-    #[command(flatten)]
-    pub(crate) image: ImageArgs,
-    #[command(flatten)]
-    pub(crate) compute: Compute,
-    #[command(flatten)]
-    pub(crate) format: Format,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Features {
-    #[command(flatten)]
-    pub(crate) weights: Weights,
-    /// Images or folders of images; the folders in these are the classes
-    #[arg(required = true, value_name = "IMAGE|DIR")]
-    pub(crate) inputs: Vec<PathBuf>,
-    /// pooled (the vector before the head), C2 to C5 (the last maps of stride 4 to 32), modules or nodes
-    #[arg(long, value_name = "NAME,NAME…", value_delimiter = ',', default_value = "pooled")]
-    pub(crate) layers: Vec<String>,
-    /// Where they go: .npy (one layer), .safetensors or .parquet
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) out: PathBuf,
-    /// Images at a time
-    #[arg(long, short, value_name = "N", default_value = "16")]
-    pub(crate) batch_size: NonZeroU16,
-    /// Threads that prepare images
-    #[arg(long, short = 'j', value_name = "N", default_value = "2")]
-    pub(crate) workers: u8,
-    /// Leave out images that cannot be read, and list them
-    #[arg(long)]
-    pub(crate) skip_bad_images: bool,
-    #[command(flatten)]
-    pub(crate) image: ImageArgs,
-    #[command(flatten)]
-    pub(crate) compute: Compute,
-    #[command(flatten)]
-    pub(crate) format: Format,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Inspect {
-    /// The name of a network, a TOML file that describes one, a checkpoint, the folder of a run, or the name of weights
-    #[arg(value_name = "MODEL|WEIGHTS")]
-    pub(crate) subject: String,
-    /// The network of a bare state dict
-    #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<String>,
-    /// Outputs of a named network [default: as published]
-    #[arg(long, value_name = "N")]
-    pub(crate) num_classes: Option<usize>,
-    /// Side of the image in pixels [default: what the network was made for]
-    #[arg(long, value_name = "PIXELS")]
-    pub(crate) img_size: Option<usize>,
-    /// Show what the engine makes of it: every step, how it is computed, and what it takes
-    #[arg(long)]
-    pub(crate) plan: bool,
-    /// Images at a time
-    #[arg(long, short, value_name = "N", default_value = "1", requires = "plan")]
-    pub(crate) batch: NonZeroU16,
-    /// What the plan is for: an inference, or a step of training
-    #[arg(long, value_enum, default_value_t = BenchMode::Infer, requires = "plan")]
-    pub(crate) mode: BenchMode,
-    /// Run the plan and show how long each step takes
-    #[arg(long, requires = "plan")]
-    pub(crate) measure: bool,
-    #[command(flatten)]
-    pub(crate) download: Download,
-    #[command(flatten)]
-    pub(crate) compute: Compute,
-    #[command(flatten)]
-    pub(crate) format: Format,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Bench {
-    /// Names of networks, TOML files that describe them, checkpoints, folders of runs, or names of weights
-    #[arg(value_name = "MODEL|WEIGHTS", required = true)]
-    pub(crate) models: Vec<String>,
-    /// What is measured: the network, or a step of its training (forward, loss, backward, SGD)
-    #[arg(long, value_enum, default_value_t = BenchMode::Infer)]
-    pub(crate) mode: BenchMode,
-    /// Images at a time
-    #[arg(long, short, value_name = "N,N…", value_delimiter = ',', default_value = "1")]
-    pub(crate) batch: Vec<NonZeroU16>,
-    /// Side of the image in pixels [default: what the network was made for]
-    #[arg(long, value_name = "PIXELS")]
-    pub(crate) img_size: Option<usize>,
-    /// Passes that are timed [default: two seconds, at least 10]
-    #[arg(long, value_name = "N")]
-    pub(crate) repeats: Option<NonZeroU16>,
-    /// The network of bare state dicts among them
-    #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<String>,
-    /// Show where the time goes, node by node
-    #[arg(long, conflicts_with = "serve")]
-    pub(crate) layers: bool,
-    /// Wait for lines "run N" on stdin and answer each with N times, for bench/compare.py
-    #[arg(long, conflicts_with_all = ["json", "repeats"])]
-    pub(crate) serve: bool,
-    #[command(flatten)]
-    pub(crate) download: Download,
-    #[command(flatten)]
-    pub(crate) compute: Compute,
-    #[command(flatten)]
-    pub(crate) format: Format,
-}
-
-/// What `bench` measures.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BenchMode {
-    /// An inference
-    Infer,
-    /// A step of training
-    Train,
-}
-
-impl BenchMode {
-    /// As it is typed.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Infer => "infer",
-            Self::Train => "train",
-        }
-    }
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Export {
-    /// shapes10, cifar10, cifar100, a folder or a .safetensors file
-    pub(crate) name: String,
-    /// A new or empty folder
-    pub(crate) folder: PathBuf,
-    /// Where a named dataset lies
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) format: Format,
+/// A number of 1 to 65535.
+pub(crate) fn at_least_one(text: &str) -> Result<NonZeroU16, String> {
+    text.parse().map_err(|_| "expected a number of 1 to 65535".to_owned())
 }

@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
         let [model] = &arguments.models[..] else {
             return Err(Failure::usage("--serve: expected one network"));
         };
-        let [batch] = arguments.batch[..] else {
+        let [batch] = arguments.batch_size[..] else {
             return Err(Failure::usage("--serve: expected one batch size"));
         };
         serve(&mut Subject::new(arguments, model, batch.get().into(), &options)?, &options)?;
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
     let peak = peak_gflops(options.isa, &options.pool);
     let mut results = Vec::new();
     for model in &arguments.models {
-        for batch in &arguments.batch {
+        for batch in &arguments.batch_size {
             let mut subject = Subject::new(arguments, model, batch.get().into(), &options)?;
             results.push(measure(&mut subject, arguments, &options, peak)?);
         }

@@ -1,7 +1,7 @@
 //! `residual data list` and `residual data export`.
 
 use crate::Done;
-use crate::args::{Export, Format};
+use crate::args::{ExportData, Format};
 use crate::failure::Failure;
 use crate::output::{facts, print, print_json};
 use residual::data::{DATASETS, NamedDataset, Source, export as write};
@@ -27,7 +27,7 @@ pub(crate) fn list(format: Format) -> Result<Done, Failure> {
     Ok(Done::Finished)
 }
 
-pub(crate) fn export(arguments: &Export) -> Result<Done, Failure> {
+pub(crate) fn export(arguments: &ExportData) -> Result<Done, Failure> {
     let source = open(&arguments.name, arguments.data_dir.as_deref())?;
     let folder = &arguments.folder;
     let images = write(&source, folder)?;

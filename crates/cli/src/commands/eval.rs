@@ -4,6 +4,7 @@ use crate::args::{Eval, Split};
 use crate::failure::Failure;
 use crate::output::{facts, print, print_json};
 use crate::progress::Progress;
+use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
 use residual::engine::Mode;
@@ -12,10 +13,8 @@ use residual::train;
 use residual::weights::Weights;
 use residual::{data, model::Model};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-pub(crate) fn run(arguments: &Eval, stop: &Arc<AtomicBool>) -> Result<Done, Failure> {
+pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     let mut options = machine::compute_options(arguments.compute)?;
     let (name, data_dir) = data_of(arguments)?;
     let source = commands::data::open(&name, data_dir.as_deref())?;
@@ -39,15 +38,17 @@ pub(crate) fn run(arguments: &Eval, stop: &Arc<AtomicBool>) -> Result<Done, Fail
     let options = EvaluateOptions {
         engine: options,
         batch_size,
-        workers: arguments.workers.into(),
-        skip_bad_images: arguments.skip_bad_images,
+        workers: arguments.reading.workers.into(),
+        skip_bad_images: arguments.reading.skip_bad_images,
     };
-    let result = infer::evaluate(&model, &dataset, &options, stop, &mut |done, total| {
+    let result = infer::evaluate(&model, &dataset, &options, stop.listen(), &mut |done, total| {
         progress.images("evaluating", done, total)
     });
     progress.finish();
-    let Some(evaluation) = result? else { return Ok(Done::Interrupted) };
-    evaluation.skipped.iter().for_each(|reason| progress.line(&format!("left out: {reason}")));
+    let Some(evaluation) = result.map_err(|error| Failure::from(error).or_skip())? else {
+        return Ok(Done::Interrupted);
+    };
+    evaluation.skipped.iter().for_each(|reason| progress.line(&format!("skipped: {reason}")));
     if arguments.format.json {
         print_json(&evaluation)?
     } else {
@@ -66,7 +67,7 @@ fn rows(evaluation: &Evaluation) -> Vec<(&'static str, String)> {
         ("images/s", format!("{images_per_second:.0}")),
     ];
     if !skipped.is_empty() {
-        rows.push(("left out", skipped.len().to_string()));
+        rows.push(("skipped", skipped.len().to_string()));
     }
     rows
 }

@@ -4,7 +4,7 @@ mod verify;
 
 use crate::args::{ExportWeights, FileFormat};
 use crate::failure::Failure;
-use crate::output::{bytes, facts, print, print_json};
+use crate::output::{bytes, facts, path_text, print, print_json};
 use crate::{Done, weights};
 use residual::files::atomic_write;
 use residual::model::{Model, fold_batch_norm};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Serialize)]
 struct Document<'a> {
-    file: &'a Path,
+    file: String,
     format: &'static str,
     model: &'a str,
     bytes: u64,
@@ -37,12 +37,13 @@ struct Verified {
 }
 
 pub(crate) fn run(arguments: &ExportWeights) -> Result<Done, Failure> {
-    check(arguments)?;
+    let format = format(arguments)?;
+    check(arguments, format)?;
     let model = read_model(arguments)?;
-    let output = output(arguments, &model)?;
+    let output = output(arguments, format, &model)?;
     let mut document = Document {
-        file: &output,
-        format: arguments.format.name(),
+        file: path_text(&output),
+        format: format.name(),
         model: &model.graph.name,
         bytes: 0,
         folded: arguments.fold,
@@ -51,7 +52,7 @@ pub(crate) fn run(arguments: &ExportWeights) -> Result<Done, Failure> {
     };
     let folded = arguments.fold.then(|| fold_batch_norm(&model, &[]));
     let written = folded.as_ref().unwrap_or(&model);
-    match arguments.format {
+    match format {
         FileFormat::Onnx => {
             let onnx = OnnxModel::new(written)?;
             atomic_write(&output, |file| onnx.write(file))?;
@@ -76,13 +77,21 @@ pub(crate) fn run(arguments: &ExportWeights) -> Result<Done, Failure> {
     Ok(Done::Finished)
 }
 
+/// The format that was typed, or that of the output's name.
+fn format(arguments: &ExportWeights) -> Result<FileFormat, Failure> {
+    let named = arguments.output.as_deref().and_then(FileFormat::of_file);
+    arguments.format.or(named).ok_or_else(|| {
+        Failure::usage("--format is required for an output whose name does not end in .onnx or .safetensors")
+    })
+}
+
 /// Refuses what cannot be verified before anything is written.
-fn check(arguments: &ExportWeights) -> Result<(), Failure> {
+fn check(arguments: &ExportWeights, format: FileFormat) -> Result<(), Failure> {
     if !arguments.verify {
         return Ok(());
     }
-    if arguments.format != FileFormat::Onnx {
-        let got = arguments.format.name();
+    if format != FileFormat::Onnx {
+        let got = format.name();
         return Err(Failure::usage(format!("verify: expected --format onnx, got {got}")));
     }
     verify::available()
@@ -95,8 +104,8 @@ fn read_model(arguments: &ExportWeights) -> Result<Model, Failure> {
 }
 
 /// The file that is written, which is not the one that was read.
-fn output(arguments: &ExportWeights, model: &Model) -> Result<PathBuf, Failure> {
-    let named = || PathBuf::from(format!("{}.{}", file_name(&model.graph.name), arguments.format.name()));
+fn output(arguments: &ExportWeights, format: FileFormat, model: &Model) -> Result<PathBuf, Failure> {
+    let named = || PathBuf::from(format!("{}.{}", file_name(&model.graph.name), format.name()));
     let output = arguments.output.clone().unwrap_or_else(named);
     let real = |path: &Path| path.canonicalize().ok();
     let read = weights_file(&arguments.weights.weights);
@@ -119,7 +128,7 @@ fn file_name(name: &str) -> String {
 fn lines(document: &Document<'_>, model: &Model) -> Vec<(&'static str, String)> {
     let ([height, width], channels) = (model.preprocessing.size, model.preprocessing.channels());
     let mut lines = vec![
-        ("file", document.file.display().to_string()),
+        ("file", document.file.clone()),
         ("network", document.model.to_owned()),
         ("size", bytes(document.bytes)),
         ("input", format!("N×{channels}×{height}×{width}, normalised")),

@@ -1,10 +1,11 @@
 //! `residual features`.
 
 use crate::args::Features;
-use crate::commands::predict::{EXTENSIONS, walk};
 use crate::failure::Failure;
-use crate::output::{complain, facts, print, print_json};
+use crate::inputs::images_in;
+use crate::output::{facts, path_text, print, print_json};
 use crate::progress::Progress;
+use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, machine, weights};
 use residual::data::{DataError, Dataset, Format, Loader, LoaderOptions, Sample, Transform, read_image};
@@ -17,7 +18,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Folders above the classes of a dataset.
@@ -25,7 +26,7 @@ const SPLITS: [&str; 4] = ["train", "val", "valid", "test"];
 
 #[derive(Serialize)]
 struct Summary {
-    out: PathBuf,
+    file: String,
     images: usize,
     layers: Vec<Layer>,
     classes: Vec<String>,
@@ -44,7 +45,7 @@ struct Layer {
     shape: Vec<usize>,
 }
 
-pub(crate) fn run(arguments: &Features, stop: &AtomicBool) -> Result<Done, Failure> {
+pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     let began = Instant::now();
     let mut options = machine::compute_options(arguments.compute)?;
     let (sources, classes) = sources(&arguments.inputs)?;
@@ -67,21 +68,22 @@ pub(crate) fn run(arguments: &Features, stop: &AtomicBool) -> Result<Done, Failu
     let paths: Vec<PathBuf> = sources.iter().map(|source| PathBuf::from(&source.path)).collect();
     let files = Files::new(paths, extractor.model().preprocessing.channels());
     let contents = Contents { sources, classes: classes.clone(), layers: layers.clone() };
-    let mut out = FeatureFile::create(&arguments.out, contents)?;
+    let mut out = FeatureFile::create(&arguments.output, contents)?;
 
     let loading = LoaderOptions {
         batch_size: batch,
-        workers: arguments.workers.into(),
-        skip_bad_images: arguments.skip_bad_images,
+        workers: arguments.reading.workers.into(),
+        skip_bad_images: arguments.reading.skip_bad_images,
         ..LoaderOptions::default()
     };
     let progress = Progress::new();
     let total = files.len() as u64;
     let files = Arc::new(files);
     let mut loader = Loader::new(files.clone(), transform, loading)?;
+    let stop = stop.listen();
     let (mut done, mut kept) = (0, Vec::new());
     for loaded in loader.by_ref() {
-        let loaded = loaded?;
+        let loaded = loaded.map_err(|error| Failure::from(error).or_skip())?;
         if stop.load(Ordering::Relaxed) {
             progress.finish();
             return Ok(Done::Interrupted);
@@ -97,8 +99,8 @@ pub(crate) fn run(arguments: &Features, stop: &AtomicBool) -> Result<Done, Failu
     let images = out.finish()?;
     progress.finish();
     let skipped: Vec<String> = loader.skipped().iter().map(|skipped| skipped.reason.clone()).collect();
-    skipped.iter().for_each(|reason| progress.line(&format!("left out: {reason}")));
-    let is_array = arguments.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"));
+    skipped.iter().for_each(|reason| progress.line(&format!("skipped: {reason}")));
+    let is_array = arguments.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"));
     let path = |&index: &usize| files.describe(index);
     let layer = |((layer, shape), node): ((String, Shape), String)| Layer {
         layer,
@@ -111,7 +113,7 @@ pub(crate) fn run(arguments: &Features, stop: &AtomicBool) -> Result<Done, Failu
     report(
         arguments,
         Summary {
-            out: arguments.out.clone(),
+            file: path_text(&arguments.output),
             images,
             layers: layers.into_iter().zip(nodes).map(layer).collect(),
             classes,
@@ -139,10 +141,10 @@ fn report(arguments: &Features, summary: Summary) -> Result<(), Failure> {
         rows.push(("classes", summary.classes.len().to_string()));
     }
     if !summary.skipped.is_empty() {
-        rows.push(("left out", summary.skipped.len().to_string()));
+        rows.push(("skipped", summary.skipped.len().to_string()));
     }
     rows.push(("images/s", format!("{:.0}", summary.images_per_second)));
-    rows.push(("file", summary.out.display().to_string()));
+    rows.push(("file", summary.file));
     print(&facts(&rows))
 }
 
@@ -155,16 +157,7 @@ fn sources(inputs: &[PathBuf]) -> Result<(Vec<Source>, Vec<String>), Failure> {
             found.push((input.clone(), None));
             continue;
         }
-        let (mut images, mut ignored) = (Vec::new(), 0);
-        walk(input, &mut images, &mut ignored)?;
-        if ignored > 0 {
-            complain(&format!("{}: {ignored} files that are no images ignored", input.display()));
-        }
-        if images.is_empty() {
-            let expected = format!("expected images ({})", EXTENSIONS.join(", "));
-            return Err(Failure::usage(format!("{}: {expected}, got none", input.display())));
-        }
-        found.extend(images.into_iter().map(|image| {
+        found.extend(images_in(input)?.into_iter().map(|image| {
             let class = class(input, &image);
             (image, class)
         }));

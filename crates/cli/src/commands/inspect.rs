@@ -36,7 +36,7 @@ struct NodeRow<'a> {
 pub(crate) fn run(arguments: &Inspect) -> Result<Done, Failure> {
     let Subject { graph, size, read } = subject(arguments)?;
     let [height, width] = arguments.img_size.map_or(size, |side| [side; 2]);
-    if arguments.plan {
+    if arguments.plan || arguments.measure {
         let model = read.map_or_else(|| untrained(graph), Ok)?;
         plan::show(arguments, &model, [height, width])?;
         return Ok(Done::Finished);

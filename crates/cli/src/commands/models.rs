@@ -1,7 +1,7 @@
 //! `residual models list`.
 
 use crate::Done;
-use crate::args::Format;
+use crate::args::ListModels;
 use crate::failure::Failure;
 use crate::output::{grouped, print, print_json, table};
 use residual::zoo;
@@ -22,7 +22,7 @@ struct Row {
     weights: Vec<&'static str>,
 }
 
-pub(crate) fn list(format: Format) -> Result<Done, Failure> {
+pub(crate) fn list(arguments: &ListModels) -> Result<Done, Failure> {
     let row = |entry: zoo::Entry| {
         let graph = entry.config.graph()?;
         let input @ [_, height, width] = graph.input_size();
@@ -39,8 +39,14 @@ pub(crate) fn list(format: Format) -> Result<Done, Failure> {
             weights: entry.weights,
         })
     };
-    let rows = zoo::entries().into_iter().map(row).collect::<Result<Vec<_>, Failure>>()?;
-    if format.json {
+    let filter = arguments.filter.as_deref().unwrap_or_default().to_lowercase();
+    let wanted =
+        |entry: &zoo::Entry| [entry.name, entry.family].iter().any(|text| text.to_lowercase().contains(&filter));
+    let rows = zoo::entries().into_iter().filter(wanted).map(row).collect::<Result<Vec<_>, Failure>>()?;
+    if rows.is_empty() {
+        return Err(Failure::usage(format!("filter: expected a part of a network's name or family, got \"{filter}\"")));
+    }
+    if arguments.format.json {
         print_json(&serde_json::json!({ "models": rows }))?;
         return Ok(Done::Finished);
     }

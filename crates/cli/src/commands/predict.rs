@@ -1,87 +1,224 @@
-//! `residual predict`.
+//! `residual predict`: images are decoded by some threads, classified in batches, and reported as they come.
+
+mod array;
+mod decode;
+mod report;
 
 use crate::args::Predict;
 use crate::failure::Failure;
-use crate::output::{complain, print, print_json};
+use crate::inputs::images_in;
+use crate::output::{complain, count, path_text};
+use crate::progress::Progress;
+use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, machine, weights};
-use residual::data::{DataError, read_image};
+use array::Array;
+use decode::{Decoder, Prepared};
+use report::Report;
 use residual::engine::Mode;
-use residual::files::{FileError, NpyArray, NpyValues, load_npy};
 use residual::model::Model;
-use residual::preprocess::Image;
+use residual::preprocess::Preprocessor;
 use residual::{Classifier, Output};
-use serde::Serialize;
-use std::borrow::Cow;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What counts as an image in a folder.
-pub(crate) const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
-
-#[derive(Default)]
-struct Results {
-    rows: Vec<Row>,
-    /// Why images were left out.
-    left_out: Vec<String>,
+/// Something to classify.
+pub(crate) enum Input {
+    Image(PathBuf),
+    /// An image's bytes on stdin, typed as `-`.
+    Stdin,
+    /// Images in a `.npy` file.
+    Array(PathBuf),
 }
 
-#[derive(Serialize)]
-struct Row {
-    input: String,
-    top: Vec<Class>,
-    logits: Vec<f32>,
+impl Input {
+    /// As it is called in results.
+    fn name(&self) -> String {
+        match self {
+            Self::Image(path) | Self::Array(path) => path_text(path),
+            Self::Stdin => "-".to_owned(),
+        }
+    }
 }
 
-#[derive(Serialize)]
-struct Class {
-    label: String,
-    index: usize,
-    probability: f32,
-}
-
-pub(crate) fn run(arguments: &Predict, stop: &AtomicBool) -> Result<Done, Failure> {
-    let mut options = machine::compute_options(arguments.compute)?;
-    let most: usize = arguments.batch_size.get().into();
-    let groups = groups(inputs(arguments)?, most);
-    let Some((first, others)) = groups.split_first() else { return Ok(Done::Finished) };
-    // The weights and the first inputs are read side by side.
-    let (model, first) = std::thread::scope(|scope| {
-        let first = scope.spawn(|| read(first));
+pub(crate) fn run(arguments: &Predict, stop: &Stop) -> Result<Done, Failure> {
+    let options = machine::compute_options(arguments.compute)?;
+    let inputs = inputs(&arguments.inputs)?;
+    let preprocessor = OnceLock::new();
+    std::thread::scope(|scope| {
+        // The weights are read while the first images are decoded.
+        let decoder = Decoder::start(scope, &inputs, &preprocessor, arguments.reading.workers.into());
         let model = read_model(arguments);
-        (model, first.join().unwrap_or_else(|panic| resume_unwind(panic)))
-    });
-    let model = model?;
+        // Also where there is none, so that no thread waits for it.
+        let ready = model.as_ref().ok().map(|model| Preprocessor::new(model.preprocessing.clone()));
+        let _first = preprocessor.set(ready.and_then(Result::ok));
+        let (decoder, model) = (decoder?, model?);
+        predict(arguments, &inputs, decoder, model, options, stop)
+    })
+}
+
+fn predict(
+    arguments: &Predict,
+    inputs: &[Input],
+    decoder: Decoder<'_>,
+    model: Model,
+    mut options: residual::engine::Options,
+    stop: &Stop,
+) -> Result<Done, Failure> {
+    let most: usize = arguments.batch_size.get().into();
+    let mut prepared = inputs.iter().zip(decoder).peekable();
+    let images = match (inputs, prepared.peek()) {
+        ([_], Some((_, Prepared::Array(array)))) => array.as_ref().map_or(Some(1), |array| Some(array.images())),
+        _ if inputs.iter().any(|input| matches!(input, Input::Array(_))) => None,
+        _ => Some(inputs.len()),
+    };
     // What is used once need not be kept packed.
-    options.pack_on_use = others.is_empty() && first.images() <= most;
-    let batch = if options.pack_on_use { first.images().max(1) } else { most };
+    options.pack_on_use = images.is_some_and(|images| images <= most);
+    let batch = images.unwrap_or(most).clamp(1, most);
     if arguments.compute.autotune {
         options = tune(options, &model, &[(Mode::Infer, batch)], model.preprocessing.size)?;
     }
-    let mut classifier = Classifier::with_options(model, batch, &options)?;
-    let mut results = Results::default();
-    for loaded in std::iter::once(first).chain(others.iter().map(read)) {
-        if stop.load(Ordering::Relaxed) {
-            return Ok(Done::Interrupted);
+    let mut run = Run {
+        arguments,
+        classifier: Classifier::with_options(model, batch, &options)?,
+        most: batch,
+        names: Vec::new(),
+        images: Vec::new(),
+        report: Report::new(arguments),
+        skipped: Vec::new(),
+        stop: stop.listen(),
+    };
+    // Results on the same terminal show how far it is.
+    let progress =
+        if std::io::IsTerminal::is_terminal(&std::io::stdout()) { Progress::hidden() } else { Progress::new() };
+    let total = inputs.len() as u64;
+    let mut ended = Ok(Ended::Whole);
+    for (done, (input, prepared)) in prepared.enumerate() {
+        ended = run.take(input, prepared);
+        if !matches!(ended, Ok(Ended::Whole)) {
+            break;
         }
-        match loaded {
-            Loaded::Array(path, array) => {
-                results.rows.extend(classify_array(arguments, &mut classifier, path, array?)?)
+        progress.images("classifying", done as u64 + 1, total);
+    }
+    let whole = matches!(ended, Ok(Ended::Whole));
+    // What was classified before an error or a signal stays.
+    let last = if whole { run.classify().map(|()| Ended::Whole) } else { ended };
+    progress.finish();
+    run.report.finish(&run.skipped)?;
+    run.skipped.iter().for_each(|reason| complain(&format!("skipped: {reason}")));
+    match last? {
+        Ended::Interrupted => {
+            complain(&format!("interrupted after {}", count(run.report.rows() as u64, "image")));
+            Ok(Done::Interrupted)
+        }
+        Ended::Whole if run.report.rows() == 0 && !run.skipped.is_empty() => {
+            Err(Failure::new(format!("inputs: expected at least one readable image, got none of {}", inputs.len())))
+        }
+        Ended::Whole | Ended::Unread => Ok(Done::Finished),
+    }
+}
+
+/// How classifying some inputs ended.
+enum Ended {
+    /// They are classified, or wait for their batch.
+    Whole,
+    /// By a signal.
+    Interrupted,
+    /// Nobody reads the results any more.
+    Unread,
+}
+
+/// Images on their way through the network.
+struct Run<'a> {
+    arguments: &'a Predict,
+    classifier: Classifier,
+    /// Images of a batch.
+    most: usize,
+    /// The next batch: its images' names, and their values.
+    names: Vec<String>,
+    images: Vec<f32>,
+    report: Report<'a>,
+    /// Which images were skipped, and why.
+    skipped: Vec<String>,
+    stop: &'a AtomicBool,
+}
+
+impl Run<'_> {
+    fn take(&mut self, input: &Input, prepared: Prepared) -> Result<Ended, Failure> {
+        match prepared {
+            Prepared::Image(Ok(values)) => {
+                self.names.push(input.name());
+                self.images.extend(values);
+                if self.names.len() == self.most {
+                    self.classify()?;
+                }
             }
-            Loaded::Images(images) => classify_images(arguments, &mut classifier, images, &mut results)?,
+            Prepared::Image(Err(error)) if self.arguments.reading.skip_bad_images && error.is_bad_image() => {
+                self.skipped.push(error.to_string());
+            }
+            Prepared::Image(Err(error)) => {
+                self.classify()?;
+                return Err(Failure::from(error).or_skip());
+            }
+            Prepared::Array(array) => {
+                self.classify()?;
+                return self.classify_array(&input.name(), array?);
+            }
+        }
+        Ok(self.state())
+    }
+
+    /// Classifies the images of an array, batch by batch.
+    fn classify_array(&mut self, name: &str, array: Array) -> Result<Ended, Failure> {
+        let images = array.images();
+        array.check(name, self.classifier.preprocessor())?;
+        for start in (0..images).step_by(self.most) {
+            let end = (start + self.most).min(images);
+            array.prepare(start..end, self.classifier.preprocessor(), &mut self.images)?;
+            let names =
+                (start..end).map(|index| if images == 1 { name.to_owned() } else { format!("{name}[{index}]") });
+            self.names.extend(names);
+            self.classify()?;
+            if !matches!(self.state(), Ended::Whole) {
+                break;
+            }
+        }
+        Ok(self.state())
+    }
+
+    /// Classifies the images that wait, and reports them.
+    fn classify(&mut self) -> Result<(), Failure> {
+        let outputs = self.classifier.classify_normalized(&self.images)?;
+        for (name, output) in self.names.iter().zip(&outputs) {
+            check_finite(name, output)?;
+            self.report.add(name, output)?;
+        }
+        self.names.clear();
+        self.images.clear();
+        self.report.flush()
+    }
+
+    fn state(&self) -> Ended {
+        if self.stop.load(Ordering::Relaxed) {
+            Ended::Interrupted
+        } else if self.report.is_unread() {
+            Ended::Unread
+        } else {
+            Ended::Whole
         }
     }
-    let Results { rows, left_out } = results;
-    left_out.iter().for_each(|reason| complain(&format!("left out: {reason}")));
-    if arguments.format.json {
-        print_json(&serde_json::json!({ "predictions": rows, "skipped": left_out }))?;
-    } else if arguments.csv {
-        print(&csv(arguments, &rows))?;
-    } else {
-        print(&lines(arguments, &rows))?;
+}
+
+/// Refuses a result that no class can be read from.
+fn check_finite(name: &str, output: &Output<'_>) -> Result<(), Failure> {
+    match output.logits().iter().position(|logit| !logit.is_finite()) {
+        None => Ok(()),
+        Some(class) => {
+            let got = output.logits()[class];
+            Err(Failure::new(format!("{name}: expected finite logits, got {got} for class {class}")))
+        }
     }
-    Ok(Done::Finished)
 }
 
 fn read_model(arguments: &Predict) -> Result<Model, Failure> {
@@ -90,210 +227,22 @@ fn read_model(arguments: &Predict) -> Result<Model, Failure> {
     Ok(Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?)
 }
 
-enum Input {
-    Images(Vec<PathBuf>),
-    Array(PathBuf),
-}
-
 /// What was typed, folders replaced by the images in them.
-fn inputs(arguments: &Predict) -> Result<Vec<Input>, Failure> {
+fn inputs(typed: &[PathBuf]) -> Result<Vec<Input>, Failure> {
+    if typed.iter().filter(|path| *path == Path::new("-")).count() > 1 {
+        return Err(Failure::usage("-: expected stdin once, got it several times"));
+    }
     let mut inputs = Vec::new();
-    for path in &arguments.inputs {
-        let input = if path.is_dir() {
-            let (mut images, mut ignored) = (Vec::new(), 0);
-            walk(path, &mut images, &mut ignored)?;
-            if ignored > 0 {
-                complain(&format!("{}: {ignored} files that are no images ignored", path.display()));
-            }
-            if images.is_empty() {
-                let expected = format!("expected images ({})", EXTENSIONS.join(", "));
-                return Err(Failure::usage(format!("{}: {expected}, got none", path.display())));
-            }
-            Input::Images(images)
-        } else if has_extension(path, &["npy"]) {
-            Input::Array(path.clone())
+    for path in typed {
+        if path == Path::new("-") {
+            inputs.push(Input::Stdin);
+        } else if path.is_dir() {
+            inputs.extend(images_in(path)?.into_iter().map(Input::Image));
+        } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
+            inputs.push(Input::Array(path.clone()));
         } else {
-            Input::Images(vec![path.clone()])
-        };
-        match (inputs.last_mut(), input) {
-            (Some(Input::Images(list)), Input::Images(more)) => list.extend(more),
-            (_, input) => inputs.push(input),
+            inputs.push(Input::Image(path.clone()));
         }
     }
     Ok(inputs)
-}
-
-pub(crate) fn walk(folder: &Path, images: &mut Vec<PathBuf>, ignored: &mut usize) -> Result<(), Failure> {
-    let read = || -> std::io::Result<Vec<PathBuf>> {
-        let entries = std::fs::read_dir(folder)?;
-        let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-        paths.sort_unstable();
-        Ok(paths)
-    };
-    for path in read().map_err(|error| Failure::at(folder.display(), &error))? {
-        // A link to a folder could lead back here.
-        if path.is_dir() && !path.is_symlink() {
-            walk(&path, images, ignored)?;
-        } else if has_extension(&path, &EXTENSIONS) {
-            images.push(path);
-        } else {
-            *ignored += 1;
-        }
-    }
-    Ok(())
-}
-
-fn has_extension(path: &Path, extensions: &[&str]) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    extensions.iter().any(|known| extension.eq_ignore_ascii_case(known))
-}
-
-/// Inputs in parts that are read and classified one after another: some images, or an array.
-fn groups(inputs: Vec<Input>, most: usize) -> Vec<Input> {
-    let split = |input| match input {
-        Input::Images(paths) => paths.chunks(most).map(|paths| Input::Images(paths.to_vec())).collect(),
-        array => vec![array],
-    };
-    inputs.into_iter().flat_map(split).collect()
-}
-
-/// Inputs in memory, or why they are not.
-enum Loaded<'a> {
-    Images(Vec<(&'a Path, Result<Image, DataError>)>),
-    Array(&'a Path, Result<NpyArray, FileError>),
-}
-
-impl Loaded<'_> {
-    /// How many images these are.
-    fn images(&self) -> usize {
-        match self {
-            Loaded::Images(images) => images.len(),
-            Loaded::Array(_, Ok(NpyArray { shape, .. })) if shape.len() == 4 => shape[0],
-            Loaded::Array(..) => 1,
-        }
-    }
-}
-
-fn read(input: &Input) -> Loaded<'_> {
-    match input {
-        Input::Images(paths) => Loaded::Images(paths.iter().map(|path| (&**path, read_image(path))).collect()),
-        Input::Array(path) => Loaded::Array(path, load_npy(path)),
-    }
-}
-
-/// Classifies some images; one that cannot be read ends the command or is left out.
-fn classify_images(
-    arguments: &Predict,
-    classifier: &mut Classifier,
-    images: Vec<(&Path, Result<Image, DataError>)>,
-    Results { rows, left_out }: &mut Results,
-) -> Result<(), Failure> {
-    let (mut names, mut batch) = (Vec::new(), Vec::new());
-    for (path, image) in images {
-        let prepared = image.and_then(|image| {
-            let converted = classifier.preprocessor().convert(&image).map(Cow::into_owned);
-            converted.map_err(|cause| DataError::Image { place: path.display().to_string(), cause })
-        });
-        match prepared {
-            Ok(image) => {
-                names.push(path.display().to_string());
-                batch.push(image);
-            }
-            Err(error) if arguments.skip_bad_images => left_out.push(error.to_string()),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let outputs = classifier.classify_batch(&batch)?;
-    rows.extend(names.into_iter().zip(outputs).map(|(name, output)| row(arguments, name, &output)));
-    Ok(())
-}
-
-/// Classifies the images of an array: N×C×H×W or one of C×H×W.
-fn classify_array(
-    arguments: &Predict,
-    classifier: &mut Classifier,
-    path: &Path,
-    array: NpyArray,
-) -> Result<Vec<Row>, Failure> {
-    let description = classifier.preprocessor().description();
-    let ([height, width], channels) = (description.size, description.channels());
-    let is_pixels = matches!(array.values, NpyValues::U8(_));
-    let shape = match array.shape[..] {
-        [c, h, w] => Some([1, c, h, w]),
-        [n, c, h, w] => Some([n, c, h, w]),
-        _ => None,
-    };
-    let fits = |[n, c, h, w]: &[usize; 4]| {
-        n * c * h * w > 0 && if is_pixels { [1, 3, 4].contains(c) } else { [*c, *h, *w] == [channels, height, width] }
-    };
-    let Some([n, c, h, w]) = shape.filter(fits) else {
-        return Err(Failure::from(DataError::Invalid {
-            place: path.display().to_string(),
-            expected: format!("N×{channels}×{height}×{width} normalised f32, or u8 images of N×C×H×W"),
-            got: format!("{} of shape {:?}", if is_pixels { "u8" } else { "numbers" }, array.shape),
-        }));
-    };
-    let outputs = match array {
-        NpyArray { values: NpyValues::U8(values), .. } => {
-            let image = |planes: &[u8]| Image::new(h, w, c, interleave(planes, c));
-            let images = values.chunks_exact(c * h * w).map(image).collect::<Result<Vec<_>, _>>()?;
-            classifier.classify_batch(&images)?
-        }
-        array => {
-            let values = array.to_f32();
-            let rows: Vec<f32> = values.chunks_exact(c * h * w).flat_map(|planes| interleave(planes, c)).collect();
-            classifier.classify_normalized(&rows)?
-        }
-    };
-    let name = |index| if n == 1 { path.display().to_string() } else { format!("{}[{index}]", path.display()) };
-    Ok(outputs.iter().enumerate().map(|(index, output)| row(arguments, name(index), output)).collect())
-}
-
-/// C×H×W as H×W×C.
-fn interleave<T: Copy>(planes: &[T], channels: usize) -> Vec<T> {
-    let pixels = planes.len() / channels;
-    (0..pixels).flat_map(|pixel| (0..channels).map(move |channel| planes[channel * pixels + pixel])).collect()
-}
-
-fn row(arguments: &Predict, input: String, output: &Output<'_>) -> Row {
-    let top = output.top(arguments.top.get().into()).into_iter();
-    let top = top.map(|class| Class { label: class.label, index: class.index, probability: class.probability });
-    Row { input, top: top.collect(), logits: output.logits().to_vec() }
-}
-
-fn lines(arguments: &Predict, rows: &[Row]) -> String {
-    let mut text = String::new();
-    for row in rows {
-        let cells: Vec<String> = if arguments.logits {
-            row.logits.iter().map(ToString::to_string).collect()
-        } else {
-            row.top.iter().map(|class| format!("{} {:.2} %", class.label, 100.0 * class.probability)).collect()
-        };
-        text += &format!("{}  {}\n", row.input, cells.join(if arguments.logits { " " } else { ", " }));
-    }
-    text
-}
-
-fn csv(arguments: &Predict, rows: &[Row]) -> String {
-    if arguments.logits {
-        let classes = rows.first().map_or(0, |row| row.logits.len());
-        let mut text = format!("input{}\n", (0..classes).map(|class| format!(",{class}")).collect::<String>());
-        for row in rows {
-            let logits: String = row.logits.iter().map(|logit| format!(",{logit}")).collect();
-            text += &format!("{}{logits}\n", quoted(&row.input));
-        }
-        return text;
-    }
-    let mut text = "input,rank,index,label,probability\n".to_owned();
-    for row in rows {
-        for (rank, Class { label, index, probability }) in row.top.iter().enumerate() {
-            text += &format!("{},{},{index},{},{probability}\n", quoted(&row.input), rank + 1, quoted(label));
-        }
-    }
-    text
-}
-
-/// A field of a CSV file (RFC 4180).
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }

@@ -2,17 +2,17 @@
 
 use crate::args::Train;
 use crate::failure::Failure;
-use crate::output::{facts, print, print_json};
+use crate::output::{count, facts, path_text, print, print_json, quoted_path};
 use crate::progress::Progress;
+use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
 use residual::data::DATASETS;
 use residual::train::{Job, Layer, Outcome, PRESETS, Recipe, RunFolder, Summary};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-pub(crate) fn run(arguments: &Train, stop: &Arc<AtomicBool>) -> Result<Done, Failure> {
+pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
+    stop.handle_warnings()?;
     let mut options = machine::options(arguments.threads)?;
     let resumed = arguments.resume.as_deref().map(RunFolder::open).transpose()?;
     let recipe = recipe(arguments, resumed.as_ref())?;
@@ -22,11 +22,10 @@ pub(crate) fn run(arguments: &Train, stop: &Arc<AtomicBool>) -> Result<Done, Fai
     if let Some(weights) = recipe.weights.as_deref().filter(|_| resumed.is_none()) {
         weights::fetch(weights, arguments.download)?;
     }
-    let (job, outcome) = match resumed {
+    let outcome = match resumed {
         Some(run) => {
             let job = Job::resume(recipe, &run)?;
-            let outcome = residual::train::resume(&job, run, &options, stop, &mut show);
-            (job, outcome)
+            residual::train::resume(&job, run, &options, stop.listen(), &mut show)
         }
         None => {
             let job = Job::prepare(recipe)?;
@@ -34,20 +33,19 @@ pub(crate) fn run(arguments: &Train, stop: &Arc<AtomicBool>) -> Result<Done, Fai
             if arguments.autotune {
                 options = tune(options, &job.model, &job.plans(), job.model.preprocessing.size)?;
             }
-            let outcome = residual::train::train(&job, &arguments.output, &options, stop, &mut show);
-            (job, outcome)
+            residual::train::train(&job, &arguments.output, &options, stop.listen(), &mut show)
         }
     };
     progress.finish();
-    match outcome? {
+    match outcome.map_err(|error| Failure::from(error).or_skip())? {
         Outcome::Finished(summary) => {
-            report(arguments, &job, &summary)?;
+            report(arguments, &summary)?;
             Ok(Done::Finished)
         }
         Outcome::Interrupted(summary) => {
-            let run = summary.run.display();
+            let run = quoted_path(&summary.run);
             progress.line(&format!(
-                "interrupted at step {}, after a checkpoint; go on with: residual train --resume {run}",
+                "interrupted at step {}, after a checkpoint; resume with: residual train --resume {run}",
                 summary.steps
             ));
             Ok(Done::Interrupted)
@@ -55,35 +53,33 @@ pub(crate) fn run(arguments: &Train, stop: &Arc<AtomicBool>) -> Result<Done, Fai
     }
 }
 
-fn report(arguments: &Train, job: &Job, summary: &Summary) -> Result<(), Failure> {
+fn report(arguments: &Train, summary: &Summary) -> Result<(), Failure> {
     if arguments.format.json {
         return print_json(summary);
     }
-    let percent = |value: Option<f64>| value.map_or_else(|| "none".to_owned(), |value| format!("{value:.2}"));
-    let run = summary.run.display();
-    let best = summary
-        .best_epoch
-        .map_or_else(String::new, |epoch| format!(" (best {} in epoch {epoch})", percent(summary.best_top1)));
     let mut rows = vec![
-        ("run", run.to_string()),
+        ("run", path_text(&summary.run)),
         ("epochs", summary.epochs.to_string()),
         ("steps", summary.steps.to_string()),
-        ("Acc@1", format!("{}{best}", percent(summary.top1))),
-        ("Acc@5", percent(summary.top5)),
-        ("images/s", format!("{:.0}", summary.images_per_second)),
-        ("seconds", format!("{:.0}", summary.seconds)),
     ];
+    let last = summary.top1.map(|top1| format!("last {top1:.2}"));
+    let best = summary.best_top1.zip(summary.best_epoch);
+    let best = best.map(|(top1, epoch)| format!("best {top1:.2} (epoch {epoch}, weights/best.safetensors)"));
+    let accuracies: Vec<String> = best.into_iter().chain(last).collect();
+    if !accuracies.is_empty() {
+        rows.push(("Acc@1", accuracies.join(" · ")));
+    }
+    if summary.images_per_second > 0.0 {
+        rows.push(("images/s", format!("{:.0}", summary.images_per_second)));
+    }
+    rows.push(("seconds", format!("{:.0}", summary.seconds)));
     if !summary.skipped.is_empty() {
-        rows.push(("left out", summary.skipped.len().to_string()));
+        rows.push(("skipped", count(summary.skipped.len() as u64, "image")));
         rows.extend(summary.skipped.iter().map(|reason| ("", reason.clone())));
     }
-    let data_dir =
-        job.recipe.data_dir.as_ref().map_or_else(String::new, |dir| format!(" --data-dir {}", dir.display()));
     print(&facts(&rows))?;
-    print(&format!(
-        "\nNext:\n  residual eval --weights {run} --data {}{data_dir}\n  residual predict --weights {run} IMAGE\n",
-        job.recipe.data
-    ))
+    let run = quoted_path(&summary.run);
+    print(&format!("\nNext:\n  residual eval --weights {run}\n  residual predict --weights {run} IMAGE\n"))
 }
 
 /// The recipe: flags over files over a preset; of a run that goes on, over the run's own.

@@ -74,7 +74,7 @@ pub(super) fn show(arguments: &Inspect, model: &Model, size: [usize; 2]) -> Resu
         BenchMode::Infer => Mode::Infer,
         BenchMode::Train => Mode::Train,
     };
-    let batch = arguments.batch.get().into();
+    let batch = arguments.batch_size.get().into();
     if arguments.compute.autotune {
         options = tune(options, model, &[(mode, batch)], size)?;
     }

@@ -1,0 +1,43 @@
+//! What `residual eval` takes.
+
+use super::{Compute, Format, ImageArgs, Reading, Weights, at_least_one};
+use clap::{Args, ValueEnum};
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    residual eval --weights runs/1-resnet20-shapes10\n  \
+    residual eval --weights torchvision:resnet18.v1 --data photos --split val\n  \
+    residual eval --weights resnet20.th --model resnet20_a --data cifar10 --data-dir cifar-10-batches-bin")]
+pub(crate) struct Eval {
+    #[command(flatten)]
+    pub(crate) weights: Weights,
+    /// shapes10, cifar10, cifar100, a folder or a .safetensors file [default: what the weights were trained on]
+    #[arg(long, value_name = "DATA")]
+    pub(crate) data: Option<String>,
+    /// Folder of the CIFAR files
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The split to evaluate
+    #[arg(long, value_enum, default_value_t = Split::Test)]
+    pub(crate) split: Split,
+    /// Batch size
+    #[arg(long, short, visible_alias = "batch", value_name = "N", default_value = "100", value_parser = at_least_one)]
+    pub(crate) batch_size: NonZeroU16,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy)]
+pub(crate) enum Split {
+    Train,
+    Val,
+    Test,
+}

@@ -1,0 +1,35 @@
+//! What `residual features` takes.
+
+use super::{Compute, Format, ImageArgs, OUTPUT, Reading, Weights, at_least_one};
+use clap::Args;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    residual features --weights runs/1-resnet20-shapes10 photos -o vectors.npy\n  \
+    residual features --weights torchvision:resnet50.v2 photos --layers pooled,layer1,C4 -o maps.safetensors")]
+pub(crate) struct Features {
+    #[command(flatten)]
+    pub(crate) weights: Weights,
+    /// Images or folders of images; the folders in these are the classes
+    #[arg(required = true, value_name = "IMAGE|DIR")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// pooled (the vector before the head), C2 to C5 (the last feature maps of stride 4 to 32), modules or nodes
+    #[arg(long, value_name = "NAME,NAME…", value_delimiter = ',', default_value = "pooled")]
+    pub(crate) layers: Vec<String>,
+    /// Batch size
+    #[arg(long, short, visible_alias = "batch", value_name = "N", default_value = "16", value_parser = at_least_one)]
+    pub(crate) batch_size: NonZeroU16,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+    /// The file to write: .npy (one layer), .safetensors or .parquet
+    #[arg(long, short, visible_alias = "out", value_name = "FILE", help_heading = OUTPUT)]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}

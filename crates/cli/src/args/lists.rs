@@ -1,0 +1,42 @@
+//! What `residual models` and `residual data` take.
+
+use super::Format;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Models {
+    /// List the networks that --model takes, and the weights there are for them
+    List(ListModels),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  residual models list\n  residual models list resnext --json")]
+pub(crate) struct ListModels {
+    /// Only networks whose name or family contains this
+    pub(crate) filter: Option<String>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Data {
+    /// List what --data takes
+    List(Format),
+    /// Write a dataset as PNG files: DIR/train/<class>/… and DIR/test/<class>/…
+    Export(ExportData),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  residual data export shapes10 shapes")]
+pub(crate) struct ExportData {
+    /// shapes10, cifar10, cifar100, a folder or a .safetensors file
+    pub(crate) name: String,
+    /// A new or empty folder
+    pub(crate) folder: PathBuf,
+    /// Folder of the CIFAR files
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}

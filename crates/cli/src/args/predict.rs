@@ -1,0 +1,40 @@
+//! What `residual predict` takes.
+
+use super::{Compute, Format, ImageArgs, OUTPUT, Reading, Weights, at_least_one};
+use clap::Args;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    residual predict --weights runs/1-resnet20-shapes10 photo.jpg\n  \
+    residual predict --weights torchvision:resnet50.v2 photos -k 3 --csv > classes.csv\n  \
+    curl -s https://example.org/cat.jpg | residual predict --weights torchvision:resnet18.v1 -\n\n\
+    Results are printed as they come, in the order of the inputs.")]
+pub(crate) struct Predict {
+    #[command(flatten)]
+    pub(crate) weights: Weights,
+    /// Images, folders of images, .npy files (N×3×H×W: f32 that is normalised, or u8 that is not), or - for an image on stdin
+    #[arg(required = true, value_name = "IMAGE|DIR|FILE.npy|-")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Batch size
+    #[arg(long, short, visible_alias = "batch", value_name = "N", default_value = "16", value_parser = at_least_one)]
+    pub(crate) batch_size: NonZeroU16,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+    /// Classes to show for each image
+    #[arg(long, short = 'k', value_name = "K", default_value = "5", help_heading = OUTPUT, value_parser = at_least_one)]
+    pub(crate) top: NonZeroU16,
+    /// Print the logits of all classes instead
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) logits: bool,
+    /// Print the result as comma-separated values
+    #[arg(long, conflicts_with = "json", help_heading = OUTPUT)]
+    pub(crate) csv: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}

@@ -1,0 +1,38 @@
+//! What `residual train` takes besides the settings of a recipe.
+
+use super::{COMPUTE, Download, Format, Settings, Threads};
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    residual train\n  \
+    residual train --data photos --model resnet18 --val-split 0.2\n  \
+    residual train --data photos --weights torchvision:resnet18.v1 --freeze backbone --unfreeze-at 10:layer4\n  \
+    residual train --data cifar10 --data-dir cifar-10-batches-bin --recipe cifar-quick\n  \
+    residual train --resume runs/1-resnet20-shapes10\n\n\
+    Settings that are not given come from the recipe; precedence: flags, then files, then the preset.\n\
+    Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 end the run after a checkpoint, which --resume continues.")]
+pub(crate) struct Train {
+    /// A preset (shapes-quick, cifar-quick, folder-quick, he2015-cifar, lecture-cifar, imagenet-100) or a TOML file;
+    /// may be repeated, later ones override earlier ones
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) recipe: Vec<String>,
+    /// Resume the run in this folder from its last checkpoint
+    #[arg(long, value_name = "RUN")]
+    pub(crate) resume: Option<PathBuf>,
+    /// The folder in which the run's own folder is made
+    #[arg(long, short, visible_alias = "out", value_name = "DIR", default_value = "runs", conflicts_with = "resume")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) download: Download,
+    /// Measure which algorithm is fastest for each convolution on this machine; remembered, and kept with the run
+    #[arg(long, conflicts_with = "resume", help_heading = COMPUTE)]
+    pub(crate) autotune: bool,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}

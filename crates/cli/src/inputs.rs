@@ -1,0 +1,24 @@
+//! Files that were typed, with a folder replaced by the images in it.
+
+use crate::failure::Failure;
+use crate::output::{complain, count, path_text};
+use residual::files::{IMAGE_EXTENSIONS, images_below};
+use std::path::{Path, PathBuf};
+
+/// The images in `folder` and its subfolders, sorted. Other files are told of in one line.
+pub(crate) fn images_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let found = images_below(folder)?;
+    if let Some(first) = found.ignored.first() {
+        let what = count(found.ignored.len() as u64, "file");
+        complain(&format!(
+            "{}: skipped {what} with another extension, such as {}",
+            path_text(folder),
+            path_text(first)
+        ));
+    }
+    if found.images.is_empty() {
+        let expected = format!("expected images ({})", IMAGE_EXTENSIONS.join(", "));
+        return Err(Failure::usage(format!("{}: {expected}, got none", path_text(folder))));
+    }
+    Ok(found.images)
+}
