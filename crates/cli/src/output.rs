@@ -93,7 +93,7 @@ pub(crate) fn quoted_path(path: &Path) -> String {
 /// A field of a CSV file (RFC 4180). Control characters are escaped, and an apostrophe keeps a spreadsheet from taking text
 /// for a formula.
 pub(crate) fn csv_field(text: &str) -> String {
-    let mut text = line(text).into_owned();
+    let mut text = line(text);
     if text.starts_with(['=', '+', '-', '@']) {
         text.insert(0, '\'');
     }

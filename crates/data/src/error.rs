@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use residual_files::FileError;
+use residual_files::{FileCause, FileError};
 use residual_preprocess::{ImageError, PreprocessingError};
 
 /// An error of this crate. The message is complete; causes are kept in the `cause` fields.
@@ -77,6 +77,8 @@ impl DataError {
         match self {
             Self::Image { .. } | Self::Panic { .. } => true,
             Self::Io { cause, .. } => cause.kind() == std::io::ErrorKind::NotFound,
+            Self::File(FileError { cause: FileCause::Read(cause), .. }) => cause.kind() == std::io::ErrorKind::NotFound,
+            Self::File(FileError { cause, .. }) => matches!(cause, FileCause::Kind { .. } | FileCause::TooLarge { .. }),
             Self::Invalid { .. } | Self::Preprocessing(_) => false,
         }
     }
