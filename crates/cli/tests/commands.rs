@@ -8,17 +8,7 @@ use residual::{files, weights, zoo};
 use serde_json::Value;
 use std::io::Read;
 use std::process::Stdio;
-use support::{Place, test_data};
-
-/// `w.safetensors`: a resnet20 with new weights for two named classes, on images of 16×16.
-fn model(place: &Place) -> Model {
-    let graph = zoo::build("resnet20", 2).unwrap();
-    let tensors = initialise(&graph, Initialisation::Torch, 1);
-    let preprocessing = Preprocessing::unscaled([16, 16], &[0.5; 3], &[0.25; 3]);
-    let model = Model::new(graph, tensors, preprocessing, vec!["ant".into(), "bee, bumble".into()]).unwrap();
-    weights::save(&place.path("w.safetensors"), &model, None).unwrap();
-    model
-}
+use support::{Place, small_model as model, test_data};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -65,6 +55,8 @@ fn inspect_shows_the_plan_of_a_network() {
     let train = plan(&["--batch", "4", "--mode", "train"]);
     assert!(train["steps"].as_array().unwrap().iter().any(|step| step["pass"] == "backward"));
     assert!(bytes(&train, "parameters") > 2 * 4 * 270_000);
+    let measured = json(&place.done(&["inspect", "w.safetensors", "--measure", "--json"]));
+    assert!(measured["measured_ms"].as_f64().unwrap() > 0.0, "--measure shows the plan");
     let table = place.done(&["inspect", "resnet20", "--plan"]);
     assert!(table.starts_with("node") && table.contains("\npacked weights  "), "{table}");
 }

@@ -41,6 +41,20 @@ fn an_onnx_file_is_called_like_the_network_and_holds_the_weights() {
 }
 
 #[test]
+fn the_name_of_the_file_says_its_format() {
+    let place = Place::new();
+    model(&place);
+    let export = ["export", "--weights", "w.safetensors", "--json"];
+    for (name, format) in [("a.onnx", "onnx"), ("b.SafeTensors", "safetensors")] {
+        let document = json(&place.done(&[&export[..], &["-o", name]].concat()));
+        assert_eq!((&document["file"], &document["format"]), (&name.into(), &format.into()));
+    }
+    let line = "error: --format is required for an output whose name does not end in .onnx or .safetensors";
+    place.refused(&[&export[..], &["-o", "c.bin"]].concat(), 2, line);
+    place.refused(&export, 2, line);
+}
+
+#[test]
 fn a_checkpoint_keeps_all_it_holds() {
     let place = Place::new();
     let model = model(&place);

@@ -41,6 +41,19 @@ fn the_list_says_what_each_network_is_and_where_weights_are() {
 }
 
 #[test]
+fn a_filter_takes_a_part_of_a_name_or_family() {
+    let place = Place::new();
+    let names = |filter: &str| -> Vec<String> {
+        let models = json(&place.done(&["models", "list", filter, "--json"]));
+        models["models"].as_array().unwrap().iter().map(|model| model["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("wrn28"), ["wrn28_10"]);
+    assert!(names("ConvNeXt").iter().all(|name| name.starts_with("convnext")) && names("convnext").len() == 4);
+    let line = "error: filter: expected a part of a network's name or family, got \"vit\"";
+    place.refused(&["models", "list", "vit"], 2, line);
+}
+
+#[test]
 fn a_described_network_is_inspected_trained_and_evaluated() {
     let place = Place::new();
     place.tiny_data();

@@ -10,7 +10,7 @@ use crate::{Done, machine, weights};
 use layers::Layers;
 use residual::engine::{Engine, Mode, Options};
 use residual::files::load_npy;
-use residual::graph::Graph;
+use residual::graph::{Graph, Shape};
 use residual::infer::{self, InferError};
 use residual::kernels::loss::{Targets, cross_entropy};
 use residual::kernels::optim::{Sgd, sgd};
@@ -208,6 +208,13 @@ impl Subject {
         }
         let mut engine = Engine::new(&model, plan, batch, [height, width], &[], &options)?;
         let classes = model.graph.output_channels()?;
+        let output = model.graph.shapes(height, width)?[model.graph.output.0];
+        if arguments.mode == BenchMode::Train && [output.height, output.width] != [1, 1] {
+            let Shape { height, width, channels } = output;
+            return Err(Failure::new(format!(
+                "{name}: expected a result of one value a class to train, got a map of {height}×{width}×{channels}"
+            )));
+        }
         let [channels, ..] = model.graph.input_size();
         let mut random = Stream::new(0, &[]);
         let analysis = model.graph.analyse(height, width)?;

@@ -2,8 +2,11 @@
 
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
+use residual::model::{Initialisation, Model, initialise};
+use residual::preprocess::Preprocessing;
 use residual::tensor::{NamedTensors, Stream, Tensor};
 use residual::weights::save_tensors;
+use residual::{weights, zoo};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -89,6 +92,16 @@ impl Place {
         }
         "photos"
     }
+}
+
+/// `w.safetensors`: a resnet20 with new weights for two named classes, on images of 16×16.
+pub(crate) fn small_model(place: &Place) -> Model {
+    let graph = zoo::build("resnet20", 2).unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 1);
+    let preprocessing = Preprocessing::unscaled([16, 16], &[0.5; 3], &[0.25; 3]);
+    let model = Model::new(graph, tensors, preprocessing, vec!["ant".into(), "bee, bumble".into()]).unwrap();
+    weights::save(&place.path("w.safetensors"), &model, None).unwrap();
+    model
 }
 
 pub(crate) fn ran(output: Output) -> Ran {
