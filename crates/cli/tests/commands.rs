@@ -2,9 +2,7 @@
 
 mod support;
 
-use residual::model::{Initialisation, Model, initialise};
-use residual::preprocess::Preprocessing;
-use residual::{files, weights, zoo};
+use residual::files;
 use serde_json::Value;
 use std::io::Read;
 use std::process::Stdio;
