@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 /// The model of the weights that were typed.
 pub(crate) fn read(arguments: &Weights, usual: impl FnOnce(&Graph) -> Preprocessing) -> Result<Model, Failure> {
     fetch(&arguments.weights, arguments.download)?;
-    let model = infer::read_model(&arguments.weights, arguments.model.as_deref(), usual)?;
+    let model = infer::read_model_noting(&arguments.weights, arguments.model.as_deref(), usual, &mut |note| {
+        complain(&format!("note: {}: {note}", arguments.weights.display()));
+    })?;
     Ok(match arguments.in_chans {
         Some(in_chans) => replace_input(&model, in_chans)?,
         None => model,

@@ -5,7 +5,8 @@
 //! - [`images_below`]: the image files in a folder and its subfolders.
 //! - [`pickle`]: Python pickles as data; [`parse_npy`], [`load_npy`] and [`save_npy`]: numpy arrays; [`save_tensors`] and
 //!   [`safetensors_header`]: safetensors files.
-//! - [`nearest`]: the name that was probably meant; [`printable`]: foreign text, harmless and short.
+//! - [`nearest`]: the name that was probably meant; [`recognise`]: what a file is that was taken for another; [`printable`]:
+//!   foreign text, harmless and short.
 //!
 //! Parsers take foreign bytes, never panic, and allocate no more than a stated bound before they have checked them.
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@ mod npy;
 pub mod pickle;
 mod printable;
 mod read;
+mod recognise;
 mod safetensors;
 mod walk;
 mod write;
@@ -27,6 +29,7 @@ pub use nearest::nearest;
 pub use npy::{NpyArray, NpyError, NpyValues, load_npy, npy_header, parse_npy, save_npy};
 pub use printable::printable;
 pub use read::{MAX_BYTES, read_file, read_text};
+pub use recognise::recognise;
 pub use safetensors::{HeaderError, MAX_HEADER, Metadata, safetensors_header, save_tensors};
 pub use walk::{IMAGE_EXTENSIONS, Images, images_below, is_image, visible_entries};
 pub use write::{AtomicFile, atomic_write, publish, sweep};

@@ -24,6 +24,6 @@ pub use evaluate::{EvaluateOptions, Evaluation, check_labels, count, evaluate};
 pub use feature_file::{Contents, FeatureFile, FeatureFileError, Source};
 pub use features::{Feature, FeatureExtractor, UnknownLayer, layer_node};
 pub use metrics::Metrics;
-pub use model_file::{check_name, default_preprocessing, read_model, read_model_or};
+pub use model_file::{check_name, default_preprocessing, read_model, read_model_noting, read_model_or};
 pub use network::{is_description, network};
 pub use tuning_file::{read_tuning, write_tuning};

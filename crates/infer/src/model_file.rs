@@ -27,7 +27,21 @@ pub fn read_model(
     name: Option<&str>,
     preprocessing: impl FnOnce(&Graph) -> Preprocessing,
 ) -> Result<Model, InferError> {
-    let model = read_model_or(path, name, preprocessing)?;
+    read_model_noting(path, name, preprocessing, &mut |_| ())
+}
+
+/// [`read_model`], with `note` called with what the user should know of how the tensors were found: averaged ones taken, a module
+/// entered, some left out.
+///
+/// # Errors
+/// As there.
+pub fn read_model_noting(
+    path: &Path,
+    name: Option<&str>,
+    preprocessing: impl FnOnce(&Graph) -> Preprocessing,
+    note: &mut dyn FnMut(&str),
+) -> Result<Model, InferError> {
+    let model = read(path, name, preprocessing, note)?;
     if let Some(name) = name {
         check_name(path, name, &model)?;
     }
@@ -46,6 +60,15 @@ pub fn read_model_or(
     path: &Path,
     name: Option<&str>,
     preprocessing: impl FnOnce(&Graph) -> Preprocessing,
+) -> Result<Model, InferError> {
+    read(path, name, preprocessing, &mut |_| ())
+}
+
+fn read(
+    path: &Path,
+    name: Option<&str>,
+    preprocessing: impl FnOnce(&Graph) -> Preprocessing,
+    note: &mut dyn FnMut(&str),
 ) -> Result<Model, InferError> {
     let hub_name = HubName::of_path(path).transpose()?;
     let pretrained = hub_name.as_ref().and_then(HubName::pretrained);
@@ -67,7 +90,7 @@ pub fn read_model_or(
         Some(pretrained) => pretrained.preprocessing.clone(),
         None => preprocessing(graph),
     };
-    let mut model = into_model(state, &network(name)?, preprocessing)?;
+    let mut model = into_model(state, &network(name)?, preprocessing, note)?;
     if pretrained.is_some() {
         let labels = imagenet_labels();
         if model.graph.output_channels()? == labels.len() {
@@ -82,15 +105,17 @@ fn into_model(
     state: StateDict,
     config: &Config,
     preprocessing: impl FnOnce(&Graph) -> Preprocessing,
+    note: &mut dyn FnMut(&str),
 ) -> Result<Model, InferError> {
     let graph = config.graph()?;
-    let in_chans = state.inputs(&graph)?.unwrap_or(config.in_chans);
+    let in_chans = state.inputs(&graph).unwrap_or(config.in_chans);
     // A network without a head tells nothing of the head that the file may have.
     let with_head = if config.num_classes == 0 { Config { num_classes: 1, ..config.clone() }.graph()? } else { graph };
-    let outputs = state.outputs(&with_head)?.unwrap_or(config.num_classes);
+    let outputs = state.outputs(&with_head).unwrap_or(config.num_classes);
     let stored = Config { num_classes: outputs, in_chans, ..config.clone() }.graph()?;
     let preprocessing = preprocessing(&stored);
-    let mut model = state.into_model(&stored, preprocessing, Vec::new())?;
+    let (mut model, notes) = state.into_model(&stored, preprocessing, Vec::new())?;
+    notes.iter().for_each(|text| note(text));
     if config.num_classes == 0 && outputs > 0 {
         let Model { mut tensors, preprocessing, labels, .. } = model;
         let graph = Config { num_classes: 0, in_chans, ..config.clone() }.graph()?;

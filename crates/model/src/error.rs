@@ -92,10 +92,41 @@ pub enum TensorProblem {
 /// Problems shown in a message; the rest are counted.
 const SHOWN: usize = 3;
 
+/// The first problems and the first of each kind, in their order, and what all names that are not expected begin with: where a file
+/// has its tensors under a prefix, that is what explains the others.
 fn list(problems: &[TensorProblem]) -> String {
-    let mut text = problems.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    if problems.len() > SHOWN {
-        text += &format!("; and {} more", problems.len() - SHOWN);
+    let kind = std::mem::discriminant::<TensorProblem>;
+    let mut firsts: Vec<usize> = Vec::new();
+    for (index, problem) in problems.iter().enumerate() {
+        if firsts.iter().all(|&first| kind(&problems[first]) != kind(problem)) {
+            firsts.push(index);
+        }
+    }
+    let others = SHOWN.saturating_sub(firsts.len());
+    let mut shown: Vec<usize> = (0..problems.len()).filter(|index| !firsts.contains(index)).take(others).collect();
+    shown.extend(firsts);
+    shown.sort_unstable();
+    let mut text = shown.iter().map(|&index| problems[index].to_string()).collect::<Vec<_>>().join("; ");
+    if problems.len() > shown.len() {
+        text += &format!("; and {} more", problems.len() - shown.len());
+    }
+    if let Some(prefix) = prefix_of_unexpected(problems) {
+        text += &format!(" (all names that are not expected begin with \"{prefix}\")");
     }
     text
+}
+
+/// The components that the names of all unexpected tensors have in common, if there are several.
+fn prefix_of_unexpected(problems: &[TensorProblem]) -> Option<String> {
+    let names: Vec<&str> = problems
+        .iter()
+        .filter_map(|problem| match problem {
+            TensorProblem::Unexpected { key, .. } => Some(key.as_str()),
+            _ => None,
+        })
+        .collect();
+    let (first, others) = names.split_first()?;
+    let ends = first.match_indices('.').map(|(place, _)| place + 1);
+    let prefix = ends.map(|end| &first[..end]).take_while(|prefix| others.iter().all(|name| name.starts_with(prefix)));
+    prefix.last().filter(|_| !others.is_empty()).map(str::to_owned)
 }

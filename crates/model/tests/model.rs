@@ -40,7 +40,22 @@ fn every_tensor_that_does_not_fit_is_listed() {
         error.to_string(),
         "tensor \"bn1.bias\": expected [16], got none; \
          tensor \"bn1.running_var\": expected elements of type f32, got i64; \
-         tensor \"fc.weight\": expected [10, 64], got [1000, 64]; and 1 more"
+         tensor \"fc.weight\": expected [10, 64], got [1000, 64]; \
+         tensor \"extra\": expected none, got [2]"
+    );
+}
+
+#[test]
+fn names_under_a_prefix_are_shown_with_it() {
+    let model = resnet20(10);
+    let tensors = model.tensors.iter().map(|(key, tensor)| (format!("backbone.net.{key}"), tensor.clone())).collect();
+    let error = check_tensors(&model.graph, &tensors).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "tensor \"conv1.weight\": expected [16, 3, 3, 3], got none; \
+         tensor \"bn1.weight\": expected [16], got none; \
+         tensor \"backbone.net.conv1.weight\": expected none, got [16, 3, 3, 3]; and 273 more \
+         (all names that are not expected begin with \"backbone.net.\")"
     );
 }
 

@@ -3,9 +3,10 @@
 use crate::names::{resolve, tensors_of_graph};
 use crate::tensors_file::parse_safetensors;
 use crate::torch::{is_torch, parse_torch};
-use crate::view::TensorView;
+use crate::view::{StoredTensor, TensorView};
 use crate::{Cause, FormatError, WeightsError};
-use residual_files::{Bytes, MAX_BYTES, Metadata, read_bytes, save_tensors};
+use indexmap::IndexMap;
+use residual_files::{Bytes, MAX_BYTES, Metadata, read_bytes, recognise, save_tensors};
 use residual_graph::{Graph, NodeId};
 use residual_model::Model;
 use residual_preprocess::Preprocessing;
@@ -35,11 +36,12 @@ pub enum Weights {
     StateDict(StateDict),
 }
 
-/// Tensors of a file that does not say of what network.
+/// Tensors of a file that does not say of what network. The file is parsed once.
 #[derive(Clone, Debug)]
 pub struct StateDict {
     path: PathBuf,
     bytes: Bytes,
+    tensors: Vec<(String, StoredTensor)>,
 }
 
 /// Writes `model` to `path`, as a whole or not at all, with `recipe` (TOML) beside it.
@@ -93,7 +95,12 @@ pub fn load_into(
 ) -> Result<Model, WeightsError> {
     let path = weights_file(path);
     let bytes = read_bytes(&path, MAX_BYTES)?;
-    StateDict { path, bytes }.into_model(graph, preprocessing, labels)
+    let tensors = || {
+        let (views, _) = parse_state_dict(&bytes)?;
+        tensors_of_graph(views, graph, Some(&bytes))
+    };
+    let (tensors, _) = tensors().map_err(|cause| WeightsError::new(&path, cause))?;
+    Model::new(graph.clone(), tensors, preprocessing, labels).map_err(|error| WeightsError::new(&path, error))
 }
 
 /// Reads a weights file, whatever its name: its first bytes say what it is. `path` is a file or a run folder (see
@@ -104,10 +111,17 @@ pub fn load_into(
 pub fn open(path: &Path) -> Result<Weights, WeightsError> {
     let path = weights_file(path);
     let bytes = read_bytes(&path, MAX_BYTES)?;
-    match checkpoint(&bytes, Some(&bytes)) {
-        Ok(Some(checkpoint)) => Ok(Weights::Checkpoint(Box::new(checkpoint))),
-        Ok(None) => Ok(Weights::StateDict(StateDict { path, bytes })),
-        Err(cause) => Err(WeightsError { path, cause }),
+    let opened = || {
+        let (views, metadata) = parse_state_dict(&bytes)?;
+        if metadata.contains_key(GRAPH) {
+            return Ok::<_, Cause>(Err(checkpoint(views, metadata, Some(&bytes))?));
+        }
+        let stored = |(name, view): (String, TensorView<'_>)| (name, StoredTensor::new(view, &bytes));
+        Ok(Ok(views.into_iter().map(stored).collect()))
+    };
+    match opened().map_err(|cause| WeightsError::new(&path, cause))? {
+        Ok(tensors) => Ok(Weights::StateDict(StateDict { path, bytes, tensors })),
+        Err(checkpoint) => Ok(Weights::Checkpoint(Box::new(checkpoint))),
     }
 }
 
@@ -121,19 +135,23 @@ pub fn weights_file(path: &Path) -> PathBuf {
 /// # Errors
 /// If `bytes` are damaged, or neither safetensors nor a torch checkpoint.
 pub fn parse_checkpoint(bytes: &[u8]) -> Result<Option<Checkpoint>, Cause> {
-    checkpoint(bytes, None)
+    let (views, metadata) = parse_state_dict(bytes)?;
+    if metadata.contains_key(GRAPH) { checkpoint(views, metadata, None).map(Some) } else { Ok(None) }
 }
 
-fn checkpoint(bytes: &[u8], file: Option<&Bytes>) -> Result<Option<Checkpoint>, Cause> {
-    let (views, mut metadata) = parse_state_dict(bytes)?;
-    let Some(graph) = metadata.get(GRAPH) else { return Ok(None) };
+fn checkpoint(
+    views: Vec<(String, TensorView<'_>)>,
+    mut metadata: Metadata,
+    file: Option<&Bytes>,
+) -> Result<Checkpoint, Cause> {
+    let graph = metadata.get(GRAPH).ok_or(FormatError::MetadataMissing { key: GRAPH })?;
     let graph = Graph::from_json(graph).map_err(FormatError::from)?;
     let preprocessing: Preprocessing = json(&metadata, PREPROCESSING)?;
     preprocessing.validate().map_err(FormatError::from)?;
     let labels = json(&metadata, LABELS)?;
-    let tensors = tensors_of_graph(views, &graph, file)?;
+    let (tensors, _) = tensors_of_graph(views, &graph, file)?;
     let model = Model::new(graph, tensors, preprocessing, labels)?;
-    Ok(Some(Checkpoint { model, recipe: metadata.remove(RECIPE) }))
+    Ok(Checkpoint { model, recipe: metadata.remove(RECIPE) })
 }
 
 fn json<T: DeserializeOwned>(metadata: &Metadata, key: &'static str) -> Result<T, FormatError> {
@@ -154,57 +172,51 @@ pub fn parse_state_dict(bytes: &[u8]) -> Result<(Vec<(String, TensorView<'_>)>, 
     if is_torch(bytes) {
         return Ok((parse_torch(bytes)?, Metadata::new()));
     }
-    let got = match bytes.get(..bytes.len().min(8)) {
-        None | Some([]) => "an empty file".into(),
-        Some(start) => format!("bytes \"{}\"", start.escape_ascii()),
-    };
+    let start = &bytes[..bytes.len().min(8)];
+    let got = recognise(bytes).map_or_else(|| format!("bytes \"{}\"", start.escape_ascii()), str::to_owned);
     Err(FormatError::Unknown { got })
 }
 
 impl StateDict {
     /// The number of outputs of the network whose tensors these are, if it is `graph` but for the number of its
     /// outputs: the first extent of the last weight.
-    ///
-    /// # Errors
-    /// If the file is damaged.
-    pub fn outputs(&self, graph: &Graph) -> Result<Option<usize>, WeightsError> {
-        let (views, _) = self.parse()?;
-        let views = resolve(views, graph);
+    pub fn outputs(&self, graph: &Graph) -> Option<usize> {
+        let tensors =
+            resolve(self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).collect(), graph).tensors;
         let last = graph.parameters().filter(|(key, _)| key.ends_with(".weight")).last();
-        Ok(last.and_then(|(key, _)| views.get(&key)?.shape().first().copied()))
+        last.and_then(|(key, _)| shape_of(&tensors, &key)?.first().copied())
     }
 
     /// The number of channels that the network of these tensors reads, if it is `graph` but for that: the second extent of
     /// the weight of the first convolution.
-    ///
-    /// # Errors
-    /// If the file is damaged.
-    pub fn inputs(&self, graph: &Graph) -> Result<Option<usize>, WeightsError> {
-        let (views, _) = self.parse()?;
-        let views = resolve(views, graph);
-        let first = graph.nodes.iter().find(|node| node.inputs.contains(&NodeId(0)));
-        let shape = first.and_then(|node| Some(views.get(node.key("weight").as_str())?.shape()));
-        Ok(shape.and_then(|shape| shape.get(1).copied()))
+    pub fn inputs(&self, graph: &Graph) -> Option<usize> {
+        let tensors =
+            resolve(self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).collect(), graph).tensors;
+        let first = graph.nodes.iter().find(|node| node.inputs.contains(&NodeId(0)))?;
+        shape_of(&tensors, &first.key("weight"))?.get(1).copied()
     }
 
-    /// The model of these tensors and a network that is given.
+    /// The model of these tensors and a network that is given, and what the user should know of how the tensors were found:
+    /// averaged ones taken, a module entered, some left out.
     ///
     /// # Errors
-    /// If the file is damaged, its tensors do not fit the graph (all that do not are listed), or the parts do not fit
-    /// together.
+    /// If the tensors do not fit the graph (all that do not are listed), hold values that are not finite, or the parts do not
+    /// fit together.
     pub fn into_model(
         self,
         graph: &Graph,
         preprocessing: Preprocessing,
         labels: Vec<String>,
-    ) -> Result<Model, WeightsError> {
-        let (views, _) = self.parse()?;
+    ) -> Result<(Model, Vec<String>), WeightsError> {
+        let views = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.view(&self.bytes))).collect();
         tensors_of_graph(views, graph, Some(&self.bytes))
-            .and_then(|tensors| Ok(Model::new(graph.clone(), tensors, preprocessing, labels)?))
+            .and_then(|(tensors, notes)| Ok((Model::new(graph.clone(), tensors, preprocessing, labels)?, notes)))
             .map_err(|cause| WeightsError::new(&self.path, cause))
     }
+}
 
-    fn parse(&self) -> Result<(Vec<(String, TensorView<'_>)>, Metadata), WeightsError> {
-        parse_state_dict(&self.bytes).map_err(|error| WeightsError::new(&self.path, error))
-    }
+/// The shape of the tensor `key`, or of its values before pruning.
+fn shape_of<'a>(tensors: &IndexMap<String, &'a StoredTensor>, key: &str) -> Option<&'a [usize]> {
+    let tensor = tensors.get(key).or_else(|| tensors.get(&format!("{key}_orig")))?;
+    Some(tensor.shape())
 }

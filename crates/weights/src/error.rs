@@ -42,9 +42,20 @@ pub enum FormatError {
         /// What stands at the beginning.
         got: String,
     },
+    /// A file that ends before it should.
+    #[error("{format}: expected more than {length} bytes, as the file says itself: it was cut off (get it again)")]
+    CutOff {
+        /// What it is.
+        format: &'static str,
+        /// Its bytes.
+        length: usize,
+    },
     /// Not a safetensors file.
-    #[error("safetensors")]
-    Safetensors(#[from] safetensors::SafeTensorError),
+    #[error("safetensors: {what}")]
+    Safetensors {
+        /// What is wrong with it.
+        what: String,
+    },
     /// A safetensors file whose header is longer than what is read.
     #[error(transparent)]
     Header(#[from] HeaderError),
@@ -52,7 +63,7 @@ pub enum FormatError {
     #[error("torch checkpoint: {0}")]
     Torch(String),
     /// The zip archive of a torch checkpoint is damaged.
-    #[error("torch checkpoint")]
+    #[error("torch checkpoint: expected a zip archive, got a damaged one")]
     Zip(#[from] zip::result::ZipError),
     /// A tensor with elements of another type.
     #[error("tensor \"{key}\": expected elements of type {expected}, got {got}")]
@@ -63,6 +74,34 @@ pub enum FormatError {
         expected: &'static str,
         /// Its element type.
         got: String,
+    },
+    /// A tensor that is no weight.
+    #[error("tensor \"{key}\": expected finite values, got {count} of {len} that are NaN or infinite in 32 bits")]
+    NotFinite {
+        /// Its key.
+        key: String,
+        /// How many of its values are not finite.
+        count: usize,
+        /// How many values it has.
+        len: usize,
+    },
+    /// A tensor that repeats its stored elements and was not bounded by the shape that a network needs.
+    #[error("tensor \"{key}\": expected at most as many elements as are stored ({stored}), got {len}")]
+    Expanded {
+        /// Its key.
+        key: String,
+        /// Elements that are stored.
+        stored: usize,
+        /// Elements that it has.
+        len: usize,
+    },
+    /// A tensor that does not fit in memory.
+    #[error("tensor \"{key}\": expected memory for {len} elements, got none")]
+    Memory {
+        /// Its key.
+        key: String,
+        /// Its elements.
+        len: usize,
     },
     /// A checkpoint whose graph is no network.
     #[error("metadata \"residual.graph\"")]

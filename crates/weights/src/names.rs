@@ -1,21 +1,25 @@
 //! Tensors of a foreign state dict under the names of a graph.
 
-use crate::Cause;
 use crate::renames::torchvision_names;
-use crate::view::TensorView;
+use crate::view::{MAX_SHOWN, TensorView, check_finite};
+use crate::{Cause, FormatError};
 use indexmap::IndexMap;
-use residual_files::Bytes;
+use residual_files::{Bytes, printable};
 use residual_graph::{Graph, Role};
 use residual_model::{ModelError, TensorProblem};
 use residual_tensor::{Elements, NamedTensors, Tensor};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-/// Dictionaries that training scripts (torchvision's, timm's, akamaster's, Lightning's) keep the weights in, beside
-/// others. Where there are several the first counts: averaged weights are the ones that were evaluated.
-const WRAPPERS: [&str; 6] = ["model_ema", "state_dict_ema", "state_dict", "model_state_dict", "model", "net"];
+/// Dictionaries that training scripts keep averaged weights in: these are the ones that were evaluated, so they count first.
+const AVERAGED: [&str; 4] = ["model_ema", "state_dict_ema", "ema_state_dict", "ema"];
 
-/// What `DataParallel`, `AveragedModel` and `torch.compile` put before every name.
-const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
+/// Dictionaries that training scripts (torchvision's, timm's, akamaster's, Lightning's) keep the weights in, beside others.
+/// Where there are several the first counts.
+const WRAPPERS: [&str; 5] = ["state_dict", "model_state_dict", "model_state", "model", "net"];
+
+/// Modules around modules, which add a component to the names inside: of `DataParallel` and `AveragedModel`, `torch.compile`,
+/// FSDP and activation checkpointing.
+const AROUND: [&str; 4] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
 /// Names that other code gives to a module of ours, as one component of the path.
 const ALIASES: [(&str, &str); 3] = [("linear", "fc"), ("shortcut", "downsample"), ("i_downsample", "downsample")];
@@ -23,21 +27,30 @@ const ALIASES: [(&str, &str); 3] = [("linear", "fc"), ("shortcut", "downsample")
 /// Kept beside the averaged weights by torch's `AveragedModel`.
 const COUNT_OF_AVERAGED: &str = "n_averaged";
 
+/// What the profiler thop leaves in every module.
+const COUNTS_OF_PROFILER: [&str; 2] = ["total_ops", "total_params"];
+
+/// What torch's pruning puts behind the name of a parameter: the values before, and which of them are kept.
+const PRUNED: [&str; 2] = ["_orig", "_mask"];
+
 /// Wrappers within wrappers that are followed.
 const MAX_WRAPPERS: usize = 8;
 
-/// The tensors that `graph` names, found among `entries` under its names or other code's, and converted. Missing
-/// `num_batches_tracked` (as from torch before 0.4.1) become 0.
+/// The longest name that is compared with the graph's, in bytes. No graph has one as long.
+const MAX_NAME: usize = 512;
+
+/// The tensors that `graph` names, found among `entries` under its names or other code's, and converted, and what the user
+/// should know of how they were found. Missing `num_batches_tracked` (as from torch before 0.4.1) become 0.
 ///
-/// A tensor is converted only if its shape is the graph's but for how others write it down, so that no more is allocated than the graph needs. Where it
-/// is most of `file` that the graph needs, the tensors share the file's bytes instead of copying theirs; a file that
-/// holds much else, such as the state of an optimiser, would stay in memory for a small part of it.
+/// A tensor is converted only if its shape is the graph's but for how others write it down, so that no more is allocated than
+/// the graph needs. Where it is most of `file` that the graph needs, the tensors share the file's bytes instead of copying
+/// theirs; a file that holds much else, such as the state of an optimiser, would stay in memory for a small part of it.
 pub(crate) fn tensors_of_graph(
     entries: Vec<(String, TensorView<'_>)>,
     graph: &Graph,
     file: Option<&Bytes>,
-) -> Result<NamedTensors, Cause> {
-    let mut entries = resolve(entries, graph);
+) -> Result<(NamedTensors, Vec<String>), Cause> {
+    let Resolved { tensors: mut entries, outside, mut notes } = resolve(entries, graph);
     let needed: usize = graph.parameters().filter_map(|(key, _)| entries.get(&key)).map(TensorView::stored).sum();
     let file = file.filter(|file| needed > file.len() / 2);
     let mut tensors = NamedTensors::new();
@@ -45,30 +58,75 @@ pub(crate) fn tensors_of_graph(
     for (key, spec) in graph.parameters() {
         let expected = spec.shape;
         let is_counter = spec.role == Role::Counter;
-        match entries.swap_remove(&key) {
-            None if is_counter => {
+        let Some(view) = entries.swap_remove(&key) else {
+            if is_counter {
                 let zeros = vec![0; expected.iter().product()];
                 tensors.insert(key, Tensor::i64(&expected, zeros));
+            } else if let Some(tensor) = pruned(&mut entries, &key, &expected)? {
+                tensors.insert(key, tensor);
+            } else {
+                problems.push(TensorProblem::Missing { key, expected });
             }
-            None => problems.push(TensorProblem::Missing { key, expected }),
-            Some(view) if view.is_float() != Some(!is_counter) => {
-                let expected = if is_counter { "i64" } else { "f32" };
-                problems.push(TensorProblem::Type { key, expected, got: view.type_name().into() });
-            }
-            Some(view) if !is_same(&expected, view.shape()) => {
-                problems.push(TensorProblem::Shape { key, expected, got: view.shape().to_vec() });
-            }
-            Some(view) => {
-                let tensor = file.map_or_else(|| view.to_tensor(&key), |file| view.share(&key, file))?;
-                tensors.insert(key, reshaped(tensor, &expected));
-            }
+            continue;
+        };
+        // A counter is taken from numbers of any type, as torch takes it; averaging scripts make floats of it.
+        let fits = if is_counter { view.is_float().is_some() } else { view.is_float() == Some(true) };
+        if !fits {
+            let expected = if is_counter { "i64" } else { "f32" };
+            problems.push(TensorProblem::Type { key, expected, got: view.type_name().into() });
+        } else if !is_same(&expected, view.shape()) {
+            problems.push(TensorProblem::Shape { key, expected, got: view.shape().to_vec() });
+        } else {
+            let bound = expected.iter().product();
+            let tensor = match file {
+                _ if is_counter => view.to_counter(&key, bound)?,
+                Some(file) => view.share(&key, bound, file)?,
+                None => view.to_tensor_within(&key, bound)?,
+            };
+            check_finite(&key, &tensor)?;
+            tensors.insert(key, reshaped(tensor, &expected));
         }
     }
     entries.sort_unstable_keys();
-    let unexpected =
-        |(key, view): (String, TensorView<'_>)| TensorProblem::Unexpected { key, got: view.shape().to_vec() };
-    problems.extend(entries.into_iter().map(unexpected));
-    if problems.is_empty() { Ok(tensors) } else { Err(ModelError::Tensors { problems }.into()) }
+    // What lies beside the weights is no problem, but may tell what is, where they do not fit.
+    let beside = if problems.is_empty() { Vec::new() } else { outside };
+    let unexpected = |(key, view): (String, TensorView<'_>)| TensorProblem::Unexpected {
+        key: printable(&key, MAX_SHOWN),
+        got: view.shape().to_vec(),
+    };
+    problems.extend(entries.into_iter().chain(beside).map(unexpected));
+    if problems.is_empty() {
+        notes.dedup();
+        Ok((tensors, notes))
+    } else {
+        Err(ModelError::Tensors { problems }.into())
+    }
+}
+
+/// The parameter `key` that torch's pruning keeps as its values and a mask: their product, as its `remove` makes it permanent.
+fn pruned(
+    entries: &mut IndexMap<String, TensorView<'_>>,
+    key: &str,
+    expected: &[usize],
+) -> Result<Option<Tensor>, FormatError> {
+    let names = PRUNED.map(|suffix| format!("{key}{suffix}"));
+    let fits = |name: &String| {
+        entries.get(name).is_some_and(|view| is_same(expected, view.shape()) && view.is_float() == Some(true))
+    };
+    if !names.iter().all(fits) {
+        return Ok(None);
+    }
+    let bound = expected.iter().product();
+    let [values, mask] = names.map(|name| {
+        let view = entries.swap_remove(&name).expect("it was looked at above");
+        let tensor = view.to_tensor_within(&name, bound)?;
+        check_finite(&name, &tensor)?;
+        Ok::<_, FormatError>(tensor)
+    });
+    let (values, mask) = (values?, mask?);
+    let (Elements::F32(values), Elements::F32(mask)) = (values.elements(), mask.elements()) else { return Ok(None) };
+    let product = values.iter().zip(mask.iter()).map(|(value, keep)| value * keep).collect();
+    Ok(Some(Tensor::f32(expected, product)))
 }
 
 /// Whether a tensor of shape `got` is one of `expected`, written down in another way: with or without extents of 1 (a layer
@@ -96,61 +154,173 @@ fn reshaped(tensor: Tensor, shape: &[usize]) -> Tensor {
 /// The names that the tensors of a state dict get when it is read into `graph`: the graph's where there is one for them, else
 /// their own. Those of wrapping dictionaries that are not entered are left out.
 pub fn resolved_names(names: &[&str], graph: &Graph) -> Vec<String> {
-    resolve(names.iter().map(|name| ((*name).to_owned(), ())).collect(), graph).into_keys().collect()
+    resolve(names.iter().map(|name| ((*name).to_owned(), ())).collect(), graph).tensors.into_keys().collect()
+}
+
+/// The entries of a state dict by the names of a graph.
+pub(crate) struct Resolved<T> {
+    /// Under the graph's names where there is one for them, else under their own.
+    pub(crate) tensors: IndexMap<String, T>,
+    /// Beside the dictionary or module that the graph's are in.
+    outside: Vec<(String, T)>,
+    /// What the user should know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// An entry: its name as it is compared with the graph's, its name in the file, and its value.
+struct Entry<T> {
+    name: String,
+    own: String,
+    value: T,
 }
 
 /// `entries` under the names of `graph` where there is one for them, else under their own.
-pub(crate) fn resolve<T>(entries: Vec<(String, T)>, graph: &Graph) -> IndexMap<String, T> {
+pub(crate) fn resolve<T>(entries: Vec<(String, T)>, graph: &Graph) -> Resolved<T> {
     let known: HashSet<String> = graph.parameters().map(|(key, _)| key).collect();
-    let entries = unwrap(entries, &known);
-    let mut resolved = IndexMap::with_capacity(entries.len());
+    let mut notes = Vec::new();
+    let entry = |(own, value): (String, T)| Entry { name: without_wrappers(&own, &known), own, value };
+    let entries = unwrap(entries.into_iter().map(entry).collect(), &known, &mut notes);
+    let (entries, outside) = below_prefix(entries, &known, &mut notes);
+    let (entries, debris): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| !is_debris(&entry.name, &known));
+    let counts: Vec<_> = debris.iter().filter(|entry| last(&entry.name) != COUNT_OF_AVERAGED).collect();
+    if let [first, ..] = counts.as_slice() {
+        let (count, first) = (counts.len(), printable(&first.own, MAX_SHOWN));
+        notes.push(format!("{count} counts of a profiler are left out, such as \"{first}\""));
+    }
+    let mut tensors = IndexMap::with_capacity(entries.len());
     let mut left = Vec::new();
     // A tensor under the graph's own name counts before one under another's.
-    for (name, value) in entries {
-        if known.contains(&name) {
-            resolved.insert(name, value);
+    for entry in entries {
+        if known.contains(&entry.name) && !tensors.contains_key(&entry.name) {
+            tensors.insert(entry.name, entry.value);
         } else {
-            left.push((name, value));
+            left.push(entry);
         }
     }
-    for (name, value) in left {
+    for Entry { name, own, value } in left {
         match translate(&name, &known) {
-            Some(key) if !resolved.contains_key(&key) => resolved.insert(key, value),
-            _ if name == COUNT_OF_AVERAGED || name == format!("module.{COUNT_OF_AVERAGED}") => None,
-            _ => resolved.insert(name, value),
+            Some(key) if !tensors.contains_key(&key) => tensors.insert(key, value),
+            _ => tensors.insert(own, value),
         };
     }
-    resolved
+    Resolved { tensors, outside, notes }
+}
+
+/// `name` without the components that modules around modules add.
+fn without_wrappers(name: &str, known: &HashSet<String>) -> String {
+    if known.contains(name) || !AROUND.iter().any(|around| name.contains(around)) {
+        return name.to_owned();
+    }
+    name.split('.').filter(|part| !AROUND.contains(part)).collect::<Vec<_>>().join(".")
+}
+
+fn last(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+/// Whether a tensor is none of a network, but was left in the state dict by a tool.
+fn is_debris(name: &str, known: &HashSet<String>) -> bool {
+    !known.contains(name) && (name == COUNT_OF_AVERAGED || COUNTS_OF_PROFILER.contains(&last(name)))
 }
 
 /// Enters wrapping dictionaries until some entry has a name of the graph.
-fn unwrap<T>(mut entries: Vec<(String, T)>, known: &HashSet<String>) -> Vec<(String, T)> {
+fn unwrap<T>(mut entries: Vec<Entry<T>>, known: &HashSet<String>, notes: &mut Vec<String>) -> Vec<Entry<T>> {
     for _ in 0..MAX_WRAPPERS {
-        if entries.iter().any(|(name, _)| translate(name, known).is_some()) {
+        if entries.iter().any(|entry| translate(&entry.name, known).is_some()) {
             break;
         }
-        let inside = |name: &str, wrapper: &str| {
-            name.strip_prefix(wrapper).and_then(|rest| rest.strip_prefix('.')).map(str::to_owned)
+        // A dictionary that holds names of the graph, at whatever depth.
+        let holds = |wrapper: &&str| {
+            entries
+                .iter()
+                .filter_map(|entry| inside(&entry.name, wrapper))
+                .any(|rest| suffixes(rest).any(|suffix| translate(suffix, known).is_some()))
         };
-        let holds = |wrapper: &&str| entries.iter().any(|(name, _)| inside(name, wrapper).is_some());
-        let Some(wrapper) = WRAPPERS.into_iter().find(|wrapper| holds(wrapper)) else { break };
-        entries =
-            entries.into_iter().filter_map(|(name, value)| inside(&name, wrapper).map(|name| (name, value))).collect();
+        let found: Vec<&str> = AVERAGED.into_iter().chain(WRAPPERS).filter(holds).collect();
+        let [wrapper, others @ ..] = found.as_slice() else { break };
+        if let ([other, ..], true) = (others, AVERAGED.contains(wrapper)) {
+            notes.push(format!("the averaged weights, under \"{wrapper}\", are read, not those under \"{other}\""));
+        }
+        entries.retain_mut(|entry| match inside(&entry.name, wrapper) {
+            Some(rest) => {
+                entry.name = rest.to_owned();
+                true
+            }
+            None => false,
+        });
     }
     entries
 }
 
-/// The name in the graph of what other code calls `name`.
-fn translate(name: &str, known: &HashSet<String>) -> Option<String> {
-    let mut name = name;
-    while !known.contains(name) {
-        match PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
-            Some(rest) => name = rest,
-            None => break,
+/// The rest of a name in the dictionary or module `wrapper`.
+fn inside<'a>(name: &'a str, wrapper: &str) -> Option<&'a str> {
+    name.strip_prefix(wrapper)?.strip_prefix('.')
+}
+
+/// A name without none, one, two … of its first components.
+fn suffixes(name: &str) -> impl Iterator<Item = &str> {
+    let name = if name.len() <= MAX_NAME { name } else { "" };
+    std::iter::successors(Some(name), |rest| Some(rest.split_once('.')?.1))
+}
+
+/// Where few names are the graph's as they stand, but many are behind one prefix (a module that others put the network in, such as
+/// `backbone`): the entries with that prefix taken off, and those that are neither there nor in the graph. Two prefixes behind
+/// which there is as much are left alone.
+fn below_prefix<T>(
+    entries: Vec<Entry<T>>,
+    known: &HashSet<String>,
+    notes: &mut Vec<String>,
+) -> (Vec<Entry<T>>, Vec<(String, T)>) {
+    let direct = entries.iter().filter(|entry| translate(&entry.name, known).is_some()).count();
+    if 2 * direct >= known.len() {
+        return (entries, Vec::new());
+    }
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for entry in &entries {
+        for suffix in suffixes(&entry.name).skip(1).filter(|suffix| translate(suffix, known).is_some()) {
+            *counts.entry(&entry.name[..entry.name.len() - suffix.len() - 1]).or_default() += 1;
         }
     }
+    let most = counts.values().copied().max().unwrap_or(0);
+    let best: Vec<&str> = counts.iter().filter(|(_, count)| **count == most).map(|(prefix, _)| *prefix).collect();
+    let &[prefix] = best.as_slice() else { return (entries, Vec::new()) };
+    if most <= direct || 3 * most < known.len() {
+        return (entries, Vec::new());
+    }
+    let prefix = prefix.to_owned();
+    let (mut here, mut outside) = (Vec::new(), Vec::new());
+    for mut entry in entries {
+        if let Some(rest) = inside(&entry.name, &prefix) {
+            entry.name = rest.to_owned();
+            here.push(entry);
+        } else if translate(&entry.name, known).is_some() {
+            here.push(entry);
+        } else {
+            outside.push((entry.own, entry.value));
+        }
+    }
+    let beside = match outside.as_slice() {
+        [] => String::new(),
+        [(first, _), ..] => {
+            format!("; {} beside it are left out, such as \"{}\"", outside.len(), printable(first, MAX_SHOWN))
+        }
+    };
+    notes.push(format!("the tensors under \"{}\" are read{beside}", printable(&prefix, MAX_SHOWN)));
+    (here, outside)
+}
+
+/// The name in the graph of what other code calls `name`.
+fn translate(name: &str, known: &HashSet<String>) -> Option<String> {
     if known.contains(name) {
         return Some(name.to_owned());
+    }
+    if name.is_empty() || name.len() > MAX_NAME {
+        return None;
+    }
+    for suffix in PRUNED {
+        if let Some(parameter) = name.strip_suffix(suffix) {
+            return translate(parameter, known).map(|key| format!("{key}{suffix}"));
+        }
     }
     let alias = |component: &'_ str| match ALIASES.iter().find(|(theirs, _)| *theirs == component) {
         Some((_, ours)) => (*ours).to_owned(),
@@ -231,6 +401,92 @@ mod tests {
     fn averaged_weights_count_before_the_last_and_optimiser_state_not_at_all() {
         let names = ["model.conv1.weight", "optimizer.conv1", "model_ema.module.bn1.bias", "model_ema.n_averaged"];
         assert_eq!(resolved(&names), ["bn1.bias"]);
+    }
+
+    #[test]
+    fn wrappers_are_taken_off_wherever_they_stand() {
+        for (theirs, ours) in [
+            ("layer1._orig_mod.0.conv1.weight", "layer1.0.conv1.weight"),
+            ("layer2.0._orig_mod.bn1.bias", "layer2.0.bn1.bias"),
+            ("module.layer3.module.0.conv2.weight", "layer3.0.conv2.weight"),
+            ("_fsdp_wrapped_module.layer1.0._checkpoint_wrapped_module.bn2.weight", "layer1.0.bn2.weight"),
+            ("module.model.conv1.weight", "conv1.weight"),
+            ("state_dict._orig_mod.model.fc.weight", "fc.weight"),
+        ] {
+            assert_eq!(resolved(&[theirs]), [ours]);
+        }
+    }
+
+    /// Every name of the network, some of them under `head` and the others under `trunk`.
+    fn under(trunk: &str, head: &str) -> Vec<String> {
+        let graph = residual_zoo::build("resnet20", 10).unwrap();
+        let place = |key: &str| if key.starts_with("fc.") { head } else { trunk }.to_owned() + key;
+        graph.parameters().map(|(key, _)| place(&key)).collect()
+    }
+
+    fn read(names: &[String]) -> Resolved<()> {
+        let graph = residual_zoo::build("resnet20", 10).unwrap();
+        resolve(names.iter().map(|name| (name.clone(), ())).collect(), &graph)
+    }
+
+    fn is_whole(resolved: &Resolved<()>) -> bool {
+        let graph = residual_zoo::build("resnet20", 10).unwrap();
+        resolved.tensors.len() == graph.parameters().count()
+            && graph.parameters().all(|(key, _)| resolved.tensors.contains_key(&key))
+    }
+
+    #[test]
+    fn the_one_prefix_behind_which_the_network_lies_is_taken_off_and_told() {
+        for (trunk, head) in [
+            ("state_dict.backbone.", "state_dict.head."),
+            ("state_dict.module.encoder_q.", "state_dict.module.encoder_q."),
+            ("model_weights.", "model_weights."),
+            ("a.b.c.", "a.b.c."),
+        ] {
+            let resolved = read(&under(trunk, head));
+            assert!(is_whole(&resolved), "{trunk}");
+            assert!(resolved.notes[0].starts_with("the tensors under \""), "{:?}", resolved.notes);
+        }
+        let mut names = under("encoder_q.", "encoder_q.");
+        names.push("queue".into());
+        let resolved = read(&names);
+        assert!(is_whole(&resolved));
+        assert_eq!(
+            resolved.notes,
+            ["the tensors under \"encoder_q\" are read; 1 beside it are left out, such as \"queue\""]
+        );
+        // Two networks in one file: nobody knows which is meant.
+        names.extend(under("encoder_k.", "encoder_k."));
+        assert!(!is_whole(&read(&names)));
+    }
+
+    #[test]
+    fn averaged_weights_come_first_under_any_of_their_names_and_it_is_told() {
+        for ema in ["ema", "ema_state_dict", "model_ema", "state_dict_ema"] {
+            let mut names = under("model.", "model.");
+            let without = [&names[..], &[format!("{ema}.decay")]].concat();
+            assert!(is_whole(&read(&without)) && read(&without).notes.is_empty(), "{ema} without weights");
+            names.extend(under(&format!("{ema}.module."), &format!("{ema}.module.")));
+            let resolved = read(&names);
+            assert!(is_whole(&resolved));
+            let note = format!("the averaged weights, under \"{ema}\", are read, not those under \"model\"");
+            assert_eq!(resolved.notes, [note]);
+        }
+    }
+
+    #[test]
+    fn what_a_profiler_left_is_left_out_and_told() {
+        let mut names = under("", "");
+        names.extend(["total_ops", "total_params", "layer1.0.total_ops"].map(str::to_owned));
+        let resolved = read(&names);
+        assert!(is_whole(&resolved));
+        assert_eq!(resolved.notes, ["3 counts of a profiler are left out, such as \"total_ops\""]);
+    }
+
+    #[test]
+    fn names_longer_than_any_graph_has_cost_nothing() {
+        let names: Vec<String> = (0..20_000).map(|index| format!("{index}{}", ".module.fc".repeat(200))).collect();
+        assert_eq!(read(&names).tensors.len(), names.len());
     }
 
     #[test]

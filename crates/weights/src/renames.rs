@@ -18,8 +18,10 @@ pub(crate) fn torchvision_names(name: &str) -> Vec<String> {
         }
         ["head", "norm", parameter] | ["norm", parameter] => vec![format!("classifier.0.{parameter}")],
         ["head", parameter] => vec![format!("classifier.2.{parameter}")],
-        // ConvNeXt's, and VGG's.
-        ["head", "fc", parameter] => vec![format!("classifier.2.{parameter}"), format!("classifier.6.{parameter}")],
+        // ConvNeXt's, VGG's, and a ResNet's in mmpretrain, whose trunk is `backbone`.
+        ["head", "fc", parameter] => {
+            ["classifier.2", "classifier.6", "fc"].map(|head| format!("{head}.{parameter}")).to_vec()
+        }
         ["pre_logits", "fc1", parameter] => vec![format!("classifier.0.{parameter}")],
         ["pre_logits", "fc2", parameter] => vec![format!("classifier.3.{parameter}")],
         // DenseNet, from before names could not hold points.

@@ -1,24 +1,29 @@
 //! Named tensors and string metadata from a safetensors file.
 
-use crate::view::{ElementType, TensorView};
+use crate::view::{ElementType, MAX_SHOWN, TensorView, check_finite};
 use crate::{FormatError, WeightsError};
-use residual_files::{HeaderError, MAX_BYTES, MAX_HEADER, Metadata, read_bytes};
+use residual_files::{HeaderError, MAX_BYTES, MAX_HEADER, Metadata, printable, read_bytes};
 use residual_tensor::NamedTensors;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use std::collections::HashSet;
 use std::path::Path;
 
 /// Reads a safetensors file: floats as f32, integers as i64, the order as stored ([`crate::save_tensors`] puts integers first).
 ///
 /// # Errors
-/// If the file cannot be read or is no such file.
+/// If the file cannot be read or is no such file, or holds floats that are not finite.
 pub fn load_tensors(path: &Path) -> Result<(NamedTensors, Metadata), WeightsError> {
     let bytes = read_bytes(path, MAX_BYTES)?;
     let read = || {
         let (views, metadata) = parse_safetensors(&bytes)?;
-        let tensors = views
-            .into_iter()
-            .map(|(key, view)| view.to_tensor(&key).map(|tensor| (key, tensor)))
-            .collect::<Result<_, FormatError>>()?;
+        let tensor = |(key, view): (String, TensorView<'_>)| {
+            let tensor = view.to_tensor(&key)?;
+            check_finite(&key, &tensor)?;
+            Ok((key, tensor))
+        };
+        let tensors = views.into_iter().map(tensor).collect::<Result<_, FormatError>>()?;
         Ok((tensors, metadata))
     };
     read().map_err(|error: FormatError| WeightsError::new(path, error))
@@ -36,7 +41,19 @@ pub fn parse_safetensors(bytes: &[u8]) -> Result<(Vec<(String, TensorView<'_>)>,
     {
         return Err(HeaderError::TooLong { got: usize::try_from(length).unwrap_or(usize::MAX) }.into());
     }
-    let (header, info) = SafeTensors::read_metadata(bytes)?;
+    let (header, info) = SafeTensors::read_metadata(bytes).map_err(|error| match error {
+        SafeTensorError::InvalidHeaderLength => FormatError::CutOff { format: "safetensors", length: bytes.len() },
+        SafeTensorError::MetadataIncompleteBuffer => FormatError::Safetensors {
+            what: "expected the bytes of its tensors and no others, got more or fewer (get it again if it was cut off)"
+                .into(),
+        },
+        error => FormatError::Safetensors { what: printable(&error.to_string(), 2 * MAX_SHOWN) },
+    })?;
+    // The safetensors crate takes the last of equal keys.
+    if let Some(key) = repeated_key(&bytes[8..8 + header]) {
+        let what = format!("expected every key once, got \"{}\" twice", printable(&key, MAX_SHOWN));
+        return Err(FormatError::Safetensors { what });
+    }
     let data = &bytes[8 + header..];
     let metadata = info.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut views = Vec::new();
@@ -47,6 +64,30 @@ pub fn parse_safetensors(bytes: &[u8]) -> Result<(Vec<(String, TensorView<'_>)>,
         views.push((key, TensorView::dense(element_type(tensor.dtype), tensor.shape.clone(), &data[start..end])));
     }
     Ok((views, metadata))
+}
+
+/// A key that stands twice in a JSON object.
+fn repeated_key(json: &[u8]) -> Option<String> {
+    struct Keys;
+    impl<'de> Visitor<'de> for Keys {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a JSON object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut seen: HashSet<String> = HashSet::new();
+            let mut repeated = None;
+            while let Some((key, _)) = map.next_entry::<String, IgnoredAny>()? {
+                if let Some(key) = seen.replace(key) {
+                    repeated.get_or_insert(key);
+                }
+            }
+            Ok(repeated)
+        }
+    }
+    serde_json::Deserializer::from_slice(json).deserialize_map(Keys).ok()?
 }
 
 fn element_type(dtype: Dtype) -> Result<ElementType, String> {
@@ -61,6 +102,6 @@ fn element_type(dtype: Dtype) -> Result<ElementType, String> {
         Dtype::I8 => ElementType::I8,
         Dtype::U8 => ElementType::U8,
         Dtype::BOOL => ElementType::Bool,
-        other => return Err(format!("{other:?}").to_lowercase()),
+        other => return Err(other.to_string().to_lowercase()),
     })
 }

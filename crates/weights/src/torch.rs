@@ -4,10 +4,12 @@
 //! storage, an offset, a shape and strides; the storages' bytes lie outside of it. No other call means anything here.
 
 use crate::FormatError;
-use crate::view::{ElementType, TensorView};
+use crate::view::{ElementType, MAX_SHOWN, TensorView};
 use residual_files::pickle::{Id, Pickle, PickleError, Value};
+use residual_files::printable;
 use std::collections::HashMap;
 use std::io::{Cursor, Read, Seek};
+use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
@@ -47,18 +49,22 @@ pub fn parse_torch(bytes: &[u8]) -> Result<Vec<(String, TensorView<'_>)>, Format
     } else {
         (pickle, storages) = parse_stream(bytes).map_err(FormatError::Torch)?;
     }
-    let mut walk = Walk { pickle: &pickle, storages: &storages, items: 0, tensors: Vec::new() };
+    let mut walk = Walk { pickle: &pickle, storages: &storages, items: 0, tensors: Vec::new(), object: None };
     let root = pickle.root();
     if walk.items_of(root).is_none() {
-        let got = if matches!(root, Value::Call { .. }) {
-            "a pickled object (save its state_dict())"
-        } else {
-            "another value"
+        let got = match walk.class_of(root) {
+            Some(class) => format!("a pickled {class} (save its state_dict())"),
+            None => "another value".into(),
         };
         return Err(FormatError::Torch(format!("expected a dictionary of tensors, got {got}")));
     }
     walk.enter(root, "", 0).map_err(FormatError::Torch)?;
-    Ok(walk.tensors)
+    match walk.object {
+        Some(object) if walk.tensors.is_empty() => {
+            Err(FormatError::Torch(format!("expected tensors, got none but {object} (save its state_dict())")))
+        }
+        _ => Ok(walk.tensors),
+    }
 }
 
 fn unpickle(bytes: &[u8]) -> Result<Pickle<'_>, FormatError> {
@@ -76,50 +82,69 @@ struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let mut archive = ZipArchive::new(Cursor::new(bytes))?;
-        let mut entries: Vec<(String, &'a [u8])> = Vec::new();
+        let fail = |what: &str| FormatError::Torch(what.into());
+        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| match error {
+            // The directory stands at the end.
+            _ if !has_directory(bytes) => FormatError::CutOff { format: "torch checkpoint", length: bytes.len() },
+            error => error.into(),
+        })?;
+        // Everything lies in one folder, which has the file's name at the time of writing.
+        let names: Vec<String> = (0..archive.len())
+            .map(|index| Ok(archive.by_index_raw(index)?.name()?.into_owned()))
+            .collect::<Result<_, ZipError>>()?;
+        let pickles = names.iter().filter(|name| *name == "data.pkl" || name.ends_with("/data.pkl"));
+        let folder = pickles.min_by_key(|name| name.len()).and_then(|name| name.strip_suffix("data.pkl"));
+        let Some(folder) = folder else {
+            return Err(fail("expected an entry data.pkl in the zip archive, got none"));
+        };
+        if names.iter().any(|name| name.strip_prefix(folder).is_some_and(|path| path.starts_with("code/"))) {
+            return Err(fail("expected a state dict, got a TorchScript archive (save its state_dict())"));
+        }
+        let (mut pickle, mut storages) = (None, Storages::new());
         // Entries lie side by side; that the same bytes are read again and again would take for ever.
         let mut left = bytes.len();
-        for index in 0..archive.len() {
-            entries.push(entry(&mut archive, index, bytes, &mut left)?);
-        }
-        // Everything lies in one folder, which has the file's name at the time of writing.
-        let pickle = entries.iter().filter(|(name, _)| name == "data.pkl" || name.ends_with("/data.pkl"));
-        let Some((name, pickle)) = pickle.min_by_key(|(name, _)| name.len()) else {
-            return Err(FormatError::Torch("expected an entry data.pkl in the zip archive, got none".into()));
-        };
-        let folder = name.strip_suffix("data.pkl").unwrap_or_default();
-        let mut storages = Storages::new();
-        for (name, data) in &entries {
+        for (index, name) in names.iter().enumerate() {
             match name.strip_prefix(folder) {
-                Some("byteorder") if data.trim_ascii() != b"little" => {
-                    let got = data[..data.len().min(16)].escape_ascii();
-                    return Err(FormatError::Torch(format!("byteorder: expected little, got {got}")));
+                Some("data.pkl") => pickle = Some(entry(&mut archive, index, bytes, &mut left)?),
+                Some("byteorder") => {
+                    let data = entry(&mut archive, index, bytes, &mut left)?;
+                    if data.trim_ascii() != b"little" {
+                        let got = data[..data.len().min(16)].escape_ascii();
+                        return Err(fail(&format!("byteorder: expected little, got {got}")));
+                    }
                 }
                 Some(path) => {
                     if let Some(key) = path.strip_prefix("data/") {
-                        storages.insert(key.into(), data);
+                        storages.insert(key.into(), entry(&mut archive, index, bytes, &mut left)?);
                     }
                 }
                 None => {}
             }
         }
+        let pickle = pickle.ok_or_else(|| fail("expected an entry data.pkl in the zip archive, got none"))?;
         Ok(Self { pickle, storages })
     }
 }
 
-/// The name of a zip entry and its bytes, which are a part of the archive's and come off what is `left` of it.
+/// Whether a zip archive has the record with which its directory ends, before a comment of up to 64 kB.
+fn has_directory(bytes: &[u8]) -> bool {
+    let end = &bytes[bytes.len().saturating_sub((64 << 10) + 22)..];
+    end.windows(4).any(|window| window == b"PK\x05\x06")
+}
+
+/// The bytes of a zip entry, which are a part of the archive's and come off what is `left` of it.
 fn entry<'a>(
     archive: &mut ZipArchive<impl Read + Seek>,
     index: usize,
     bytes: &'a [u8],
     left: &mut usize,
-) -> Result<(String, &'a [u8]), FormatError> {
+) -> Result<&'a [u8], FormatError> {
     let entry = archive.by_index_raw(index)?;
-    let name = entry.name()?.into_owned();
-    let fail = |what: String| Err(FormatError::Torch(format!("zip entry \"{}\": {what}", name.escape_default())));
+    let name = printable(&entry.name()?, MAX_SHOWN);
+    let fail = |what: String| Err(FormatError::Torch(format!("zip entry \"{name}\": {what}")));
     if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
-        return fail(format!("expected uncompressed data, got {:?}", entry.compression()));
+        let got = if entry.encrypted() { "encrypted" } else { "compressed" };
+        return fail(format!("expected data as torch.save writes it, got {got} data"));
     }
     let (size, crc32) = (entry.size(), entry.crc32());
     let range = || {
@@ -138,7 +163,7 @@ fn entry<'a>(
     if crc32 != 0 && got != crc32 {
         return fail(format!("expected checksum {crc32:08x}, got {got:08x}"));
     }
-    Ok((name, data))
+    Ok(data)
 }
 
 /// The stream of pickles of torch before 1.6: a magic number, the version, facts about the system, the object, the
@@ -150,15 +175,18 @@ fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
         rest = &rest[pickle.length()..];
         Ok::<_, String>(pickle)
     };
-    // The magic number, 0x1950a86a20f9469cfc6c, does not fit 64 bits; its bytes tell.
+    // The magic number, 0x1950a86a20f9469cfc6c, does not fit 64 bits; its bytes tell. Before it stand the protocol and, from
+    // protocol 4 on, the length of a frame.
     let magic = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
-    if bytes.get(2..2 + magic.len()) != Some(magic) {
+    let starts_at = |place: usize| bytes.get(place..place + magic.len()) == Some(magic);
+    if !starts_at(2) && !(starts_at(11) && bytes[2] == 0x95) {
         return Err("expected torch's magic number, got another pickle".into());
     }
     next()?;
-    let version = next()?;
-    if !matches!(version.root(), Value::Int(1001)) {
-        return Err(format!("expected version 1001 of the stream, got {:?}", version.root()));
+    match next()?.root() {
+        Value::Int(1001) => {}
+        Value::Int(version) => return Err(format!("expected version 1001 of the stream, got {version}")),
+        _ => return Err("expected the version of the stream, got another value".into()),
     }
     let system = next()?;
     if !is_little_endian(&system) {
@@ -169,31 +197,50 @@ fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
     let Value::Sequence(keys_of_storages) = keys.root() else {
         return Err("expected a list of the storages' keys".into());
     };
-    let mut elements = HashMap::new();
+    let mut sizes = HashMap::new();
     for value in object.values() {
         if let Value::Persistent(identifier) = value
             && let Ok(storage) = Storage::of(&object, *identifier)
         {
-            elements.insert(storage.key, storage.element);
+            let size = match storage.element {
+                Ok(element) => Ok(element.size()),
+                Err(class) => foreign_size(class).ok_or(class),
+            };
+            sizes.insert(storage.key, size);
         }
     }
     let mut storages = Storages::new();
     for &key in keys_of_storages {
         let Some(key) = keys.text(key) else { return Err("expected the name of a storage".into()) };
-        let size = match elements.get(key) {
-            Some(Ok(element)) => element.size(),
-            Some(Err(class)) => return Err(format!("storage \"{key}\": expected numbers, got {class}")),
-            None => return Err(format!("storage \"{key}\": expected a use of it, got none")),
+        let size = match sizes.get(key) {
+            Some(Ok(size)) => *size,
+            Some(Err(class)) => {
+                let class = printable(class, MAX_SHOWN);
+                return Err(format!("storage \"{}\": expected numbers, got {class}", printable(key, MAX_SHOWN)));
+            }
+            None => return Err(format!("storage \"{}\": expected a use of it, got none", printable(key, MAX_SHOWN))),
         };
         let stored = rest.split_first_chunk().and_then(|(count, data)| {
             let length = usize::try_from(u64::from_le_bytes(*count)).ok()?.checked_mul(size)?;
             data.split_at_checked(length)
         });
-        let (data, after) = stored.ok_or_else(|| format!("storage \"{key}\": expected it within the file"))?;
+        let (data, after) =
+            stored.ok_or_else(|| format!("storage \"{}\": expected it within the file", printable(key, MAX_SHOWN)))?;
         storages.insert(key.into(), data);
         rest = after;
     }
     Ok((object, storages))
+}
+
+/// Bytes of an element of torch's storages that become no tensor here; in the stream those behind them would not be found without.
+fn foreign_size(class: &str) -> Option<usize> {
+    Some(match class {
+        "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" => 1,
+        "QInt32Storage" => 4,
+        "ComplexFloatStorage" => 8,
+        "ComplexDoubleStorage" => 16,
+        _ => return None,
+    })
 }
 
 fn is_little_endian(system: &Pickle<'_>) -> bool {
@@ -254,6 +301,8 @@ struct Walk<'p, 'a> {
     storages: &'p Storages<'a>,
     items: usize,
     tensors: Vec<(String, TensorView<'a>)>,
+    /// The first value that is an object of some class: its path and class.
+    object: Option<String>,
 }
 
 impl<'p, 'a> Walk<'p, 'a> {
@@ -269,13 +318,26 @@ impl<'p, 'a> Walk<'p, 'a> {
             }
             let name = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
             let value = self.pickle.get(value);
-            if let Some(tensor) = self.tensor(value).map_err(|what| format!("tensor \"{name}\": {what}"))? {
+            if let Some(tensor) =
+                self.tensor(value).map_err(|what| format!("tensor \"{}\": {what}", printable(&name, MAX_SHOWN)))?
+            {
                 self.tensors.push((name, tensor));
             } else if depth < MAX_DEPTH {
+                if self.object.is_none() && self.items_of(value).is_none() {
+                    let object = |class| format!("\"{}\", a pickled {class}", printable(&name, MAX_SHOWN));
+                    self.object = self.class_of(value).map(object);
+                }
                 self.enter(value, &name, depth + 1)?;
             }
         }
         Ok(())
+    }
+
+    /// The class, or function, that would have made a value.
+    fn class_of(&self, value: &Value<'a>) -> Option<String> {
+        let Value::Call { callable, .. } = value else { return None };
+        let Value::Global(module, name) = self.pickle.get(*callable) else { return Some("object".into()) };
+        Some(printable(&format!("{module}.{name}"), MAX_SHOWN))
     }
 
     /// The items of a dictionary, ordered or not; `None` for anything else.
@@ -293,18 +355,29 @@ impl<'p, 'a> Walk<'p, 'a> {
 
     /// The tensor that a call of a rebuilding function stands for; `None` for any other value.
     fn tensor(&self, value: &'p Value<'a>) -> Result<Option<TensorView<'a>>, String> {
-        let mut value = value;
-        // A parameter holds a tensor; nothing holds a parameter.
-        for _ in 0..2 {
-            let Value::Call { callable, arguments, .. } = value else { return Ok(None) };
-            let Value::Global("torch._utils", function) = self.pickle.get(*callable) else { return Ok(None) };
-            let Value::Sequence(arguments) = self.pickle.get(*arguments) else { return Ok(None) };
-            match (*function, arguments.as_slice()) {
-                ("_rebuild_parameter" | "_rebuild_parameter_with_state", [data, ..]) => value = self.pickle.get(*data),
-                ("_rebuild_tensor" | "_rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
-                    return self.rebuild(*storage, *offset, *shape, *strides).map(Some);
+        let Value::Call { callable, arguments, .. } = value else { return Ok(None) };
+        let (mut callable, mut arguments) = (*callable, *arguments);
+        // A parameter holds a tensor, and so does a tensor with attributes; either may hold the other once.
+        for _ in 0..3 {
+            let &Value::Global(module, function) = self.pickle.get(callable) else { return Ok(None) };
+            let is_torch = module == "torch._utils" || module.starts_with("torch._tensor");
+            if !is_torch {
+                return Ok(function.starts_with("_rebuild").then(|| TensorView::foreign(function)));
+            }
+            let Value::Sequence(parts) = self.pickle.get(arguments) else { return Ok(None) };
+            match (function, parts.as_slice()) {
+                ("_rebuild_parameter" | "_rebuild_parameter_with_state", &[data, ..]) => {
+                    let Value::Call { callable: inner, arguments: with, .. } = self.pickle.get(data) else {
+                        return Ok(None);
+                    };
+                    (callable, arguments) = (*inner, *with);
                 }
-                // A sparse or quantised tensor, or one of a subclass: an error only if a network needs it.
+                // A function, a class, the function's arguments, and attributes that no value depends on.
+                ("_rebuild_from_type_v2", &[inner, _, with, ..]) => (callable, arguments) = (inner, with),
+                ("_rebuild_tensor" | "_rebuild_tensor_v2", &[storage, offset, shape, strides, ..]) => {
+                    return self.rebuild(storage, offset, shape, strides).map(Some);
+                }
+                // A sparse or quantised tensor, or one of another kind: an error only if a network needs it.
                 (other, _) => return Ok(Some(TensorView::foreign(other))),
             }
         }
@@ -320,10 +393,14 @@ impl<'p, 'a> Walk<'p, 'a> {
             Ok(element) => element,
             Err(class) => return Ok(TensorView::foreign(class)),
         };
-        let bytes = *self.storages.get(key).ok_or_else(|| format!("expected storage \"{key}\", got none"))?;
+        let bytes = *self
+            .storages
+            .get(key)
+            .ok_or_else(|| format!("expected storage \"{}\", got none", printable(key, MAX_SHOWN)))?;
         let offset = self.extent(offset)?.checked_mul(element.size());
         let bytes = offset.and_then(|offset| bytes.get(offset..));
-        let bytes = bytes.ok_or_else(|| format!("expected an offset within storage \"{key}\""))?;
+        let bytes =
+            bytes.ok_or_else(|| format!("expected an offset within storage \"{}\"", printable(key, MAX_SHOWN)))?;
         TensorView::strided(element, self.extents(shape)?, self.extents(strides)?, bytes)
     }
 

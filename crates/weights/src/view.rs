@@ -2,8 +2,12 @@
 
 use crate::FormatError;
 use half::{bf16, f16};
-use residual_files::Bytes;
-use residual_tensor::Tensor;
+use residual_files::{Bytes, printable};
+use residual_tensor::{Elements, Tensor};
+use std::ops::Range;
+
+/// Characters of a foreign name that an error shows.
+pub(crate) const MAX_SHOWN: usize = 100;
 
 /// The element types that become a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +57,8 @@ impl ElementType {
 
 /// A tensor in the bytes of a file: little-endian elements, possibly strided.
 ///
-/// Its extents were held against the bytes when the file was parsed; it has at most as many elements as its storage.
+/// Its extents were compared with the bytes when the file was parsed; it lies within its storage, some elements of which it may
+/// repeat.
 #[derive(Clone, Debug)]
 pub struct TensorView<'a> {
     element: Result<ElementType, String>,
@@ -71,7 +76,7 @@ impl<'a> TensorView<'a> {
 
     /// A tensor of a `kind` that becomes none of ours.
     pub(crate) fn foreign(kind: &str) -> Self {
-        Self { element: Err(kind.into()), shape: Vec::new(), strides: None, bytes: &[] }
+        Self { element: Err(printable(kind, MAX_SHOWN)), shape: Vec::new(), strides: None, bytes: &[] }
     }
 
     /// A tensor that begins with the first of `bytes` and lies in them with `strides`, in elements. The message says
@@ -87,10 +92,6 @@ impl<'a> TensorView<'a> {
         let len = shape.iter().try_fold(1usize, |len, &extent| len.checked_mul(extent)).ok_or_else(overflow)?;
         if strides.len() != shape.len() {
             return Err(format!("expected a stride for each of {} dimensions, got {}", shape.len(), strides.len()));
-        }
-        // Overlapping views could make a large tensor of a small file; state dicts have none.
-        if len > available {
-            return Err(overflow());
         }
         if len == 0 {
             return Ok(Self { element: Ok(element), shape, strides: None, bytes: &[] });
@@ -134,34 +135,70 @@ impl<'a> TensorView<'a> {
     /// The tensor: floats of any width as f32, integers and booleans as i64.
     ///
     /// # Errors
-    /// If its element type, that of `key` in the message, becomes neither.
+    /// If its element type, that of `key` in the message, becomes neither, or it has more elements than are stored.
     pub fn to_tensor(&self, key: &str) -> Result<Tensor, FormatError> {
-        let element = self.element.as_ref().map_err(|got| FormatError::Type {
-            key: key.into(),
-            expected: "f16, bf16, f32, f64, an integer or bool",
-            got: got.clone(),
-        })?;
-        Ok(match element {
-            ElementType::F64 => self.floats(|bytes| f64::from_le_bytes(bytes) as f32),
-            ElementType::F32 => self.floats(f32::from_le_bytes),
-            ElementType::F16 => self.floats(|bytes| f16::from_le_bytes(bytes).to_f32()),
-            ElementType::BF16 => self.floats(|bytes| bf16::from_le_bytes(bytes).to_f32()),
-            ElementType::I64 => self.integers(i64::from_le_bytes),
-            ElementType::I32 => self.integers(|bytes| i32::from_le_bytes(bytes).into()),
-            ElementType::I16 => self.integers(|bytes| i16::from_le_bytes(bytes).into()),
-            ElementType::I8 => self.integers(|bytes| i8::from_le_bytes(bytes).into()),
-            ElementType::U8 => self.integers(|[byte]| byte.into()),
-            ElementType::Bool => self.integers(|[byte]| i64::from(byte != 0)),
-        })
+        self.to_tensor_within(key, 0)
     }
 
-    /// [`TensorView::to_tensor`], for a view of `file`, which the tensor goes on sharing if it can.
-    pub(crate) fn share(&self, key: &str, file: &Bytes) -> Result<Tensor, FormatError> {
+    /// [`TensorView::to_tensor`], with at most `bound` elements even if fewer are stored.
+    pub(crate) fn to_tensor_within(&self, key: &str, bound: usize) -> Result<Tensor, FormatError> {
+        let element = self.element(key)?;
+        self.check_len(key, element, bound)?;
+        match element {
+            ElementType::F64 => self.floats(key, |bytes| f64::from_le_bytes(bytes) as f32),
+            ElementType::F32 => self.floats(key, f32::from_le_bytes),
+            ElementType::F16 => self.floats(key, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            ElementType::BF16 => self.floats(key, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            ElementType::I64 => self.integers(key, i64::from_le_bytes),
+            ElementType::I32 => self.integers(key, |bytes| i32::from_le_bytes(bytes).into()),
+            ElementType::I16 => self.integers(key, |bytes| i16::from_le_bytes(bytes).into()),
+            ElementType::I8 => self.integers(key, |bytes| i8::from_le_bytes(bytes).into()),
+            ElementType::U8 => self.integers(key, |[byte]| byte.into()),
+            ElementType::Bool => self.integers(key, |[byte]| i64::from(byte != 0)),
+        }
+    }
+
+    /// The tensor as integers, floats truncated, as torch copies them into a counter.
+    pub(crate) fn to_counter(&self, key: &str, bound: usize) -> Result<Tensor, FormatError> {
+        let element = self.element(key)?;
+        self.check_len(key, element, bound)?;
+        match element {
+            ElementType::F64 => self.integers(key, |bytes| f64::from_le_bytes(bytes) as i64),
+            ElementType::F32 => self.integers(key, |bytes| f32::from_le_bytes(bytes) as i64),
+            ElementType::F16 => self.integers(key, |bytes| f16::from_le_bytes(bytes).to_f32() as i64),
+            ElementType::BF16 => self.integers(key, |bytes| bf16::from_le_bytes(bytes).to_f32() as i64),
+            _ => self.to_tensor_within(key, bound),
+        }
+    }
+
+    /// [`TensorView::to_tensor_within`], for a view of `file`, which the tensor goes on sharing if it can.
+    pub(crate) fn share(&self, key: &str, bound: usize, file: &Bytes) -> Result<Tensor, FormatError> {
         let is_stored = self.element == Ok(ElementType::F32) && self.strides.is_none();
         match is_stored.then(|| file.floats(self.bytes)).flatten() {
             Some(floats) => Ok(Tensor::floats(&self.shape, floats)),
-            None => self.to_tensor(key),
+            None => self.to_tensor_within(key, bound),
         }
+    }
+
+    fn element(&self, key: &str) -> Result<ElementType, FormatError> {
+        self.element.clone().map_err(|got| FormatError::Type {
+            key: printable(key, MAX_SHOWN),
+            expected: "f16, bf16, f32, f64, an integer or bool",
+            got,
+        })
+    }
+
+    fn check_len(&self, key: &str, element: ElementType, bound: usize) -> Result<(), FormatError> {
+        let (len, stored) = (self.len(), self.bytes.len() / element.size());
+        if len <= stored.max(bound) {
+            return Ok(());
+        }
+        Err(FormatError::Expanded { key: printable(key, MAX_SHOWN), stored, len })
+    }
+
+    /// Its elements: a number that was found not to overflow when it was parsed.
+    fn len(&self) -> usize {
+        self.shape.iter().product()
     }
 
     /// Bytes in the file, at most.
@@ -169,21 +206,24 @@ impl<'a> TensorView<'a> {
         self.bytes.len()
     }
 
-    fn floats<const N: usize>(&self, convert: impl Fn([u8; N]) -> f32) -> Tensor {
-        Tensor::f32(&self.shape, self.elements(convert))
+    fn floats<const N: usize>(&self, key: &str, convert: impl Fn([u8; N]) -> f32) -> Result<Tensor, FormatError> {
+        Ok(Tensor::f32(&self.shape, self.elements(key, convert)?))
     }
 
-    fn integers<const N: usize>(&self, convert: impl Fn([u8; N]) -> i64) -> Tensor {
-        Tensor::i64(&self.shape, self.elements(convert))
+    fn integers<const N: usize>(&self, key: &str, convert: impl Fn([u8; N]) -> i64) -> Result<Tensor, FormatError> {
+        Ok(Tensor::i64(&self.shape, self.elements(key, convert)?))
     }
 
-    fn elements<const N: usize, T>(&self, convert: impl Fn([u8; N]) -> T) -> Vec<T> {
+    fn elements<const N: usize, T>(&self, key: &str, convert: impl Fn([u8; N]) -> T) -> Result<Vec<T>, FormatError> {
         let (stored, _) = self.bytes.as_chunks::<N>();
+        let len = self.len();
+        let mut elements = Vec::new();
+        let reserved = elements.try_reserve_exact(len);
+        reserved.map_err(|_| FormatError::Memory { key: printable(key, MAX_SHOWN), len })?;
         let Some(strides) = &self.strides else {
-            return stored.iter().map(|&bytes| convert(bytes)).collect();
+            elements.extend(stored.iter().map(|&bytes| convert(bytes)));
+            return Ok(elements);
         };
-        let len = self.shape.iter().product();
-        let mut elements = Vec::with_capacity(len);
         let mut index = vec![0; self.shape.len()];
         let mut position = 0;
         while elements.len() < len {
@@ -199,8 +239,51 @@ impl<'a> TensorView<'a> {
                 index[axis] = 0;
             }
         }
-        elements
+        Ok(elements)
     }
+}
+
+/// A [`TensorView`] without the bytes: where in a file they are.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredTensor {
+    element: Result<ElementType, String>,
+    shape: Vec<usize>,
+    strides: Option<Vec<usize>>,
+    range: Range<usize>,
+}
+
+impl StoredTensor {
+    /// A view into `file`.
+    pub(crate) fn new(view: TensorView<'_>, file: &[u8]) -> Self {
+        let start = view.bytes.as_ptr().addr().wrapping_sub(file.as_ptr().addr());
+        // Views without elements may lie elsewhere.
+        let range = if view.bytes.is_empty() { 0..0 } else { start..start + view.bytes.len() };
+        Self { element: view.element, shape: view.shape, strides: view.strides, range }
+    }
+
+    /// The view into `file`, the one that it was made from.
+    pub(crate) fn view<'a>(&self, file: &'a [u8]) -> TensorView<'a> {
+        TensorView {
+            element: self.element.clone(),
+            shape: self.shape.clone(),
+            strides: self.strides.clone(),
+            bytes: &file[self.range.clone()],
+        }
+    }
+
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+}
+
+/// Refuses floats that are NaN or infinite: a network with them answers nothing, and says so nowhere.
+pub(crate) fn check_finite(key: &str, tensor: &Tensor) -> Result<(), FormatError> {
+    let Elements::F32(values) = tensor.elements() else { return Ok(()) };
+    let count = values.iter().map(|value| usize::from(!value.is_finite())).sum();
+    if count == 0 {
+        return Ok(());
+    }
+    Err(FormatError::NotFinite { key: printable(key, MAX_SHOWN), count, len: values.len() })
 }
 
 #[cfg(test)]
@@ -228,6 +311,26 @@ mod tests {
     }
 
     #[test]
+    fn elements_are_repeated_within_the_bound_that_a_network_sets() {
+        let bytes = bytes(2);
+        let view = TensorView::strided(ElementType::F32, vec![2, 3], vec![1, 0], &bytes).unwrap();
+        assert_eq!(view.to_tensor_within("x", 6).unwrap(), Tensor::f32(&[2, 3], vec![0., 0., 0., 1., 1., 1.]));
+        assert!(matches!(view.to_tensor("x"), Err(FormatError::Expanded { stored: 2, len: 6, .. })));
+        let endless = TensorView::strided(ElementType::F32, vec![1 << 60], vec![0], &bytes).unwrap();
+        assert!(matches!(endless.to_tensor_within("x", usize::MAX), Err(FormatError::Memory { .. })));
+    }
+
+    #[test]
+    fn a_counter_of_any_type_is_truncated_as_torch_does() {
+        let half: Vec<u8> = [7.0f32, 2.75].iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect();
+        let view = TensorView::dense(Ok(ElementType::F16), vec![2], &half);
+        assert_eq!(view.to_counter("n", 2).unwrap(), Tensor::i64(&[2], vec![7, 2]));
+        let double: Vec<u8> = [-3.9f64].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = TensorView::dense(Ok(ElementType::F64), vec![], &double);
+        assert_eq!(view.to_counter("n", 1).unwrap(), Tensor::i64(&[], vec![-3]));
+    }
+
+    #[test]
     fn a_view_past_its_storage_is_refused() {
         let bytes = bytes(12);
         let refused = |shape: &[usize], strides: &[usize]| {
@@ -237,7 +340,6 @@ mod tests {
         assert!(refused(&[2, 2], &[11, 1]));
         assert!(refused(&[2], &[usize::MAX]));
         assert!(refused(&[usize::MAX, 2], &[0, 0]));
-        assert!(refused(&[100], &[0]));
         assert!(refused(&[2, 2], &[2]));
     }
 }

@@ -136,7 +136,7 @@ fn state_comes_back_with_its_metadata_integers_first() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("last.safetensors");
     let tensors = NamedTensors::from([
-        ("momentum.conv1.weight".into(), Tensor::f32(&[2, 2], vec![0.1, f32::MIN_POSITIVE, -0.0, f32::INFINITY])),
+        ("momentum.conv1.weight".into(), Tensor::f32(&[2, 2], vec![0.1, f32::MIN_POSITIVE, -0.0, f32::MAX])),
         ("position".into(), Tensor::i64(&[2], vec![i64::MIN, i64::MAX])),
         ("empty".into(), Tensor::f32(&[0, 3], Vec::new())),
         ("large".into(), Tensor::f32(&[3, 4321], (0..3 * 4321).map(|i| i as f32).collect())),
@@ -146,6 +146,11 @@ fn state_comes_back_with_its_metadata_integers_first() {
     let (loaded, loaded_metadata) = load_tensors(&path).unwrap();
     assert_eq!((&loaded, loaded_metadata), (&tensors, metadata));
     assert_eq!(loaded.keys().collect::<Vec<_>>(), ["position", "momentum.conv1.weight", "empty", "large"]);
+
+    let diverged = NamedTensors::from([("momentum.fc.bias".into(), Tensor::f32(&[2], vec![0.0, f32::NAN]))]);
+    save_tensors(&path, &diverged, &Metadata::new()).unwrap();
+    let error = load_tensors(&path).unwrap_err().to_string();
+    assert!(error.contains("tensor \"momentum.fc.bias\": expected finite values, got 1 of 2"), "{error}");
 
     save_tensors(&path, &NamedTensors::new(), &Metadata::new()).unwrap();
     assert_eq!(load_tensors(&path).unwrap(), (NamedTensors::new(), Metadata::new()));
