@@ -96,9 +96,12 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
     if let Some(error) = error.downcast_ref::<InferError>() {
         return error.is_usage();
     }
+    if let Some(error) = error.downcast_ref::<RecipeError>() {
+        return error.is_usage();
+    }
     let is_layer = matches!(error.downcast_ref(), Some(ClassifyError::Layer(_)));
     let is_format = matches!(error.downcast_ref(), Some(FeatureFileError::Format { .. }));
     let is_name = |error: &HubError| matches!(error.cause, HubCause::Name { .. });
     let is_hub_name = error.downcast_ref::<HubError>().is_some_and(is_name);
-    error.is::<RecipeError>() || error.is::<ZooError>() || is_layer || is_format || is_hub_name
+    error.is::<ZooError>() || is_layer || is_format || is_hub_name
 }

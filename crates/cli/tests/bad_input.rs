@@ -55,12 +55,20 @@ fn a_recipe_that_cannot_be_followed_is_answered_with_its_place() {
         place.refused(&["train", "--recipe", "my.toml"], 2, line);
     };
     refused("momentun = 0.9\n", "error: my.toml: unknown key \"momentun\" (did you mean \"momentum\"?)");
-    refused("lr = \"fast\"\n", "error: my.toml: line 1: lr: invalid type: string \"fast\", expected f64");
-    refused("batch_size = 0\n", "error: batch_size: expected 1 to 65536, got 0");
+    refused("lr = \"fast\"\n", "error: my.toml: lr: expected a number, 0 to 1e6, got \"fast\"");
+    refused("batch_size = 0\n", "error: my.toml: batch_size: expected 1 to 65536, got 0");
     place.write("my.toml", b"\xff\xfe lr");
-    place.refused(&["train", "--recipe", "my.toml"], 2, "error: my.toml: stream did not contain valid UTF-8");
-    place.refused(&["train", "--recipe", "no.toml"], 2, "error: no.toml: No such file or directory (os error 2)");
-    place.refused(&["train", "--lr=-1"], 2, "error: lr: expected a number of 0 to 1e6, got -1");
+    place.refused(
+        &["train", "--recipe", "my.toml"],
+        2,
+        "error: my.toml: expected text in UTF-8, got byte 0 that is none",
+    );
+    place.refused(
+        &["train", "--recipe", "no.toml"],
+        2,
+        "error: no.toml: cannot be read: No such file or directory (os error 2)",
+    );
+    place.refused(&["train", "--lr=-1"], 2, "error: --lr: expected 0 to 1e6, got -1.0");
     assert!(!place.path("runs").exists());
 }
 

@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "weights = {weights:?}\ndata = {photos:?}\nepochs = 10\nval_split = 0.2\n\
          freeze = \"backbone\"\nfreeze_bn = true\nunfreeze_at = [\"5:layer4\"]\n"
     );
-    let recipe = Recipe::resolve(&[Layer::preset("folder-quick")?, Layer::parse("fine_tune", &own)?])?;
+    let recipe = Recipe::resolve(&[Layer::preset("folder-quick")?, Layer::parse("fine_tune", &own)?])?.recipe;
     let job = Job::prepare(recipe)?;
     let outcome = train(&job, Path::new("runs"), &Options::default(), &Arc::default(), &mut |event| {
         if let Event::Epoch(row) = event {

@@ -32,7 +32,7 @@
 //!     freeze_bn = true
 //!     unfreeze_at = ["5:layer4"]
 //! "#;
-//! let recipe = Recipe::resolve(&[Layer::preset("folder-quick")?, Layer::parse("fine-tuning", own)?])?;
+//! let recipe = Recipe::resolve(&[Layer::preset("folder-quick")?, Layer::parse("fine-tuning", own)?])?.recipe;
 //! let job = Job::prepare(recipe)?;
 //! let outcome = train(&job, Path::new("runs"), &Options::default(), &Arc::default(), &mut |event| {
 //!     if let Event::Epoch(row) = event {

@@ -40,7 +40,7 @@ fn a_checkpoint_is_fine_tuned_and_then_classifies() {
         path("tiny.safetensors")
     );
     let recipe =
-        Recipe::resolve(&[Layer::preset("folder-quick").unwrap(), Layer::parse("own", &own).unwrap()]).unwrap();
+        Recipe::resolve(&[Layer::preset("folder-quick").unwrap(), Layer::parse("own", &own).unwrap()]).unwrap().recipe;
     let job = Job::prepare(recipe).unwrap();
     let mut epochs = 0;
     let outcome = train(&job, &folder.path().join("runs"), &Options::default(), &Arc::default(), &mut |event| {

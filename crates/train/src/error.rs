@@ -107,7 +107,7 @@ impl TrainError {
     /// Whether the caller asked for something that does not exist, rather than something that failed.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::Recipe(_) => true,
+            Self::Recipe(error) => error.is_usage(),
             Self::Infer(error) => error.is_usage(),
             _ => false,
         }

@@ -19,7 +19,10 @@ mod transfer;
 pub use error::TrainError;
 pub use event::{EpochRow, Event, NewHead, Step};
 pub use prepare::{Job, usual_preprocessing};
-pub use recipe::{Augment, Difference, Init, Layer, PRESETS, Preset, Recipe, RecipeError, Sched};
+pub use recipe::{
+    Augment, Condition, Difference, Init, Kind, Layer, Opt, Order, Origin, Origins, PRESETS, Preset, Range, Recipe,
+    RecipeError, Resolved, Resume, SETTINGS, Sched, Setting,
+};
 pub use run::{Outcome, Summary, resume, train};
 pub use run_folder::RunFolder;
 pub use schedule::Schedule;

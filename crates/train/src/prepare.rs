@@ -56,9 +56,9 @@ impl Job {
     /// # Errors
     /// [`TrainError::OtherRun`] if the recipe is not the one that the run began with; else as [`Job::prepare`].
     pub fn resume(recipe: Recipe, run: &RunFolder) -> Result<Self, TrainError> {
-        let began = Recipe::resolve(&[Layer::file(&run.config())?])?;
-        if let Some(Difference { field, expected, got }) = began.difference(&recipe) {
-            return Err(TrainError::OtherRun { path: run.path().to_path_buf(), what: field, expected, got });
+        let began = Recipe::resolve(&[Layer::run(&run.config())?])?.recipe;
+        if let Some(Difference { setting, expected, got }) = began.difference(&recipe) {
+            return Err(TrainError::OtherRun { path: run.path().to_path_buf(), what: setting.into(), expected, got });
         }
         let weights = if run.last().exists() { Some(run.last()) } else { recipe.weights.clone() };
         Self::open(recipe, weights.as_deref())

@@ -105,7 +105,7 @@ impl<'a> Probe<'a> {
 }
 
 fn fail(expected: impl Into<String>, got: impl Into<String>) -> TrainError {
-    RecipeError::Field { field: "cache_features", expected: expected.into(), got: got.into() }.into()
+    RecipeError::field("cache_features", expected, got).into()
 }
 
 /// The node whose value the head reads, before it is flattened and dropped out.

@@ -1,8 +1,8 @@
-//! The learning rate of every step, as a pure function of the recipe.
+//! The learning-rate schedule: the rate of every step, as a pure function of the recipe.
 
 use crate::recipe::{Recipe, Sched};
 
-/// The course of the learning rate over a run of known length.
+/// The learning rate over a run of known length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     peak: f64,
@@ -38,12 +38,17 @@ impl Schedule {
                 Course::Multistep { milestones: epochs.chain(steps).collect(), gamma: recipe.gamma.unwrap_or(0.1) }
             }
         };
-        Self { peak: recipe.lr, warmup: warmup.min(total), total, course }
+        Self { peak: recipe.lr, warmup, total, course }
     }
 
     /// The number of steps of the run.
     pub fn total_steps(&self) -> u64 {
         self.total
+    }
+
+    /// The number of steps of the warm-up, which may be longer than the run.
+    pub fn warmup_steps(&self) -> u64 {
+        self.warmup
     }
 
     /// The learning rate of `step`, counted from 0.
@@ -54,7 +59,7 @@ impl Schedule {
         if step < self.warmup {
             return self.peak * (step + 1) as f64 / self.warmup as f64;
         }
-        let done = (step - self.warmup) as f64 / (self.total - self.warmup).max(1) as f64;
+        let done = (step - self.warmup) as f64 / self.total.saturating_sub(self.warmup).max(1) as f64;
         let done = done.min(1.0);
         match &self.course {
             Course::Constant => self.peak,

@@ -132,7 +132,7 @@ impl State {
             got: error.message().replace('\n', ", "),
         })?;
         if let Some(difference) = began.difference(recipe) {
-            return other(&difference.field, difference.expected, difference.got);
+            return other(difference.setting, difference.expected, difference.got);
         }
         if self.progress.data != *data {
             let show = |data: &DataShape| {

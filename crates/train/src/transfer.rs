@@ -248,7 +248,7 @@ fn block_path<'a>(layer: &'a str, stage: &str) -> &'a str {
 }
 
 fn fail<T>(field: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Result<T, RecipeError> {
-    Err(RecipeError::Field { field, expected: expected.into(), got: got.into() })
+    Err(RecipeError::field(field, expected, got))
 }
 
 #[cfg(test)]

@@ -1,9 +1,26 @@
 //! Which setting wins, and what is said about a setting that cannot be followed.
 
-use residual_train::{Augment, Layer, PRESETS, Recipe, RecipeError, Sched};
+use residual_train::{Augment, Layer, Opt, Origin, PRESETS, Recipe, RecipeError, Sched, Setting};
 
 fn layer(text: &str) -> Layer {
     Layer::parse("my.toml", text).unwrap()
+}
+
+fn preset(name: &str) -> Layer {
+    Layer::preset(name).unwrap()
+}
+
+fn flags(typed: &[(&str, &str)]) -> Layer {
+    let typed = typed.iter().map(|(name, text)| (Setting::find(name).unwrap(), vec![(*text).to_owned()]));
+    Layer::flags(typed).unwrap()
+}
+
+fn resolve(layers: &[Layer]) -> Recipe {
+    Recipe::resolve(layers).unwrap().recipe
+}
+
+fn refusal(layers: &[Layer]) -> String {
+    Recipe::resolve(layers).unwrap_err().to_string()
 }
 
 fn error(text: &str) -> String {
@@ -13,16 +30,16 @@ fn error(text: &str) -> String {
 
 #[test]
 fn flags_win_over_the_file_and_the_file_over_the_preset() {
-    let preset = Layer::preset("he2015-cifar").unwrap();
+    let preset = preset("he2015-cifar");
     let file = layer("lr = 0.05\nmomentum = 0.8");
     let flags = layer("lr = 0.01");
-    let recipe = Recipe::resolve(&[preset, file, flags]).unwrap();
+    let recipe = resolve(&[preset, file, flags]);
     assert_eq!((recipe.lr, recipe.momentum, recipe.weight_decay), (0.01, 0.8, 1e-4));
 }
 
 #[test]
 fn every_preset_resolves_and_holds_the_published_numbers() {
-    let get = |name: &str| Recipe::resolve(&[Layer::preset(name).unwrap()]).unwrap();
+    let get = |name: &str| resolve(&[preset(name)]);
     for preset in PRESETS {
         get(preset.name);
     }
@@ -40,23 +57,23 @@ fn every_preset_resolves_and_holds_the_published_numbers() {
 
 #[test]
 fn a_higher_layer_replaces_both_ways_of_saying_the_length() {
-    let recipe = Recipe::resolve(&[Layer::preset("he2015-cifar").unwrap(), layer("epochs = 200")]).unwrap();
+    let recipe = resolve(&[preset("he2015-cifar"), layer("epochs = 200")]);
     assert_eq!((recipe.epochs, recipe.max_steps), (Some(200), None));
-    let recipe = Recipe::resolve(&[Layer::preset("cifar-quick").unwrap(), layer("max_steps = 20")]).unwrap();
+    let recipe = resolve(&[preset("cifar-quick"), layer("max_steps = 20")]);
     assert_eq!((recipe.epochs, recipe.max_steps), (None, Some(20)));
 }
 
 #[test]
 fn another_schedule_drops_the_milestones_of_the_old_one() {
-    let recipe = Recipe::resolve(&[Layer::preset("he2015-cifar").unwrap(), layer("sched = \"cosine\"")]).unwrap();
+    let recipe = resolve(&[preset("he2015-cifar"), layer("sched = \"cosine\"")]);
     assert_eq!((recipe.sched, recipe.milestone_steps, recipe.gamma), (Sched::Cosine, None, None));
 }
 
 #[test]
 fn a_resolved_recipe_survives_its_file() {
-    for preset in PRESETS {
-        let recipe = Recipe::resolve(&[Layer::preset(preset.name).unwrap()]).unwrap();
-        let again = Recipe::resolve(&[layer(&recipe.to_toml())]).unwrap();
+    for name in PRESETS.iter().map(|preset| preset.name) {
+        let recipe = resolve(&[preset(name)]);
+        let again = resolve(&[layer(&recipe.to_toml())]);
         assert_eq!(recipe, again);
         assert_eq!(recipe.difference(&again), None);
     }
@@ -64,11 +81,11 @@ fn a_resolved_recipe_survives_its_file() {
 
 #[test]
 fn a_difference_names_the_field_and_both_values() {
-    let recipe = Recipe::resolve(&[Layer::preset("cifar-quick").unwrap()]).unwrap();
+    let recipe = resolve(&[preset("cifar-quick")]);
     let other = Recipe { batch_size: 64, workers: 9, log_every: 1, ..recipe.clone() };
     let difference = recipe.difference(&other).unwrap();
     assert_eq!(
-        (difference.field.as_str(), difference.expected.as_str(), difference.got.as_str()),
+        (difference.setting, difference.expected.as_str(), difference.got.as_str()),
         ("batch_size", "128", "64")
     );
     assert_eq!(recipe.difference(&Recipe { workers: 9, ..recipe.clone() }), None);
@@ -82,38 +99,59 @@ fn an_unknown_key_is_answered_with_the_nearest() {
 }
 
 #[test]
-fn a_wrong_type_or_broken_text_is_answered_with_its_line() {
-    assert_eq!(
-        error("momentum = 0.9\nlr = \"fast\""),
-        "my.toml: line 2: lr: invalid type: string \"fast\", expected f64"
-    );
-    assert!(error("lr = ").starts_with("my.toml: line 1: "), "{}", error("lr = "));
-    assert!(error("lr = 0.1\nsched = \"cosin\"").contains("line 2: sched: unknown variant `cosin`, expected one of"));
+fn a_wrong_type_or_broken_text_is_answered_with_its_file() {
+    let cases = [
+        ("lr = \"fast\"", "my.toml: lr: expected a number, 0 to 1e6, got \"fast\""),
+        ("epochs = 1.5", "my.toml: epochs: expected a whole number, 1 to 1048576, got 1.5"),
+        ("nesterov = 1", "my.toml: nesterov: expected true or false, got 1"),
+        ("mean = 0.5", "my.toml: mean: expected numbers, each 0 to 1, got 0.5"),
+        ("scale = [0.5]", "my.toml: scale: expected two ascending numbers, each above 0, at most 1, got [0.5]"),
+        ("model = \"\"", "my.toml: model: expected a text that is not empty, got \"\""),
+        ("interpolation = \"box\"", "my.toml: interpolation: expected bilinear or bicubic, got \"box\""),
+        (
+            "sched = \"cosin\"",
+            "my.toml: sched: expected constant, multistep, cosine or linear (timm's step is multistep with \
+             `milestone_epochs`), got \"cosin\"",
+        ),
+        (
+            "val_split = \"val\"",
+            "my.toml: val_split: expected a number, 0 to below 1 (a dataset's own validation images are used without it), \
+             got \"val\"",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(error(text), expected);
+    }
+    assert!(error("momentum = 0.9\nlr = ").starts_with("my.toml: line 2: "), "{}", error("momentum = 0.9\nlr = "));
     assert!(!error("[[[").contains('\n'));
 }
 
 #[test]
 fn a_value_out_of_range_is_answered_with_its_field() {
     let cases = [
-        ("batch_size = 0", "batch_size: expected 1 to 65536, got 0"),
-        ("lr = -1", "lr: expected a number of 0 to 1e6, got -1"),
-        ("lr = nan", "lr: expected a number of 0 to 1e6, got NaN"),
-        ("momentum = 1", "momentum: expected a number of 0 to below 1, got 1"),
+        ("batch_size = 0", "my.toml: batch_size: expected 1 to 65536, got 0"),
+        ("lr = -1", "my.toml: lr: expected 0 to 1e6, got -1"),
+        ("lr = nan", "my.toml: lr: expected 0 to 1e6, got nan"),
+        ("momentum = 1", "my.toml: momentum: expected 0 to below 1, got 1"),
         ("momentum = 0", "nesterov: expected a momentum above 0 with it, got momentum 0"),
         ("sched = \"multistep\"", "milestone_epochs: expected milestones for sched \"multistep\", got none"),
-        ("gamma = 0.5", "gamma: expected it with sched \"multistep\" only, got sched \"linear\""),
-        ("sched = \"multistep\"\nmilestone_steps = [5, 2]", "milestone_steps: expected a rising list, got [5, 2]"),
-        ("std = [0.1, 0, 0.1]", "std: expected one positive number a channel, got [0.1, 0.0, 0.1]"),
-        ("max_steps = 0", "max_steps: expected 1 to 1099511627776, got 0"),
-        ("smoothing = 1", "smoothing: expected a share of 0 to below 1, got 1"),
+        ("gamma = 0.5", "my.toml: gamma requires sched = \"multistep\" (is \"linear\")"),
+        (
+            "sched = \"multistep\"\nmilestone_steps = [5, 2]",
+            "my.toml: milestone_steps: expected ascending whole numbers, each 1 to 1099511627776, got [5, 2]",
+        ),
+        ("std = [0.1, 0, 0.1]", "my.toml: std: expected numbers, each above 0, at most 1, got [0.1, 0, 0.1]"),
+        ("mean = [inf]", "my.toml: mean: expected numbers, each 0 to 1, got [inf]"),
+        ("max_steps = 0", "my.toml: max_steps: expected 1 to 1099511627776, got 0"),
+        ("smoothing = 1", "my.toml: smoothing: expected 0 to below 1, got 1"),
+        ("clip_grad = 0", "my.toml: clip_grad: expected above 0, got 0"),
+        ("val_split = 1", "my.toml: val_split: expected 0 to below 1, got 1"),
+        ("min_lr = 0.5", "my.toml: min_lr: expected at most lr, 0.3, got 0.5"),
     ];
     for (text, expected) in cases {
         assert_eq!(error(text), expected);
     }
-    assert_eq!(
-        Recipe::resolve(&[layer("lr = 0.1")]).unwrap_err().to_string(),
-        "epochs: expected a length in epochs or max_steps, got neither"
-    );
+    assert_eq!(refusal(&[layer("lr = 0.1")]), "epochs: expected a length in epochs or max_steps, got neither");
 }
 
 #[test]
@@ -121,4 +159,124 @@ fn an_unknown_preset_is_answered_with_the_nearest() {
     let error = Layer::preset("cifar-quik").unwrap_err();
     assert!(error.to_string().ends_with("got \"cifar-quik\" (did you mean \"cifar-quick\"?)"), "{error}");
     assert!(matches!(error, RecipeError::UnknownPreset { .. }));
+}
+
+#[test]
+fn a_flag_is_named_as_it_is_typed() {
+    let typed = |name, text: &str| Layer::flags([(Setting::find(name).unwrap(), vec![text.to_owned()])]);
+    let error = |name, text: &str| typed(name, text).unwrap_err().to_string();
+    assert_eq!(error("batch_size", "0"), "--batch-size: expected 1 to 65536, got 0");
+    assert_eq!(error("lr", "abc"), "--lr: expected a number, 0 to 1e6, got \"abc\"");
+    assert_eq!(error("epochs", "1.5"), "--epochs: expected a whole number, 1 to 1048576, got 1.5");
+    assert_eq!(
+        refusal(&[preset("cifar-quick"), flags(&[("gamma", "0.5")])]),
+        "--gamma requires --sched multistep (is linear)"
+    );
+    assert_eq!(
+        refusal(&[preset("cifar-quick"), flags(&[("min_lr", "0.5")])]),
+        "--min-lr: expected at most lr, 0.3, got 0.5"
+    );
+}
+
+#[test]
+fn what_was_given_and_has_no_effect_is_refused() {
+    let cases: [(&[(&str, &str)], &str); 13] = [
+        (&[("augment", "none"), ("hflip", "0.5")], "--hflip requires --augment crop or resized-crop (is none)"),
+        (
+            &[("augment", "resized-crop"), ("crop_padding", "9")],
+            "--crop-padding requires --augment crop (is resized-crop)",
+        ),
+        (&[("scale", "0.2,1")], "--scale requires --augment resized-crop (is crop)"),
+        (&[("milestone_steps", "3")], "--milestone-steps requires --sched multistep (is linear)"),
+        (&[("opt", "adamw"), ("momentum", "0.9")], "--momentum requires --opt sgd (is adamw)"),
+        (&[("opt", "adamw"), ("nesterov", "true")], "--nesterov requires --opt sgd (is adamw)"),
+        (&[("opt_betas", "0.9,0.99")], "--opt-betas requires --opt adamw (is sgd)"),
+        (&[("unfreeze_at", "2:fc")], "--unfreeze-at requires --freeze"),
+        (&[("weights", "w"), ("init", "torch")], "--init has no effect with --weights"),
+        (&[("weights", "w"), ("zero_init", "true")], "--zero-init has no effect with --weights"),
+        (&[("mixup_prob", "0.5")], "--mixup-prob requires --mixup or --cutmix above 0"),
+        (
+            &[("mixup", "0.2"), ("mixup_switch_prob", "0.5")],
+            "--mixup-switch-prob requires --mixup and --cutmix above 0",
+        ),
+        (&[("data", "shapes10"), ("data_dir", "d")], "--data-dir has no effect with --data shapes10"),
+    ];
+    for (typed, expected) in cases {
+        assert_eq!(refusal(&[preset("cifar-quick"), flags(typed)]), expected);
+    }
+    assert_eq!(
+        refusal(&[preset("cifar-quick"), layer("hflip = 0.3"), layer("augment = \"none\"\ncrop_padding = 9")]),
+        "my.toml: crop_padding requires augment = \"crop\" (is \"none\")"
+    );
+}
+
+#[test]
+fn what_a_preset_sets_and_what_a_higher_layer_makes_moot_is_dropped() {
+    let recipe = resolve(&[preset("cifar-quick"), flags(&[("augment", "none")])]);
+    assert_eq!((recipe.hflip, recipe.crop_padding), (0.0, 4));
+    let recipe = resolve(&[preset("cifar-quick"), flags(&[("opt", "adamw")])]);
+    assert_eq!((recipe.opt, recipe.nesterov), (Opt::AdamW, false));
+    let file = layer("sched = \"multistep\"\nmilestone_epochs = [2]\ngamma = 0.5");
+    let recipe = resolve(&[preset("cifar-quick"), file, flags(&[("sched", "cosine"), ("min_lr", "0.001")])]);
+    assert_eq!((recipe.milestone_epochs, recipe.gamma, recipe.min_lr), (None, None, Some(0.001)));
+    // A file may say what is the case anyway, as the complete recipes of earlier versions do.
+    resolve(&[preset("shapes-quick"), layer("hflip = 0.0\ncrop_padding = 4")]);
+}
+
+#[test]
+fn what_a_preset_or_a_resumed_run_holds_was_not_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    std::fs::write(&config, resolve(&[preset("cifar-quick")]).to_toml()).unwrap();
+    let resolved = Recipe::resolve(&[preset("cifar-quick"), layer("lr = 0.2"), flags(&[("seed", "3")])]).unwrap();
+    let is_given = |setting| resolved.origins.is_given(setting);
+    assert_eq!((is_given("lr"), is_given("seed"), is_given("epochs"), is_given("workers")), (true, true, false, false));
+    assert_eq!(resolved.origins.get("epochs"), Some(&Origin::Preset("cifar-quick".into())));
+    assert_eq!(resolved.origins.get("workers"), None);
+    let resolved = Recipe::resolve(&[Layer::run(&config).unwrap(), flags(&[("augment", "none")])]).unwrap();
+    assert!(!resolved.origins.is_given("epochs") && resolved.origins.is_given("augment"));
+    assert_eq!(resolved.recipe.hflip, 0.0);
+}
+
+#[test]
+fn a_recipe_written_by_hand_is_checked_like_a_file() {
+    let recipe = Recipe { epochs: Some(1), ..Recipe::default() };
+    recipe.validate().unwrap();
+    let error = |recipe: Recipe| recipe.validate().unwrap_err().to_string();
+    assert_eq!(
+        error(Recipe { gamma: Some(0.5), ..recipe.clone() }),
+        "gamma requires sched = \"multistep\" (is \"constant\")"
+    );
+    assert_eq!(error(Recipe { batch_size: 0, ..recipe.clone() }), "batch_size: expected 1 to 65536, got 0");
+    let seed = "seed: expected a whole number, 0 to 9223372036854775807, got \"18446744073709551615\"";
+    assert_eq!(error(Recipe { seed: u64::MAX, ..recipe.clone() }), seed);
+    assert_eq!(error(Recipe { lr: f64::NAN, ..recipe }), "lr: expected 0 to 1e6, got nan");
+}
+
+#[test]
+fn a_resume_may_change_where_the_data_lie_but_not_which_dataset_they_are() {
+    let recipe = Recipe { data: "/a/photos".into(), ..resolve(&[preset("folder-quick")]) };
+    let with = |data: &str| Recipe { data: data.into(), ..recipe.clone() };
+    assert_eq!(recipe.difference(&with("/b/pictures")), None);
+    assert_eq!(recipe.difference(&with("cifar10")).map(|difference| difference.setting), Some("data"));
+    assert_eq!(with("cifar10").difference(&with("cifar100")).map(|difference| difference.setting), Some("data"));
+}
+
+#[test]
+fn paths_become_absolute_and_names_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("photos")).unwrap();
+    let mut recipe = Recipe {
+        data: "photos".into(),
+        data_dir: Some(folder.path().into()),
+        weights: Some("torchvision:resnet18.v1".into()),
+        ..Recipe::default()
+    };
+    recipe.make_paths_absolute();
+    assert_eq!((recipe.data.as_str(), &recipe.data_dir), (folder.path().join("photos").to_str().unwrap(), &None));
+    assert_eq!((recipe.weights, recipe.model.as_str()), (Some("torchvision:resnet18.v1".into()), "resnet20"));
+    let mut recipe = Recipe { data: "cifar10".into(), data_dir: Some("cifar".into()), ..Recipe::default() };
+    recipe.make_paths_absolute();
+    assert_eq!(recipe.data, "cifar10");
+    assert!(recipe.data_dir.unwrap().is_absolute());
 }

@@ -112,7 +112,7 @@ fn a_run_leaves_its_recipe_its_rows_and_its_models_behind() {
     let run = finished(&outcome.unwrap());
     assert!(run.path().ends_with("runs/1-resnet20-tiny"));
     let config = residual_train::Layer::file(&run.config()).unwrap();
-    assert_eq!(Recipe::resolve(&[config]).unwrap(), job.recipe);
+    assert_eq!(Recipe::resolve(&[config]).unwrap().recipe, job.recipe);
     let (metrics, events) = logs(&run);
     assert_eq!(metrics.len(), 5, "a header and four epochs");
     assert_eq!(metrics[0], "epoch,step,lr,train_loss,train_top1,loss,top1,top5");
@@ -193,7 +193,7 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_happened() {
         for (path, text) in [(run.metrics(), "9,99,"), (run.events(), "{\"step\":99}\n{\"ste")] {
             std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + text).unwrap();
         }
-        let recipe = Recipe::resolve(&[residual_train::Layer::file(&run.config()).unwrap()]).unwrap();
+        let recipe = Recipe::resolve(&[residual_train::Layer::run(&run.config()).unwrap()]).unwrap().recipe;
         let job = Job::resume(recipe, &run).unwrap();
         outcome = resume(&job, run, &options(1), &stop, &mut stop_at(&[6, 7, 12, 23, 24])).unwrap();
     }

@@ -84,7 +84,7 @@ fn report(arguments: &Train, summary: &Summary) -> Result<(), Failure> {
 
 /// The recipe: flags over files over a preset; of a run that goes on, over the run's own.
 fn recipe(arguments: &Train, run: Option<&RunFolder>) -> Result<Recipe, Failure> {
-    let flags = Layer::settings("flags", &arguments.settings)?;
+    let flags = arguments.settings.layer()?;
     let mut layers = Vec::new();
     for name in &arguments.recipe {
         let is_preset = PRESETS.iter().any(|preset| preset.name == name);
@@ -92,10 +92,10 @@ fn recipe(arguments: &Train, run: Option<&RunFolder>) -> Result<Recipe, Failure>
         layers.push(if is_file && !is_preset { Layer::file(Path::new(name))? } else { Layer::preset(name)? });
     }
     let given = layers.iter().rev().find_map(|layer| layer.text("data"));
-    let data = arguments.settings.data.as_deref().or(given).map(str::to_owned);
+    let data = flags.text("data").or(given).map(str::to_owned);
     let named = |name: &String| PRESETS.iter().any(|preset| preset.name == name);
     let base = match run {
-        Some(run) => Some(Layer::file(&run.config())?),
+        Some(run) => Some(Layer::run(&run.config())?),
         None if arguments.recipe.iter().any(named) => {
             if data.is_none() {
                 return Err(Failure::usage("data: expected --data, as the recipe names no dataset, got none"));
@@ -108,5 +108,5 @@ fn recipe(arguments: &Train, run: Option<&RunFolder>) -> Result<Recipe, Failure>
             Some(Layer::preset(named.map_or("folder-quick", |set| set.preset))?)
         }
     };
-    Ok(Recipe::resolve(&base.into_iter().chain(layers).chain([flags]).collect::<Vec<_>>())?)
+    Ok(Recipe::resolve(&base.into_iter().chain(layers).chain([flags]).collect::<Vec<_>>())?.recipe)
 }

@@ -1,37 +1,99 @@
 //! Layers of rising precedence, joined to one recipe.
 
-use super::{Layer, Recipe, RecipeError};
+use super::condition::Condition;
+use super::error::show_value;
+use super::{Layer, Origin, Recipe, RecipeError, SETTINGS, Setting};
+use std::collections::BTreeMap;
 
-/// Settings that say the same thing in two ways: a layer that gives one replaces both of the layers below.
-const ALTERNATIVES: [&[&str]; 3] =
-    [&["epochs", "max_steps"], &["milestone_epochs", "milestone_steps"], &["warmup_epochs", "warmup_steps"]];
+/// A recipe, and where its settings come from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// Who gave which of its settings.
+    pub origins: Origins,
+}
 
-/// Settings that belong to one kind of schedule: they fall with it when a higher layer chooses another.
-const OF_THE_SCHEDULE: [&str; 4] = ["milestone_epochs", "milestone_steps", "gamma", "min_lr"];
+/// Who gave which setting; those that nobody gave have their defaults.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Origins(BTreeMap<&'static str, Origin>);
+
+impl Origins {
+    /// Who gave `setting`, if anybody did.
+    pub fn get(&self, setting: &str) -> Option<&Origin> {
+        self.0.get(setting)
+    }
+
+    /// Whether the user gave `setting`, by flag or file; what a preset or a resumed run holds does not count.
+    pub fn is_given(&self, setting: &str) -> bool {
+        self.get(setting).is_some_and(Origin::is_user)
+    }
+}
 
 impl Recipe {
     /// Joins `layers`, each stronger than the one before, and checks the result.
     ///
-    /// Settings that contradict each other are settled in favour of the higher layer: its `max_steps` replaces an
-    /// `epochs` below, its `sched` drops the milestones of another one.
+    /// A layer's `max_steps` replaces an `epochs` below it, as all settings do that say the same in another way. A setting
+    /// without effect beside the others is dropped if a preset or a run gave it, or if a higher layer decides that it has
+    /// none; else it is an error.
     ///
     /// # Errors
-    /// [`RecipeError::Field`] with the first field that is out of range.
-    pub fn resolve(layers: &[Layer]) -> Result<Self, RecipeError> {
-        let mut joined = toml::Table::new();
-        for Layer { table } in layers {
-            for group in ALTERNATIVES {
-                if group.iter().any(|key| table.contains_key(*key)) {
-                    group.iter().for_each(|key| drop(joined.remove(*key)));
-                }
+    /// [`RecipeError::Requires`] with the first setting that was given and has no effect, [`RecipeError::Field`] with the
+    /// first that does not go with another.
+    pub fn resolve(layers: &[Layer]) -> Result<Resolved, RecipeError> {
+        let mut table = toml::Table::new();
+        let mut givers: BTreeMap<&'static str, usize> = BTreeMap::new();
+        for (index, layer) in layers.iter().enumerate() {
+            let given = || SETTINGS.iter().filter(|setting| layer.table.contains_key(setting.name));
+            for replaced in given().flat_map(|setting| setting.replaces) {
+                table.remove(*replaced);
+                givers.remove(replaced);
             }
-            if table.get("sched").is_some_and(|sched| joined.get("sched") != Some(sched)) {
-                OF_THE_SCHEDULE.iter().for_each(|key| drop(joined.remove(*key)));
-            }
-            joined.extend(table.clone());
+            table.extend(layer.table.clone());
+            givers.extend(given().map(|setting| (setting.name, index)));
         }
-        let recipe: Self = joined.try_into().expect("the values of a layer have the right types");
-        recipe.validate()?;
-        Ok(recipe)
+        let recipe = Self::from_table(table.clone());
+        for setting in SETTINGS {
+            let (Some(&giver), Some(broken)) = (givers.get(setting.name), setting.applies.broken(&recipe)) else {
+                continue;
+            };
+            let origin = &layers[giver].origin;
+            let decided_above = broken.deciders().iter().any(|decider| givers.get(decider) > Some(&giver));
+            let says_nothing = *origin != Origin::Flags && table.get(setting.name) == setting.default_value().as_ref();
+            if origin.is_user() && !decided_above && !says_nothing {
+                return Err(requires(setting, broken, &recipe, Some(origin.clone())));
+            }
+            table.remove(setting.name);
+            givers.remove(setting.name);
+        }
+        let origins = givers.into_iter().map(|(name, index)| (name, layers[index].origin.clone())).collect();
+        let resolved = Resolved { recipe: Self::from_table(table), origins: Origins(origins) };
+        resolved.recipe.validate().map_err(|error| error.located(&resolved.origins))?;
+        Ok(resolved)
     }
+
+    fn from_table(table: toml::Table) -> Self {
+        table.try_into().expect("the values of a layer have the right types")
+    }
+}
+
+impl From<Recipe> for Resolved {
+    /// A recipe that was written by hand: its author gave what is not as by default.
+    fn from(recipe: Recipe) -> Self {
+        let differs = |setting: &&Setting| recipe.value(setting.name) != setting.default_value();
+        let author = || Origin::File("recipe".into());
+        let origins = SETTINGS.iter().filter(differs).map(|setting| (setting.name, author())).collect();
+        Self { recipe, origins: Origins(origins) }
+    }
+}
+
+/// The error of a setting whose condition is broken in `recipe`.
+pub(super) fn requires(setting: &Setting, broken: &Condition, recipe: &Recipe, origin: Option<Origin>) -> RecipeError {
+    let decider = broken.deciders().first().and_then(|decider| recipe.value(decider));
+    let is = match decider {
+        Some(toml::Value::String(text)) => text,
+        Some(value) => show_value(&value),
+        None => "none".into(),
+    };
+    RecipeError::Requires { origin, setting: setting.name, condition: *broken, is }
 }

@@ -1,0 +1,20 @@
+//! The recipes that are built in: the files of the folder recipes/.
+
+/// A recipe that is built in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preset {
+    /// Its name, as `--recipe` takes it.
+    pub name: &'static str,
+    /// The text of its file.
+    pub text: &'static str,
+}
+
+macro_rules! presets {
+    ($($name:literal),+ $(,)?) => {
+        &[$(Preset { name: $name, text: include_str!(concat!("../../../../recipes/", $name, ".toml")) }),+]
+    };
+}
+
+/// Every built-in recipe.
+pub static PRESETS: &[Preset] =
+    presets!["shapes-quick", "cifar-quick", "folder-quick", "he2015-cifar", "lecture-cifar", "imagenet-100"];

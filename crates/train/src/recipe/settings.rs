@@ -1,0 +1,279 @@
+//! The settings: the one place where a setting is defined.
+//!
+//! Field, key, flag, validation and documentation come from the lines here. The first sentence of a setting's documentation
+//! is its line in `--help` and in docs/settings.md; the names of other settings in it stand in backticks.
+
+use super::choices::{Augment, Init, Opt, Sched};
+use super::condition::Condition::{Absent, All, AllAboveZero, AnyAboveZero, Given, Is, IsNot};
+use super::setting::{Resume, Setting, settings};
+use super::value::Order::{Ascending, StrictlyAscending};
+use super::value::{Field, above, below, number, whole};
+use residual_data::{PadAndCrop, RandomResizedCrop};
+use residual_preprocess::Interpolation;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+const CROPS: &[&str] = &["crop", "resized-crop"];
+
+settings! {
+    "Model":
+
+    /// Network: a name from `residual models list`, or a TOML file that describes one
+    model: String = "resnet20".into() => { value_name: "NAME|FILE" }
+
+    /// Number of classes
+    num_classes: Option<usize> = None => { range: whole(1, 1 << 20), unset: "the dataset's classes" }
+
+    /// Input channels; a pretrained first convolution with another number is adapted as timm does
+    in_chans: Option<usize> = None => { range: whole(1, 4096), unset: "the network's own" }
+
+    /// Weights to start from: a file, a run folder or a name (torchvision:resnet50.v2). A head for other classes is replaced
+    weights: Option<PathBuf> = None => {
+        value_name: "FILE|RUN|NAME", unset: "new weights",
+        aliases: &["initial_checkpoint", "init_from", "finetune"],
+    }
+
+    /// Initialisation of new weights: Kaiming normal as torchvision's models have it, or the defaults of torch's modules
+    init: Init = Init::He => { applies: Absent("weights") }
+
+    /// Start every residual block as the identity: the scale of its last batch norm starts at zero (Goyal et al. 2017,
+    /// section 5.1)
+    zero_init: bool = false => {
+        aliases: &["zero_init_residual", "zero_init_last"], applies: All(&[Is("init", &["he"]), Absent("weights")]),
+    }
+
+    "Data":
+
+    /// Dataset: shapes10, cifar10, cifar100, a folder of images or a .safetensors file
+    data: String = "shapes10".into() => { value_name: "DATA", aliases: &["dataset"], resume: Resume::Path }
+
+    /// Folder that holds the files of a named dataset. Without `data`, the folder of images to train on
+    data_dir: Option<PathBuf> = None => {
+        value_name: "DIR", unset: "none; cifar10 and cifar100 need it", applies: IsNot("data", &["shapes10"]),
+        resume: Resume::Free,
+    }
+
+    /// Fraction of the training images that is held out for validation; 0 trains on all of them
+    val_split: Option<f64> = None => {
+        range: below(0.0, 1.0), unset: "the dataset's own validation or test images, 0.1 without these",
+        hint: "a dataset's own validation images are used without it",
+    }
+
+    /// Batch size: the number of images in one forward and backward pass
+    batch_size: usize = 128 => { range: whole(1, 1 << 16), short: Some('b'), aliases: &["batch"] }
+
+    /// Shuffle the images in every epoch
+    shuffle: bool = true => {}
+
+    /// Leave out images that cannot be read, and list them, instead of ending the run
+    skip_bad_images: bool = false => { resume: Resume::Free }
+
+    /// Data-loading threads; 0 loads images on the caller's thread. Changes no result
+    workers: usize = 2 => {
+        range: whole(0, 256), short: Some('j'), aliases: &["num_workers"], resume: Resume::Free,
+    }
+
+    "Augmentation":
+
+    /// Augmentation of training images: a random crop of the padded image, or a random part of it resized (torchvision's
+    /// `RandomResizedCrop`); both with a flip
+    augment: Augment = Augment::None => {}
+
+    /// Pixels of padding on every side before the random crop
+    crop_padding: usize = 4 => {
+        range: whole(0, PadAndCrop::MAX_PADDING as i64), value_name: "PIXELS", applies: Is("augment", &["crop"]),
+    }
+
+    /// Probability of a horizontal flip
+    hflip: f64 = 0.0 => { range: number(0.0, 1.0), value_name: "P", applies: Is("augment", CROPS) }
+
+    /// Fraction of the image's area that a random resized crop keeps
+    scale: [f64; 2] = [0.08, 1.0] => {
+        range: above(0.0, 1.0), order: Ascending, applies: Is("augment", &["resized-crop"]),
+    }
+
+    /// Width over height of a random resized crop
+    ratio: [f64; 2] = [0.75, 4.0 / 3.0] => {
+        range: above(0.0, RandomResizedCrop::MAX_RATIO as f64), order: Ascending, applies: Is("augment", &["resized-crop"]),
+    }
+
+    /// Alpha of MixUp (Zhang et al. 2017); 0 turns it off
+    mixup: f64 = 0.0 => { range: number(0.0, 1000.0), value_name: "ALPHA", aliases: &["mixup_alpha"] }
+
+    /// Alpha of CutMix (Yun et al. 2019); 0 turns it off
+    cutmix: f64 = 0.0 => { range: number(0.0, 1000.0), value_name: "ALPHA", aliases: &["cutmix_alpha"] }
+
+    /// Probability that MixUp or CutMix is applied to a batch
+    mixup_prob: f64 = 1.0 => {
+        range: number(0.0, 1.0), value_name: "P", applies: AnyAboveZero(&["mixup", "cutmix"]),
+    }
+
+    /// Probability of CutMix instead of MixUp where both are on
+    mixup_switch_prob: f64 = 0.5 => {
+        range: number(0.0, 1.0), value_name: "P", applies: AllAboveZero(&["mixup", "cutmix"]),
+    }
+
+    "Preprocessing":
+
+    /// Side of the network's input in pixels
+    img_size: Option<usize> = None => {
+        range: whole(1, 16_384), value_name: "PIXELS", unset: "the size of the weights, the dataset or the network",
+        aliases: &["imgsz", "image_size", "input_size"],
+    }
+
+    /// Fraction of the resized image's side that the centre crop of evaluation keeps
+    crop_pct: Option<f64> = None => { range: number(0.001, 1.0), unset: "that of the weights or the network" }
+
+    /// Interpolation of resized images
+    interpolation: Option<Interpolation> = None => { unset: "that of the weights, else bilinear" }
+
+    /// Mean of each channel, on a scale of 0 to 1
+    mean: Option<Vec<f64>> = None => {
+        range: number(0.0, 1.0), value_name: "R,G,B", unset: "that of the weights or the dataset",
+    }
+
+    /// Standard deviation of each channel, on the same scale
+    std: Option<Vec<f64>> = None => {
+        range: above(0.0, 1.0), value_name: "R,G,B", unset: "that of the weights or the dataset",
+    }
+
+    "Training":
+
+    /// Number of epochs. With `max_steps` as well, the shorter counts
+    epochs: Option<u64> = None => {
+        range: whole(1, 1 << 20), unset: "needed, or `max_steps`", aliases: &["max_epochs", "num_epochs"],
+        replaces: &["max_steps"],
+    }
+
+    /// Number of steps: updates of the weights
+    max_steps: Option<u64> = None => {
+        range: whole(1, 1 << 40), unset: "needed, or `epochs`", aliases: &["max_iters"], replaces: &["epochs"],
+    }
+
+    /// Optimiser
+    opt: Opt = Opt::Sgd => { aliases: &["optimizer", "optimiser"] }
+
+    /// Learning rate, after the warm-up and before it decays
+    lr: f64 = 0.1 => { range: number(0.0, 1e6), aliases: &["learning_rate", "lr0"] }
+
+    /// Momentum
+    momentum: f64 = 0.9 => { range: below(0.0, 1.0), applies: Is("opt", &["sgd"]) }
+
+    /// Nesterov momentum
+    nesterov: bool = false => { applies: Is("opt", &["sgd"]) }
+
+    /// Decay rates of AdamW's two running averages
+    opt_betas: [f64; 2] = [0.9, 0.999] => {
+        range: below(0.0, 1.0), value_name: "BETA1,BETA2", aliases: &["betas"], applies: Is("opt", &["adamw"]),
+    }
+
+    /// Term that AdamW adds to the denominator
+    opt_eps: f64 = 1e-8 => { range: above(0.0, 1.0), aliases: &["eps"], applies: Is("opt", &["adamw"]) }
+
+    /// Weight decay: added to the gradient by SGD, as torch does, and applied to the weights by AdamW
+    weight_decay: f64 = 0.0 => { range: number(0.0, 1000.0), aliases: &["wd"] }
+
+    /// Apply weight decay to biases and the parameters of norms too
+    decay_norm_bias: Option<bool> = None => {
+        unset: "true for sgd, false for adamw, as in timm", applies: AnyAboveZero(&["weight_decay"]),
+    }
+
+    /// Clip gradients to this global norm
+    clip_grad: Option<f64> = None => {
+        range: above(0.0, f64::INFINITY), value_name: "NORM", unset: "no clipping",
+        aliases: &["clip_grad_norm", "max_grad_norm", "gradient_clip_val"],
+    }
+
+    /// Batches whose gradients are accumulated for one step
+    grad_accum_steps: usize = 1 => {
+        range: whole(1, 1 << 16), aliases: &["gradient_accumulation_steps", "accum_iter", "accumulate_grad_batches"],
+    }
+
+    /// Label smoothing: the share of the target that is spread over all classes
+    smoothing: f64 = 0.0 => { range: below(0.0, 1.0), aliases: &["label_smoothing"] }
+
+    /// Recompute activations in the backward pass: less memory, more time, the same result
+    grad_checkpointing: bool = false => {
+        aliases: &["gradient_checkpointing", "activation_checkpointing"], resume: Resume::Free,
+    }
+
+    "Schedule":
+
+    /// Learning-rate schedule after the warm-up
+    sched: Sched = Sched::Constant => {
+        aliases: &["scheduler", "schedule", "lr_scheduler"], hint: "timm's step is multistep with `milestone_epochs`",
+    }
+
+    /// Epochs at which the learning rate is multiplied by `gamma`
+    milestone_epochs: Option<Vec<u64>> = None => {
+        range: whole(1, 1 << 40), order: StrictlyAscending, unset: "needed by multistep, or `milestone_steps`",
+        aliases: &["decay_milestones", "milestones"],
+        applies: Is("sched", &["multistep"]), replaces: &["milestone_steps"],
+    }
+
+    /// Steps at which the learning rate is multiplied by `gamma`
+    milestone_steps: Option<Vec<u64>> = None => {
+        range: whole(1, 1 << 40), order: StrictlyAscending, unset: "needed by multistep, or `milestone_epochs`",
+        applies: Is("sched", &["multistep"]), replaces: &["milestone_epochs"],
+    }
+
+    /// Factor that the learning rate is multiplied by at every milestone
+    gamma: Option<f64> = None => {
+        range: above(0.0, 1.0), unset: "0.1", aliases: &["decay_rate", "lr_gamma"],
+        applies: Is("sched", &["multistep"]),
+    }
+
+    /// Learning rate at the end of the schedule
+    min_lr: Option<f64> = None => {
+        range: number(0.0, 1e6), unset: "0", aliases: &["eta_min", "lr_min"],
+        applies: Is("sched", &["cosine", "linear"]),
+    }
+
+    /// Epochs, fractions allowed, in which the learning rate rises linearly from zero
+    warmup_epochs: Option<f64> = None => {
+        range: number(0.0, 1e6), unset: "no warm-up", aliases: &["lr_warmup_epochs"], replaces: &["warmup_steps"],
+    }
+
+    /// Steps in which the learning rate rises linearly from zero
+    warmup_steps: Option<u64> = None => {
+        range: whole(0, 1 << 40), unset: "no warm-up", replaces: &["warmup_epochs"],
+    }
+
+    "Transfer":
+
+    /// Parts of the network that are not trained: backbone (all but the head), N (the first N of stem and stages),
+    /// layer1..layer3 or module paths; several with commas between them
+    freeze: Option<String> = None => { value_name: "SPEC", unset: "everything is trained" }
+
+    /// Parts of it that are trained from an epoch on, such as 3:layer4; may be given several times
+    unfreeze_at: Option<Vec<String>> = None => {
+        value_name: "EPOCH:SPEC", unset: "what is frozen stays frozen", aliases: &["unfreeze"], applies: Given("freeze"),
+    }
+
+    /// Keep the running statistics of batch norms in frozen modules (without `freeze`, of all) and normalise with them
+    freeze_bn: bool = false => {}
+
+    /// Factor on the head's learning rate
+    head_lr_mult: f64 = 1.0 => { range: above(0.0, 1e6) }
+
+    /// Layer-wise decay: each block's learning rate is this times that of the next, deeper block, as in timm
+    layer_decay: f64 = 1.0 => { range: above(0.0, 1.0) }
+
+    /// Compute the features of a frozen backbone once, keep them in memory and train the head on them
+    cache_features: bool = false => {}
+
+    "Run":
+
+    /// Random seed of initial weights, shuffling and augmentation
+    seed: u64 = 0 => { range: whole(0, i64::MAX) }
+
+    /// Steps between two that are logged. Changes no result
+    log_every: u64 = 20 => {
+        range: whole(1, u32::MAX as i64), aliases: &["log_interval", "print_freq"], resume: Resume::Free,
+    }
+
+    /// Steps between two checkpoints, beside those at every epoch's end. Changes no result
+    checkpoint_every: Option<u64> = None => {
+        range: whole(1, u32::MAX as i64), unset: "only at every epoch's end", resume: Resume::Free,
+    }
+}
