@@ -4,24 +4,34 @@ use crate::args::{Download, Weights};
 use crate::failure::Failure;
 use crate::output::{bytes, complain};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use residual::graph::Graph;
+use residual::data::Format;
 use residual::hub::{Hub, HubEvent, HubName};
-use residual::infer;
-use residual::model::{Model, replace_input};
-use residual::preprocess::Preprocessing;
+use residual::infer::{ModelRequest, OpenedModel, ResolvedModel};
+use residual::model::Model;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-/// The model of the weights that were typed.
-pub(crate) fn read(arguments: &Weights, usual: impl FnOnce(&Graph) -> Preprocessing) -> Result<Model, Failure> {
+/// The model of the weights that were typed, with what should be known about how it was read on stderr. `images` are those
+/// that it is for, where they are known.
+pub(crate) fn read(arguments: &Weights, images: Option<&Format>) -> Result<Model, Failure> {
     fetch(&arguments.weights, arguments.download)?;
-    let model = infer::read_model_noting(&arguments.weights, arguments.model.as_deref(), usual, &mut |note| {
-        complain(&format!("note: {}: {note}", arguments.weights.display()));
-    })?;
-    Ok(match arguments.in_chans {
-        Some(in_chans) => replace_input(&model, in_chans)?,
-        None => model,
-    })
+    resolve(&arguments.weights, request(arguments).open()?, images)
+}
+
+/// Which model was typed.
+pub(crate) fn request(arguments: &Weights) -> ModelRequest {
+    ModelRequest {
+        model: arguments.model.clone(),
+        in_chans: arguments.in_chans,
+        ..ModelRequest::new(&arguments.weights)
+    }
+}
+
+/// The model of opened weights, as they were typed.
+pub(crate) fn resolve(weights: &Path, opened: OpenedModel, images: Option<&Format>) -> Result<Model, Failure> {
+    let ResolvedModel { model, notes, .. } = opened.read(images)?;
+    notes.iter().for_each(|note| complain(&format!("note: {}: {note}", weights.display())));
+    Ok(model)
 }
 
 /// Whether `text` means weights: a file or folder that is there, or a name of weights that lie elsewhere.

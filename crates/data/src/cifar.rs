@@ -65,8 +65,8 @@ impl CifarKind {
         }
     }
 
-    /// The names that the official archives hold.
-    fn built_in_names(self) -> Vec<String> {
+    /// The names of the classes, as the official archives hold them.
+    pub fn built_in_names(self) -> Vec<String> {
         let names = match self {
             Self::Cifar10 => "airplane automobile bird cat deer dog frog horse ship truck",
             Self::Cifar100 => include_str!("cifar/cifar100_names.txt"),

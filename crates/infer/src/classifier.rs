@@ -5,8 +5,13 @@ use residual_engine::{Engine, EngineError, Mode, Options};
 use residual_kernels::loss::softmax;
 use residual_model::Model;
 use residual_preprocess::{Image, ImageError, PreprocessingError, Preprocessor};
+use std::sync::Arc;
 
 /// A compiled model with its preprocessing and labels.
+///
+/// It is `Send`, and classifying needs it mutably: a service has one for each thread that classifies. Those of one
+/// [`Options`] share its threads, and wait for each other there; with `Options::threads(1)` each computes on the thread that
+/// calls it.
 ///
 /// ```
 /// use residual_infer::Classifier;
@@ -28,7 +33,7 @@ use residual_preprocess::{Image, ImageError, PreprocessingError, Preprocessor};
 pub struct Classifier {
     engine: Engine,
     preprocessor: Preprocessor,
-    labels: Vec<String>,
+    labels: Arc<[String]>,
     batch: usize,
     input: Vec<f32>,
 }
@@ -39,7 +44,7 @@ pub enum ClassifyError {
     /// The network cannot be run.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The image cannot be prepared.
+    /// The image cannot be decoded or prepared.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// The model's preprocessing cannot be carried out.
@@ -48,6 +53,14 @@ pub enum ClassifyError {
     /// The network has no such layer.
     #[error(transparent)]
     Layer(#[from] UnknownLayer),
+    /// The network's outputs for an image are no numbers to go by.
+    #[error("image {index}: expected finite logits, got {got}")]
+    NotFinite {
+        /// Which of the images that were given, from 0.
+        index: usize,
+        /// The first logit that is not finite: `NaN`, `inf` or `-inf`.
+        got: f32,
+    },
 }
 
 impl Classifier {
@@ -68,23 +81,31 @@ impl Classifier {
         let batch = batch.max(1);
         let preprocessor = Preprocessor::new(model.preprocessing.clone())?;
         let engine = Engine::new(&model, Mode::Infer, batch, model.preprocessing.size, &[], options)?;
-        Ok(Self { engine, preprocessor, labels: model.labels, batch, input: Vec::new() })
+        Ok(Self { engine, preprocessor, labels: model.labels.into(), batch, input: Vec::new() })
     }
 
-    /// Names what is in a decoded image of any size.
+    /// Classifies a decoded image of any size.
     ///
     /// # Errors
-    /// If the image has channels that the network does not take.
-    pub fn classify(&mut self, image: &Image) -> Result<Output<'_>, ClassifyError> {
+    /// If the image has channels that the network does not take, or its logits are not finite.
+    pub fn classify(&mut self, image: &Image) -> Result<Classification, ClassifyError> {
         let mut outputs = self.classify_batch(std::slice::from_ref(image))?;
         Ok(outputs.pop().expect("one output for one image"))
     }
 
-    /// Names what is in each of some images.
+    /// Decodes the bytes of an image file (see [`Image::decode`]) and classifies it.
     ///
     /// # Errors
-    /// As [`Classifier::classify`].
-    pub fn classify_batch(&mut self, images: &[Image]) -> Result<Vec<Output<'_>>, ClassifyError> {
+    /// If the bytes are no image that can be decoded, or as [`Classifier::classify`].
+    pub fn classify_bytes(&mut self, bytes: &[u8]) -> Result<Classification, ClassifyError> {
+        self.classify(&Image::decode(bytes)?)
+    }
+
+    /// Classifies each of some images.
+    ///
+    /// # Errors
+    /// As [`Classifier::classify`]; [`ClassifyError::NotFinite`] says which image.
+    pub fn classify_batch(&mut self, images: &[Image]) -> Result<Vec<Classification>, ClassifyError> {
         let len = self.preprocessor.output_len();
         let mut input = std::mem::take(&mut self.input);
         input.resize(images.len() * len, 0.0);
@@ -92,45 +113,51 @@ impl Classifier {
             images.iter().zip(input.chunks_exact_mut(len)).try_for_each(|(image, to)| self.preprocessor.run(image, to));
         self.input = input;
         prepared?;
-        let logits = Self::run(&mut self.engine, self.batch, &self.input, len)?;
-        Ok(self.outputs(logits))
+        Self::run(&mut self.engine, self.batch, &self.input, len, &self.labels)
     }
 
-    /// Classifies images that are normalised already: n × height × width × channels (NHWC) of the network's input size.
+    /// Classifies images that are normalised already: n × height × width × channels (NHWC, channels last; torch's tensors are
+    /// NCHW) of the network's input size.
     ///
     /// # Errors
-    /// If the number of values is not a whole number of images.
-    pub fn classify_normalized(&mut self, images: &[f32]) -> Result<Vec<Output<'_>>, ClassifyError> {
+    /// If the number of values is not a whole number of images, or logits are not finite.
+    pub fn classify_nhwc(&mut self, normalised: &[f32]) -> Result<Vec<Classification>, ClassifyError> {
         let len = self.preprocessor.output_len();
-        let logits = Self::run(&mut self.engine, self.batch, images, len)?;
-        Ok(self.outputs(logits))
+        Self::run(&mut self.engine, self.batch, normalised, len, &self.labels)
     }
 
-    /// What the network's input is made by.
+    /// How an image becomes the network's input.
     pub fn preprocessor(&self) -> &Preprocessor {
         &self.preprocessor
     }
 
-    fn run(engine: &mut Engine, batch: usize, images: &[f32], len: usize) -> Result<Vec<Vec<f32>>, EngineError> {
-        let mut logits = Vec::new();
+    fn run(
+        engine: &mut Engine,
+        batch: usize,
+        images: &[f32],
+        len: usize,
+        labels: &Arc<[String]>,
+    ) -> Result<Vec<Classification>, ClassifyError> {
+        let mut outputs = Vec::with_capacity(images.len() / len);
         for images in images.chunks(batch * len) {
             engine.forward(images)?;
             let output = engine.output();
-            logits.extend(output.chunks_exact(output.len() / (images.len() / len)).map(<[f32]>::to_vec));
+            for logits in output.chunks_exact(output.len() / (images.len() / len)) {
+                if let Some(&got) = logits.iter().find(|logit| !logit.is_finite()) {
+                    return Err(ClassifyError::NotFinite { index: outputs.len(), got });
+                }
+                outputs.push(Classification { logits: logits.to_vec(), labels: labels.clone() });
+            }
         }
-        Ok(logits)
-    }
-
-    fn outputs(&self, logits: Vec<Vec<f32>>) -> Vec<Output<'_>> {
-        logits.into_iter().map(|logits| Output { logits, labels: &self.labels }).collect()
+        Ok(outputs)
     }
 }
 
-/// What a network says about one image.
+/// What a network says about one image. It owns what it needs: the classifier is free for the next image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Output<'a> {
+pub struct Classification {
     logits: Vec<f32>,
-    labels: &'a [String],
+    labels: Arc<[String]>,
 }
 
 /// One class and how likely it is.
@@ -144,10 +171,15 @@ pub struct Prediction {
     pub probability: f32,
 }
 
-impl Output<'_> {
-    /// The network's raw outputs, one a class.
+impl Classification {
+    /// The network's raw outputs, one for each class; all are finite.
     pub fn logits(&self) -> &[f32] {
         &self.logits
+    }
+
+    /// The names of the classes; empty where they are not known.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
     }
 
     /// The softmax of the logits.

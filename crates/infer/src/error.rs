@@ -1,6 +1,7 @@
 //! Why a model cannot be found, read or evaluated.
 
-use residual_data::DataError;
+use crate::{ClassifyError, FeatureFileError, Nearest};
+use residual_data::{DataError, UnknownClasses};
 use residual_engine::EngineError;
 use residual_files::FileError;
 use residual_graph::GraphError;
@@ -8,16 +9,17 @@ use residual_hub::{HubCause, HubError};
 use residual_model::ModelError;
 use residual_weights::WeightsError;
 use residual_zoo::ZooError;
+use std::error::Error;
 use std::path::PathBuf;
 
-/// An error of resolving, reading or evaluating a model.
+/// An error of finding, reading or evaluating a model. The message is one line that says the causes too.
 #[derive(Debug, thiserror::Error)]
 pub enum InferError {
     /// The network is not in the registry, or cannot be built.
-    #[error(transparent)]
+    #[error("{}", one_line(.0))]
     Zoo(#[from] ZooError),
     /// A TOML file that describes no network.
-    #[error("{}", path.display())]
+    #[error("{}: {}", path.display(), one_line(source))]
     Description {
         /// The file.
         path: PathBuf,
@@ -25,25 +27,25 @@ pub enum InferError {
         source: ZooError,
     },
     /// The data cannot be read.
-    #[error(transparent)]
+    #[error("{}", one_line(.0))]
     Data(#[from] DataError),
     /// The network's shapes do not fit together.
-    #[error(transparent)]
+    #[error("{}", one_line(.0))]
     Graph(#[from] GraphError),
     /// The model's parts do not fit together.
-    #[error(transparent)]
+    #[error("{}", one_line(.0))]
     Model(#[from] ModelError),
     /// A model file cannot be read or written.
-    #[error(transparent)]
+    #[error("{}", one_line(.0))]
     Weights(#[from] WeightsError),
     /// Weights by name cannot be found or downloaded.
-    #[error(transparent)]
+    #[error("{}", one_line(.0))]
     Hub(#[from] HubError),
     /// The network cannot be run.
-    #[error(transparent)]
+    #[error("{}", one_line(.0))]
     Engine(#[from] EngineError),
     /// A file cannot be read or written.
-    #[error(transparent)]
+    #[error("{}", one_line(.0))]
     File(#[from] FileError),
     /// A file of measured algorithms that holds something else.
     #[error("{}: choices: expected measured algorithms, got {got}", path.display())]
@@ -53,11 +55,47 @@ pub enum InferError {
         /// What it holds.
         got: String,
     },
-    /// Tensors, but not of what network.
-    #[error("{}: expected --model with the name of its network, as the file holds tensors only, got none", path.display())]
+    /// A path that is no weights.
+    #[error("{}: expected {expected}, got {got}{}", path.display(), did_you_mean(suggestions))]
+    NoWeights {
+        /// The path, as it was given.
+        path: PathBuf,
+        /// What is taken.
+        expected: &'static str,
+        /// What is there.
+        got: &'static str,
+        /// What may have been meant.
+        suggestions: Vec<String>,
+    },
+    /// Tensors, but of no network that is known.
+    #[error(
+        "{}: expected the name of its network, as the file holds tensors only and no network of the registry has just these{}",
+        path.display(),
+        nearly(nearest.as_ref())
+    )]
     NoNetwork {
         /// The file.
         path: PathBuf,
+        /// The network that has most of them.
+        nearest: Option<Nearest>,
+    },
+    /// Tensors that several networks have.
+    #[error("{}: expected the name of its network, as the file holds tensors only and these are the same in {}", path.display(), networks.join(", "))]
+    SeveralNetworks {
+        /// The file.
+        path: PathBuf,
+        /// The networks.
+        networks: Vec<String>,
+    },
+    /// Tensors that do not fit the network that was named, but others.
+    #[error("{} (the tensors fit {}, not {model})", one_line(source), networks.join(", "))]
+    OtherTensors {
+        /// The tensors that do not fit.
+        source: WeightsError,
+        /// The network.
+        model: String,
+        /// The networks that they fit.
+        networks: Vec<String>,
     },
     /// A checkpoint of another network than the one that was named.
     #[error("{}: expected model \"{expected}\", as the checkpoint says, got \"{got}\"", path.display())]
@@ -79,6 +117,33 @@ pub enum InferError {
         /// The label.
         label: u32,
     },
+    /// Data with classes that the model does not know.
+    #[error(transparent)]
+    Classes(#[from] UnknownClasses),
+    /// Named classes for a network whose outputs have no names, and not as many.
+    #[error("classes: expected as many as the network has outputs ({outputs}), as these have no names, got {got}")]
+    ClassCount {
+        /// Outputs of the network.
+        outputs: usize,
+        /// Classes of the data.
+        got: usize,
+    },
+    /// A list of classes that is none, or does not fit the network.
+    #[error("{place}: expected {expected}, got {got}")]
+    ClassList {
+        /// Where the list comes from.
+        place: String,
+        /// What was expected.
+        expected: String,
+        /// What it says.
+        got: String,
+    },
+    /// An image cannot be classified.
+    #[error("{}", one_line(.0))]
+    Classify(#[from] ClassifyError),
+    /// Features cannot be written.
+    #[error("{}", one_line(.0))]
+    Features(#[from] FeatureFileError),
     /// Every image of a set was skipped.
     #[error("{what}: expected at least one readable image, got none")]
     NoImages {
@@ -92,8 +157,43 @@ impl InferError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Hub(error) => matches!(error.cause, HubCause::Name { .. }),
-            Self::NoNetwork { .. } | Self::OtherNetwork { .. } | Self::Zoo(_) | Self::Description { .. } => true,
+            Self::NoNetwork { .. } | Self::SeveralNetworks { .. } | Self::OtherNetwork { .. } => true,
+            Self::NoWeights { .. } | Self::Zoo(_) | Self::Description { .. } => true,
+            Self::Classify(ClassifyError::Layer(_)) | Self::Features(FeatureFileError::Format { .. }) => true,
             _ => false,
         }
+    }
+
+    pub(crate) fn classes(place: &str, expected: impl Into<String>, got: impl Into<String>) -> Self {
+        Self::ClassList { place: place.to_owned(), expected: expected.into(), got: got.into() }
+    }
+}
+
+/// An error and its causes, those left out that the message before says already.
+fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        cause = error.source();
+    }
+    text.split('\n').map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+fn did_you_mean(suggestions: &[String]) -> String {
+    match suggestions {
+        [] => String::new(),
+        _ => format!("; did you mean {}?", suggestions.join(", ")),
+    }
+}
+
+fn nearly(nearest: Option<&Nearest>) -> String {
+    match nearest {
+        None => String::new(),
+        Some(Nearest { name, differing: 1 }) => format!(" (one tensor differs from {name})"),
+        Some(Nearest { name, differing }) => format!(" ({differing} tensors differ from {name}, the nearest)"),
     }
 }

@@ -1,53 +1,75 @@
 //! How well a model does on a dataset.
 
-use crate::InferError;
-use crate::metrics::Metrics;
-use residual_data::{Dataset, Loader, LoaderOptions, Skipped, Transform};
+use crate::metrics::{Metrics, finite_loss};
+use crate::{ClassList, InferError, map_classes};
+use residual_data::{ClassMap, Dataset, Loader, LoaderOptions, Skipped, Transform};
 use residual_engine::{Engine, Mode, Options};
-use residual_kernels::loss::{Targets, cross_entropy_sum};
 use residual_model::Model;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// How an evaluation is run. Nothing here changes its result but `skip_bad_images`.
-#[derive(Clone, Debug)]
+/// Images at a time where nothing else was said.
+const BATCH: usize = 100;
+
+/// How an evaluation is run. Of these only `skip_bad_images` and `class_map` change its result.
+#[derive(Clone, Debug, Default)]
 pub struct EvaluateOptions {
     /// Instruction set and threads.
     pub engine: Options,
-    /// Images at a time.
+    /// Images at a time; 0 means 100.
     pub batch_size: usize,
-    /// Threads that prepare images.
+    /// Threads that prepare images; with 0 the caller's own does.
     pub workers: usize,
     /// Whether images that cannot be read are left out and listed, instead of ending the evaluation.
     pub skip_bad_images: bool,
+    /// The outputs that the dataset's class names belong to, where the model calls them otherwise.
+    pub class_map: Option<ClassList>,
 }
 
 /// What a model does on a dataset. Accuracies are in percent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
+    /// What was judged, as it is called where it came from; empty where that was not said.
+    pub data: String,
+    /// Which part of it.
+    pub split: String,
     /// Images evaluated.
     pub images: u64,
     /// Share of images whose label has the highest logit.
     pub top1: f64,
     /// Share of images whose label is among the five highest logits.
     pub top5: f64,
-    /// Mean cross-entropy of an image.
+    /// Mean cross-entropy of the images with finite logits. Not a number (null in JSON) if there are none.
     pub loss: f64,
+    /// Images with logits that are not finite. They count as mistakes.
+    pub non_finite: u64,
+    /// Whether classes were matched by name. Where model or data have no names, their numbers count.
+    pub classes_by_name: bool,
+    /// Classes of the model that the data does not have.
+    pub absent_classes: Vec<String>,
     /// Images a second, everything counted.
     pub images_per_second: f64,
     /// Images that were left out, and why.
     pub skipped: Vec<String>,
 }
 
-/// Evaluates `model` on every image of `dataset`, in order, with the model's own preprocessing.
+struct Counted {
+    metrics: Metrics,
+    /// How the dataset's classes became the model's.
+    classes: ClassMap,
+    skipped: Vec<Skipped>,
+}
+
+/// Evaluates `model` on every image of `dataset`, in order, with the model's own preprocessing. The dataset's classes become
+/// the model's by name (see [`map_classes`]).
 ///
 /// Returns `None` if `stop` was set before the end. `on_progress` hears after every batch how many images are done, and of
 /// how many.
 ///
 /// # Errors
-/// If the dataset does not fit the model (channels, labels), an image cannot be read, or the network cannot be run.
+/// If the dataset does not fit the model (channels, classes), an image cannot be read, or the network cannot be run.
 pub fn evaluate(
     model: &Model,
     dataset: &Arc<dyn Dataset>,
@@ -56,12 +78,18 @@ pub fn evaluate(
     on_progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Option<Evaluation>, InferError> {
     let began = Instant::now();
-    let Some((metrics, skipped)) = count(model, dataset, options, stop, on_progress)? else { return Ok(None) };
+    let counted = count_by_class(model, dataset, options, stop, on_progress)?;
+    let Some(Counted { metrics, classes, skipped }) = counted else { return Ok(None) };
     Ok(Some(Evaluation {
+        data: String::new(),
+        split: String::new(),
         images: metrics.images,
         top1: metrics.top1_percent(),
         top5: metrics.top5_percent(),
         loss: metrics.mean_loss(),
+        non_finite: metrics.non_finite,
+        classes_by_name: classes.by_name,
+        absent_classes: classes.absent,
         images_per_second: metrics.images as f64 / began.elapsed().as_secs_f64().max(1e-9),
         skipped: skipped.into_iter().map(|skipped| skipped.reason).collect(),
     }))
@@ -78,11 +106,23 @@ pub fn count(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Option<(Metrics, Vec<Skipped>)>, InferError> {
-    let classes = model.graph.output_channels()?;
-    check_labels(&**dataset, classes)?;
+    let counted = count_by_class(model, dataset, options, stop, on_progress)?;
+    Ok(counted.map(|Counted { metrics, skipped, .. }| (metrics, skipped)))
+}
+
+fn count_by_class(
+    model: &Model,
+    dataset: &Arc<dyn Dataset>,
+    options: &EvaluateOptions,
+    stop: &AtomicBool,
+    on_progress: &mut dyn FnMut(u64, u64),
+) -> Result<Option<Counted>, InferError> {
+    let outputs = model.graph.output_channels()?;
+    let classes = map_classes(&**dataset, &model.labels, outputs, options.class_map.as_ref())?;
     let size = model.preprocessing.size;
     let transform = Transform::evaluation(model.preprocessing.clone())?;
-    let batch_size = options.batch_size.clamp(1, dataset.len().max(1));
+    let batch_size = if options.batch_size == 0 { BATCH } else { options.batch_size };
+    let batch_size = batch_size.min(dataset.len().max(1));
     let loader_options = LoaderOptions {
         batch_size,
         workers: options.workers,
@@ -99,24 +139,14 @@ pub fn count(
         }
         if !batch.is_empty() {
             engine.forward(batch.images())?;
-            let loss = cross_entropy_sum(engine.output(), Targets::Hard(batch.labels()), classes, 0.0);
-            metrics.add(engine.output(), batch.labels(), classes, loss);
+            let labels: Vec<u32> = batch.labels().iter().map(|&label| classes.to[label as usize]).collect();
+            let loss = finite_loss(engine.output(), &labels, outputs);
+            metrics.add(engine.output(), &labels, outputs, loss);
         }
         on_progress(metrics.images, dataset.len() as u64);
     }
     if metrics.images == 0 {
         return Err(InferError::NoImages { what: "evaluation".into() });
     }
-    Ok(Some((metrics, loader.skipped().to_vec())))
-}
-
-/// Whether a network of `classes` outputs has one for every label of `dataset`.
-///
-/// # Errors
-/// [`InferError::Label`] with the first image whose label is too high.
-pub fn check_labels(dataset: &dyn Dataset, classes: usize) -> Result<(), InferError> {
-    match (0..dataset.len()).find(|&index| dataset.label(index) as usize >= classes) {
-        None => Ok(()),
-        Some(index) => Err(InferError::Label { place: dataset.describe(index), classes, label: dataset.label(index) }),
-    }
+    Ok(Some(Counted { metrics, classes, skipped: loader.skipped().to_vec() }))
 }

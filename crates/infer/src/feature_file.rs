@@ -6,7 +6,7 @@
 mod parquet;
 mod tensors;
 
-use crate::Feature;
+use crate::LayerFeatures;
 use residual_files::{AtomicFile, FileError};
 use residual_graph::Shape;
 use std::io;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// An image whose features are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct FeatureRow {
     /// Where it comes from.
     pub path: String,
     /// Its class, a place in the list of classes, where images have classes.
@@ -23,9 +23,9 @@ pub struct Source {
 
 /// What a file of features is about: its rows, of which some may never come, and its columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Contents {
+pub struct FeatureTable {
     /// The images, in the order of the rows.
-    pub sources: Vec<Source>,
+    pub sources: Vec<FeatureRow>,
     /// The names of the classes; empty where images have none.
     pub classes: Vec<String>,
     /// The layers and the shapes of their values.
@@ -44,7 +44,7 @@ pub struct FeatureFile {
     path: PathBuf,
     writer: Box<dyn Writer>,
     written: Vec<usize>,
-    contents: Contents,
+    contents: FeatureTable,
 }
 
 /// Why features could not be written.
@@ -66,10 +66,10 @@ pub enum FeatureFileError {
 /// How a format takes rows.
 trait Writer {
     /// Takes rows for these images, features in the order of the layers.
-    fn push(&mut self, contents: &Contents, indices: &[usize], features: &[Feature]) -> io::Result<()>;
+    fn push(&mut self, contents: &FeatureTable, indices: &[usize], features: &[LayerFeatures]) -> io::Result<()>;
 
     /// Writes what is left. The rows that came are those of the images `written`.
-    fn finish(self: Box<Self>, contents: &Contents, written: &[usize]) -> io::Result<AtomicFile>;
+    fn finish(self: Box<Self>, contents: &FeatureTable, written: &[usize]) -> io::Result<AtomicFile>;
 }
 
 impl FeatureFile {
@@ -78,7 +78,7 @@ impl FeatureFile {
     /// # Errors
     /// [`FeatureFileError::Format`] if it says none, or one that takes one layer and there are more;
     /// [`FeatureFileError::File`] if the file cannot be made.
-    pub fn create(path: &Path, contents: Contents) -> Result<Self, FeatureFileError> {
+    pub fn create(path: &Path, contents: FeatureTable) -> Result<Self, FeatureFileError> {
         let file = || AtomicFile::create(path);
         let fail = FileError::write(path);
         let format = |expected: &str| FeatureFileError::Format { path: path.to_path_buf(), expected: expected.into() };
@@ -105,7 +105,7 @@ impl FeatureFile {
     ///
     /// # Panics
     /// If the features are not those of so many images and of the file's layers.
-    pub fn push(&mut self, indices: &[usize], features: &[Feature]) -> Result<(), FeatureFileError> {
+    pub fn push(&mut self, indices: &[usize], features: &[LayerFeatures]) -> Result<(), FeatureFileError> {
         assert_eq!(features.len(), self.contents.layers.len(), "a feature for each layer");
         for (feature, (_, shape)) in features.iter().zip(&self.contents.layers) {
             assert_eq!(feature.values.len(), indices.len() * shape.len(), "values of {}", feature.layer);

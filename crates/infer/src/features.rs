@@ -39,12 +39,12 @@ pub struct FeatureExtractor {
 
 /// The values of a layer for some images.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Feature {
+pub struct LayerFeatures {
     /// The layer, as it was asked for.
     pub layer: String,
     /// Height, width and channels of an image's value. A vector has height and width 1.
     pub shape: Shape,
-    /// n × height × width × channels (NHWC).
+    /// n × height × width × channels (NHWC, channels last).
     pub values: Vec<f32>,
 }
 
@@ -109,32 +109,32 @@ impl FeatureExtractor {
         Ok(Self { model, preprocessor, batch: batch.max(1), options: options.clone(), compiled: None })
     }
 
-    /// The values of `layers` for decoded images of any size, one [`Feature`] a layer.
+    /// The values of `layers` for decoded images of any size, one [`LayerFeatures`] for each layer.
     ///
     /// # Errors
     /// If a layer is not known, an image has channels that the network does not take, or the network cannot be run.
-    pub fn features(&mut self, images: &[Image], layers: &[&str]) -> Result<Vec<Feature>, ClassifyError> {
+    pub fn features(&mut self, images: &[Image], layers: &[&str]) -> Result<Vec<LayerFeatures>, ClassifyError> {
         let len = self.preprocessor.output_len();
         let mut input = vec![0.0; images.len() * len];
         images.iter().zip(input.chunks_exact_mut(len)).try_for_each(|(image, to)| self.preprocessor.run(image, to))?;
-        self.features_normalized(&input, layers)
+        self.features_nhwc(&input, layers)
     }
 
-    /// As [`features`](Self::features), for images that are normalised already: n × height × width × channels (NHWC) of the
-    /// network's input size.
+    /// As [`features`](Self::features), for images that are normalised already: n × height × width × channels (NHWC, channels last;
+    /// torch's tensors are NCHW) of the network's input size.
     ///
     /// # Errors
     /// If a layer is not known, or the number of values is not a whole number of images.
-    pub fn features_normalized(&mut self, images: &[f32], layers: &[&str]) -> Result<Vec<Feature>, ClassifyError> {
+    pub fn features_nhwc(&mut self, normalised: &[f32], layers: &[&str]) -> Result<Vec<LayerFeatures>, ClassifyError> {
         let (len, batch) = (self.preprocessor.output_len(), self.batch);
         let Compiled { nodes, engine, .. } = self.compile(layers)?;
-        let feature = |(layer, node): (&&str, &String)| Feature {
+        let feature = |(layer, node): (&&str, &String)| LayerFeatures {
             layer: (*layer).to_owned(),
             shape: engine.tap_shape(node).expect("every layer is tapped"),
             values: Vec::new(),
         };
-        let mut features: Vec<Feature> = layers.iter().zip(nodes.iter()).map(feature).collect();
-        for images in images.chunks(batch * len) {
+        let mut features: Vec<LayerFeatures> = layers.iter().zip(nodes.iter()).map(feature).collect();
+        for images in normalised.chunks(batch * len) {
             engine.forward(images)?;
             for (feature, node) in features.iter_mut().zip(nodes.iter()) {
                 feature.values.extend_from_slice(engine.tap(node).expect("every layer is tapped"));

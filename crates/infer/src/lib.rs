@@ -1,29 +1,38 @@
 //! What is done with a finished model: resolving what `--model` and `--weights` name, classifying images, extracting
 //! features, evaluating on a dataset. Prediction, evaluation, serving and training stand on it; nothing here trains.
 //!
-//! - [`read_model`] and [`network()`]: a model from weights, a network from its name or description.
+//! - [`ModelRequest`] and [`network()`]: a model from weights, a network from its name or description.
 //! - [`Classifier`]: a compiled model with its preprocessing and labels.
 //! - [`FeatureExtractor`] and [`FeatureFile`]: feature maps and embedding vectors, in memory and as files.
-//! - [`evaluate`] and [`Metrics`]: accuracy and loss on a dataset.
+//! - [`evaluate`] and [`Metrics`]: accuracy and loss on a dataset, whose classes [`map_classes`] matches by name.
+//! - [`ClassList`]: class names for models that come without.
 //! - [`read_tuning`] and [`write_tuning`]: measured algorithms as a file.
 #![forbid(unsafe_code)]
 
+mod class_list;
+mod classes;
 mod classifier;
 mod error;
 mod evaluate;
 mod feature_file;
 mod features;
 mod metrics;
-mod model_file;
+mod missing;
 mod network;
+mod recognise;
+mod resolve;
 mod tuning_file;
 
-pub use classifier::{Classifier, ClassifyError, Output, Prediction};
+pub use class_list::ClassList;
+pub use classes::{check_labels, map_classes};
+pub use classifier::{Classification, Classifier, ClassifyError, Prediction};
 pub use error::InferError;
-pub use evaluate::{EvaluateOptions, Evaluation, check_labels, count, evaluate};
-pub use feature_file::{Contents, FeatureFile, FeatureFileError, Source};
-pub use features::{Feature, FeatureExtractor, UnknownLayer, layer_node};
+pub use evaluate::{EvaluateOptions, Evaluation, count, evaluate};
+pub use feature_file::{FeatureFile, FeatureFileError, FeatureRow, FeatureTable};
+pub use features::{FeatureExtractor, LayerFeatures, UnknownLayer, layer_node};
 pub use metrics::Metrics;
-pub use model_file::{check_name, default_preprocessing, read_model, read_model_noting, read_model_or};
+pub use missing::no_weights;
 pub use network::{is_description, network};
+pub use recognise::Nearest;
+pub use resolve::{Head, ModelRequest, OpenedModel, ResolvedModel, check_name, default_preprocessing};
 pub use tuning_file::{read_tuning, write_tuning};

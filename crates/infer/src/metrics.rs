@@ -1,8 +1,11 @@
 //! Counting how well logits fit labels.
 
+use residual_kernels::loss::{Targets, cross_entropy_sum};
 use serde::{Deserialize, Serialize};
 
 /// Running totals over images: exact to add to, in the order in which they came.
+///
+/// An image of whose logits one is not finite counts as a mistake, and for [`non_finite`](Self::non_finite).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// Images counted.
@@ -14,21 +17,28 @@ pub struct Metrics {
     /// Sum of the images' losses.
     #[serde(with = "bits")]
     pub loss: f64,
+    /// Images with logits that are not finite.
+    #[serde(default)]
+    pub non_finite: u64,
 }
 
 impl Metrics {
     /// Counts a batch: `logits` are labels × `classes`, `loss` is the sum over the batch.
     ///
-    /// Among equal logits the lower class stands first; a label whose logit is not a number is not found.
+    /// Among equal logits the lower class stands first.
     ///
     /// # Panics
     /// If the lengths do not fit or a label is not below `classes`.
     pub fn add(&mut self, logits: &[f32], labels: &[u32], classes: usize, loss: f64) {
         assert_eq!(logits.len(), labels.len() * classes, "one row of logits for each label");
         for (row, &label) in logits.chunks_exact(classes).zip(labels) {
-            let rank = rank(row, label as usize);
-            self.top1 += u64::from(rank == 0);
-            self.top5 += u64::from(rank < 5);
+            match rank(row, label as usize) {
+                Some(rank) => {
+                    self.top1 += u64::from(rank == 0);
+                    self.top5 += u64::from(rank < 5);
+                }
+                None => self.non_finite += 1,
+            }
         }
         self.images += labels.len() as u64;
         self.loss += loss;
@@ -44,18 +54,33 @@ impl Metrics {
         100.0 * self.top5 as f64 / self.images.max(1) as f64
     }
 
-    /// Mean loss of an image.
+    /// Mean loss of an image with finite logits; not a number if there are images, but none of these.
     pub fn mean_loss(&self) -> f64 {
-        self.loss / self.images.max(1) as f64
+        match self.images - self.non_finite {
+            0 if self.images > 0 => f64::NAN,
+            finite => self.loss / finite.max(1) as f64,
+        }
     }
 }
 
-/// How many classes stand before `label`.
-fn rank(logits: &[f32], label: usize) -> usize {
+/// How many classes stand before `label`; `None` if a logit is not finite.
+fn rank(logits: &[f32], label: usize) -> Option<usize> {
+    if !is_finite(logits) {
+        return None;
+    }
     let own = logits[label];
-    let before = |(class, &logit): (usize, &f32)| !(logit < own || logit == own && class >= label);
-    logits.iter().enumerate().filter(|&(class, logit)| class != label && before((class, logit))).count()
-        + if own.is_nan() { logits.len() } else { 0 }
+    let before = |(class, &logit): (usize, &f32)| logit > own || logit == own && class < label;
+    Some(logits.iter().enumerate().filter(|&logit| before(logit)).count())
+}
+
+fn is_finite(logits: &[f32]) -> bool {
+    logits.iter().all(|logit| logit.is_finite())
+}
+
+/// The sum of the cross-entropy of the images with finite logits.
+pub(crate) fn finite_loss(logits: &[f32], labels: &[u32], classes: usize) -> f64 {
+    let rows = logits.chunks_exact(classes).zip(labels.chunks_exact(1)).filter(|(row, _)| is_finite(row));
+    rows.map(|(row, label)| cross_entropy_sum(row, Targets::Hard(label), classes, 0.0)).sum()
 }
 
 /// A double as its bits, so that a checkpoint gives back exactly what it was given.
@@ -80,25 +105,38 @@ mod tests {
         let mut metrics = Metrics::default();
         let rows = [[9.0f32, 8.0, 7.0, 6.0, 5.0, 4.0]; 4].concat();
         metrics.add(&rows, &[0, 1, 4, 5], 6, 2.0);
-        assert_eq!(metrics, Metrics { images: 4, top1: 1, top5: 3, loss: 2.0 });
+        assert_eq!(metrics, Metrics { images: 4, top1: 1, top5: 3, loss: 2.0, non_finite: 0 });
         assert_eq!((metrics.top1_percent(), metrics.top5_percent(), metrics.mean_loss()), (25.0, 75.0, 0.5));
     }
 
     #[test]
     fn of_equal_logits_the_first_class_stands_first() {
-        assert_eq!((rank(&[1.0, 1.0, 1.0], 0), rank(&[1.0, 1.0, 1.0], 2)), (0, 2));
+        assert_eq!((rank(&[1.0, 1.0, 1.0], 0), rank(&[1.0, 1.0, 1.0], 2)), (Some(0), Some(2)));
     }
 
     #[test]
-    fn what_is_not_a_number_is_never_right() {
-        assert!(rank(&[f32::NAN, 0.0, 0.0, 0.0, 0.0, 0.0], 0) >= 5);
-        assert!(rank(&[f32::NAN; 6], 0) >= 5);
-        assert_eq!(rank(&[0.0, f32::NAN], 0), 1);
+    fn an_image_with_logits_that_are_not_finite_is_a_mistake_among_any_number_of_classes() {
+        for classes in [1, 2, 6] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut logits = vec![0.0; 2 * classes];
+                logits[0] = bad;
+                logits[classes] = 1.0;
+                let mut metrics = Metrics::default();
+                let loss = finite_loss(&logits, &[0, 0], classes);
+                metrics.add(&logits, &[0, 0], classes, loss);
+                assert_eq!((metrics.top1, metrics.top5, metrics.non_finite), (1, 1, 1));
+                let expected = ((classes - 1) as f64 * (-1.0f64).exp()).ln_1p();
+                assert!((metrics.mean_loss() - expected).abs() < 1e-12, "{classes} classes");
+            }
+        }
+        let mut metrics = Metrics::default();
+        metrics.add(&[f32::NAN; 2], &[0], 2, 0.0);
+        assert!(metrics.mean_loss().is_nan());
     }
 
     #[test]
     fn metrics_survive_its_text_to_the_bit() {
-        let metrics = Metrics { images: 3, top1: 1, top5: 2, loss: 0.1 + 0.2 };
+        let metrics = Metrics { images: 3, top1: 1, top5: 2, loss: 0.1 + 0.2, non_finite: 1 };
         let text = serde_json::to_string(&metrics).unwrap();
         assert_eq!(serde_json::from_str::<Metrics>(&text).unwrap(), metrics);
     }

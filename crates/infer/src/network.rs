@@ -18,8 +18,13 @@ pub fn network(model: &str) -> Result<Config, InferError> {
         return Ok(find(model)?.config);
     }
     let path = Path::new(model);
-    let text = read_text(path, MAX_BYTES)?;
-    from_toml(&text).map_err(|source| InferError::Description { path: path.into(), source })
+    from_toml(&read_text(path, MAX_BYTES)?).map_err(|source| InferError::Description { path: path.into(), source })
+}
+
+/// Whether a description says how many channels its network reads, instead of leaving them as is usual.
+pub(crate) fn says_channels(description: &str) -> Result<bool, InferError> {
+    let text = read_text(Path::new(description), MAX_BYTES)?;
+    Ok(toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("in_chans")))
 }
 
 /// Whether `model` is the path of a description, not a name.

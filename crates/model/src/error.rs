@@ -89,6 +89,17 @@ pub enum TensorProblem {
     },
 }
 
+impl TensorProblem {
+    /// The state-dict key.
+    pub fn key(&self) -> &str {
+        let (Self::Missing { key, .. }
+        | Self::Unexpected { key, .. }
+        | Self::Shape { key, .. }
+        | Self::Type { key, .. }) = self;
+        key
+    }
+}
+
 /// Problems shown in a message; the rest are counted.
 const SHOWN: usize = 3;
 

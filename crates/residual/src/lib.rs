@@ -1,6 +1,6 @@
 //! Residual image classifiers on CPUs: train, evaluate and predict, without Python.
 //!
-//! Name what is in a picture:
+//! Classify an image:
 //!
 //! ```no_run
 //! use residual::Classifier;
@@ -16,35 +16,62 @@
 //! # }
 //! ```
 //!
-//! Fine-tune a checkpoint on a folder of photos, `photos/<class>/…`; a head of other classes is replaced:
+//! Images in memory are as good as files: [`Classifier::classify_bytes`] takes the bytes of a JPEG, PNG, WebP or BMP file,
+//! [`Image::new`] takes pixels. A [`Classification`] owns its values, so the classifier is free for the next image. Weights of
+//! torchvision and timm come by name (`residual::load("torchvision:resnet50.v2")`), or as a `.pth` or `.safetensors` file,
+//! whose network is recognised by its tensors.
 //!
-//! ```no_run
-//! use residual::engine::Options;
-//! use residual::train::{Event, Job, Layer, Recipe, train};
-//! use std::{path::Path, sync::Arc};
+//! In a service each thread that classifies has a [`Classifier`] of its own, which is `Send` but needs `&mut`; give it one
+//! thread to compute on. In async code call it inside `spawn_blocking`:
+//!
+//! ```
+//! use residual::{Classifier, Image, Isa, Pool, engine::Options};
+//! use std::sync::Arc;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let own = r#"
-//!     weights = "resnet50.safetensors"
-//!     data = "photos"
-//!     epochs = 10
-//!     freeze = "backbone"
-//!     freeze_bn = true
-//!     unfreeze_at = ["5:layer4"]
-//! "#;
-//! let recipe = Recipe::resolve(&[Layer::preset("folder-quick")?, Layer::parse("fine-tuning", own)?])?.recipe;
-//! let job = Job::prepare(recipe)?;
-//! let outcome = train(&job, Path::new("runs"), &Options::default(), &Arc::default(), &mut |event| {
-//!     if let Event::Epoch(row) = event {
-//!         println!("epoch {}: {:.2} % of the held-out images", row.epoch, row.top1);
-//!     }
-//! })?;
-//! println!("{outcome:?}");
+//! # let graph = residual::zoo::build("resnet20", 3)?;
+//! # let tensors = residual::model::initialise(&graph, residual::model::Initialisation::Torch, 0);
+//! # let preprocessing = residual::preprocess::Preprocessing::unscaled([32, 32], &[0.5; 3], &[0.25; 3]);
+//! # let model = residual::Model::new(graph, tensors, preprocessing, Vec::new())?;
+//! let one_thread = || Options::new(Isa::detect(), Arc::new(Pool::new(1)));
+//! let workers: Vec<_> = (0..2)
+//!     .map(|_| {
+//!         let mut classifier = Classifier::with_options(model.clone(), 1, &one_thread())?;
+//!         Ok(std::thread::spawn(move || {
+//!             let image = Image::new(32, 32, 3, vec![128; 32 * 32 * 3]).expect("one value for each channel of each pixel");
+//!             classifier.classify(&image)
+//!         }))
+//!     })
+//!     .collect::<Result<_, residual::ClassifyError>>()?;
+//! for worker in workers {
+//!     let classification = worker.join().expect("the thread does not panic")?;
+//!     assert_eq!(classification.logits().len(), 3);
+//! }
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Ask for the feature maps of any layers:
+//! Fine-tune a model on a folder of photos, `photos/<class>/…`; a head of other classes is replaced (see [`FineTune`]):
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let tuned = residual::FineTune::new("resnet50.safetensors", "photos").epochs(10).freeze("backbone").run(|_| {})?;
+//! println!("{:?} % of the held-out images", tuned.summary.best_top1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Evaluate it on other photos, whose folders are matched with the model's classes by name:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = residual::load("runs/1-resnet50-photos")?;
+//! println!("{:.2} %", residual::evaluate(&model, "other-photos")?.top1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Extract the feature maps of any layers:
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,45 +83,68 @@
 //! # }
 //! ```
 //!
-//! The parts, each a module here: [`graph`] (networks as data), [`zoo`] (networks by name), [`model`] (networks with
-//! their tensors), [`weights`] (models as files), [`preprocess`] and [`data`] (images), [`engine`] (running a network,
-//! forward and backward), [`onnx`] (models for other programs), and [`train`].
+//! # Layouts
+//!
+//! Values in memory are NHWC (channels last): what [`Classifier::classify_nhwc`] takes and what [`LayerFeatures`] hold. Files
+//! (`.npy`, `.safetensors`, ONNX) are torch's NCHW.
+//!
+//! # Cargo features
+//!
+//! - `hub` (default): weights by name are downloaded, which takes an HTTPS client and its C code (`ring`). Without it
+//!   (`default-features = false`) they are found only if they are in the cache already.
+//! - `parquet`: features as Parquet files.
+//!
+//! # Modules
+//!
+//! What most programs need stands at the root. The parts, each a module here: [`graph`] (networks as data), [`zoo`] (networks
+//! by name), [`model`] (networks with their tensors), [`weights`] (models as files), [`hub`] (weights by name), [`preprocess`]
+//! and [`data`] (images), [`infer`] (classifying, features, evaluation), [`engine`] (running a network, forward and backward),
+//! [`onnx`] (models for other programs), and [`train`].
 #![forbid(unsafe_code)]
 
+mod fine_tune;
+
+pub use fine_tune::{FineTune, FineTuned};
 pub use residual_infer::{
-    Classifier, ClassifyError, Contents, Feature, FeatureExtractor, FeatureFile, FeatureFileError, InferError, Output,
-    Prediction, Source, UnknownLayer, default_preprocessing, layer_node,
+    ClassList, Classification, Classifier, ClassifyError, EvaluateOptions, Evaluation, FeatureExtractor, FeatureFile,
+    FeatureFileError, FeatureRow, FeatureTable, InferError, InferError as Error, LayerFeatures, ModelRequest,
+    Prediction, UnknownLayer, layer_node,
 };
 
 pub use residual_data as data;
 pub use residual_engine as engine;
+#[doc(hidden)]
 pub use residual_files as files;
 pub use residual_graph as graph;
 pub use residual_hub as hub;
 pub use residual_infer as infer;
+#[doc(hidden)]
 pub use residual_kernels as kernels;
 pub use residual_kernels::{Isa, IsaError};
 pub use residual_model as model;
+pub use residual_model::Model;
 pub use residual_onnx as onnx;
 pub use residual_preprocess as preprocess;
+pub use residual_preprocess::Image;
 pub use residual_tensor as tensor;
 pub use residual_threads::{Pool, PoolError};
 pub use residual_train as train;
 pub use residual_weights as weights;
 pub use residual_zoo as zoo;
 
-use residual_data::DataError;
-use residual_model::Model;
-use residual_preprocess::{Image, Preprocessing};
-use residual_weights::WeightsError;
+use residual_data::{Source, Split};
+use residual_preprocess::Preprocessing;
 use std::path::Path;
 
-/// Reads a checkpoint of ours: a file, or the folder of a run, whose best weights are taken.
+/// Reads a model: a checkpoint of ours (a file, or the folder of a run, whose best weights are taken), a bare state dict
+/// (safetensors, or torch's `.pth`) whose network its tensors show, or weights by name, as [`pretrained`]. Where more is to be
+/// said about it, see [`ModelRequest`].
 ///
 /// # Errors
-/// If it cannot be read, is damaged, or is a state dict without a network (see [`load_state_dict`]).
-pub fn load(path: impl AsRef<Path>) -> Result<Model, WeightsError> {
-    Ok(weights::load(path.as_ref())?.model)
+/// If there are no such weights, they cannot be read or are damaged, or are a state dict of no network that is known, or of
+/// several (see [`load_state_dict`]).
+pub fn load(weights: impl AsRef<Path>) -> Result<Model, Error> {
+    Ok(ModelRequest::new(weights.as_ref()).read()?.model)
 }
 
 /// Reads a bare state dict (safetensors, or torch's `.pth`) into the network of the registry called `name`, with as
@@ -102,24 +152,48 @@ pub fn load(path: impl AsRef<Path>) -> Result<Model, WeightsError> {
 ///
 /// # Errors
 /// If the file cannot be read, the name is not known, or one does not fit the other.
-pub fn load_state_dict(path: impl AsRef<Path>, name: &str, preprocessing: Preprocessing) -> Result<Model, InferError> {
-    infer::read_model(path.as_ref(), Some(name), |_| preprocessing)
+pub fn load_state_dict(path: impl AsRef<Path>, name: &str, preprocessing: Preprocessing) -> Result<Model, Error> {
+    let request = ModelRequest { model: Some(name.to_owned()), ..ModelRequest::new(path.as_ref()) };
+    let Model { graph, tensors, labels, .. } = request.read()?.model;
+    Ok(Model::new(graph, tensors, preprocessing, labels)?)
 }
 
-/// The model of weights by name (`torchvision:resnet50.v2`, `timm:resnet50.a1_in1k`, which bring network, preprocessing and
-/// ImageNet's classes along; see [`hub`]), downloaded if it is not in the cache. [`infer::read_model`] is the same for
-/// all else that `--weights` takes, and [`hub::Hub`] tells how a download goes on.
+/// The model of weights by name: `torchvision:resnet50.v2`, `timm:resnet50.a1_in1k`, which bring network, preprocessing and
+/// ImageNet's classes along; see [`hub`]. The file is downloaded if it is not in the cache; [`hub::Hub::fetch`] tells how a
+/// download goes on.
 ///
 /// # Errors
 /// If the name is not known, or its file is neither here nor can be brought here.
-pub fn pretrained(name: &str) -> Result<Model, InferError> {
-    infer::read_model(name.as_ref(), None, default_preprocessing)
+pub fn pretrained(name: &str) -> Result<Model, Error> {
+    match hub::HubName::parse(name) {
+        Some(_) => load(name),
+        None => Err(infer::no_weights(name)),
+    }
 }
 
-/// Reads and decodes an image file (JPEG, PNG, WebP or BMP).
+/// Evaluates `model` on `data`: a folder of class folders, with or without splits, or what else [`data::Source::open`] takes.
+/// Its test split is judged where it has one. Classes are matched by name. [`infer::evaluate`] has options, tells of progress
+/// and can be stopped.
+///
+/// # Errors
+/// If the data cannot be read, or has classes that the model does not know.
+pub fn evaluate(model: &Model, data: impl AsRef<Path>) -> Result<Evaluation, Error> {
+    let source = Source::open(&data.as_ref().to_string_lossy(), None)?;
+    let dataset = source.evaluation(Split::Test)?;
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
+    let options = EvaluateOptions { workers, ..EvaluateOptions::default() };
+    let evaluation = infer::evaluate(model, &dataset, &options, &Default::default(), &mut |_, _| ())?;
+    let evaluation = evaluation.expect("nothing stops it");
+    Ok(Evaluation { data: source.name().to_owned(), ..evaluation })
+}
+
+/// Threads that prepare images, at most: beside them the network computes on all cores.
+const MOST_WORKERS: usize = 8;
+
+/// Reads and decodes an image file (JPEG, PNG, WebP or BMP). [`Image::decode`] does the same with bytes in memory.
 ///
 /// # Errors
 /// If it cannot be read or decoded.
-pub fn read_image(path: impl AsRef<Path>) -> Result<Image, DataError> {
-    data::read_image(path.as_ref())
+pub fn read_image(path: impl AsRef<Path>) -> Result<Image, Error> {
+    Ok(data::read_image(path.as_ref())?)
 }

@@ -3,10 +3,9 @@
 use residual::engine::Options;
 use residual::preprocess::{Image, Preprocessing};
 use residual::tensor::{NamedTensors, Stream, Tensor};
-use residual::train::{Event, Job, Layer, Outcome, Recipe, train};
-use residual::{Classifier, FeatureExtractor, model, weights, zoo};
+use residual::train::Event;
+use residual::{Classifier, FeatureExtractor, FineTune, model, weights, zoo};
 use std::path::Path;
-use std::sync::Arc;
 
 fn images(count: u8) -> Vec<Image> {
     (0..count).map(|value| Image::new(16, 16, 3, vec![40 * value; 16 * 16 * 3]).unwrap()).collect()
@@ -33,22 +32,22 @@ fn a_checkpoint_is_fine_tuned_and_then_classifies() {
     let folder = tempfile::tempdir().unwrap();
     files(folder.path());
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let own = format!(
-        "weights = {:?}\ndata = {:?}\nval_split = 0.2\nbatch_size = 4\nepochs = 3\naugment = \"none\"\n\
-         freeze = \"backbone\"\nfreeze_bn = true\nunfreeze_at = [\"3:layer3\"]",
-        path("start.safetensors"),
-        path("tiny.safetensors")
-    );
-    let recipe =
-        Recipe::resolve(&[Layer::preset("folder-quick").unwrap(), Layer::parse("own", &own).unwrap()]).unwrap().recipe;
-    let job = Job::prepare(recipe).unwrap();
     let mut epochs = 0;
-    let outcome = train(&job, &folder.path().join("runs"), &Options::default(), &Arc::default(), &mut |event| {
-        epochs += u64::from(matches!(event, Event::Epoch(_)));
-    });
-    let Outcome::Finished(summary) = outcome.unwrap() else { panic!("interrupted") };
-    assert_eq!((epochs, summary.epochs), (3, 3));
-    let mut classifier = Classifier::new(residual::load(summary.run).unwrap()).unwrap();
+    let tuned = FineTune::new(path("start.safetensors"), path("tiny.safetensors"))
+        .val_split(0.2)
+        .batch_size(4)
+        .epochs(3)
+        .freeze("backbone")
+        .unfreeze_at(3, "layer3")
+        .set("augment", "none")
+        .runs(folder.path().join("runs"))
+        .run(|event| epochs += u64::from(matches!(event, Event::Epoch(_))))
+        .unwrap();
+    assert_eq!((epochs, tuned.summary.epochs, tuned.interrupted), (3, 3, false));
+    assert_eq!(tuned.model, residual::load(tuned.summary.run).unwrap());
+    let evaluation = residual::evaluate(&tuned.model, path("tiny.safetensors")).unwrap();
+    assert_eq!((evaluation.images, evaluation.data), (12, path("tiny.safetensors")));
+    let mut classifier = Classifier::new(tuned.model).unwrap();
     assert_eq!(classifier.classify(&images(1)[0]).unwrap().top(5).len(), 2);
 }
 
@@ -77,4 +76,43 @@ fn features_are_the_layers_that_were_asked_for() {
     }
     let error = extractor.features(&images, &["layer7"]).unwrap_err().to_string();
     assert!(error.starts_with("layers: expected pooled, C0, C1, C2, a module of the network (conv1, bn1, "), "{error}");
+}
+
+#[test]
+fn a_setting_that_does_not_exist_is_an_error_of_the_run() {
+    let error = FineTune::new("a.safetensors", "photos").set("epoch", 3).run(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("unknown key \"epoch\""), "{error}");
+}
+
+#[test]
+fn what_cannot_be_loaded_is_one_line_with_its_cause_and_what_may_have_been_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    for error in [
+        residual::load("nowhere.pth").unwrap_err(),
+        residual::pretrained("resnet18").unwrap_err(),
+        residual::load("resnet18").unwrap_err(),
+        residual::read_image(folder.path().join("none.jpg")).unwrap_err(),
+        residual::load(folder.path()).unwrap_err(),
+    ] {
+        let text = error.to_string();
+        assert!(!text.contains('\n') && !text.contains("--"), "{text}");
+    }
+    assert!(residual::pretrained("resnet18").unwrap_err().to_string().contains("did you mean torchvision:resnet18.v1"));
+    let text = residual::read_image(folder.path().join("none.jpg")).unwrap_err().to_string();
+    assert!(text.contains("No such file"), "{text}");
+}
+
+#[test]
+fn bytes_and_pixels_are_classified_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    let mut classifier = Classifier::new(residual::load(folder.path().join("start.safetensors")).unwrap()).unwrap();
+    // A bitmap of 2×2 pixels, blue, green, red, the rows from the bottom up and filled to four bytes.
+    let header = [b"BM", &70u32.to_le_bytes()[..], &[0; 4], &54u32.to_le_bytes(), &40u32.to_le_bytes()].concat();
+    let size = [2u32.to_le_bytes(), 2u32.to_le_bytes(), [1, 0, 24, 0], [0; 4], 16u32.to_le_bytes()].concat();
+    let rows = [[9u8, 8, 7, 6, 5, 4, 0, 0], [3, 2, 1, 30, 20, 10, 0, 0]].concat();
+    let bitmap = [header, size, vec![0; 16], rows].concat();
+    let image = Image::new(2, 2, 3, vec![1, 2, 3, 10, 20, 30, 7, 8, 9, 4, 5, 6]).unwrap();
+    assert_eq!(classifier.classify_bytes(&bitmap).unwrap(), classifier.classify(&image).unwrap());
+    assert!(classifier.classify_bytes(b"no image").is_err());
 }

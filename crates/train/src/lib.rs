@@ -18,7 +18,7 @@ mod transfer;
 
 pub use error::TrainError;
 pub use event::{EpochRow, Event, NewHead, Step};
-pub use prepare::{Job, usual_preprocessing};
+pub use prepare::Job;
 pub use recipe::{
     Augment, Condition, Difference, Init, Kind, Layer, Opt, Order, Origin, Origins, PRESETS, Preset, Range, Recipe,
     RecipeError, Resolved, Resume, SETTINGS, Sched, Setting,

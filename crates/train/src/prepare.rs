@@ -8,8 +8,10 @@ use residual_data::{
     Transform, are_names,
 };
 use residual_engine::Mode;
-use residual_infer::{InferError, check_labels, check_name, is_description, network, read_model_or};
-use residual_model::{Initialisation, Model, initialise, replace_head, replace_input};
+use residual_infer::{
+    Head, InferError, ModelRequest, check_labels, check_name, default_preprocessing, is_description, network,
+};
+use residual_model::{Initialisation, Model, initialise, replace_head};
 use residual_preprocess::Preprocessing;
 use residual_zoo::Config;
 use std::path::Path;
@@ -142,11 +144,13 @@ fn start(
     names: &[String],
 ) -> Result<(Model, Option<NewHead>), TrainError> {
     if let Some(path) = weights {
-        let model = read_model_or(path, Some(&recipe.model), |graph| usual_preprocessing(format, graph.input_size()))?;
-        let model = match recipe.in_chans {
-            Some(in_chans) => replace_input(&model, in_chans)?,
-            None => model,
+        let request = ModelRequest {
+            default_model: Some(recipe.model.clone()),
+            in_chans: recipe.in_chans,
+            head: Head::Drawn(recipe.seed),
+            ..ModelRequest::new(path)
         };
+        let model = request.open()?.read(Some(format))?.model;
         let old = model.graph.output_channels()?;
         let others = are_names(&model.labels) && are_names(names) && model.labels != names;
         if old == classes && !others {
@@ -169,29 +173,8 @@ fn start(
         Init::Torch => Initialisation::Torch,
     };
     let tensors = initialise(&graph, how, recipe.seed);
-    let preprocessing = usual_preprocessing(format, graph.input_size());
+    let preprocessing = default_preprocessing(&graph, Some(format));
     Ok((Model::new(graph, tensors, preprocessing, Vec::new())?, None))
-}
-
-/// Images of one size are taken as they are; others are brought to the size that the network was designed for.
-pub fn usual_preprocessing(format: &Format, [channels, height, width]: [usize; 3]) -> Preprocessing {
-    let mut preprocessing = match format.image_size {
-        Some(size) => Preprocessing::unscaled(size, &format.mean, &format.std),
-        None => Preprocessing { size: [height, width], ..Preprocessing::imagenet() },
-    };
-    if format.image_size.is_none() {
-        preprocessing.mean.clone_from(&format.mean);
-        preprocessing.std.clone_from(&format.std);
-    }
-    // A grey image becomes a colour image of three equal channels, and a colour image grey.
-    for values in [&mut preprocessing.mean, &mut preprocessing.std] {
-        match values[..] {
-            [value] => *values = vec![value; channels],
-            _ if channels == 1 => *values = vec![values.iter().sum::<f32>() / values.len() as f32],
-            _ => {}
-        }
-    }
-    preprocessing
 }
 
 /// The preprocessing that is there, with what the recipe says instead.

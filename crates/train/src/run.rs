@@ -458,6 +458,7 @@ impl<'a> Run<'a> {
             batch_size: EVALUATION_BATCH,
             workers: self.job.recipe.workers,
             skip_bad_images: self.job.recipe.skip_bad_images,
+            class_map: None,
         };
         let mut on_progress = |done, total| on_event(&Event::Evaluated { done, total });
         let counted = residual_infer::count(&model, &self.job.held_out, &options, self.stop, &mut on_progress)?;

@@ -156,7 +156,7 @@ mod tests {
     fn a_state_survives_its_file_to_the_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last.safetensors");
-        let tally = Metrics { images: 7, top1: 3, top5: 5, loss: 0.1 + 0.2 };
+        let tally = Metrics { images: 7, top1: 3, top5: 5, loss: 0.1 + 0.2, non_finite: 0 };
         let progress = Progress {
             step: 9,
             epoch: 1,

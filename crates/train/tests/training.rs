@@ -126,8 +126,7 @@ fn a_run_leaves_its_recipe_its_rows_and_its_models_behind() {
     assert_eq!(last.recipe.as_deref(), Some(job.recipe.to_toml().as_str()));
     let best = rows.iter().map(|row| row.top1).fold(0.0, f64::max);
     let model = residual_weights::load(run.path()).unwrap().model;
-    let evaluate =
-        residual_infer::EvaluateOptions { engine: options(1), batch_size: 4, workers: 0, skip_bad_images: false };
+    let evaluate = residual_infer::EvaluateOptions { engine: options(1), batch_size: 4, ..Default::default() };
     let evaluation =
         residual_infer::evaluate(&model, &job.held_out, &evaluate, &never(), &mut |_, _| {}).unwrap().unwrap();
     assert_eq!((evaluation.top1, evaluation.images), (best, 6));

@@ -1,6 +1,6 @@
 //! The self-describing checkpoint: graph, weights, preprocessing and labels in one safetensors file.
 
-use crate::names::{resolve, tensors_of_graph};
+use crate::names::{Resolved, compare, resolve, tensors_of_graph};
 use crate::tensors_file::parse_safetensors;
 use crate::torch::{is_torch, parse_torch};
 use crate::view::{StoredTensor, TensorView};
@@ -8,8 +8,9 @@ use crate::{Cause, FormatError, WeightsError};
 use indexmap::IndexMap;
 use residual_files::{Bytes, MAX_BYTES, Metadata, read_bytes, recognise, save_tensors};
 use residual_graph::{Graph, NodeId};
-use residual_model::Model;
+use residual_model::{Model, TensorProblem};
 use residual_preprocess::Preprocessing;
+use residual_tensor::NamedTensors;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
@@ -97,7 +98,7 @@ pub fn load_into(
     let bytes = read_bytes(&path, MAX_BYTES)?;
     let tensors = || {
         let (views, _) = parse_state_dict(&bytes)?;
-        tensors_of_graph(views, graph, Some(&bytes))
+        tensors_of_graph(views, graph, &NamedTensors::new(), Some(&bytes))
     };
     let (tensors, _) = tensors().map_err(|cause| WeightsError::new(&path, cause))?;
     Model::new(graph.clone(), tensors, preprocessing, labels).map_err(|error| WeightsError::new(&path, error))
@@ -149,7 +150,7 @@ fn checkpoint(
     let preprocessing: Preprocessing = json(&metadata, PREPROCESSING)?;
     preprocessing.validate().map_err(FormatError::from)?;
     let labels = json(&metadata, LABELS)?;
-    let (tensors, _) = tensors_of_graph(views, &graph, file)?;
+    let (tensors, _) = tensors_of_graph(views, &graph, &NamedTensors::new(), file)?;
     let model = Model::new(graph, tensors, preprocessing, labels)?;
     Ok(Checkpoint { model, recipe: metadata.remove(RECIPE) })
 }
@@ -181,8 +182,7 @@ impl StateDict {
     /// The number of outputs of the network whose tensors these are, if it is `graph` but for the number of its
     /// outputs: the first extent of the last weight.
     pub fn outputs(&self, graph: &Graph) -> Option<usize> {
-        let tensors =
-            resolve(self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).collect(), graph).tensors;
+        let tensors = self.resolved(graph).tensors;
         let last = graph.parameters().filter(|(key, _)| key.ends_with(".weight")).last();
         last.and_then(|(key, _)| shape_of(&tensors, &key)?.first().copied())
     }
@@ -190,10 +190,25 @@ impl StateDict {
     /// The number of channels that the network of these tensors reads, if it is `graph` but for that: the second extent of
     /// the weight of the first convolution.
     pub fn inputs(&self, graph: &Graph) -> Option<usize> {
-        let tensors =
-            resolve(self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).collect(), graph).tensors;
+        let tensors = self.resolved(graph).tensors;
         let first = graph.nodes.iter().find(|node| node.inputs.contains(&NodeId(0)))?;
         shape_of(&tensors, &first.key("weight"))?.get(1).copied()
+    }
+
+    /// How many tensors there are.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// What stands in the way of reading these tensors into `graph`, by names and shapes alone: missing, mis-shaped and
+    /// unexpected tensors. None is converted.
+    pub fn problems(&self, graph: &Graph) -> Vec<TensorProblem> {
+        compare(self.resolved(graph), graph)
     }
 
     /// The model of these tensors and a network that is given, and what the user should know of how the tensors were found:
@@ -208,10 +223,28 @@ impl StateDict {
         preprocessing: Preprocessing,
         labels: Vec<String>,
     ) -> Result<(Model, Vec<String>), WeightsError> {
+        self.into_model_with(graph, &NamedTensors::new(), preprocessing, labels)
+    }
+
+    /// As [`into_model`](Self::into_model), with the tensors of `otherwise` where the file has none of their names.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn into_model_with(
+        self,
+        graph: &Graph,
+        otherwise: &NamedTensors,
+        preprocessing: Preprocessing,
+        labels: Vec<String>,
+    ) -> Result<(Model, Vec<String>), WeightsError> {
         let views = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.view(&self.bytes))).collect();
-        tensors_of_graph(views, graph, Some(&self.bytes))
+        tensors_of_graph(views, graph, otherwise, Some(&self.bytes))
             .and_then(|(tensors, notes)| Ok((Model::new(graph.clone(), tensors, preprocessing, labels)?, notes)))
             .map_err(|cause| WeightsError::new(&self.path, cause))
+    }
+
+    fn resolved(&self, graph: &Graph) -> Resolved<&StoredTensor> {
+        resolve(self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).collect(), graph)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tensors of a foreign state dict under the names of a graph.
 
 use crate::renames::torchvision_names;
-use crate::view::{MAX_SHOWN, TensorView, check_finite};
+use crate::view::{MAX_SHOWN, StoredTensor, TensorView, check_finite};
 use crate::{Cause, FormatError};
 use indexmap::IndexMap;
 use residual_files::{Bytes, printable};
@@ -40,7 +40,8 @@ const MAX_WRAPPERS: usize = 8;
 const MAX_NAME: usize = 512;
 
 /// The tensors that `graph` names, found among `entries` under its names or other code's, and converted, and what the user
-/// should know of how they were found. Missing `num_batches_tracked` (as from torch before 0.4.1) become 0.
+/// should know of how they were found. Missing ones are those of `otherwise`; missing `num_batches_tracked` (as from torch
+/// before 0.4.1) become 0.
 ///
 /// A tensor is converted only if its shape is the graph's but for how others write it down, so that no more is allocated than
 /// the graph needs. Where it is most of `file` that the graph needs, the tensors share the file's bytes instead of copying
@@ -48,6 +49,7 @@ const MAX_NAME: usize = 512;
 pub(crate) fn tensors_of_graph(
     entries: Vec<(String, TensorView<'_>)>,
     graph: &Graph,
+    otherwise: &NamedTensors,
     file: Option<&Bytes>,
 ) -> Result<(NamedTensors, Vec<String>), Cause> {
     let Resolved { tensors: mut entries, outside, mut notes } = resolve(entries, graph);
@@ -64,6 +66,8 @@ pub(crate) fn tensors_of_graph(
                 tensors.insert(key, Tensor::i64(&expected, zeros));
             } else if let Some(tensor) = pruned(&mut entries, &key, &expected)? {
                 tensors.insert(key, tensor);
+            } else if let Some(tensor) = otherwise.get(&key) {
+                tensors.insert(key, tensor.clone());
             } else {
                 problems.push(TensorProblem::Missing { key, expected });
             }
@@ -101,6 +105,30 @@ pub(crate) fn tensors_of_graph(
     } else {
         Err(ModelError::Tensors { problems }.into())
     }
+}
+
+/// What stands in the way of reading `resolved` into `graph`, by names and shapes alone.
+pub(crate) fn compare(resolved: Resolved<&StoredTensor>, graph: &Graph) -> Vec<TensorProblem> {
+    let mut entries = resolved.tensors;
+    let mut problems = Vec::new();
+    for (key, spec) in graph.parameters() {
+        let expected = spec.shape;
+        match entries.swap_remove(&key) {
+            Some(tensor) if is_same(&expected, tensor.shape()) => {}
+            Some(tensor) => problems.push(TensorProblem::Shape { key, expected, got: tensor.shape().to_vec() }),
+            None if spec.role == Role::Counter => {}
+            None => {
+                let parts = PRUNED.map(|suffix| entries.swap_remove(&format!("{key}{suffix}")));
+                if !parts.iter().all(|part| part.is_some_and(|part| is_same(&expected, part.shape()))) {
+                    problems.push(TensorProblem::Missing { key, expected });
+                }
+            }
+        }
+    }
+    let unexpected =
+        |(key, tensor): (String, &StoredTensor)| TensorProblem::Unexpected { key, got: tensor.shape().to_vec() };
+    problems.extend(entries.into_iter().map(unexpected));
+    problems
 }
 
 /// The parameter `key` that torch's pruning keeps as its values and a mask: their product, as its `remove` makes it permanent.

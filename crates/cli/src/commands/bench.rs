@@ -11,7 +11,7 @@ use layers::Layers;
 use residual::engine::{Engine, Mode, Options};
 use residual::files::load_npy;
 use residual::graph::{Graph, Shape};
-use residual::infer::{self, InferError};
+use residual::infer::{self, InferError, ModelRequest};
 use residual::kernels::loss::{Targets, cross_entropy};
 use residual::kernels::optim::{Sgd, sgd};
 use residual::kernels::peak_gflops;
@@ -283,7 +283,8 @@ fn model(name: &str, network: Option<&str>, download: Download) -> Result<Model,
     match infer::network(name) {
         Err(InferError::Zoo(_)) if weights::is_weights(name) => {
             weights::fetch(Path::new(name), download)?;
-            Ok(infer::read_model(Path::new(name), network, residual::default_preprocessing)?)
+            let request = ModelRequest { model: network.map(str::to_owned), ..ModelRequest::new(name) };
+            weights::resolve(Path::new(name), request.open()?, None)
         }
         found => untrained(found?.graph()?),
     }
@@ -292,6 +293,6 @@ fn model(name: &str, network: Option<&str>, download: Download) -> Result<Model,
 /// A network with random weights.
 pub(crate) fn untrained(graph: Graph) -> Result<Model, Failure> {
     let tensors = initialise(&graph, Initialisation::usual(&graph), 0);
-    let preprocessing = residual::default_preprocessing(&graph);
+    let preprocessing = infer::default_preprocessing(&graph, None);
     Ok(Model::new(graph, tensors, preprocessing, Vec::new())?)
 }

@@ -98,8 +98,7 @@ fn check(arguments: &ExportWeights, format: FileFormat) -> Result<(), Failure> {
 }
 
 fn read_model(arguments: &ExportWeights) -> Result<Model, Failure> {
-    let Model { graph, tensors, preprocessing, labels } =
-        weights::read(&arguments.weights, residual::default_preprocessing)?;
+    let Model { graph, tensors, preprocessing, labels } = weights::read(&arguments.weights, None)?;
     Ok(Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?)
 }
 

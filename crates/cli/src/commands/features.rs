@@ -13,7 +13,7 @@ use residual::engine::Mode;
 use residual::graph::Shape;
 use residual::model::Model;
 use residual::preprocess::Preprocessing;
-use residual::{Contents, FeatureExtractor, FeatureFile, Source, layer_node};
+use residual::{FeatureExtractor, FeatureFile, FeatureRow, FeatureTable, layer_node};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -49,8 +49,7 @@ pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     let began = Instant::now();
     let mut options = machine::compute_options(arguments.compute)?;
     let (sources, classes) = sources(&arguments.inputs)?;
-    let Model { graph, tensors, preprocessing, labels } =
-        weights::read(&arguments.weights, residual::default_preprocessing)?;
+    let Model { graph, tensors, preprocessing, labels } = weights::read(&arguments.weights, None)?;
     let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
     let batch = usize::from(arguments.batch_size.get()).min(sources.len());
     if arguments.compute.autotune {
@@ -67,7 +66,7 @@ pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     let layers: Vec<(String, Shape)> = arguments.layers.iter().cloned().zip(shapes).collect();
     let paths: Vec<PathBuf> = sources.iter().map(|source| PathBuf::from(&source.path)).collect();
     let files = Files::new(paths, extractor.model().preprocessing.channels());
-    let contents = Contents { sources, classes: classes.clone(), layers: layers.clone() };
+    let contents = FeatureTable { sources, classes: classes.clone(), layers: layers.clone() };
     let mut out = FeatureFile::create(&arguments.output, contents)?;
 
     let loading = LoaderOptions {
@@ -89,7 +88,7 @@ pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
             return Ok(Done::Interrupted);
         }
         if !loaded.is_empty() {
-            let features = extractor.features_normalized(loaded.images(), &names)?;
+            let features = extractor.features_nhwc(loaded.images(), &names)?;
             out.push(loaded.indices(), &features)?;
             kept.extend_from_slice(loaded.indices());
         }
@@ -150,7 +149,7 @@ fn report(arguments: &Features, summary: Summary) -> Result<(), Failure> {
 
 /// The images that were typed, folders replaced by the images in them, and their classes: the folders above them in a
 /// folder that was typed.
-fn sources(inputs: &[PathBuf]) -> Result<(Vec<Source>, Vec<String>), Failure> {
+fn sources(inputs: &[PathBuf]) -> Result<(Vec<FeatureRow>, Vec<String>), Failure> {
     let mut found: Vec<(PathBuf, Option<String>)> = Vec::new();
     for input in inputs {
         if !input.is_dir() {
@@ -166,7 +165,7 @@ fn sources(inputs: &[PathBuf]) -> Result<(Vec<Source>, Vec<String>), Failure> {
     let classes: BTreeSet<&String> =
         found.iter().filter_map(|(_, class)| class.as_ref()).filter(|_| all_have).collect();
     let classes: Vec<String> = classes.into_iter().cloned().collect();
-    let sources = found.into_iter().map(|(path, class)| Source {
+    let sources = found.into_iter().map(|(path, class)| FeatureRow {
         path: path.display().to_string(),
         label: class.and_then(|class| classes.binary_search(&class).ok()),
     });

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::output::{grouped, print, print_json, table};
 use crate::{Done, weights};
 use residual::graph::{Graph, NodeAnalysis};
-use residual::infer::{self, InferError};
+use residual::infer::{self, InferError, ModelRequest};
 use residual::model::Model;
 use residual::zoo::Config;
 use serde::Serialize;
@@ -99,8 +99,8 @@ fn subject(arguments: &Inspect) -> Result<Subject, Failure> {
     match infer::network(&arguments.subject) {
         Err(InferError::Zoo(_)) if weights::is_weights(&arguments.subject) => {
             weights::fetch(path, arguments.download)?;
-            let name = arguments.model.as_deref();
-            let model = infer::read_model(path, name, residual::default_preprocessing)?;
+            let request = ModelRequest { model: arguments.model.clone(), ..ModelRequest::new(path) };
+            let model = weights::resolve(path, request.open()?, None)?;
             Ok(Subject { graph: model.graph.clone(), size: model.preprocessing.size, read: Some(model) })
         }
         found => {

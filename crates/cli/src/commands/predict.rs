@@ -18,7 +18,7 @@ use report::Report;
 use residual::engine::Mode;
 use residual::model::Model;
 use residual::preprocess::Preprocessor;
-use residual::{Classifier, Output};
+use residual::{Classifier, ClassifyError};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -189,9 +189,13 @@ impl Run<'_> {
 
     /// Classifies the images that wait, and reports them.
     fn classify(&mut self) -> Result<(), Failure> {
-        let outputs = self.classifier.classify_normalized(&self.images)?;
+        let outputs = self.classifier.classify_nhwc(&self.images).map_err(|error| match error {
+            ClassifyError::NotFinite { index, got } => {
+                Failure::new(format!("{}: expected finite logits, got {got}", self.names[index]))
+            }
+            error => error.into(),
+        })?;
         for (name, output) in self.names.iter().zip(&outputs) {
-            check_finite(name, output)?;
             self.report.add(name, output)?;
         }
         self.names.clear();
@@ -210,20 +214,8 @@ impl Run<'_> {
     }
 }
 
-/// Refuses a result that no class can be read from.
-fn check_finite(name: &str, output: &Output<'_>) -> Result<(), Failure> {
-    match output.logits().iter().position(|logit| !logit.is_finite()) {
-        None => Ok(()),
-        Some(class) => {
-            let got = output.logits()[class];
-            Err(Failure::new(format!("{name}: expected finite logits, got {got} for class {class}")))
-        }
-    }
-}
-
 fn read_model(arguments: &Predict) -> Result<Model, Failure> {
-    let Model { graph, tensors, preprocessing, labels } =
-        weights::read(&arguments.weights, residual::default_preprocessing)?;
+    let Model { graph, tensors, preprocessing, labels } = weights::read(&arguments.weights, None)?;
     Ok(Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?)
 }
 

@@ -1,7 +1,7 @@
 //! Parquet: one row an image, in row groups of some megabytes.
 
-use super::{Contents, Writer, each_in_torch_order, extents};
-use crate::Feature;
+use super::{FeatureTable, Writer, each_in_torch_order, extents};
+use crate::LayerFeatures;
 use parquet::data_type::{ByteArray, ByteArrayType, FloatType, Int32Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
@@ -24,7 +24,7 @@ pub(super) struct Parquet {
 }
 
 impl Parquet {
-    pub(super) fn new(file: AtomicFile, contents: &Contents) -> io::Result<Self> {
+    pub(super) fn new(file: AtomicFile, contents: &FeatureTable) -> io::Result<Self> {
         let schema = Arc::new(schema(contents).map_err(io::Error::other)?);
         let shapes = contents.layers.iter().map(|(layer, shape)| (layer.clone(), serde_json::json!(extents(*shape))));
         let shapes = serde_json::Value::Object(shapes.collect()).to_string();
@@ -39,7 +39,7 @@ impl Parquet {
         Ok(Self { writer, indices: Vec::new(), values: vec![Vec::new(); contents.layers.len()] })
     }
 
-    fn write_group(&mut self, contents: &Contents) -> Result<(), ParquetError> {
+    fn write_group(&mut self, contents: &FeatureTable) -> Result<(), ParquetError> {
         if self.indices.is_empty() {
             return Ok(());
         }
@@ -67,7 +67,7 @@ impl Parquet {
     }
 }
 
-fn schema(contents: &Contents) -> Result<Type, ParquetError> {
+fn schema(contents: &FeatureTable) -> Result<Type, ParquetError> {
     let path = Type::primitive_type_builder("path", basic::Type::BYTE_ARRAY)
         .with_repetition(basic::Repetition::REQUIRED)
         .with_logical_type(Some(basic::LogicalType::String))
@@ -98,7 +98,7 @@ fn schema(contents: &Contents) -> Result<Type, ParquetError> {
 }
 
 impl Writer for Parquet {
-    fn push(&mut self, contents: &Contents, indices: &[usize], features: &[Feature]) -> io::Result<()> {
+    fn push(&mut self, contents: &FeatureTable, indices: &[usize], features: &[LayerFeatures]) -> io::Result<()> {
         self.indices.extend_from_slice(indices);
         for (values, feature) in self.values.iter_mut().zip(features) {
             each_in_torch_order(&feature.values, feature.shape, |value| values.push(value));
@@ -109,7 +109,7 @@ impl Writer for Parquet {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, contents: &Contents, _written: &[usize]) -> io::Result<AtomicFile> {
+    fn finish(mut self: Box<Self>, contents: &FeatureTable, _written: &[usize]) -> io::Result<AtomicFile> {
         self.write_group(contents).map_err(io::Error::other)?;
         self.writer.into_inner().map_err(io::Error::other)
     }

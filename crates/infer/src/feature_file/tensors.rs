@@ -1,8 +1,8 @@
 //! Arrays one after another behind a header: `.npy` with one, `.safetensors` with several. Every array has room for all
 //! rows, so that they can come side by side; if some never came, the arrays move together in the end.
 
-use super::{Contents, Writer, each_in_torch_order, extents};
-use crate::Feature;
+use super::{FeatureTable, Writer, each_in_torch_order, extents};
+use crate::LayerFeatures;
 use residual_files::{AtomicFile, MAX_HEADER, Metadata, npy_header, safetensors_header};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -34,11 +34,11 @@ struct Array {
 }
 
 impl Tensors {
-    pub(super) fn npy(file: AtomicFile, contents: &Contents) -> Self {
+    pub(super) fn npy(file: AtomicFile, contents: &FeatureTable) -> Self {
         Self::new(file, contents, Format::Npy, NPY_HEADER as u64)
     }
 
-    pub(super) fn safetensors(file: AtomicFile, contents: &Contents) -> io::Result<Self> {
+    pub(super) fn safetensors(file: AtomicFile, contents: &FeatureTable) -> io::Result<Self> {
         let mut tensors = Self::new(file, contents, Format::Safetensors, 0);
         if !contents.classes.is_empty() {
             tensors.arrays.push(Array { name: "labels".into(), dtype: "I64", row_shape: Vec::new(), row_bytes: 8 });
@@ -48,7 +48,7 @@ impl Tensors {
         Ok(tensors)
     }
 
-    fn new(file: AtomicFile, contents: &Contents, format: Format, header: u64) -> Self {
+    fn new(file: AtomicFile, contents: &FeatureTable, format: Format, header: u64) -> Self {
         let array = |(name, shape): &(String, residual_graph::Shape)| Array {
             name: name.clone(),
             dtype: "F32",
@@ -64,14 +64,14 @@ impl Tensors {
         self.header + self.arrays[..index].iter().map(|array| array.row_bytes * rows as u64).sum::<u64>()
     }
 
-    fn write(&mut self, contents: &Contents, index: usize, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, contents: &FeatureTable, index: usize, bytes: &[u8]) -> io::Result<()> {
         let offset = self.offset(index, contents.sources.len()) + self.rows as u64 * self.arrays[index].row_bytes;
         self.file.seek(SeekFrom::Start(offset))?;
         self.file.write_all(bytes)
     }
 
     /// What stands before the arrays: as long as it was when the rows were laid out, as with fewer rows it is never longer.
-    fn safetensors_header(&self, contents: &Contents, written: &[usize]) -> io::Result<Vec<u8>> {
+    fn safetensors_header(&self, contents: &FeatureTable, written: &[usize]) -> io::Result<Vec<u8>> {
         let mut metadata = Metadata::new();
         let json = |texts: &[&str]| serde_json::json!(texts).to_string();
         let paths: Vec<&str> = written.iter().map(|&index| contents.sources[index].path.as_str()).collect();
@@ -89,7 +89,7 @@ impl Tensors {
 }
 
 impl Writer for Tensors {
-    fn push(&mut self, contents: &Contents, indices: &[usize], features: &[Feature]) -> io::Result<()> {
+    fn push(&mut self, contents: &FeatureTable, indices: &[usize], features: &[LayerFeatures]) -> io::Result<()> {
         for (index, feature) in features.iter().enumerate() {
             let mut bytes = Vec::with_capacity(4 * feature.values.len());
             each_in_torch_order(&feature.values, feature.shape, |value| bytes.extend(value.to_le_bytes()));
@@ -104,7 +104,7 @@ impl Writer for Tensors {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, contents: &Contents, written: &[usize]) -> io::Result<AtomicFile> {
+    fn finish(mut self: Box<Self>, contents: &FeatureTable, written: &[usize]) -> io::Result<AtomicFile> {
         let rows = written.len();
         for index in 1..self.arrays.len() {
             let [from, to] = [contents.sources.len(), rows].map(|rows| self.offset(index, rows));

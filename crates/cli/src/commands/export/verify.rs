@@ -24,7 +24,7 @@ pub(super) fn run(path: &Path, model: &Model, inputs: &[PathBuf]) -> Result<Veri
     let count = images.len() / image_len;
 
     let mut classifier = Classifier::with_options(model.clone(), count, &Options::default())?;
-    let outputs = classifier.classify_normalized(&images)?;
+    let outputs = classifier.classify_nhwc(&images)?;
     let expected: Vec<f32> = outputs.iter().flat_map(|output| output.logits()).copied().collect();
     let shape = model.graph.shapes(height, width)?[model.graph.output.0];
     let expected = planes(&expected, shape.channels, shape.height * shape.width);

@@ -3,7 +3,7 @@
 use crate::args::Predict;
 use crate::failure::Failure;
 use crate::output::{csv_field, json_line, line, print_on};
-use residual::{Output, Prediction};
+use residual::{Classification, Prediction};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -45,7 +45,7 @@ impl<'a> Report<'a> {
     }
 
     /// One image's result.
-    pub(super) fn add(&mut self, name: &str, output: &Output<'_>) -> Result<(), Failure> {
+    pub(super) fn add(&mut self, name: &str, output: &Classification) -> Result<(), Failure> {
         let top = output.top(self.arguments.top.get().into());
         if self.arguments.format.json {
             self.text += if self.rows == 0 { "{\n  \"predictions\": [\n    " } else { ",\n    " };

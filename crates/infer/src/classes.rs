@@ -1,0 +1,45 @@
+//! A dataset's classes as the outputs of a network.
+
+use crate::{ClassList, InferError};
+use residual_data::{ClassMap, Dataset, are_names, match_classes};
+
+/// The output that each class of `dataset` belongs to, of a network with `outputs` outputs called `labels` (empty where
+/// their names are not known).
+///
+/// Where both sides have names, names decide: a subset and a permutation are fine. `class_map`, where it is given, says the
+/// outputs of the dataset's names instead. Else classes keep their numbers: a file of tensors may have fewer than the network
+/// has outputs, but a dataset whose classes have names must have as many.
+///
+/// # Errors
+/// If the dataset has classes that the network or the map does not know, more than there are outputs, or named ones of
+/// another number than a network without names has outputs.
+pub fn map_classes(
+    dataset: &dyn Dataset,
+    labels: &[String],
+    outputs: usize,
+    class_map: Option<&ClassList>,
+) -> Result<ClassMap, InferError> {
+    let names = dataset.class_names();
+    if let Some(list) = class_map {
+        return list.map(names, outputs, labels);
+    }
+    let map = match_classes(names, labels)?;
+    if !map.by_name {
+        if are_names(names) && !are_names(labels) && names.len() != outputs {
+            return Err(InferError::ClassCount { outputs, got: names.len() });
+        }
+        check_labels(dataset, outputs)?;
+    }
+    Ok(map)
+}
+
+/// Whether a network of `classes` outputs has one for every label of `dataset`.
+///
+/// # Errors
+/// [`InferError::Label`] with the first image whose label is too high.
+pub fn check_labels(dataset: &dyn Dataset, classes: usize) -> Result<(), InferError> {
+    match (0..dataset.len()).find(|&index| dataset.label(index) as usize >= classes) {
+        None => Ok(()),
+        Some(index) => Err(InferError::Label { place: dataset.describe(index), classes, label: dataset.label(index) }),
+    }
+}

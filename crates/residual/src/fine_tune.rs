@@ -1,0 +1,156 @@
+//! Fine-tuning as a few typed calls.
+
+use residual_engine::Options;
+use residual_model::Model;
+use residual_train::{Event, Job, Layer, Outcome, Recipe, Summary, TrainError, train};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use toml::{Table, Value};
+
+/// Trains a pretrained model on other data: the head is replaced where the classes are others. What is not set is as in the
+/// preset `folder-quick`.
+///
+/// ```no_run
+/// use residual::{Classifier, FineTune, train::Event};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tuned = FineTune::new("resnet50.safetensors", "photos").epochs(10).freeze("backbone").run(|event| {
+///     if let Event::Epoch(row) = event {
+///         println!("epoch {}: {:.2} % of the held-out images", row.epoch, row.top1);
+///     }
+/// })?;
+/// println!("best accuracy {:?} %, in {}", tuned.summary.best_top1, tuned.summary.run.display());
+/// let mut classifier = Classifier::new(tuned.model)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct FineTune {
+    settings: Table,
+    runs: PathBuf,
+    options: Options,
+    stop: Arc<AtomicBool>,
+}
+
+/// A model that was fine-tuned.
+#[derive(Clone, Debug)]
+pub struct FineTuned {
+    /// The model of the epoch with the best accuracy on the held-out images.
+    pub model: Model,
+    /// What the run came to, and its folder.
+    pub summary: Summary,
+    /// Whether it was stopped before its last step. Then its folder can be resumed.
+    pub interrupted: bool,
+}
+
+impl FineTune {
+    /// Starts from `weights` (whatever [`load`](crate::load) takes), and trains on `data`: a folder of class folders, or what
+    /// else [`Source::open`](residual_data::Source::open) takes.
+    pub fn new(weights: impl AsRef<Path>, data: impl AsRef<Path>) -> Self {
+        let text = |path: &Path| Value::String(path.to_string_lossy().into_owned());
+        let settings = Table::from_iter([
+            ("weights".to_owned(), text(weights.as_ref())),
+            ("data".to_owned(), text(data.as_ref())),
+        ]);
+        Self { settings, runs: "runs".into(), options: Options::default(), stop: Arc::default() }
+    }
+
+    /// Passes over the training images.
+    pub fn epochs(self, epochs: u64) -> Self {
+        self.set("epochs", integer(epochs))
+    }
+
+    /// Images of a step.
+    pub fn batch_size(self, images: usize) -> Self {
+        self.set("batch_size", integer(images as u64))
+    }
+
+    /// The learning rate that the schedule begins with.
+    pub fn lr(self, rate: f64) -> Self {
+        self.set("lr", rate)
+    }
+
+    /// The share of the training images that is held out to evaluate on, from 0 to 1, in place of the data's own split.
+    pub fn val_split(self, share: f64) -> Self {
+        self.set("val_split", share)
+    }
+
+    /// Side of the network's input in pixels.
+    pub fn img_size(self, pixels: usize) -> Self {
+        self.set("img_size", integer(pixels as u64))
+    }
+
+    /// What stays as it is: `backbone` (all but the head), or modules, separated by commas. Its batch norms keep their
+    /// statistics too.
+    pub fn freeze(self, modules: &str) -> Self {
+        self.set("freeze", modules).set("freeze_bn", true)
+    }
+
+    /// Trains `modules` from `epoch` on (the first is 1), of those that are frozen.
+    pub fn unfreeze_at(mut self, epoch: u64, modules: &str) -> Self {
+        let entry = Value::String(format!("{epoch}:{modules}"));
+        let list = self.settings.entry("unfreeze_at").or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(entries) = list {
+            entries.push(entry);
+        }
+        self
+    }
+
+    /// Leaves out images that cannot be read, instead of ending; the summary lists them.
+    pub fn skip_bad_images(self) -> Self {
+        self.set("skip_bad_images", true)
+    }
+
+    /// The seed of every random number.
+    pub fn seed(self, seed: u64) -> Self {
+        self.set("seed", integer(seed))
+    }
+
+    /// Any setting by its key in a recipe (see the recipes' documentation). What is unknown or out of range is an error of
+    /// [`run`](Self::run).
+    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.settings.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Where run folders are made, instead of in `runs`.
+    pub fn runs(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.runs = folder.into();
+        self
+    }
+
+    /// Instruction set and threads, instead of the widest and all cores.
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// A flag that another thread sets to stop training after the step that it is in.
+    pub fn stop_by(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Trains, and returns the model.
+    ///
+    /// # Errors
+    /// If a setting is out of range, weights or data cannot be read or do not fit, or the loss is no longer finite.
+    pub fn run(self, mut on_event: impl FnMut(&Event)) -> Result<FineTuned, TrainError> {
+        let own = self.settings.to_string();
+        let recipe = Recipe::resolve(&[Layer::preset("folder-quick")?, Layer::parse("fine-tuning", &own)?])?.recipe;
+        let job = Job::prepare(recipe)?;
+        let outcome = train(&job, &self.runs, &self.options, &self.stop, &mut on_event)?;
+        let (summary, interrupted) = match outcome {
+            Outcome::Finished(summary) => (summary, false),
+            Outcome::Interrupted(summary) => (summary, true),
+        };
+        let best = summary.run.join("weights/best.safetensors");
+        let model = if best.exists() { residual_weights::load(&best)?.model } else { job.model };
+        Ok(FineTuned { model, summary, interrupted })
+    }
+}
+
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
