@@ -39,7 +39,7 @@ fn every_command_of_the_readme_runs() {
             ("cifar-10-batches-bin", "cifar-10-batches-bin"),
             ("resnet20-12fca82f.th", "akamaster/resnet20-12fca82f.th"),
         ] {
-            std::os::unix::fs::symlink(Path::new(data).join(file), place.path(name)).unwrap();
+            link(&Path::new(data).join(file), &place.path(name));
         }
     }
     let commands = commands();
@@ -57,10 +57,41 @@ fn every_command_of_the_readme_runs() {
             }
         }
         let stdout = place.done(&arguments);
-        assert!(!stdout.is_empty(), "residual {command}");
-        if arguments[0] == "eval" {
-            assert!(stdout.contains("91.7"), "{stdout}");
+        let shows = |text: &str| assert!(stdout.contains(text), "residual {command}: no {text:?} in {stdout}");
+        match arguments[0] {
+            "train" => shows("\nNext:\n  residual eval --weights runs/"),
+            "eval" => shows("91.7"),
+            "predict" if arguments.contains(&"--json") => {
+                let document: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+                assert_eq!(document["predictions"].as_array().unwrap().len(), 6, "residual {command}");
+            }
+            "predict" => shows("photo"),
+            "features" => {
+                let file = arguments.last().unwrap();
+                shows(&format!("\nfile      {file}\n"));
+                assert!(place.path(file).metadata().unwrap().len() > 4 * 6 * 64, "residual {command}");
+            }
+            "inspect" => shows("layer1.0.conv1"),
+            "bench" => shows("GFLOP/s"),
+            "export" => shows("opset"),
+            "models" => shows("resnet50"),
+            "data" => shows("shapes"),
+            other => panic!("residual {other}: nothing is known of its result"),
         }
+    }
+}
+
+#[cfg(unix)]
+fn link(file: &Path, place: &Path) {
+    std::os::unix::fs::symlink(file, place).unwrap();
+}
+
+#[cfg(windows)]
+fn link(file: &Path, place: &Path) {
+    if file.is_dir() {
+        std::os::windows::fs::symlink_dir(file, place).unwrap();
+    } else {
+        std::os::windows::fs::symlink_file(file, place).unwrap();
     }
 }
 
