@@ -4,23 +4,15 @@ mod support;
 
 use residual::model::{Initialisation, Model, initialise};
 use residual::preprocess::Preprocessing;
-use residual::weights::save_tensors;
 use residual::{hub, weights, zoo};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use support::{Place, bmp, ran};
 
-/// A cache with the file of `torchvision:resnet18.v1`, of random values.
-fn resnet18(place: &Place) {
-    let tensors = initialise(&zoo::build("resnet18", 1000).unwrap(), Initialisation::Torch, 1);
-    place.write("home/hub/torchvision/resnet18-f37072fd.pth", []);
-    save_tensors(&place.path("home/hub/torchvision/resnet18-f37072fd.pth"), &tensors, &Default::default()).unwrap();
-}
-
 #[test]
 fn a_name_brings_network_preprocessing_and_classes() {
     let place = Place::new();
-    resnet18(&place);
+    place.resnet18();
     place.write("photo.bmp", bmp(40, 30, 90));
     let named = place.done(&["predict", "--offline", "--weights", "torchvision:resnet18", "photo.bmp", "--json"]);
     let file = "home/hub/torchvision/resnet18-f37072fd.pth";

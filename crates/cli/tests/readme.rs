@@ -28,11 +28,7 @@ fn every_command_of_the_readme_runs() {
     let short = ["--max-steps", "2", "-b", "4"];
     place.done(&[&["train", "--output", "runs"], &short[..]].concat());
     // What the README downloads is here already, of random values.
-    let graph = residual::zoo::build("resnet18", 1000).unwrap();
-    let tensors = residual::model::initialise(&graph, residual::model::Initialisation::Torch, 1);
-    let cached = "home/hub/torchvision/resnet18-f37072fd.pth";
-    place.write(cached, []);
-    residual::weights::save_tensors(&place.path(cached), &tensors, &Default::default()).unwrap();
+    place.resnet18();
     let data = data();
     if let Some(data) = &data {
         for (name, file) in [

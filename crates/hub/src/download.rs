@@ -1,21 +1,24 @@
 //! A file that comes in as many parts as it takes, and is whole or not there.
 
 use crate::answer::{content_range, strong_etag};
+use crate::checked::{beside, remember, sha256};
 use crate::http::{Answer, Client, Request, io_what};
 use crate::url::Url;
 use crate::{HubCause, HubEvent};
-use residual_files::{MAX_BYTES, publish};
-use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
+use residual_files::{MAX_BYTES, publish, recognise};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ureq::http::StatusCode;
 
 /// Requests in a row that bring nothing, and requests in all.
 const MAX_FAILURES: u32 = 4;
 const MAX_REQUESTS: u32 = 200;
+/// The longest file of which the server does not say how long it is, in bytes: twice the largest weights that have a name.
+const MAX_WITHOUT_LENGTH: u64 = 2 << 30;
+/// Bytes a second below which a server is given up.
+const MIN_SPEED: u64 = 1000;
 
 /// What is wanted, and where it goes.
 pub(super) struct Wanted<'a> {
@@ -26,6 +29,8 @@ pub(super) struct Wanted<'a> {
     /// Whether the server knows its SHA-256 (`X-Linked-Etag`).
     pub(super) is_hub: bool,
     pub(super) token: Option<&'a str>,
+    /// How long a server may be slow.
+    pub(super) patience: Duration,
     /// Before a second request; twice as long before the third.
     pub(super) pause: Duration,
 }
@@ -64,6 +69,9 @@ pub(super) fn download(
             Outcome::Whole => match part.check(wanted, sha256.as_deref()) {
                 Ok(()) => {
                     part.finish(wanted.path)?;
+                    if let Some(expected) = wanted.sha256 {
+                        remember(wanted.path, expected);
+                    }
                     // Whoever waits holds the file itself, and finds that nothing is left to do.
                     let _ = fs::remove_file(&lock);
                     events(HubEvent::Finished { received: part.len, checked: sha256.is_some() });
@@ -147,7 +155,8 @@ fn transfer(
         return Err(HubCause::TooLarge { url, limit: MAX_BYTES });
     }
     events(HubEvent::Started { url: &url, received: part.len, total });
-    if let Err(broken) = receive(&mut answer, part, &url, events)? {
+    let limit = if total.is_some() { MAX_BYTES } else { MAX_WITHOUT_LENGTH };
+    if let Err(broken) = receive(&mut answer, part, &url, limit, wanted.patience, events)? {
         return Ok(Outcome::Broken(broken));
     }
     match total {
@@ -164,18 +173,34 @@ fn receive(
     answer: &mut Answer,
     part: &mut Part,
     url: &str,
+    limit: u64,
+    patience: Duration,
     events: &mut dyn FnMut(HubEvent<'_>),
 ) -> Result<Result<(), HubCause>, HubCause> {
     let mut body = answer.body();
     let mut buffer = vec![0; 1 << 17];
+    let (mut since, mut came) = (Instant::now(), 0);
     loop {
+        let waited = since.elapsed();
+        if waited >= patience {
+            if came < MIN_SPEED * waited.as_secs().max(1) {
+                // What is here stays for the next time.
+                let what =
+                    format!("expected at least {MIN_SPEED} bytes a second, got {came} in {} s", waited.as_secs());
+                return Err(HubCause::Network { url: url.into(), what });
+            }
+            (since, came) = (Instant::now(), 0);
+        }
         match body.read(&mut buffer) {
             Ok(0) => return Ok(Ok(())),
-            Ok(read) if part.len + read as u64 > MAX_BYTES => {
+            Ok(read) if part.len + read as u64 > limit => {
                 part.clear()?;
-                return Err(HubCause::TooLarge { url: url.into(), limit: MAX_BYTES });
+                return Err(HubCause::TooLarge { url: url.into(), limit });
             }
-            Ok(read) => part.append(&buffer[..read])?,
+            Ok(read) => {
+                part.append(&buffer[..read])?;
+                came += read as u64;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Ok(Err(HubCause::Network { url: url.into(), what: io_what(&error) })),
         }
@@ -197,7 +222,10 @@ impl Part {
     fn open(wanted: &Wanted<'_>) -> Result<Self, HubCause> {
         let (path, etag_path) = (beside(wanted.path, "part"), beside(wanted.path, "etag"));
         let open = || -> io::Result<(File, u64)> {
-            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let mut file = match file_itself(&path)? {
+                true => OpenOptions::new().read(true).write(true).open(&path)?,
+                false => OpenOptions::new().read(true).write(true).create_new(true).open(&path)?,
+            };
             let len = file.seek(SeekFrom::End(0))?;
             Ok((file, len))
         };
@@ -225,7 +253,7 @@ impl Part {
     fn remember(&mut self, etag: Option<&str>) -> Result<(), HubCause> {
         self.etag = etag.and_then(strong_etag).map(str::to_owned);
         let written = match &self.etag {
-            Some(etag) => fs::write(&self.etag_path, etag),
+            Some(etag) => file_itself(&self.etag_path).and_then(|_| fs::write(&self.etag_path, etag)),
             None => match fs::remove_file(&self.etag_path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
@@ -234,29 +262,22 @@ impl Part {
         written.map_err(io_cause(&self.etag_path))
     }
 
-    fn check(&mut self, wanted: &Wanted<'_>, sha256: Option<&str>) -> Result<(), HubCause> {
-        let Some(expected) = sha256 else { return Ok(()) };
-        let got = self.sha256().map_err(io_cause(&self.path))?;
-        if got.starts_with(expected) {
-            return Ok(());
+    /// Whether what is here, all of it, is what was wanted: by its SHA-256 or, where none is known, not one of the things that
+    /// servers send in a file's place.
+    fn check(&mut self, wanted: &Wanted<'_>, expected: Option<&str>) -> Result<(), HubCause> {
+        let url = || wanted.url.to_string();
+        self.file.rewind().map_err(io_cause(&self.path))?;
+        if let Some(expected) = expected {
+            let got = sha256(&self.file).map_err(io_cause(&self.path))?;
+            let is_it = got.starts_with(expected);
+            return if is_it { Ok(()) } else { Err(HubCause::Hash { url: url(), expected: expected.into(), got }) };
         }
-        Err(HubCause::Hash { url: wanted.url.to_string(), expected: expected.into(), got })
-    }
-
-    fn sha256(&mut self) -> io::Result<String> {
-        self.file.rewind()?;
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; 1 << 17];
-        loop {
-            match self.file.read(&mut buffer)? {
-                0 => break,
-                read => hash.update(&buffer[..read]),
-            }
+        let mut head = Vec::new();
+        (&self.file).take(512).read_to_end(&mut head).map_err(io_cause(&self.path))?;
+        match recognise(&head) {
+            Some(got) => Err(HubCause::Answer { url: url(), expected: "weights", got: got.into() }),
+            None => Ok(()),
         }
-        Ok(hash.finalize().iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        }))
     }
 
     /// Moves what is here, all of it, to its place.
@@ -282,10 +303,14 @@ fn hold(path: &Path, events: &mut dyn FnMut(HubEvent<'_>)) -> Result<File, HubCa
     }
 }
 
-/// A file beside `path` that no name stands for: none begins with a point.
-fn beside(path: &Path, kind: &str) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{kind}"))
+/// Whether a file is at `path`. A link there is removed, as its target is none of the cache's.
+fn file_itself(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => fs::remove_file(path).map(|()| false),
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn io_cause(path: &Path) -> impl Fn(io::Error) -> HubCause + use<> {

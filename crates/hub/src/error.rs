@@ -90,6 +90,16 @@ pub enum HubCause {
         /// What it is.
         got: String,
     },
+    /// A file in the cache, put there by hand or changed, is not the one that was published.
+    #[error("{}: expected the published file, whose SHA-256 begins with {expected}, got {got} (delete it)", path.display())]
+    Placed {
+        /// The file.
+        path: PathBuf,
+        /// What its SHA-256 begins with.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
     /// A file of the cache cannot be written.
     #[error(transparent)]
     File(#[from] FileError),

@@ -7,6 +7,7 @@
 
 #[doc(hidden)]
 pub mod answer;
+mod checked;
 #[cfg(feature = "download")]
 mod download;
 mod error;
@@ -149,7 +150,7 @@ impl Hub {
         self
     }
 
-    /// How long a server may be silent (60 s), and how long it is left alone after a failure (1 s).
+    /// How long a server may be silent or slow (60 s), and how long it is left alone after a failure (1 s).
     pub fn with_patience(mut self, patience: Duration, pause: Duration) -> Self {
         (self.patience, self.pause) = (patience, pause);
         self
@@ -165,19 +166,24 @@ impl Hub {
     /// the rest. Two processes that want one file wait for each other.
     ///
     /// # Errors
-    /// If the file is not here and may not be or cannot be downloaded; the message says where to put it.
+    /// If the file is not here and may not be or cannot be downloaded (the message says where to put it), or is here, but is not
+    /// the one that was published, where its SHA-256 is known.
     pub fn fetch(&self, name: &HubName, events: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, HubError> {
         let path = self.path(name);
+        let (url, sha256, _) = name.url(&self.hub);
+        let failed = |cause| HubError::new(error::shown(name.text()), cause);
         if path.is_file() {
+            if let Some(expected) = sha256 {
+                checked::check(&path, expected).map_err(failed)?;
+            }
             return Ok(path);
         }
-        let (url, ..) = name.url(&self.hub);
         let fetched = match self.offline {
             Some(why) => Err(HubCause::Offline { why }),
             None => self.download(name, &path, events),
         };
         let with_advice = |cause: HubCause| {
-            let is_local = matches!(cause, HubCause::Io { .. } | HubCause::File(_));
+            let is_local = matches!(cause, HubCause::Io { .. } | HubCause::File(_) | HubCause::Placed { .. });
             let instead = (!is_local).then(|| Box::new(Instead { url: url.to_string(), path: path.clone() }));
             HubError { name: error::shown(name.text()), cause, instead }
         };
@@ -205,7 +211,7 @@ impl Hub {
             _ => url,
         };
         let token = self.token.as_deref().filter(|_| is_hub && url.has_same_origin(&self.hub));
-        let wanted = download::Wanted { url, path, sha256, is_hub, token, pause: self.pause };
+        let wanted = download::Wanted { url, path, sha256, is_hub, token, patience: self.patience, pause: self.pause };
         download::download(&http::Client::new(self.patience), &wanted, events)
     }
 }

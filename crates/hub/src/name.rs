@@ -1,8 +1,9 @@
 //! Names of weights that lie elsewhere.
 
 use crate::error::{HubCause, HubError, shown};
-use crate::table::{Pretrained, pretrained};
+use crate::table::{Pretrained, is_pretrained, pretrained};
 use crate::url::Url;
+use residual_files::nearest;
 use std::path::Path;
 
 /// Where torchvision's files lie.
@@ -47,6 +48,9 @@ impl HubName {
     /// # Errors
     /// If it begins like one and is none, or its weights are not known.
     pub fn parse(text: &str) -> Option<Result<Self, HubError>> {
+        if let Some(name) = timms_spelling(text) {
+            return Some(Self::known(&name).map_err(|cause| HubError::new(shown(text), cause)));
+        }
         let is_web = |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
         let parsed = if is_web("https://") || is_web("http://") {
             Self::web(text)
@@ -54,6 +58,8 @@ impl HubName {
             Self::hub(text, rest)
         } else if text.starts_with("torchvision:") || text.starts_with("timm:") {
             Self::known(text)
+        } else if let Some(rest) = text.strip_prefix("hf-hub:").or_else(|| text.strip_prefix("hf_hub:")) {
+            Err(name_error("hf:owner/repository/file", format!("{} (timm's spelling)", shown(rest))))
         } else {
             return None;
         };
@@ -172,6 +178,23 @@ impl HubName {
     }
 }
 
+/// The name here of weights that are written as timm and the hub write them: `hf-hub:timm/resnet50.a1_in1k`,
+/// `timm/resnet50.a1_in1k`, `resnet50.a1_in1k`, and `tv_resnet50`, as timm once called torchvision's. A file that is there comes
+/// before a name without a colon.
+fn timms_spelling(text: &str) -> Option<String> {
+    let schemes = ["hf-hub:timm/", "hf_hub:timm/", "hf:timm/"];
+    let tagged = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
+    let plain = text.strip_prefix("timm/").unwrap_or(text);
+    let candidate = match (tagged, text.strip_prefix("tv_")) {
+        (Some(tagged), _) => format!("timm:{tagged}"),
+        (None, Some(network)) => format!("timm:{network}.tv_in1k"),
+        (None, None) => format!("timm:{plain}"),
+    };
+    // A file's name is compared with a table; the disk is asked only where that has it.
+    let is_known = candidate.len() < 200 && is_pretrained(&candidate);
+    (is_known && (tagged.is_some() || !Path::new(text).exists())).then_some(candidate)
+}
+
 fn name_error(expected: impl Into<String>, got: impl ToString) -> HubCause {
     HubCause::Name { expected: expected.into(), got: got.to_string() }
 }
@@ -180,13 +203,14 @@ fn unknown(text: &str, all: &[Pretrained]) -> HubCause {
     let network = text.split('.').next().unwrap_or_default();
     let of_network = |name: &str| name.split_once('.').is_some_and(|(known, _)| known == network);
     let known: Vec<&str> = all.iter().map(|entry| entry.name).filter(|name| of_network(name)).collect();
-    if known.is_empty() {
-        return name_error(
-            "a name that \"residual models list --json\" shows, or hf:owner/repository/file",
-            shown(text),
-        );
+    if !known.is_empty() {
+        return name_error(known.join(", "), shown(text));
     }
-    name_error(known.join(", "), shown(text))
+    // Of the names of networks, as those of their weights are of another kind.
+    let networks = all.iter().filter_map(|entry| entry.name.split_once('.').map(|(network, _)| network));
+    let hint = nearest(network, networks).map_or_else(String::new, |near| format!(" (did you mean \"{near}\"?)"));
+    let expected = "a name that \"residual models list --json\" shows, or hf:owner/repository/file";
+    name_error(expected, format!("{}{hint}", shown(text)))
 }
 
 #[cfg(test)]
@@ -247,6 +271,25 @@ mod tests {
         ] {
             assert!(HubName::parse(text).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn timms_spellings_are_read_and_near_misses_answered() {
+        for text in [
+            "hf-hub:timm/resnet50.a1_in1k",
+            "hf_hub:timm/resnet50.a1_in1k",
+            "hf:timm/resnet50.a1_in1k",
+            "timm/resnet50.a1_in1k",
+            "resnet50.a1_in1k",
+        ] {
+            assert_eq!(name(text), name("timm:resnet50.a1_in1k"), "{text}");
+        }
+        assert_eq!(name("tv_resnet50"), name("timm:resnet50.tv_in1k"));
+        let message = |text: &str| HubName::parse(text).expect("a name").unwrap_err().to_string();
+        assert!(message("hf-hub:owner/model").contains("expected hf:owner/repository/file"));
+        assert!(message("torchvision:resnet5O.v2").ends_with("(did you mean \"torchvision:resnet50\"?)"));
+        assert!(message("timm:resnet-50").ends_with("(did you mean \"timm:resnet50\"?)"));
+        assert!(HubName::parse("timm/unknown").is_none() && HubName::parse("tv_unknown").is_none());
     }
 
     #[test]

@@ -24,6 +24,11 @@ pub fn pretrained() -> Vec<Pretrained> {
     PRETRAINED.lines().map(|line| read(line).expect("a line that write.py wrote")).collect()
 }
 
+/// Whether `name` is one of them.
+pub(crate) fn is_pretrained(name: &str) -> bool {
+    PRETRAINED.lines().any(|line| line.split(' ').next() == Some(name))
+}
+
 /// The names of ImageNet's 1000 classes, as torchvision has them.
 pub fn imagenet_labels() -> Vec<String> {
     IMAGENET.lines().map(str::to_owned).collect()

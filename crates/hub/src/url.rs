@@ -41,22 +41,28 @@ impl Url {
         Ok(Self { is_secure, authority, path })
     }
 
-    /// The address that `location`, a redirection's, means on the way from here.
+    /// The address that `location`, a redirection's, means on the way from here (RFC 3986, section 5.2).
     pub(crate) fn join(&self, location: &str) -> Result<Self, &'static str> {
         let scheme = if self.is_secure { "https" } else { "http" };
-        let place = location.find([':', '/', '?', '#']);
+        let location = location.split('#').next().unwrap_or_default();
+        let place = location.find([':', '/', '?']);
         let next = if location.starts_with("//") {
             format!("{scheme}:{location}")
-        } else if location.starts_with('/') {
-            format!("{scheme}://{}{location}", self.authority)
         } else if place.is_some_and(|place| location[place..].starts_with("://")) {
             location.to_owned()
         } else {
-            let path = self.path.split('?').next().unwrap_or_default();
+            let (path, _) = self.path.split_once('?').unwrap_or((&self.path, ""));
             let folder = path.rfind('/').map_or("/", |end| &path[..=end]);
-            format!("{scheme}://{}{folder}{location}", self.authority)
+            let path = match location.chars().next() {
+                None => self.path.clone(),
+                Some('/') => location.to_owned(),
+                Some('?') => format!("{path}{location}"),
+                Some(_) => format!("{folder}{location}"),
+            };
+            format!("{scheme}://{}{path}", self.authority)
         };
-        let next = Self::parse(&next)?;
+        let mut next = Self::parse(&next)?;
+        next.path = without_dot_segments(&next.path);
         // Whoever answers over https may not lead to what only this machine can reach.
         if self.is_secure && !next.is_secure { Err("https after https") } else { Ok(next) }
     }
@@ -117,6 +123,23 @@ impl fmt::Display for Url {
         let scheme = if self.is_secure { "https" } else { "http" };
         write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
+}
+
+/// A path, with its query, without the segments `.` and `..` (RFC 3986, section 5.2.4).
+fn without_dot_segments(path: &str) -> String {
+    let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+    let mut kept = Vec::new();
+    let mut is_folder = false;
+    for segment in path.split('/').skip(1) {
+        is_folder = matches!(segment, "." | "..");
+        match segment {
+            "." => {}
+            ".." => drop(kept.pop()),
+            segment => kept.push(segment),
+        }
+    }
+    let end = if is_folder && !kept.is_empty() { "/" } else { "" };
+    format!("/{}{end}{query}", kept.join("/"))
 }
 
 fn encode(text: &str, plain: impl Fn(u8) -> bool, to: &mut String) {
@@ -205,6 +228,41 @@ mod tests {
         ] {
             assert_eq!(from.join(location).unwrap().to_string(), expected);
         }
+        // The examples of RFC 3986, section 5.4, but for those with other schemes.
+        let from = url("https://a/b/c/d;p?q");
+        for (location, expected) in [
+            ("g", "/b/c/g"),
+            ("./g", "/b/c/g"),
+            ("g/", "/b/c/g/"),
+            ("/g", "/g"),
+            ("?y", "/b/c/d;p?y"),
+            ("g?y", "/b/c/g?y"),
+            ("#s", "/b/c/d;p?q"),
+            ("g#s", "/b/c/g"),
+            (";x", "/b/c/;x"),
+            ("", "/b/c/d;p?q"),
+            (".", "/b/c/"),
+            ("./", "/b/c/"),
+            ("..", "/b/"),
+            ("../", "/b/"),
+            ("../g", "/b/g"),
+            ("../..", "/"),
+            ("../../g", "/g"),
+            ("../../../../g", "/g"),
+            ("/./g", "/g"),
+            ("/../g", "/g"),
+            ("g.", "/b/c/g."),
+            ("..g", "/b/c/..g"),
+            ("./../g", "/b/g"),
+            ("./g/.", "/b/c/g/"),
+            ("g/./h", "/b/c/g/h"),
+            ("g/../h", "/b/c/h"),
+            ("g?y/../x", "/b/c/g?y/../x"),
+        ] {
+            assert_eq!(from.join(location).unwrap().to_string(), format!("https://a{expected}"), "{location}");
+        }
+        assert_eq!(from.join("//g").unwrap().to_string(), "https://g/");
+        let from = url("https://a.org/b/c?d=/e");
         for location in ["http://127.0.0.1/x", "http://a.org/x", "file:///etc/passwd", "https://", "\\\\host\\share"] {
             assert!(from.join(location).is_err(), "{location}");
         }

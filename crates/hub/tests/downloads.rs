@@ -363,3 +363,61 @@ fn plain_http_is_for_this_machine() {
     let path = fetch(&Hub::new(home.path()), &url).unwrap();
     assert!(path.starts_with(home.path().join("hub/url")) && fs::read(path).unwrap() == content());
 }
+
+#[test]
+fn what_servers_send_in_a_files_place_is_thrown_away() {
+    for (body, what) in [
+        (&b"<!DOCTYPE html><html>sign in</html>"[..], "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a git-lfs pointer"),
+        (b"{\"error\":\"not found\"}", "a JSON file"),
+    ] {
+        let server = Server::new(move |_, _| Reply::whole(body));
+        let home = TempDir::new().unwrap();
+        let error = fetch(&hub(&home, &server), NAME).unwrap_err().to_string();
+        assert!(error.contains(&format!("expected weights, got {what}")), "{error}");
+        assert_eq!(files(home.path()), [".weights.pth.part"]);
+        assert_eq!(fs::metadata(home.path().join("hub/hf/owner/model/.weights.pth.part")).unwrap().len(), 0);
+    }
+}
+
+#[test]
+fn a_dripping_server_is_given_up_and_what_came_is_kept() {
+    let server = Server::new(|request, _| Reply {
+        chunk: Some(10),
+        pause: Duration::from_millis(50),
+        ..Reply::file(request, &content()).with("ETag", ETAG)
+    });
+    let home = TempDir::new().unwrap();
+    let error = fetch(&hub(&home, &server), NAME).unwrap_err().to_string();
+    assert!(error.contains("expected at least 1000 bytes a second, got "), "{error}");
+    assert_eq!(server.requests().len(), 1);
+    assert!(fs::metadata(home.path().join("hub/hf/owner/model/.weights.pth.part")).unwrap().len() > 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_a_parts_place_is_not_followed() {
+    let server = Server::new(|request, _| Reply::file(request, &content()).with("ETag", ETAG));
+    let (home, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let victims = ["part", "etag"].map(|kind| elsewhere.path().join(kind));
+    let folder = home.path().join("hub/hf/owner/model");
+    fs::create_dir_all(&folder).unwrap();
+    for (victim, kind) in victims.iter().zip(["part", "etag"]) {
+        fs::write(victim, "precious").unwrap();
+        std::os::unix::fs::symlink(victim, folder.join(format!(".weights.pth.{kind}"))).unwrap();
+    }
+    assert!(fs::read(fetch(&hub(&home, &server), NAME).unwrap()).unwrap() == content());
+    assert!(victims.iter().all(|victim| fs::read(victim).unwrap() == b"precious"));
+}
+
+#[test]
+fn a_file_put_there_by_hand_under_a_name_with_a_hash_is_checked() {
+    let home = TempDir::new().unwrap();
+    let hub = Hub::new(home.path()).offline("--offline");
+    let path = hub.path(&name("torchvision:resnet18.v1"));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, "random weights").unwrap();
+    let error = fetch(&hub, "torchvision:resnet18.v1").unwrap_err();
+    assert!(matches!(&error.cause, HubCause::Placed { expected, .. } if expected == "f37072fd"), "{error}");
+    assert!(error.to_string().ends_with("(delete it)"), "{error}");
+}

@@ -179,7 +179,8 @@ fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
     // protocol 4 on, the length of a frame.
     let magic = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
     let starts_at = |place: usize| bytes.get(place..place + magic.len()) == Some(magic);
-    if !starts_at(2) && !(starts_at(11) && bytes[2] == 0x95) {
+    let has_magic = starts_at(2) || starts_at(11) && bytes[2] == 0x95;
+    if !has_magic {
         return Err("expected torch's magic number, got another pickle".into());
     }
     next()?;

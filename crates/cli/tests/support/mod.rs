@@ -48,6 +48,19 @@ impl Place {
         command
     }
 
+    /// Random weights of `torchvision:resnet18.v1` in the cache, written down as the published file.
+    pub(crate) fn resnet18(&self) {
+        let tensors = initialise(&zoo::build("resnet18", 1000).unwrap(), Initialisation::Torch, 1);
+        let folder = "home/hub/torchvision";
+        self.write(&format!("{folder}/resnet18-f37072fd.pth"), []);
+        let path = self.path(&format!("{folder}/resnet18-f37072fd.pth"));
+        save_tensors(&path, &tensors, &Default::default()).unwrap();
+        let metadata = std::fs::metadata(path).unwrap();
+        let written = metadata.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let checked = format!("f37072fd {} {}", metadata.len(), written.as_nanos());
+        self.write(&format!("{folder}/.resnet18-f37072fd.pth.checked"), checked);
+    }
+
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         ran(self.command(arguments).output().unwrap())
     }
