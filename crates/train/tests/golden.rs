@@ -1,0 +1,117 @@
+//! Ten training steps are PyTorch's: the loss of every step and the state dict after the last, through `train()` itself.
+//! `golden/make_golden.py` states the runs and made the files.
+//!
+//! An instruction set that this machine lacks is skipped, and says so, unless `RESIDUAL_REQUIRE_ISA` names it.
+
+use residual_data::TensorFile;
+use residual_engine::Options;
+use residual_kernels::Isa;
+use residual_tensor::{NamedTensors, Tensor};
+use residual_threads::Pool;
+use residual_train::{Event, Job, Layer, Outcome, Recipe, RunFolder, train};
+use residual_weights::{load, load_tensors};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Losses and learning rates, relative to themselves.
+const VALUE: f64 = 1e-5;
+/// The change of a tensor over the run, relative to its norm: `TOLERANCE` of `make_golden.py`, which shows that it is
+/// forty times what rounding to f32 does here, and a tenth at most of what leaving out any one setting does.
+const CHANGE: f64 = 5e-4;
+
+/// Nesterov momentum, label smoothing, weight decay, warm-up, cosine, and a learning rate of its own for every block and the
+/// head.
+#[test]
+fn sgd_is_torchs() {
+    check("sgd");
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// Runs the recipe of this name on every instruction set.
+fn check(name: &str) {
+    let text = std::fs::read_to_string(golden("runs.json")).unwrap();
+    let runs: Value = serde_json::from_str(&text).unwrap();
+    let recipe = Layer::parse(name, runs[name]["recipe"].as_str().unwrap()).unwrap();
+    let path = |name: &str| golden(name).display().to_string();
+    let recipe = Recipe {
+        model: path("small.toml"),
+        data: path("images.safetensors"),
+        weights: Some(golden("initial.safetensors")),
+        ..Recipe::resolve(&[recipe]).unwrap().recipe
+    };
+    let mut job = Job::prepare(recipe).unwrap();
+    // Every image, none held out.
+    job.train = Arc::new(TensorFile::open(&golden("images.safetensors")).unwrap());
+    for isa in ["portable", "avx2", "avx512"] {
+        match Isa::from_name(isa) {
+            Ok(isa) => check_run(&job, isa, &runs[name], &golden(&format!("{name}.safetensors"))),
+            Err(error) => {
+                let required = std::env::var("RESIDUAL_REQUIRE_ISA").unwrap_or_default();
+                assert!(!required.split(',').any(|required| required == isa), "{error}");
+                eprintln!("skipped: {error}");
+            }
+        }
+    }
+}
+
+fn check_run(job: &Job, isa: Isa, expected: &Value, state: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new(isa, Arc::new(Pool::new(2)));
+    let (mut rates, mut losses) = (Vec::new(), Vec::new());
+    let outcome = train(job, folder.path(), &options, &Arc::default(), &mut |event| {
+        if let Event::Step(step) = event {
+            rates.push(step.lr);
+            losses.push(step.loss);
+        }
+    });
+    let Outcome::Finished(summary) = outcome.unwrap() else { panic!("nobody stops this run") };
+    let expected_rates = floats(&expected["lr"]);
+    close(&rates, &expected_rates, "learning rate");
+    // The loss of a step is the mean over its batches.
+    let batch_losses = floats(&expected["losses"]);
+    let batches = batch_losses.chunks_exact(batch_losses.len() / expected_rates.len());
+    close(&losses, &batches.map(mean).collect::<Vec<_>>(), "loss");
+
+    let trained = load(&RunFolder::open(&summary.run).unwrap().last()).unwrap().model.tensors;
+    let (initial, _) = load_tensors(&golden("initial.safetensors")).unwrap();
+    let (expected, _) = load_tensors(state).unwrap();
+    assert_eq!(trained.len(), expected.len());
+    for key in expected.keys() {
+        check_change(key, [&initial, &expected, &trained]);
+    }
+}
+
+/// Compares how a tensor changed from the first of these state dicts to the second with how it changed to the third.
+fn check_change(key: &str, states: [&NamedTensors; 3]) {
+    let tensors = states.map(|state| &state[key]);
+    if let [_, Some(expected), Some(got)] = tensors.map(Tensor::as_i64) {
+        assert_eq!(got, expected, "{key}");
+        return;
+    }
+    let [initial, expected, got] = tensors.map(|tensor| tensor.as_f32().expect("floats"));
+    assert_eq!((got.len(), initial.len()), (expected.len(), expected.len()), "{key}");
+    let distance = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum::<f64>().sqrt()
+    };
+    let (change, error) = (distance(expected, initial), distance(got, expected));
+    assert!(error <= CHANGE * change, "{key}: changes by {change} in torch, and ends {error} away from it");
+}
+
+fn floats(values: &Value) -> Vec<f64> {
+    values.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn close(got: &[f64], expected: &[f64], what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (step, (got, expected)) in got.iter().zip(expected).enumerate() {
+        assert!((got - expected).abs() <= VALUE * expected, "{what} of step {step}: {expected}, got {got}");
+    }
+}

@@ -1,0 +1,315 @@
+"""Writes the golden files beside this script: what PyTorch makes of ten training steps, computed in float64.
+
+    python make_golden.py            (needs torch, timm, safetensors)
+
+The files, all values rounded to float32 at the end:
+
+    small.toml               the network, as `--model` takes it; written by hand
+    images.safetensors       24 normalised images N x C x H x W and their labels, as `--data` takes them
+    initial.safetensors      the state dict that every run starts from, as `--weights` takes it
+    runs.json                for every run its recipe (TOML, without model, data and weights), the learning rate of every step and
+                             the loss of every batch before the step that it is part of
+    RUN.safetensors          the state dict after the last step
+
+The batches are the images in their order, again and again: no shuffle, no augmentation. The parameter groups (layer-wise
+learning rates, no weight decay for parameters of one dimension) come from timm's `param_groups_layer_decay`; the head's
+group is multiplied by `head_lr_mult`. The learning rate before group factors is
+
+    step t < warmup          lr * (t + 1) / warmup
+    later                    min_lr + (lr - min_lr) / 2 * (1 + cos(pi * (t - warmup) / (steps - warmup)))
+
+Gradient accumulation is what torch's users write: `(loss / accumulate).backward()` for each batch, then clip, then step;
+batch norms update their statistics in every forward pass.
+
+The batch norms' biases keep most ReLU inputs away from zero, as in engine/tests/golden/make_golden.py, so that two right
+implementations do not differ by a ReLU mask. The script prints how far a float32 run of PyTorch is from the float64 one, and
+how far leaving out each setting moves the result: a tolerance must lie between the two, and the script ends with an error if
+`TOLERANCE`, which the test uses, does not.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from timm.optim import param_groups_layer_decay
+from torch import nn
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[3] / "bench" / "peers"))
+from cifar_resnet import Block  # noqa: E402
+
+CLASSES, SIDE, IMAGES = 10, 12, 24
+STEPS = 10
+# Relative to the norm of a tensor's change over the whole run.
+TOLERANCE = 5e-4
+
+# What a run does not set is as COMMON has it, or off.
+RUNS = {
+    # Everything decays; per-layer rates.
+    "sgd": dict(
+        lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.02, smoothing=0.1, layer_decay=0.75, head_lr_mult=0.5
+    ),
+    # The same, but norms and biases do not decay.
+    "sgd_groups": dict(
+        lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.02, smoothing=0.1, layer_decay=0.75, head_lr_mult=0.5,
+        decay_norm_bias=False,
+    ),
+    "adamw": dict(
+        opt="adamw", lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05, smoothing=0.1, decay_norm_bias=False,
+    ),
+    "accumulated": dict(lr=0.1, momentum=0.9, weight_decay=0.02, batch_size=4, accumulate=2, clip=2.0),
+}
+COMMON = dict(batch_size=8, warmup=3, min_lr=0.002)
+
+
+class Small(nn.Module):
+    """small.toml."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.layer1 = nn.Sequential(Block(8, 8, 1, "B"))
+        self.layer2 = nn.Sequential(Block(8, 8, 2, "B"))
+        self.layer3 = nn.Sequential(Block(8, 16, 2, "B"))
+        self.fc = nn.Linear(16, CLASSES)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        return self.fc(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
+
+    def group_matcher(self, coarse=False):
+        """timm's, of its ResNet."""
+        return dict(stem=r"^conv1|bn1|maxpool", blocks=r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)")
+
+
+def initial():
+    generator = torch.Generator().manual_seed(7)
+
+    def uniform(shape):
+        return 2 * torch.rand(shape, generator=generator) - 1
+
+    model = Small()
+    state = model.state_dict()
+    for name, old in state.items():
+        module = model.get_submodule(name.rpartition(".")[0])
+        kind = name.rpartition(".")[2]
+        if kind == "num_batches_tracked":
+            continue
+        u = uniform(old.shape)
+        if isinstance(module, nn.Conv2d):
+            u *= math.sqrt(6 / math.prod(old.shape[1:]))
+        elif isinstance(module, nn.Linear):
+            u *= (4 if kind == "weight" else 1) / math.sqrt(module.in_features)
+        elif kind == "weight":
+            u = 0.25 + 0.06 * u
+        elif kind == "bias":
+            u = torch.where(torch.arange(u.numel()) % 8 == 7, -0.5, 0.5) + 0.06 * u
+        elif kind == "running_mean":
+            u *= 0.1
+        else:
+            u = 1 + 0.25 * u
+        state[name] = u
+    return state
+
+
+def dataset():
+    generator = torch.Generator().manual_seed(2)
+    images = 0.5 * torch.randn((IMAGES, 3, SIDE, SIDE), generator=generator)
+    # A level of its own for every image and channel, which survives the pooling.
+    images += torch.randn((IMAGES, 3, 1, 1), generator=generator)
+    return images, torch.tensor([(7 * index + 3) % CLASSES for index in range(IMAGES)])
+
+
+def optimizer(model, run):
+    """As the run says, with groups that hold their `lr_scale`."""
+    groups = param_groups_layer_decay(
+        model,
+        weight_decay=run["weight_decay"],
+        weight_decay_exclude_1d=not run.get("decay_norm_bias", True),
+        layer_decay=run.get("layer_decay", 1.0),
+    )
+    head = {id(parameter) for parameter in model.fc.parameters()}
+    for group in groups:
+        inside = [id(parameter) in head for parameter in group["params"]]
+        # With a decay of one all layers share a group; no run has that and another rate for the head.
+        if run.get("head_lr_mult", 1.0) != 1.0:
+            assert all(inside) or not any(inside)
+            group["lr_scale"] *= run["head_lr_mult"] if all(inside) else 1.0
+    if "betas" in run:
+        rule = torch.optim.AdamW if run["opt"] == "adamw" else torch.optim.Adam
+        return rule(groups, lr=run["lr"], betas=run["betas"], eps=run["eps"])
+    return torch.optim.SGD(groups, lr=run["lr"], momentum=run["momentum"], nesterov=run.get("nesterov", False))
+
+
+def learning_rate(run, step):
+    lr, warmup, least = run["lr"], run["warmup"], run["min_lr"]
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    return least + (lr - least) / 2 * (1 + math.cos(math.pi * (step - warmup) / (STEPS - warmup)))
+
+
+def train(run, dtype, noise_seed=None):
+    run = COMMON | run
+    model = Small()
+    model.load_state_dict(initial())
+    model.to(dtype).train()
+    if noise_seed is not None:
+        add_noise(model, noise_seed)
+    images, labels = dataset()
+    images, size, accumulate = images.to(dtype), run["batch_size"], run.get("accumulate", 1)
+    rule = optimizer(model, run)
+    rates, losses, norms, batch = [], [], [], 0
+    for step in range(STEPS):
+        rates.append(learning_rate(run, step))
+        for group in rule.param_groups:
+            group["lr"] = rates[-1] * group["lr_scale"]
+        rule.zero_grad()
+        for _ in range(accumulate):
+            rows = slice(batch * size % IMAGES, batch * size % IMAGES + size)
+            batch += 1
+            loss = F.cross_entropy(model(images[rows]), labels[rows], label_smoothing=run.get("smoothing", 0.0))
+            (loss / accumulate).backward()
+            losses.append(loss.item())
+        norms.append(nn.utils.clip_grad_norm_(model.parameters(), run.get("clip", math.inf)).item())
+        rule.step()
+    return dict(lr=rates, losses=losses, norms=norms, state=model.state_dict())
+
+
+def add_noise(model, seed):
+    """Adds errors of Winograd's size to the output of every convolution."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def hook(_module, _inputs, y):
+        rms = y.detach().square().mean().sqrt()
+        return y + 2e-6 * rms * torch.randn(y.shape, generator=generator, dtype=y.dtype)
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(hook)
+
+
+def distances(got, truth):
+    """Of each tensor's change, relative to its norm."""
+    start = initial()
+    for name, value in truth["state"].items():
+        if value.dtype.is_floating_point:
+            change = (value - start[name]).norm().item()
+            yield (got["state"][name].double() - value).norm().item() / change, name
+
+
+def recipe(run):
+    """The run as a recipe's TOML."""
+    run = COMMON | run
+    lines = {
+        "batch_size": run["batch_size"],
+        "shuffle": False,
+        "max_steps": STEPS,
+        "lr": run["lr"],
+        "weight_decay": run["weight_decay"],
+        "smoothing": run.get("smoothing", 0.0),
+        "sched": "cosine",
+        "min_lr": run["min_lr"],
+        "warmup_steps": run["warmup"],
+        "layer_decay": run.get("layer_decay", 1.0),
+        "head_lr_mult": run.get("head_lr_mult", 1.0),
+        "log_every": 1,
+    }
+    if run.get("opt") == "adamw":
+        lines |= {"opt": "adamw", "opt_betas": list(run["betas"]), "opt_eps": run["eps"]}
+    else:
+        lines |= {"momentum": run["momentum"], "nesterov": run.get("nesterov", False)}
+    if not run.get("decay_norm_bias", True):
+        lines["decay_norm_bias"] = False
+    if "clip" in run:
+        lines |= {"clip_grad": run["clip"], "grad_accum_steps": run["accumulate"]}
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items())
+
+
+def without(run):
+    """The run with one setting left out, one after the other."""
+    off = {
+        "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "smoothing": 0.0, "layer_decay": 1.0,
+        "head_lr_mult": 1.0, "decay_norm_bias": True, "clip": math.inf,
+    }  # fmt: skip
+    for key, value in off.items():
+        if run.get(key, value) != value:
+            others = {"nesterov": False} if key == "momentum" else {}
+            # The head's rate needs groups of its own.
+            others |= {"head_lr_mult": 1.0} if key == "layer_decay" else {}
+            yield key, run | {key: value} | others
+    yield "warmup", run | {"warmup": 0}
+    yield "min_lr", run | {"min_lr": 0.0}
+    if "betas" in run:
+        yield "betas[1]", run | {"betas": (0.9, 0.99)}
+        yield "decoupled decay", run | {"opt": "adam"}
+
+
+def report(name, run, truth):
+    print(f"{name}: losses", *(f"{loss:.4f}" for loss in truth["losses"]))
+    print(f"  norms of the gradient: {min(truth['norms']):.3f} to {max(truth['norms']):.3f}")
+    if "clip" in run:
+        assert min(truth["norms"]) < 0.9 * run["clip"] < 1.1 * run["clip"] < max(truth["norms"]), truth["norms"]
+    rounding = [train(run, torch.float32)] + [train(run, torch.float64, seed) for seed in range(4)]
+    for other in rounding:
+        error, worst = max(distances(other, truth))
+        print(f"  rounding moves {worst} by {error:.1e}")
+        assert error < TOLERANCE / 10
+    for what, other in without(run):
+        error, worst = max(distances(train(other, torch.float64), truth))
+        print(f"  without {what}: {worst} by {error:.1e}")
+        assert error > 10 * TOLERANCE, what
+
+
+def nine_digits(value):
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("a golden number is not finite")
+        return float(f"{value:.9g}")
+    if isinstance(value, dict):
+        return {k: nine_digits(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [nine_digits(v) for v in value]
+    return value
+
+
+def write_json(path, content):
+    """One line for each item of an item, so that a change shows in a diff."""
+    entries = []
+    for key, value in nine_digits(content).items():
+        lines = ",\n".join(f"{json.dumps(k)}:{json.dumps(v, separators=(',', ':'))}" for k, v in value.items())
+        entries.append(f"{json.dumps(key)}:{{\n{lines}\n}}")
+    path.write_text("{\n" + ",\n".join(entries) + "\n}\n")
+
+
+def narrow(state):
+    return {key: (value.float() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
+
+
+def runs():
+    content = {}
+    for name, run in RUNS.items():
+        truth = train(run, torch.float64)
+        report(name, run, truth)
+        save_file(narrow(truth["state"]), HERE / f"{name}.safetensors")
+        content[name] = {"recipe": recipe(run), "lr": truth["lr"], "losses": truth["losses"]}
+    images, labels = dataset()
+    save_file({"images": images, "labels": labels}, HERE / "images.safetensors")
+    save_file(narrow(initial()), HERE / "initial.safetensors")
+    write_json(HERE / "runs.json", content)
+
+
+def main():
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    runs()
+    for path in HERE.iterdir():
+        print(f"{path.name}: {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
