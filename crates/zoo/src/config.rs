@@ -61,7 +61,7 @@ pub enum Family {
 
 /// What a family knows about itself.
 pub(crate) trait Architecture {
-    /// Holds every number against its range.
+    /// Checks every number against its range.
     fn validate(&self) -> Result<(), ZooError>;
 
     /// Appends the network to a builder that holds its input. With `num_classes` 0 without its last linear layer.
@@ -69,16 +69,6 @@ pub(crate) trait Architecture {
 
     /// Height and width of the images that such networks are made for.
     fn image_size(&self) -> [usize; 2];
-
-    /// The rate of stochastic depth, if the family has it.
-    fn drop_path_mut(&mut self) -> Option<&mut f32> {
-        None
-    }
-
-    /// The rate of dropout, if the family has it.
-    fn dropout_mut(&mut self) -> Option<&mut f32> {
-        None
-    }
 }
 
 macro_rules! families {
@@ -90,9 +80,14 @@ macro_rules! families {
                 }
             }
 
-            fn architecture_mut(&mut self) -> &mut dyn Architecture {
+            /// The names of the variants, and which of them this is.
+            #[cfg(test)]
+            pub(crate) const VARIANTS: &[&str] = &[$(stringify!($family)),*];
+
+            #[cfg(test)]
+            pub(crate) fn variant(&self) -> &'static str {
                 match self {
-                    $(Self::$family(config) => config),*
+                    $(Self::$family(_) => stringify!($family)),*
                 }
             }
         }
@@ -146,22 +141,6 @@ impl Config {
         Ok(graph)
     }
 
-    /// Sets the rate of stochastic depth (timm's `--drop-path`): the last block's, those before it have less.
-    ///
-    /// # Errors
-    /// If the family has none, or the rate is not in [0, 1).
-    pub fn set_drop_path(&mut self, rate: f32) -> Result<(), ZooError> {
-        set_rate("drop_path", self.family.architecture_mut().drop_path_mut(), rate)
-    }
-
-    /// Sets the rate of dropout.
-    ///
-    /// # Errors
-    /// If the family has none, or the rate is not in [0, 1).
-    pub fn set_dropout(&mut self, rate: f32) -> Result<(), ZooError> {
-        set_rate("dropout", self.family.architecture_mut().dropout_mut(), rate)
-    }
-
     pub(crate) fn validate(&self) -> Result<(), ZooError> {
         if self.name.is_empty() || self.name.len() > 256 || self.name.chars().any(char::is_control) {
             return Err(ZooError::field(
@@ -177,16 +156,7 @@ impl Config {
     }
 }
 
-fn set_rate(field: &str, place: Option<&mut f32>, value: f32) -> Result<(), ZooError> {
-    let Some(place) = place else {
-        return Err(ZooError::field(field, "none, as the family has none", value));
-    };
-    rate(field, value)?;
-    *place = value;
-    Ok(())
-}
-
-/// Holds a number against its range.
+/// Checks a number against its range.
 pub(crate) fn number(field: &str, value: usize, least: usize, most: usize) -> Result<(), ZooError> {
     if (least..=most).contains(&value) {
         Ok(())
@@ -195,7 +165,7 @@ pub(crate) fn number(field: &str, value: usize, least: usize, most: usize) -> Re
     }
 }
 
-/// Holds each number of a list against one range.
+/// Checks each number of a list against one range.
 pub(crate) fn numbers(field: &str, values: &[usize], least: usize, most: usize) -> Result<(), ZooError> {
     if values.iter().all(|value| (least..=most).contains(value)) {
         return Ok(());

@@ -18,7 +18,7 @@ const MAX_SHOWN: usize = 60;
 type Member = fn() -> Family;
 
 /// What a description may call a family, and the network that it is if it says nothing else.
-const FAMILIES: [(&str, Member); 13] = [
+const FAMILIES: &[(&str, Member)] = &[
     ("resnet", || ResNet::resnet50().into()),
     ("resnext", || ResNet::resnext([3, 4, 6, 3], 32, 4).into()),
     ("wide_resnet", || ResNet::wide([3, 4, 6, 3]).into()),
@@ -65,7 +65,7 @@ pub fn from_toml(text: &str) -> Result<Config, ZooError> {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
         ZooError::Syntax { line: before.matches('\n').count() + 1, message: error.message().replace('\n', ", ") }
     })?;
-    let names = || FAMILIES.map(|(name, _)| name).join(", ");
+    let names = || FAMILIES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let family = match table.remove("family") {
         Some(Value::String(name)) => name,
         Some(other) => return Err(ZooError::field("family", format!("one of {}", names()), show(&other))),
@@ -151,4 +151,28 @@ fn mistyped(key: &str, value: &Value, error: &toml::de::Error) -> ZooError {
 
 fn show(value: &Value) -> String {
     printable(&value.to_string(), MAX_SHOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entries;
+
+    #[test]
+    fn every_family_can_be_described_and_has_a_named_network() {
+        for variant in Family::VARIANTS {
+            let described = FAMILIES.iter().any(|(_, member)| member().variant() == *variant);
+            assert!(described, "{variant} has no line in FAMILIES");
+            let named = entries().iter().any(|entry| entry.config.family.variant() == *variant);
+            assert!(named, "{variant} has no network in the registry");
+        }
+    }
+
+    #[test]
+    fn every_description_of_a_family_alone_is_a_network() {
+        for (name, _) in FAMILIES {
+            let config = from_toml(&format!("family = \"{name}\"")).unwrap();
+            assert!(config.graph().is_ok(), "{name}");
+        }
+    }
 }

@@ -108,12 +108,4 @@ impl Architecture for PreActResNet {
     fn image_size(&self) -> [usize; 2] {
         [32; 2]
     }
-
-    fn drop_path_mut(&mut self) -> Option<&mut f32> {
-        Some(&mut self.drop_path)
-    }
-
-    fn dropout_mut(&mut self) -> Option<&mut f32> {
-        Some(&mut self.dropout)
-    }
 }

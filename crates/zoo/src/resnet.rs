@@ -245,12 +245,4 @@ impl Architecture for ResNet {
     fn image_size(&self) -> [usize; 2] {
         if self.stem == Stem::Small { [32; 2] } else { [224; 2] }
     }
-
-    fn drop_path_mut(&mut self) -> Option<&mut f32> {
-        Some(&mut self.drop_path)
-    }
-
-    fn dropout_mut(&mut self) -> Option<&mut f32> {
-        Some(&mut self.dropout)
-    }
 }

@@ -104,12 +104,4 @@ impl Architecture for ResNetV2 {
     fn image_size(&self) -> [usize; 2] {
         [224; 2]
     }
-
-    fn drop_path_mut(&mut self) -> Option<&mut f32> {
-        Some(&mut self.drop_path)
-    }
-
-    fn dropout_mut(&mut self) -> Option<&mut f32> {
-        Some(&mut self.dropout)
-    }
 }

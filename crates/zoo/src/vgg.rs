@@ -69,8 +69,4 @@ impl Architecture for Vgg {
     fn image_size(&self) -> [usize; 2] {
         [224; 2]
     }
-
-    fn dropout_mut(&mut self) -> Option<&mut f32> {
-        Some(&mut self.dropout)
-    }
 }

@@ -48,10 +48,6 @@ impl Architecture for WideResNet {
     fn image_size(&self) -> [usize; 2] {
         [32; 2]
     }
-
-    fn dropout_mut(&mut self) -> Option<&mut f32> {
-        Some(&mut self.dropout)
-    }
 }
 
 impl ResNet {
