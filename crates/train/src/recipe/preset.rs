@@ -1,4 +1,4 @@
-//! The recipes that are built in: the files of the folder recipes/.
+//! The recipes that are built in: the files of the folder recipes/, which belongs to this crate so that its package has them.
 
 /// A recipe that is built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Preset {
 
 macro_rules! presets {
     ($($name:literal),+ $(,)?) => {
-        &[$(Preset { name: $name, text: include_str!(concat!("../../../../recipes/", $name, ".toml")) }),+]
+        &[$(Preset { name: $name, text: include_str!(concat!("../../recipes/", $name, ".toml")) }),+]
     };
 }
 
