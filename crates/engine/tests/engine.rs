@@ -11,6 +11,7 @@ use residual_model::{Initialisation, Model, initialise};
 use residual_preprocess::Preprocessing;
 use residual_tensor::{NamedTensors, Stream, Tensor};
 use residual_threads::Pool;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 fn options(threads: usize) -> Options {
@@ -99,6 +100,16 @@ fn every_op() -> Graph {
     let sum = net.relu("sum_relu", sum).unwrap();
     let out = net.linear("fc", sum, 5, true).unwrap();
     net.finish(out).unwrap()
+}
+
+/// serde lists the ops that it knows where it meets another.
+#[test]
+fn the_graph_of_every_op_has_every_op() {
+    let unknown = serde_json::from_str::<Op>(r#"{"op": "unknown"}"#).unwrap_err().to_string();
+    let known: BTreeSet<&str> = unknown.split('`').skip(3).step_by(2).collect();
+    let graph = every_op();
+    let present: BTreeSet<&str> = graph.nodes.iter().map(|node| node.op.name()).collect();
+    assert_eq!(present, known);
 }
 
 /// `loss(θ + εd) − loss(θ − εd)` over 2ε against the gradient along `d`, one parameter tensor at a time.

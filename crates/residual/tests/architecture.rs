@@ -1,7 +1,15 @@
-//! The manifests follow ARCHITECTURE.md: exactly its edges between crates, and `unsafe` only where it says.
+//! Manifests and sources follow ARCHITECTURE.md: exactly its edges between crates; `unsafe`, printing and the environment only
+//! where it says; crates that can be packaged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+/// The crates that may hold `unsafe`, and how many blocks of it: as many as their kernels need, or so many exactly. A crate
+/// that calls foreign code joins this list when it comes.
+const UNSAFE: [(&str, Option<usize>); 2] = [("kernels", None), ("threads", Some(1))];
+
+/// Where environment variables are read: what a user sets for the binary, and where downloaded weights are kept.
+const ENVIRONMENT: [&str; 2] = ["cli/src/machine.rs", "hub/src/lib.rs"];
 
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
@@ -88,23 +96,99 @@ fn sources(folder: &Path, visit: &mut dyn FnMut(&Path, &str)) {
     }
 }
 
+/// The lines of a file that are neither comments nor its unit tests, which stand at its end.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    let text = text.split("#[cfg(test)]\nmod ").next().expect("a first part");
+    text.lines().filter(|line| !line.trim_start().starts_with("//"))
+}
+
+/// The places of the crates' sources, as `crate/src/file.rs`, with a line that holds one of `needles`.
+fn places(needles: &[&str]) -> BTreeSet<String> {
+    let mut places = BTreeSet::new();
+    for (_, folder) in crates() {
+        sources(&folder.join("src"), &mut |path, text| {
+            if code(text).any(|line| needles.iter().any(|needle| line.contains(needle))) {
+                let path = path.strip_prefix(root().join("crates")).expect("a crate's file");
+                places.insert(path.to_str().expect("a plain path").replace('\\', "/"));
+            }
+        });
+    }
+    places
+}
+
 #[test]
 fn unsafe_stands_only_where_the_architecture_says() {
     for (name, folder) in crates() {
         let mut blocks = 0;
         sources(&folder.join("src"), &mut |_, text| {
-            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-            blocks += code.filter(|line| line.contains("unsafe {") || line.contains("unsafe impl")).count();
+            blocks += code(text).filter(|line| line.contains("unsafe {") || line.contains("unsafe impl")).count();
         });
-        match name.as_str() {
-            "kernels" => assert!(blocks > 0),
-            "threads" => assert_eq!(blocks, 1, "one lifetime is erased, nothing else"),
-            _ => {
+        match UNSAFE.iter().find(|(listed, _)| *listed == name) {
+            Some((_, Some(exactly))) => assert_eq!(blocks, *exactly, "{name}"),
+            Some((_, None)) => assert!(blocks > 0, "{name} needs no place in the list"),
+            None => {
                 let root = ["src/lib.rs", "src/main.rs"].map(|file| folder.join(file));
                 let root = root.iter().find(|path| path.is_file()).expect("a crate root");
                 assert!(read(root).contains("#![forbid(unsafe_code)]"), "{name}");
                 assert_eq!(blocks, 0, "{name}");
             }
         }
+    }
+}
+
+#[test]
+fn only_the_binary_prints_reads_its_arguments_and_exits() {
+    let needles = ["print!(", "println!(", "dbg!(", "stdout()", "stderr()", "stdin()", "env::args", "process::exit"];
+    let places = places(&needles);
+    let outside: Vec<&String> = places.iter().filter(|place| !place.starts_with("cli/")).collect();
+    assert!(outside.is_empty(), "{outside:?}");
+    assert!(!places.is_empty(), "the binary prints");
+}
+
+#[test]
+fn environment_variables_are_read_only_where_the_architecture_says() {
+    assert_eq!(places(&["env::var"]), ENVIRONMENT.map(str::to_owned).into());
+}
+
+/// A file that a crate includes from outside its folder is missing from the package that cargo makes of it.
+#[test]
+fn crates_include_only_files_of_their_own() {
+    for (name, folder) in crates() {
+        sources(&folder.join("src"), &mut |path, text| {
+            let code: String = code(text).collect();
+            for after in code.split("include_str!(").chain(code.split("include_bytes!(")) {
+                let Some(included) = after.trim_start_matches("concat!(").strip_prefix('"') else { continue };
+                let included = included.split('"').next().expect("a path");
+                let mut target = path.parent().expect("a folder").to_path_buf();
+                for part in included.split('/') {
+                    if part == ".." {
+                        assert!(target.pop());
+                    } else {
+                        target.push(part);
+                    }
+                }
+                assert!(target.starts_with(&folder), "{name}: {} includes {included}", path.display());
+            }
+        });
+    }
+}
+
+/// What stands between backticks and is a path of this repository, from its root, `crates/` or a crate's `src/` on.
+#[test]
+fn documents_name_files_that_exist() {
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = read(&root().join(document));
+        let named = text.split('`').skip(1).step_by(2).filter(|name| {
+            let is_path = name.contains('/') && !name.contains([' ', '*', '<', '{']);
+            is_path && (name.ends_with(".rs") || name.starts_with("crates/"))
+        });
+        let mut checked = 0;
+        for name in named {
+            let mut places = vec![root().join(name), root().join("crates").join(name)];
+            places.extend(crates().into_iter().map(|(_, folder)| folder.join("src").join(name)));
+            assert!(places.iter().any(|place| place.exists()), "{document} names {name}, which does not exist");
+            checked += 1;
+        }
+        assert!(checked > 10, "{document}: {checked}");
     }
 }

@@ -4,7 +4,6 @@ mod layers;
 
 use crate::args::{Bench, BenchMode, Download};
 use crate::failure::Failure;
-use crate::noise::noise;
 use crate::output::{print, print_json, table};
 use crate::tuning::tune;
 use crate::{Done, machine, weights};
@@ -203,6 +202,12 @@ impl Subject {
             BenchMode::Infer => Mode::Infer,
             BenchMode::Train => Mode::Train,
         };
+        let mut options = options.clone();
+        if arguments.compute.autotune {
+            options = tune(options, &model, &[(plan, batch)], [height, width])?;
+        }
+        let mut engine = Engine::new(&model, plan, batch, [height, width], &[], &options)?;
+        let classes = model.graph.output_channels()?;
         let output = model.graph.shapes(height, width)?[model.graph.output.0];
         if arguments.mode == BenchMode::Train && [output.height, output.width] != [1, 1] {
             let Shape { height, width, channels } = output;
@@ -210,12 +215,6 @@ impl Subject {
                 "{name}: expected a result of one value a class to train, got a map of {height}×{width}×{channels}"
             )));
         }
-        let mut options = options.clone();
-        if arguments.compute.autotune {
-            options = tune(options, &model, &[(plan, batch)], [height, width])?;
-        }
-        let mut engine = Engine::new(&model, plan, batch, [height, width], &[], &options)?;
-        let classes = model.graph.output_channels()?;
         let [channels, ..] = model.graph.input_size();
         let mut random = Stream::new(0, &[]);
         let analysis = model.graph.analyse(height, width)?;
@@ -229,7 +228,7 @@ impl Subject {
             mode: arguments.mode,
             batch,
             engine,
-            images: noise(&mut random, batch * height * width * channels)?,
+            images: (0..batch * height * width * channels).map(|_| random.normal()).collect(),
             labels: (0..batch).map(|_| random.below(classes as u32)).collect(),
             gradient: vec![0.0; batch * classes],
             velocity,
