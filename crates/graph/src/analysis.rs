@@ -6,7 +6,8 @@ use crate::{Graph, GraphError, Op, Shape};
 /// "Computing receptive fields of convolutional neural networks" (2019).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceptiveField {
-    /// Extent in input pixels. Where paths of several lengths meet, the largest.
+    /// Extent in input pixels. Where paths of several lengths meet, the largest. It is counted past the image's edges, up
+    /// to `usize::MAX`.
     pub size: usize,
     /// Distance in input pixels between neighbouring values.
     pub stride: usize,
@@ -65,7 +66,7 @@ impl Graph {
         }
         Ok(Analysis {
             parameters: nodes.iter().map(|node| node.parameters).sum(),
-            macs: nodes.iter().map(|node| node.macs).sum(),
+            macs: nodes.iter().fold(0, |sum, node| sum.saturating_add(node.macs)),
             receptive_field: nodes.iter().rev().find_map(|node| node.receptive_field).map_or(0, |field| field.size),
             nodes,
         })
@@ -81,10 +82,13 @@ fn macs(op: &Op, output: Shape) -> u64 {
     match *op {
         Op::Conv2d(conv) => {
             let taps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels / conv.groups);
-            output.len() as u64 * taps as u64
+            (output.len() as u64).saturating_mul(taps as u64)
         }
         Op::Linear { in_features, .. } => in_features as u64 * output.len() as u64,
-        _ => 0,
+        Op::Input { .. } | Op::BatchNorm2d { .. } | Op::LayerNorm { .. } | Op::LayerScale { .. } => 0,
+        Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat | Op::Flatten => 0,
+        Op::MaxPool2d(_) | Op::AvgPool2d { .. } | Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } => 0,
+        Op::Dropout { .. } | Op::DropPath { .. } | Op::PadShortcut { .. } => 0,
     }
 }
 
@@ -92,9 +96,10 @@ fn macs(op: &Op, output: Shape) -> u64 {
 fn receptive_field(op: &Op, inputs: &[(Option<[ReceptiveField; 2]>, Shape)]) -> Option<[ReceptiveField; 2]> {
     let slide = |kernel: [usize; 2], stride: [usize; 2], dilation: [usize; 2]| {
         inputs[0].0.map(|field| {
-            std::array::from_fn(|axis| ReceptiveField {
-                size: field[axis].size + (kernel[axis] - 1) * dilation[axis] * field[axis].stride,
-                stride: field[axis].stride * stride[axis],
+            std::array::from_fn(|axis| {
+                let ReceptiveField { size, stride: step } = field[axis];
+                let reach = ((kernel[axis] - 1) * dilation[axis]).saturating_mul(step);
+                ReceptiveField { size: size.saturating_add(reach), stride: step.saturating_mul(stride[axis]) }
             })
         })
     };
@@ -126,8 +131,18 @@ fn receptive_field(op: &Op, inputs: &[(Option<[ReceptiveField; 2]>, Shape)]) -> 
 
 /// The longest window of an adaptive pooling along one axis, and the distance between windows.
 fn adaptive_window(input: usize, output: usize) -> (usize, usize) {
-    let longest = (0..output).map(|i| ((i + 1) * input).div_ceil(output) - i * input / output).max();
-    (longest.unwrap_or(1), (input / output).max(1))
+    // Window i begins at i·input/output, rounded down, whose fraction is at most 1 − gcd/output.
+    let rest = input % output;
+    let touched = match rest {
+        0 => 0,
+        _ if rest <= gcd(input, output) => 1,
+        _ => 2,
+    };
+    (input / output + touched, (input / output).max(1))
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 fn widest(a: Option<[ReceptiveField; 2]>, b: Option<[ReceptiveField; 2]>) -> Option<[ReceptiveField; 2]> {
@@ -136,4 +151,19 @@ fn widest(a: Option<[ReceptiveField; 2]>, b: Option<[ReceptiveField; 2]>) -> Opt
         size: a[axis].size.max(b[axis].size),
         stride: a[axis].stride.max(b[axis].stride),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::adaptive_window;
+
+    #[test]
+    fn the_longest_adaptive_window_is_that_of_torchs_definition() {
+        for input in 1..40usize {
+            for output in 1..60usize {
+                let windows = (0..output).map(|i| ((i + 1) * input).div_ceil(output) - i * input / output);
+                assert_eq!(adaptive_window(input, output).0, windows.max().unwrap(), "{input} to {output}");
+            }
+        }
+    }
 }

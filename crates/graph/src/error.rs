@@ -1,5 +1,8 @@
 //! The one error of this crate: a node and what is wrong with it.
 
+/// Characters that are shown of a name that is no name.
+const SHOWN: usize = 40;
+
 /// A graph that is no network, with the node at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("node \"{node}\": {message}")]
@@ -14,5 +17,14 @@ impl GraphError {
     /// An error at `node`.
     pub fn new(node: impl Into<String>, message: impl Into<String>) -> Self {
         Self { node: node.into(), message: message.into() }
+    }
+
+    /// An error at a node whose name is not fit to be shown: it is escaped, and cut short.
+    pub(crate) fn at_bad_name(name: &str, message: impl Into<String>) -> Self {
+        let mut shown: String = name.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+        if name.chars().nth(SHOWN).is_some() {
+            shown.push('…');
+        }
+        Self::new(shown, message)
     }
 }

@@ -75,6 +75,11 @@ pub struct Graph {
     pub output: NodeId,
 }
 
+/// The most nodes of a network: the deepest of the zoo has some thousands.
+const MAX_NODES: usize = 100_000;
+/// The longest name of a node or network, in bytes.
+const MAX_NAME: usize = 256;
+
 impl Graph {
     /// The node at `id`.
     ///
@@ -156,14 +161,21 @@ impl Graph {
             .sum()
     }
 
-    /// Checks that the list is a network: an input first and only there, unique non-empty names, nodes after their
-    /// inputs, sensible extents, and shapes that fit at the designed input size.
+    /// Checks that the list is a network: an input first and only there, nodes after their inputs, unique and non-empty names
+    /// of up to 256 bytes that are fit to be printed (without control characters), up to 100,000 nodes, sensible extents,
+    /// and shapes that fit at the designed input size.
     ///
     /// # Errors
     /// The first node at fault, by name.
     pub fn validate(&self) -> Result<(), GraphError> {
+        check_name(&self.name)?;
+        if self.nodes.len() > MAX_NODES {
+            let message = format!("expected at most {MAX_NODES} nodes, got {}", self.nodes.len());
+            return Err(GraphError::new(&self.name, message));
+        }
         let mut names = HashSet::new();
         for (index, node) in self.nodes.iter().enumerate() {
+            check_name(&node.name)?;
             let fail = |message: String| Err(GraphError::new(&node.name, message));
             if node.name.is_empty() || !names.insert(node.name.as_str()) {
                 return fail("expected a unique, non-empty name".into());
@@ -181,5 +193,16 @@ impl Graph {
         }
         let [_, height, width] = self.input_size();
         self.shapes(height, width).map(|_| ())
+    }
+}
+
+fn check_name(name: &str) -> Result<(), GraphError> {
+    if name.len() > MAX_NAME {
+        let message = format!("expected a name of at most {MAX_NAME} bytes, got {}", name.len());
+        return Err(GraphError::at_bad_name(name, message));
+    }
+    match name.chars().any(char::is_control) {
+        true => Err(GraphError::at_bad_name(name, "expected a name without control characters")),
+        false => Ok(()),
     }
 }

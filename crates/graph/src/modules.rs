@@ -1,7 +1,7 @@
 //! A network as torch's module paths and its resolutions divide it: head, parts, blocks, levels.
 
 use crate::{Graph, GraphError, Node, NodeId, Op};
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 /// One of the modules that a network is made of, one after another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,22 +36,34 @@ impl Graph {
     pub fn parts(&self) -> Result<Vec<Part>, GraphError> {
         let [_, height, width] = self.input_size();
         let shapes = self.shapes(height, width)?;
-        let layers = || self.nodes.iter().enumerate().filter(|(_, node)| !node.op.parameters().is_empty());
-        let is_wide = |path: &str| {
-            let inside = layers().filter(|(_, node)| is_inside(&node.name, path));
-            let extents = inside.map(|(index, _)| (shapes[index].height, shapes[index].width));
-            extents.filter(|&extent| extent != (1, 1)).collect::<BTreeSet<_>>().len() > 2
-        };
-        let mut parts: Vec<Part> = Vec::new();
-        for (_, node) in layers() {
-            let mut ends = node.name.match_indices('.').map(|(end, _)| end).chain([node.name.len()]);
-            let path = ends.find_map(|end| Some(&node.name[..end]).filter(|path| *path == node.name || !is_wide(path)));
-            let path = path.expect("the last end is the whole name");
-            let has_blocks = node.name[path.len()..].matches('.').count() > 1;
-            match parts.iter_mut().find(|part| part.path == path) {
-                Some(part) => part.is_stage |= has_blocks,
-                None => parts.push(Part { path: path.into(), is_stage: has_blocks }),
+        let layers = || self.nodes.iter().zip(&shapes).filter(|(node, _)| !node.op.parameters().is_empty());
+        // The paths of all modules around a layer, from the outermost to its own.
+        fn paths(name: &str) -> impl Iterator<Item = &str> {
+            name.match_indices('.').map(|(end, _)| end).chain([name.len()]).map(|end| &name[..end])
+        }
+        // The resolutions of a module's layers, as many as matter.
+        let mut resolutions: HashMap<&str, Vec<[usize; 2]>> = HashMap::new();
+        for (node, shape) in layers() {
+            let resolution = [shape.height, shape.width];
+            for path in paths(&node.name).filter(|_| resolution != [1, 1]) {
+                let known = resolutions.entry(path).or_default();
+                if known.len() <= 2 && !known.contains(&resolution) {
+                    known.push(resolution);
+                }
             }
+        }
+        let is_wide = |path: &str| resolutions.get(path).is_some_and(|resolutions| resolutions.len() > 2);
+        let mut parts: Vec<Part> = Vec::new();
+        let mut known: HashMap<&str, usize> = HashMap::new();
+        for (node, _) in layers() {
+            let path = paths(&node.name).find(|path| *path == node.name || !is_wide(path));
+            let path = path.expect("the last path is the whole name");
+            let has_blocks = node.name[path.len()..].matches('.').count() > 1;
+            let index = *known.entry(path).or_insert(parts.len());
+            if index == parts.len() {
+                parts.push(Part { path: path.into(), is_stage: false });
+            }
+            parts[index].is_stage |= has_blocks;
         }
         Ok(parts)
     }

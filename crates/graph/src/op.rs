@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Extents above this are refused, so that products of four of them stay far from overflow.
+/// Extents above this are refused, so that products of three of them stay far from overflow.
 const MAX_EXTENT: usize = 1 << 20;
+
+/// The most elements of one tensor.
+const MAX_TENSOR: usize = 1 << 32;
 
 /// A 2-d convolution (torch's `Conv2d` with zero padding). `[usize; 2]` is height, width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -237,31 +240,43 @@ pub struct ParameterSpec {
     pub role: Role,
 }
 
-impl Op {
-    /// The op's name as it stands in files and tables.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Op::Input { .. } => "input",
-            Op::Conv2d(_) => "conv2d",
-            Op::BatchNorm2d { .. } => "batch_norm2d",
-            Op::LayerNorm { .. } => "layer_norm",
-            Op::LayerScale { .. } => "layer_scale",
-            Op::Relu => "relu",
-            Op::Gelu => "gelu",
-            Op::Sigmoid => "sigmoid",
-            Op::Gate => "gate",
-            Op::Add => "add",
-            Op::Concat => "concat",
-            Op::MaxPool2d(_) => "max_pool2d",
-            Op::AvgPool2d { .. } => "avg_pool2d",
-            Op::GlobalAvgPool => "global_avg_pool",
-            Op::AdaptiveAvgPool2d { .. } => "adaptive_avg_pool2d",
-            Op::Flatten => "flatten",
-            Op::Linear { .. } => "linear",
-            Op::Dropout { .. } => "dropout",
-            Op::DropPath { .. } => "drop_path",
-            Op::PadShortcut { .. } => "pad_shortcut",
+/// Defines the names of all ops from one exhaustive list.
+macro_rules! names {
+    ($($op:pat => $name:literal,)*) => {
+        /// The name of every op: a test that claims to see all of them compares with this list.
+        pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+        /// The op's name as it stands in files and tables.
+        pub fn name(&self) -> &'static str {
+            match self {
+                $($op => $name,)*
+            }
         }
+    };
+}
+
+impl Op {
+    names! {
+        Op::Input { .. } => "input",
+        Op::Conv2d(_) => "conv2d",
+        Op::BatchNorm2d { .. } => "batch_norm2d",
+        Op::LayerNorm { .. } => "layer_norm",
+        Op::LayerScale { .. } => "layer_scale",
+        Op::Relu => "relu",
+        Op::Gelu => "gelu",
+        Op::Sigmoid => "sigmoid",
+        Op::Gate => "gate",
+        Op::Add => "add",
+        Op::Concat => "concat",
+        Op::MaxPool2d(_) => "max_pool2d",
+        Op::AvgPool2d { .. } => "avg_pool2d",
+        Op::GlobalAvgPool => "global_avg_pool",
+        Op::AdaptiveAvgPool2d { .. } => "adaptive_avg_pool2d",
+        Op::Flatten => "flatten",
+        Op::Linear { .. } => "linear",
+        Op::Dropout { .. } => "dropout",
+        Op::DropPath { .. } => "drop_path",
+        Op::PadShortcut { .. } => "pad_shortcut",
     }
 
     /// The op's tensors in the order of torch's state dict.
@@ -294,12 +309,29 @@ impl Op {
                 vec![spec("weight", &[channels], Role::NormWeight), spec("bias", &[channels], Role::NormBias)]
             }
             Op::LayerScale { channels } => vec![spec("layer_scale", &[channels, 1, 1], Role::LayerScale)],
-            _ => Vec::new(),
+            Op::Input { .. } | Op::Add | Op::Concat | Op::Gate | Op::PadShortcut { .. } => Vec::new(),
+            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => Vec::new(),
+            Op::MaxPool2d(_)
+            | Op::AvgPool2d { .. }
+            | Op::GlobalAvgPool
+            | Op::AdaptiveAvgPool2d { .. }
+            | Op::Flatten => Vec::new(),
         }
     }
 
-    /// Holds the op's own numbers against their ranges; the message says what was expected and what came.
+    /// Compares the op's own numbers with their ranges; the message says what was expected and what came.
     pub(crate) fn validate(&self) -> Result<(), String> {
+        self.validate_numbers()?;
+        for ParameterSpec { name, shape, .. } in self.parameters() {
+            let elements = shape.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
+            if elements.is_none_or(|elements| elements > MAX_TENSOR) {
+                return Err(format!("{name}: expected at most {MAX_TENSOR} elements, got {shape:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_numbers(&self) -> Result<(), String> {
         let extents = |what: &str, values: &[usize]| match values.iter().find(|&&v| v == 0 || v > MAX_EXTENT) {
             Some(bad) => Err(format!("{what}: expected 1 to {MAX_EXTENT}, got {bad}")),
             None => Ok(()),
@@ -353,9 +385,10 @@ impl Op {
             }
             Op::LayerScale { channels } => extents("channels", &[channels]),
             Op::AdaptiveAvgPool2d { output } => extents("output", &output),
-            Op::Dropout { p } | Op::DropPath { p } if !(0.0..1.0).contains(&p) => {
-                Err(format!("p: expected 0 to below 1, got {p}"))
-            }
+            Op::Dropout { p } | Op::DropPath { p } => match (0.0..1.0).contains(&p) {
+                true => Ok(()),
+                false => Err(format!("p: expected 0 to below 1, got {p}")),
+            },
             Op::PadShortcut { in_channels, out_channels, stride } => {
                 extents("channels", &[in_channels, out_channels])?;
                 extents("stride", &[stride])?;
@@ -366,7 +399,8 @@ impl Op {
                 }
                 Ok(())
             }
-            _ => Ok(()),
+            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat => Ok(()),
+            Op::GlobalAvgPool | Op::Flatten => Ok(()),
         }
     }
 }

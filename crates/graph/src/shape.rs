@@ -32,8 +32,9 @@ impl std::fmt::Display for Shape {
     }
 }
 
-/// The largest feature map of one image, in elements, that shape inference accepts.
+/// The largest feature map of one image, in elements, that shape inference accepts, and all of a network together.
 const MAX_ELEMENTS: usize = 1 << 32;
+const MAX_TOTAL: usize = 1 << 40;
 
 impl Graph {
     /// The shape of every node's value for an input of `height` × `width` pixels.
@@ -42,8 +43,16 @@ impl Graph {
     /// The first node whose inputs do not fit it.
     pub fn shapes(&self, height: usize, width: usize) -> Result<Vec<Shape>, GraphError> {
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
+        let mut total = 0;
         for node in &self.nodes {
-            shapes.push(infer_node(node, &shapes, [height, width])?);
+            let shape = infer_node(node, &shapes, [height, width])?;
+            total += shape.len();
+            if total > MAX_TOTAL {
+                let message =
+                    format!("output: expected at most {MAX_TOTAL} elements of all nodes together, got {total}");
+                return Err(GraphError::new(&node.name, message));
+            }
+            shapes.push(shape);
         }
         Ok(shapes)
     }
@@ -66,7 +75,10 @@ fn infer(op: &Op, inputs: &[Shape], [height, width]: [usize; 2]) -> Result<Shape
         Op::Input { .. } => 0..=0,
         Op::Add | Op::Concat => 2..=usize::MAX,
         Op::Gate => 2..=2,
-        _ => 1..=1,
+        Op::Conv2d(_) | Op::Linear { .. } | Op::BatchNorm2d { .. } | Op::LayerNorm { .. } => 1..=1,
+        Op::LayerScale { .. } | Op::Relu | Op::Gelu | Op::Sigmoid => 1..=1,
+        Op::MaxPool2d(_) | Op::AvgPool2d { .. } | Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } => 1..=1,
+        Op::Flatten | Op::Dropout { .. } | Op::DropPath { .. } | Op::PadShortcut { .. } => 1..=1,
     };
     if !arity.contains(&inputs.len()) {
         return Err(format!("expected {} input(s), got {}", arity.start(), inputs.len()));

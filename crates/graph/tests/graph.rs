@@ -125,6 +125,53 @@ fn partly_filled_windows_count_with_ceil_mode() {
 }
 
 #[test]
+fn every_op_has_the_name_that_its_json_form_has() {
+    let ops: Vec<Op> = small().nodes.into_iter().chain(other_ops().nodes).map(|node| node.op).collect();
+    for op in ops {
+        let name = op.name();
+        assert!(Op::NAMES.contains(&name), "{name}");
+        let json = serde_json::to_value(&op).unwrap();
+        assert_eq!(json["op"], name);
+    }
+}
+
+/// A chain as deep as a graph may be, and one node more.
+#[test]
+fn a_graph_has_a_bounded_number_of_nodes_and_of_elements() {
+    let deep = |nodes: usize| {
+        let mut net = Builder::new("deep", [1, 1, 1]);
+        let mut x = net.input();
+        for index in 1..nodes {
+            x = net.relu(index.to_string(), x).unwrap();
+        }
+        net.finish(x)
+    };
+    assert_eq!(deep(100_000).unwrap().nodes.len(), 100_000);
+    assert_eq!(deep(100_001).unwrap_err().to_string(), "node \"deep\": expected at most 100000 nodes, got 100001");
+
+    let mut net = Builder::new("wide", [4096, 1024, 1024]);
+    let mut x = net.input();
+    for index in 1..257 {
+        x = net.relu(index.to_string(), x).unwrap();
+    }
+    let error = net.finish(x).unwrap_err().to_string();
+    let expected = "node \"256\": output: expected at most 1099511627776 elements of all nodes together, got ";
+    assert!(error.starts_with(expected), "{error}");
+}
+
+#[test]
+fn costs_too_large_to_count_are_the_largest_number() {
+    let mut net = Builder::new("costly", [1, 1 << 16, 1 << 16]);
+    let conv = Conv2d { stride: [1 << 20; 2], ..Conv2d::new(1, 1, 1).padding(1 << 15) };
+    let mut x = net.input();
+    for index in 0..4 {
+        x = net.conv(index.to_string(), x, conv).unwrap();
+    }
+    let analysis = net.finish(x).unwrap().analyse(1 << 16, 1 << 16).unwrap();
+    assert_eq!(analysis.nodes[4].receptive_field.unwrap().stride, usize::MAX);
+}
+
+#[test]
 fn a_bad_graph_is_refused_by_the_name_of_its_node() {
     let error = |change: &dyn Fn(&mut Graph)| {
         let mut graph = small();
@@ -133,7 +180,19 @@ fn a_bad_graph_is_refused_by_the_name_of_its_node() {
         Graph::from_json(&json).unwrap_err().to_string()
     };
     type Change<'a> = &'a dyn Fn(&mut Graph);
-    let cases: [(Change<'_>, &str); 8] = [
+    let long = format!("node \"{}…\": expected a name of at most 256 bytes, got 65536", "n".repeat(40));
+    let cases: [(Change<'_>, &str); 12] = [
+        (&|g| g.nodes[3].name = "n".repeat(1 << 16), &long),
+        (&|g| g.name = "n".repeat(1 << 16), &long),
+        (
+            &|g| g.nodes[3].name = "a\u{1b}]52;c\r\n".into(),
+            "node \"a\\u{1b}]52;c\\r\\n\": expected a name without control characters",
+        ),
+        (
+            &|g| g.nodes[3].op = Op::Conv2d(Conv2d::new(1 << 20, 1 << 20, 1 << 20)),
+            "node \"layer1.conv\": weight: expected at most 4294967296 elements, \
+             got [1048576, 1048576, 1048576, 1048576]",
+        ),
         (&|g| g.nodes[3].name = "conv1".into(), "node \"conv1\": expected a unique, non-empty name"),
         (&|g| g.nodes[2].inputs = vec![NodeId(9)], "node \"maxpool\": expected inputs before node 2, got 9"),
         (&|g| g.nodes[5].inputs.truncate(1), "node \"layer1.add\": expected 2 input(s), got 1"),

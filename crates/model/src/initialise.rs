@@ -101,8 +101,27 @@ pub(crate) fn first_values(node: &Node, spec: &ParameterSpec, how: Initialisatio
         }
         Op::Linear { in_features, .. } => uniform(in_features),
         Op::LayerScale { .. } => Tensor::full(shape, LAYER_SCALE),
-        // Normalisations: scale 1, shift 0, running statistics of a standard normal.
-        _ => Tensor::full(shape, if matches!(spec.name, "weight" | "running_var") { 1.0 } else { 0.0 }),
+        // Scale 1, shift 0, running statistics of a standard normal.
+        Op::BatchNorm2d { .. } | Op::LayerNorm { .. } => {
+            Tensor::full(shape, if matches!(spec.name, "weight" | "running_var") { 1.0 } else { 0.0 })
+        }
+        Op::Input { .. }
+        | Op::Relu
+        | Op::Gelu
+        | Op::Sigmoid
+        | Op::Gate
+        | Op::Add
+        | Op::Concat
+        | Op::Flatten
+        | Op::MaxPool2d(_)
+        | Op::AvgPool2d { .. }
+        | Op::GlobalAvgPool
+        | Op::AdaptiveAvgPool2d { .. }
+        | Op::Dropout { .. }
+        | Op::DropPath { .. }
+        | Op::PadShortcut { .. } => {
+            unreachable!("{} has no tensors", node.op.name())
+        }
     }
 }
 
