@@ -11,6 +11,31 @@ use residual_graph::Op;
 /// If the last op with parameters is no linear layer of a vector, if it does not decide the number of outputs, or if
 /// `num_classes` is out of range.
 pub fn replace_head(model: &Model, num_classes: usize, seed: u64) -> Result<Model, ModelError> {
+    change_head(model, num_classes, |_| None, seed)
+}
+
+/// The model with other outputs in its last linear layer: number i is the old output `order[i]` with its trained weights
+/// and bias, or where that is `None` a fresh one, drawn as [`replace_head`] draws it. The classes of a new dataset thus
+/// keep what was learnt of those that the old one had too.
+///
+/// The labels move with their outputs; they are cleared if some output is fresh.
+///
+/// # Errors
+/// As [`replace_head`].
+///
+/// # Panics
+/// If `order` names an output that the old layer has not.
+pub fn reorder_head(model: &Model, order: &[Option<usize>], seed: u64) -> Result<Model, ModelError> {
+    change_head(model, order.len(), |output| order[output], seed)
+}
+
+/// The model with `outputs` outputs: for each the old one that it is `from`, or a fresh one.
+fn change_head(
+    model: &Model,
+    outputs: usize,
+    from: impl Fn(usize) -> Option<usize>,
+    seed: u64,
+) -> Result<Model, ModelError> {
     let mut graph = model.graph.clone();
     let [_, height, width] = graph.input_size();
     let shapes = graph.shapes(height, width)?;
@@ -20,13 +45,13 @@ pub fn replace_head(model: &Model, num_classes: usize, seed: u64) -> Result<Mode
     let node = &mut graph.nodes[head];
     let is_vector = [shapes[head].height, shapes[head].width] == [1, 1];
     match &mut node.op {
-        Op::Linear { out_features, .. } if is_vector => *out_features = num_classes,
-        Op::Conv2d(conv) if is_vector && conv.kernel == [1, 1] && conv.groups == 1 => conv.out_channels = num_classes,
+        Op::Linear { out_features, .. } if is_vector => *out_features = outputs,
+        Op::Conv2d(conv) if is_vector && conv.kernel == [1, 1] && conv.groups == 1 => conv.out_channels = outputs,
         op => return Err(ModelError::NoHead { got: format!("{} \"{}\"", op.name(), node.name) }),
     }
     let node = node.clone();
     graph.validate()?;
-    if graph.output_channels()? != num_classes {
+    if graph.output_channels()? != outputs {
         let got = format!("{} \"{}\", which does not decide the number of outputs", node.op.name(), node.name);
         return Err(ModelError::NoHead { got });
     }
@@ -34,8 +59,18 @@ pub fn replace_head(model: &Model, num_classes: usize, seed: u64) -> Result<Mode
     for spec in node.op.parameters() {
         let key = node.key(spec.name);
         let index = tensors.get_index_of(&key).unwrap_or(tensors.len());
-        let tensor = first_values(&node, &spec, Initialisation::Torch, seed, index);
+        let mut tensor = first_values(&node, &spec, Initialisation::Torch, seed, index);
+        let old = tensors[key.as_str()].as_f32().expect("a model has its graph's tensors");
+        let new = tensor.as_f32_mut().expect("weights and biases are floats");
+        let row = new.len() / outputs;
+        for (output, new) in new.chunks_exact_mut(row).enumerate() {
+            if let Some(from) = from(output) {
+                new.copy_from_slice(&old[from * row..][..row]);
+            }
+        }
         tensors.insert(key, tensor);
     }
-    Model::new(graph, tensors, model.preprocessing.clone(), Vec::new())
+    // Of a model without labels, none is found.
+    let labels: Option<Vec<String>> = (0..outputs).map(|output| model.labels.get(from(output)?).cloned()).collect();
+    Model::new(graph, tensors, model.preprocessing.clone(), labels.unwrap_or_default())
 }

@@ -1,7 +1,7 @@
 //! A network with its tensors, preprocessing and labels, and the rewrites that touch tensors.
 //!
 //! A [`Model`] is made from a graph by [`initialise`], or read from a file by the `residual-weights` crate. Rewrites
-//! take a model and return another: [`fold_batch_norm`], [`replace_head`], [`replace_input`].
+//! take a model and return another: [`fold_batch_norm`], [`replace_head`], [`reorder_head`], [`replace_input`].
 //!
 //! ```
 //! use residual_graph::{Builder, Conv2d};
@@ -33,7 +33,7 @@ mod input;
 
 pub use error::{ModelError, TensorProblem};
 pub use fold::{Folded, fold_batch_norm, fold_batch_norm_but_scales};
-pub use head::replace_head;
+pub use head::{reorder_head, replace_head};
 pub use initialise::{Initialisation, initialise};
 pub use input::replace_input;
 
@@ -55,7 +55,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Joins the parts and holds them against each other. The tensors are brought into the graph's order.
+    /// Joins the parts and checks that they fit together. The tensors are brought into the graph's order.
     ///
     /// # Errors
     /// If the graph is no network, if a tensor is missing, unexpected, mis-shaped or of the wrong type (all at fault
@@ -69,24 +69,52 @@ impl Model {
     ) -> Result<Self, ModelError> {
         graph.validate()?;
         check_tensors(&graph, &tensors)?;
-        preprocessing.validate()?;
-        let channels = graph.input_size()[0];
-        if preprocessing.channels() != channels {
-            return Err(ModelError::Channels { expected: channels, got: preprocessing.channels() });
-        }
-        let [height, width] = preprocessing.size;
-        graph.shapes(height, width)?;
-        let classes = graph.output_channels()?;
-        if !labels.is_empty() && labels.len() != classes {
-            return Err(ModelError::Labels { expected: classes, got: labels.len() });
-        }
+        check_preprocessing(&graph, &preprocessing)?;
+        check_labels(&graph, &labels)?;
         let tensors =
             graph.parameters().filter_map(|(key, _)| tensors.swap_remove(&key).map(|tensor| (key, tensor))).collect();
         Ok(Self { graph, tensors, preprocessing, labels })
     }
+
+    /// The model for images that are prepared in another way.
+    ///
+    /// # Errors
+    /// If preprocessing and graph disagree about the channels, or the graph cannot run at the preprocessing's size.
+    pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Result<Self, ModelError> {
+        check_preprocessing(&self.graph, &preprocessing)?;
+        Ok(Self { preprocessing, ..self })
+    }
+
+    /// The model with other names for its classes, or with none.
+    ///
+    /// # Errors
+    /// If there are labels but not one for each output.
+    pub fn with_labels(self, labels: Vec<String>) -> Result<Self, ModelError> {
+        check_labels(&self.graph, &labels)?;
+        Ok(Self { labels, ..self })
+    }
 }
 
-/// Holds a state dict against a graph.
+fn check_preprocessing(graph: &Graph, preprocessing: &Preprocessing) -> Result<(), ModelError> {
+    preprocessing.validate()?;
+    let channels = graph.input_size()[0];
+    if preprocessing.channels() != channels {
+        return Err(ModelError::Channels { expected: channels, got: preprocessing.channels() });
+    }
+    let [height, width] = preprocessing.size;
+    graph.shapes(height, width)?;
+    Ok(())
+}
+
+fn check_labels(graph: &Graph, labels: &[String]) -> Result<(), ModelError> {
+    let classes = graph.output_channels()?;
+    match labels.is_empty() || labels.len() == classes {
+        true => Ok(()),
+        false => Err(ModelError::Labels { expected: classes, got: labels.len() }),
+    }
+}
+
+/// Compares a state dict with a graph.
 ///
 /// # Errors
 /// [`ModelError::Tensors`] with every tensor that is missing, unexpected, mis-shaped or of the wrong type.

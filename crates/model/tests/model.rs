@@ -1,8 +1,9 @@
-//! A model's parts are held against each other, and a new head replaces the old one.
+//! A model's parts have to fit together, and a new head replaces the old one or keeps some of its outputs.
 
 use residual_graph::{Builder, Conv2d};
 use residual_model::{
-    Initialisation, Model, ModelError, TensorProblem, check_tensors, initialise, replace_head, replace_input,
+    Initialisation, Model, ModelError, TensorProblem, check_tensors, initialise, reorder_head, replace_head,
+    replace_input,
 };
 use residual_preprocess::Preprocessing;
 use residual_tensor::Tensor;
@@ -108,6 +109,46 @@ fn a_new_head_changes_the_last_linear_layer_and_nothing_else() {
         }
     }
     assert_ne!(new.tensors["fc.weight"], replace_head(&model, 3, 6).unwrap().tensors["fc.weight"]);
+}
+
+#[test]
+fn outputs_keep_their_weights_and_labels_in_another_order() {
+    let model = resnet20(4);
+    let rows = |model: &Model, key: &str| -> Vec<Vec<f32>> {
+        let tensor = &model.tensors[key];
+        tensor.as_f32().unwrap().chunks(tensor.len() / tensor.shape()[0]).map(<[f32]>::to_vec).collect()
+    };
+    let fresh = replace_head(&model, 3, 7).unwrap();
+    let cases = [
+        (vec![Some(2), Some(0), Some(3), Some(1)], vec!["class 2", "class 0", "class 3", "class 1"]),
+        (vec![Some(3), Some(1)], vec!["class 3", "class 1"]),
+        (vec![Some(1), None, Some(0)], Vec::new()),
+    ];
+    for (order, labels) in cases {
+        let new = reorder_head(&model, &order, 7).unwrap();
+        assert_eq!(new.labels, labels);
+        for key in ["fc.weight", "fc.bias"] {
+            let (old, fresh) = (rows(&model, key), rows(&fresh, key));
+            let expected = order.iter().enumerate().map(|(index, from)| from.map_or(&fresh[index], |from| &old[from]));
+            assert!(rows(&new, key).iter().eq(expected), "{key} {order:?}");
+        }
+        assert!(new.tensors.iter().all(|(key, tensor)| key.starts_with("fc.") || *tensor == model.tensors[key]));
+    }
+}
+
+#[test]
+fn another_preprocessing_or_other_labels_have_to_fit_the_graph() {
+    let model = resnet20(3);
+    let larger = Preprocessing { size: [48, 40], ..cifar() };
+    assert_eq!(model.clone().with_preprocessing(larger.clone()).unwrap().preprocessing, larger);
+    let gray = Preprocessing::unscaled([32, 32], &[0.5], &[0.5]);
+    let error = model.clone().with_preprocessing(gray).unwrap_err().to_string();
+    assert_eq!(error, "preprocessing: expected a mean for each of 3 input channels, got 1");
+    let labels = ["a", "b", "c"].map(String::from).to_vec();
+    assert_eq!(model.clone().with_labels(labels.clone()).unwrap().labels, labels);
+    assert!(model.clone().with_labels(Vec::new()).unwrap().labels.is_empty());
+    let error = model.with_labels(labels[..2].to_vec()).unwrap_err().to_string();
+    assert_eq!(error, "labels: expected one for each of 3 outputs, got 2");
 }
 
 #[test]
