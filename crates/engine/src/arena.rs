@@ -1,5 +1,8 @@
 //! One block of memory for all values, each at a place that no other value needs while it is alive.
 
+mod occupied;
+
+use occupied::Occupied;
 use residual_tensor::AlignedBuffer;
 use std::ops::Range;
 
@@ -43,27 +46,14 @@ impl Places {
         let mut order: Vec<usize> = (0..buffers.len()).collect();
         order.sort_by_key(|&index| (std::cmp::Reverse(size(&buffers[index])), index));
         let mut list = vec![Place { start: 0, len: 0, is_whole: true }; buffers.len()];
-        // Placed buffers by ascending place.
-        let mut placed: Vec<usize> = Vec::new();
+        let end = buffers.iter().map(|buffer| buffer.alive.end).max().unwrap_or(0);
+        let mut occupied = Occupied::new(end);
         let mut len = 0;
         for index in order {
             let buffer = &buffers[index];
-            let mut place = 0;
-            for &other in &placed {
-                let apart =
-                    buffers[other].alive.end <= buffer.alive.start || buffer.alive.end <= buffers[other].alive.start;
-                if apart {
-                    continue;
-                }
-                if list[other].start >= place + size(buffer) {
-                    break;
-                }
-                place = place.max(list[other].start + size(&buffers[other]));
-            }
-            list[index] = Place { start: place, len: buffer.len, is_whole: buffer.images.is_none() };
-            let position = placed.partition_point(|&other| list[other].start <= place);
-            placed.insert(position, index);
-            len = len.max(place + size(buffer));
+            let start = occupied.take(&buffer.alive, size(buffer));
+            list[index] = Place { start, len: buffer.len, is_whole: buffer.images.is_none() };
+            len = len.max(start + size(buffer));
         }
         Self { list, len }
     }
@@ -198,6 +188,40 @@ mod tests {
                     let (p, q) = (range(a), range(b));
                     assert!(!together || p.end <= q.start || q.end <= p.start, "{a} and {b}");
                 }
+            }
+        }
+    }
+
+    /// Largest first, each at the lowest of all places that no value needs while it is alive.
+    #[test]
+    fn places_are_those_of_a_search_through_all_values() {
+        let mut stream = Stream::new(2, &[]);
+        for round in 0..100 {
+            let buffers: Vec<Buffer> = (0..60)
+                .map(|index| {
+                    // As in training, where values live until their turn in the backward pass, and at random.
+                    let start = if round % 2 == 0 { index } else { stream.below(50) as usize };
+                    let end = if round % 2 == 0 { 121 - index } else { start + 1 + stream.below(30) as usize };
+                    Buffer { len: 1 + stream.below(100) as usize, alive: start..end, images: None }
+                })
+                .collect();
+            let places = Places::new(&buffers, 1);
+            let size = |index: usize| buffers[index].len.next_multiple_of(16);
+            let mut order: Vec<usize> = (0..buffers.len()).collect();
+            order.sort_by_key(|&index| (std::cmp::Reverse(size(index)), index));
+            let mut placed: Vec<(usize, usize)> = Vec::new();
+            for index in order {
+                let alive = &buffers[index].alive;
+                let is_free = |start: usize| {
+                    placed.iter().all(|&(other, at)| {
+                        let apart = buffers[other].alive.end <= alive.start || alive.end <= buffers[other].alive.start;
+                        apart || at + size(other) <= start || start + size(index) <= at
+                    })
+                };
+                let ends = placed.iter().map(|&(other, at)| at + size(other));
+                let lowest = ends.chain([0]).filter(|&start| is_free(start)).min().unwrap();
+                assert_eq!(places.list[index].start, lowest, "round {round}, buffer {index}");
+                placed.push((index, lowest));
             }
         }
     }

@@ -9,7 +9,6 @@ use residual_graph::{Graph, NodeId, Op, Shape};
 use residual_kernels::conv::Conv;
 use residual_model::Model;
 use residual_tensor::{AlignedBuffer, NamedTensors};
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// A model compiled for one mode, batch size and image size. Images and feature maps are NHWC.
@@ -121,16 +120,16 @@ impl Engine {
         let take = |len| AlignedBuffer::try_zeros(len).ok_or_else(|| memory.refused());
         let (packed_buffer, workspace) = (take(plan.packed.len)?, take(plan.workspace_len)?);
         let statistics = take(plan.statistics_len)?;
-        let Plan { mode, schedule, depth_first, layers, convs, places, packed, shapes, .. } = plan;
+        let Plan { mode, schedule, depth_first, layers, convs, places, packed, shapes, channels, .. } = plan;
         let arena = Arena::new(places).ok_or_else(|| memory.refused())?;
-        let parameters = Parameters::new(graph, tensors, scales, on_use, &options.frozen, &options.pool)?;
+        let parameters = Parameters::new(graph, &channels, tensors, scales, on_use, &options.frozen, &options.pool)?;
         let mut packed_places = packed.places.into_iter();
         let planned_conv = |(conv, &id): (Conv, &NodeId)| {
             let node = graph.node(id);
             let has_bias = node.op.parameters().len() > 1;
             PlannedConv {
                 weight: match on_use {
-                    true => Weight::Shared(Filters::new(graph, id, tensors, scales)),
+                    true => Weight::Shared(Filters::new(node, channels[node.inputs[0].0], tensors, scales)),
                     false => Weight::Bucket(parameters.range(&node.key("weight"))),
                 },
                 bias: has_bias.then(|| parameters.range(&node.key("bias"))),
@@ -447,17 +446,17 @@ fn run_all(machine: &mut Machine, list: &[Scheduled], images: usize, times: Opti
 fn planned_norm(graph: &Graph, node: NodeId, parameters: &Parameters, options: &Options) -> PlannedNorm {
     let node = graph.node(node);
     let Op::BatchNorm2d { channels, eps, momentum } = node.op else { unreachable!("the schedule lists batch norms") };
-    let statistic = |name: &str| -> Range<usize> { parameters.statistic_range(&node.key(name)) };
+    let range = |name: &str| parameters.range(&node.key(name));
     PlannedNorm {
         channels,
         eps,
         momentum,
         trained: !options.frozen.parameters.contains(&node.name),
         keeps_statistics: options.frozen.statistics.contains(&node.name),
-        weight: parameters.range(&node.key("weight")),
-        bias: parameters.range(&node.key("bias")),
-        running_mean: statistic("running_mean"),
-        running_var: statistic("running_var"),
+        weight: range("weight"),
+        bias: range("bias"),
+        running_mean: range("running_mean"),
+        running_var: range("running_var"),
         counter: parameters.counter(&node.key("num_batches_tracked")),
         state: NormState::new(channels),
     }

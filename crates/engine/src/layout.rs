@@ -1,23 +1,55 @@
-//! Weights out of torch's layout into the engine's, shared out over the threads.
+//! The order of a parameter's elements in the engine, and the transposition from and to torch's, in blocks that fit the
+//! cache and on all threads.
 
-use crate::parameters::Layout;
+use residual_graph::{Node, Op, Role};
 use residual_threads::Pool;
 use std::sync::{Mutex, PoisonError};
 
-/// The outputs that are brought along together: a cache line of them.
+/// The output channels of a block: a cache line of them.
 const OUTPUTS: usize = 16;
-/// The inputs' taps that are brought along together.
+/// The kernel taps of input channels of a block.
 const COLUMNS: usize = 128;
 /// Elements that are worth a task.
 const GRAIN: usize = 1 << 18;
 
-/// What is left to do to lay tensors out.
-#[derive(Default)]
-pub(crate) struct Jobs<'a>(Vec<Mutex<Transpose<'a>>>);
+/// How a tensor's elements are ordered in the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// As in torch.
+    Plain,
+    /// Torch's `[groups · o, i, h, w]` as `[groups][h][w][i][o]`. A linear layer on a flattened feature map is a
+    /// convolution as large as the map.
+    Filter { groups: usize, o: usize, i: usize, taps: usize },
+}
 
-impl<'a> Jobs<'a> {
-    /// Lays `values`, each output's filter multiplied by its `scale`, out into `bucket` in the order of `layout`: at once
-    /// where that is torch's order, else when the jobs are run.
+impl Layout {
+    /// That of the tensor of `node` with this role. `channels` are those that lie side by side in memory in the value that
+    /// the node reads: of a flattened feature map, those of the map.
+    pub(crate) fn of(node: &Node, role: Role, channels: usize) -> Self {
+        match (role, &node.op) {
+            (Role::Weight, Op::Conv2d(conv)) => Layout::Filter {
+                groups: conv.groups,
+                o: conv.out_channels / conv.groups,
+                i: conv.in_channels / conv.groups,
+                taps: conv.kernel[0] * conv.kernel[1],
+            },
+            (Role::Weight, &Op::Linear { in_features, out_features, .. }) => {
+                Layout::Filter { groups: 1, o: out_features, i: channels, taps: in_features / channels }
+            }
+            (Role::Weight, op) => unreachable!("{} has no weight", op.name()),
+            (Role::Bias | Role::NormWeight | Role::NormBias | Role::LayerScale, _) => Layout::Plain,
+            (Role::Buffer | Role::Counter, _) => Layout::Plain,
+        }
+    }
+}
+
+/// Copies from torch's order, to be run.
+#[derive(Default)]
+pub(crate) struct FromTorch<'a>(Vec<Mutex<Transpose<'a>>>);
+
+impl<'a> FromTorch<'a> {
+    /// Copies `values`, each output's filter multiplied by its `scale`, into `bucket` in the order of `layout`: at once
+    /// where that is torch's order, else when the copies are run.
     pub(crate) fn lay_out(
         &mut self,
         layout: &Layout,
@@ -30,7 +62,7 @@ impl<'a> Jobs<'a> {
                 for (group, part) in bucket.chunks_exact_mut(o * i * taps).enumerate() {
                     let values = &values[group * o * i * taps..][..o * i * taps];
                     let scale = scale.map(|scale| &scale[group * o..][..o]);
-                    self.share_out(values, scale, [o, i, taps], o, part);
+                    self.partition(values, scale, [o, i, taps], o, part);
                 }
             }
             // The same order in both.
@@ -46,7 +78,7 @@ impl<'a> Jobs<'a> {
         }
     }
 
-    /// As [`Jobs::lay_out`] into the engine's order, but in panels of `width` outputs of a group each, with zeros past its
+    /// As [`FromTorch::lay_out`], but in panels of `width` outputs of a group each, with zeros past its
     /// last: as the kernels read weights.
     pub(crate) fn pack(
         &mut self,
@@ -62,13 +94,13 @@ impl<'a> Jobs<'a> {
                 let rows = group * o + first..group * o + o.min(first + width);
                 let panel = panels.next().expect("a place for every panel");
                 let values = &values[rows.start * i * taps..rows.end * i * taps];
-                self.share_out(values, scale.map(|scale| &scale[rows.clone()]), [rows.len(), i, taps], width, panel);
+                self.partition(values, scale.map(|scale| &scale[rows.clone()]), [rows.len(), i, taps], width, panel);
             }
         }
     }
 
     /// Adds the tasks that fill `bucket`, all inputs of a group, in lines of `width`.
-    fn share_out(
+    fn partition(
         &mut self,
         values: &'a [f32],
         scale: Option<&'a [f64]>,
@@ -84,12 +116,40 @@ impl<'a> Jobs<'a> {
         }
     }
 
-    /// Does it.
+    /// Runs them.
     pub(crate) fn run(self, pool: &Pool) {
-        let Self(jobs) = self;
-        pool.run(jobs.len(), |job, _| {
-            jobs[job].lock().unwrap_or_else(PoisonError::into_inner).run();
-        });
+        let Self(tasks) = self;
+        pool.run(tasks.len(), |task, _| tasks[task].lock().unwrap_or_else(PoisonError::into_inner).run());
+    }
+}
+
+/// Copies into torch's order, to be run.
+#[derive(Default)]
+pub(crate) struct ToTorch<'a>(Vec<Mutex<TransposeBack<'a>>>);
+
+impl<'a> ToTorch<'a> {
+    /// Copies a tensor that lies in `bucket` in the order of `layout` to `values`, at once where that is torch's order.
+    pub(crate) fn read(&mut self, layout: &Layout, bucket: &'a [f32], values: &'a mut [f32]) {
+        match *layout {
+            Layout::Filter { o, i, taps, .. } if o * i > 1 => {
+                let rows = (GRAIN / (i * taps)).clamp(1, o).next_multiple_of(OUTPUTS);
+                let groups = values.chunks_exact_mut(o * i * taps).zip(bucket.chunks_exact(o * i * taps));
+                for (values, bucket) in groups {
+                    for (index, filters) in values.chunks_mut(rows * i * taps).enumerate() {
+                        let task = TransposeBack { bucket, o, i, taps, first: index * rows, filters };
+                        self.0.push(Mutex::new(task));
+                    }
+                }
+            }
+            // The same order in both.
+            _ => values.copy_from_slice(bucket),
+        }
+    }
+
+    /// Runs them.
+    pub(crate) fn run(self, pool: &Pool) {
+        let Self(tasks) = self;
+        pool.run(tasks.len(), |task, _| tasks[task].lock().unwrap_or_else(PoisonError::into_inner).run());
     }
 }
 
@@ -157,4 +217,39 @@ fn line_of(block: &[[f32; COLUMNS]; OUTPUTS], column: usize) -> [f32; OUTPUTS] {
     let mut line = [0.0; OUTPUTS];
     line.iter_mut().zip(block).for_each(|(value, row)| *value = row[column]);
     line
+}
+
+/// `[taps][i][o]` as torch's `[o, i, taps]`, for some of the outputs.
+struct TransposeBack<'a> {
+    bucket: &'a [f32],
+    o: usize,
+    i: usize,
+    taps: usize,
+    /// The first of the outputs.
+    first: usize,
+    /// Their filters.
+    filters: &'a mut [f32],
+}
+
+impl TransposeBack<'_> {
+    fn run(&mut self) {
+        let Self { bucket, o, i, taps, first, .. } = *self;
+        let filter = i * taps;
+        let mut block = [[0.0; COLUMNS]; OUTPUTS];
+        for (index, filters) in self.filters.chunks_mut(OUTPUTS * filter).enumerate() {
+            let output = first + index * OUTPUTS;
+            let outputs = filters.len() / filter;
+            for start in (0..filter).step_by(COLUMNS) {
+                let columns = COLUMNS.min(filter - start);
+                for column in 0..columns {
+                    let (input, tap) = ((start + column) / taps, (start + column) % taps);
+                    let line = &bucket[(tap * i + input) * o + output..][..outputs];
+                    block.iter_mut().zip(line).for_each(|(row, value)| row[column] = *value);
+                }
+                for (filter, row) in filters.chunks_exact_mut(filter).zip(&block) {
+                    filter[start..][..columns].copy_from_slice(&row[..columns]);
+                }
+            }
+        }
+    }
 }

@@ -2,9 +2,8 @@
 //!
 //! A plan is made once for a graph and a batch shape, in passes (`plan/compile.rs`): batch norms are folded, nodes fused
 //! into steps, algorithms chosen, steps scheduled as a flat list of instructions, forward and backward, and every value
-//! gets a place in one arena by when it is alive. Nothing is allocated per step, but for lists of tasks where weights are
-//! packed on use. No part of this crate knows a model
-//! family.
+//! gets a place in one arena by when it is alive. Nothing is allocated per step, but for lists of packing tasks where weights
+//! are packed on use ([`Options::pack_on_use`]). No part of this crate knows a model family.
 //!
 //! ```
 //! use residual_engine::{Engine, Mode, Options};
@@ -30,11 +29,11 @@ mod arena;
 mod engine;
 mod error;
 mod frozen;
+mod layout;
 mod memory;
 mod parameters;
 mod plan;
 mod run;
-mod transpose;
 mod tune;
 
 pub use engine::Engine;

@@ -1,8 +1,8 @@
-//! Parameters, their gradients and running statistics in flat buckets, and their way from and to torch's layout.
+//! Parameters, their gradients and running statistics in flat buckets, read from and written to state dicts.
 
-use crate::transpose::Jobs;
+use crate::layout::{FromTorch, Layout, ToTorch};
 use crate::{EngineError, Frozen, Memory};
-use residual_graph::{Graph, Node, NodeId, Op, Role};
+use residual_graph::{Graph, Node, Role};
 use residual_kernels::conv::Conv;
 use residual_model::check_tensors;
 use residual_tensor::{AlignedBuffer, Elements, Floats, NamedTensors, Tensor};
@@ -38,16 +38,6 @@ pub struct Flat<'a> {
     pub entries: &'a [Entry],
 }
 
-/// How a tensor's elements are ordered in a bucket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// As in torch.
-    Plain,
-    /// Torch's `[groups · o, i, h, w]` as `[groups][h][w][i][o]`. A linear layer on a flattened feature map is a
-    /// convolution as large as the map.
-    Filter { groups: usize, o: usize, i: usize, taps: usize },
-}
-
 /// The state of a network while it is trained.
 #[derive(Debug)]
 pub(crate) struct Parameters {
@@ -60,6 +50,8 @@ pub(crate) struct Parameters {
     pub(crate) statistics: AlignedBuffer,
     statistic_entries: Vec<Entry>,
     pub(crate) counters: Vec<(String, i64)>,
+    /// Where each tensor lies in its bucket, by its key; a counter's is its index.
+    ranges: HashMap<String, Range<usize>>,
     graph: Graph,
     pool: Arc<Pool>,
 }
@@ -69,9 +61,10 @@ pub(crate) type Scales = HashMap<String, Vec<f64>>;
 
 impl Parameters {
     /// Buckets for `graph`, filled from `tensors` and `scales`; `without_filters`, the weights of convolutions and linear
-    /// layers have no place in them.
+    /// layers have no place in them. `channels` are those of each node's value in memory (see [`Layout::of`]).
     pub(crate) fn new(
         graph: &Graph,
+        channels: &[usize],
         tensors: &NamedTensors,
         scales: &Scales,
         without_filters: bool,
@@ -81,6 +74,7 @@ impl Parameters {
         let (mut entries, mut statistic_entries, mut counters) = (Vec::new(), Vec::new(), Vec::new());
         let (mut len, mut statistics_len) = (0, 0);
         let (mut trained, mut trained_len) = (0, 0);
+        let mut ranges = HashMap::new();
         let is_frozen = |node: &&Node| frozen.parameters.contains(&node.name);
         let (behind, first): (Vec<&Node>, Vec<&Node>) =
             graph.state_order().into_iter().map(|id| graph.node(id)).partition(is_frozen);
@@ -88,19 +82,22 @@ impl Parameters {
             for spec in node.op.parameters() {
                 let name = node.key(spec.name);
                 let count: usize = spec.shape.iter().product();
-                let layout = layout(graph, node, &spec.shape);
+                let layout = Layout::of(node, spec.role, channels[node.inputs[0].0]);
                 if without_filters && matches!(layout, Layout::Filter { .. }) {
                     continue;
                 }
                 let (list, end) = match spec.role {
                     Role::Counter => {
+                        ranges.insert(name.clone(), counters.len()..counters.len() + 1);
                         counters.push((name, 0));
                         continue;
                     }
                     Role::Buffer => (&mut statistic_entries, &mut statistics_len),
                     _ => (&mut entries, &mut len),
                 };
-                list.push(Entry { name, shape: spec.shape, role: spec.role, range: *end..*end + count, layout });
+                let range = *end..*end + count;
+                ranges.insert(name.clone(), range.clone());
+                list.push(Entry { name, shape: spec.shape, role: spec.role, range, layout });
                 *end += count.next_multiple_of(16);
             }
             if !is_frozen(&node) {
@@ -115,6 +112,7 @@ impl Parameters {
             statistics: zeros(statistics_len)?,
             statistic_entries,
             counters,
+            ranges,
             graph: graph.clone(),
             pool: Arc::clone(pool),
         };
@@ -139,8 +137,8 @@ impl Parameters {
 
     /// All values as a state dict.
     pub(crate) fn state_dict(&self) -> NamedTensors {
-        let mut parts = gather(&self.entries, &self.values);
-        parts.extend(gather(&self.statistic_entries, &self.statistics));
+        let mut parts = gather(&self.pool, &self.entries, &self.values);
+        parts.extend(gather(&self.pool, &self.statistic_entries, &self.statistics));
         parts.extend(self.counters.iter().map(|(name, count)| (name.clone(), Tensor::i64(&[], vec![*count]))));
         self.graph
             .parameters()
@@ -164,25 +162,21 @@ impl Parameters {
 
     /// A bucket of what is trained as torch tensors.
     pub(crate) fn to_torch(&self, bucket: &[f32]) -> NamedTensors {
-        gather(self.entries(), bucket)
+        gather(&self.pool, self.entries(), bucket)
     }
 
     /// Torch tensors as a bucket.
     pub(crate) fn read_torch(&self, tensors: &NamedTensors) -> Result<AlignedBuffer, EngineError> {
-        let mut problems = Vec::new();
         let entries = self.entries();
         for entry in entries {
-            match tensors.get(&entry.name) {
-                Some(tensor) if tensor.shape() == entry.shape && tensor.as_f32().is_some() => {}
-                other => problems.push((entry, other)),
+            let tensor = tensors.get(&entry.name);
+            if tensor.is_none_or(|tensor| tensor.shape() != entry.shape || tensor.as_f32().is_none()) {
+                return Err(EngineError::Tensor {
+                    name: entry.name.clone(),
+                    expected: entry.shape.clone(),
+                    got: tensor.map(|tensor| tensor.shape().to_vec()),
+                });
             }
-        }
-        if let Some((entry, got)) = problems.first() {
-            return Err(EngineError::Tensor {
-                name: entry.name.clone(),
-                expected: entry.shape.clone(),
-                got: got.map(|tensor| tensor.shape().to_vec()),
-            });
         }
         let mut bucket = zeros(self.gradients.len())?;
         scatter(&self.pool, entries, tensors, &Scales::new(), &mut bucket);
@@ -194,19 +188,14 @@ impl Parameters {
         4 * (self.values.len() + self.gradients.len() + self.statistics.len())
     }
 
-    /// Where the parameter `key` lies in the bucket.
+    /// Where the parameter or running statistic `key` lies in its bucket.
     pub(crate) fn range(&self, key: &str) -> Range<usize> {
-        find(&self.entries, key)
-    }
-
-    /// Where the running statistic `key` lies in the bucket of statistics.
-    pub(crate) fn statistic_range(&self, key: &str) -> Range<usize> {
-        find(&self.statistic_entries, key)
+        self.ranges[key].clone()
     }
 
     /// The index of the counter `key`.
     pub(crate) fn counter(&self, key: &str) -> usize {
-        self.counters.iter().position(|(name, _)| name == key).expect("the graph names its own counters")
+        self.ranges[key].start
     }
 }
 
@@ -219,13 +208,12 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
-    /// The weight of `node`. `tensors` were checked against `graph`.
-    pub(crate) fn new(graph: &Graph, node: NodeId, tensors: &NamedTensors, scales: &Scales) -> Self {
-        let node = graph.node(node);
+    /// The weight of `node`, whose input has so many `channels` in memory. `tensors` were checked against the graph.
+    pub(crate) fn new(node: &Node, channels: usize, tensors: &NamedTensors, scales: &Scales) -> Self {
         let key = node.key("weight");
         let tensor = &tensors[key.as_str()];
         let Elements::F32(values) = tensor.elements() else { unreachable!("checked: parameters are floats") };
-        let layout = layout(graph, node, tensor.shape());
+        let layout = Layout::of(node, Role::Weight, channels);
         Self { values: values.clone(), scale: scales.get(&key).cloned(), layout }
     }
 
@@ -233,14 +221,14 @@ impl Filters {
     /// [`Conv::panel_width`].
     pub(crate) fn pack(&self, pool: &Pool, conv: &Conv, room: &mut [f32], packed: &mut [f32]) {
         let (values, scale) = (&*self.values, self.scale.as_deref());
-        let mut jobs = Jobs::default();
+        let mut copies = FromTorch::default();
         if let (Some(width), &Layout::Filter { groups, o, i, taps }) = (conv.panel_width(), &self.layout) {
-            jobs.pack([groups, o, i, taps], values, scale, width, packed);
-            jobs.run(pool);
+            copies.pack([groups, o, i, taps], values, scale, width, packed);
+            copies.run(pool);
         } else {
             let room = &mut room[..values.len()];
-            jobs.lay_out(&self.layout, values, scale, room);
-            jobs.run(pool);
+            copies.lay_out(&self.layout, values, scale, room);
+            copies.run(pool);
             conv.pack_forward(pool, room, packed);
         }
     }
@@ -252,95 +240,27 @@ fn zeros(len: usize) -> Result<AlignedBuffer, EngineError> {
     AlignedBuffer::try_zeros(len).ok_or_else(|| memory.refused())
 }
 
-fn find(entries: &[Entry], key: &str) -> Range<usize> {
-    let entry = entries.iter().find(|entry| entry.name == key).expect("the graph names its own parameters");
-    entry.range.clone()
-}
-
-fn layout(graph: &Graph, node: &Node, shape: &[usize]) -> Layout {
-    match node.op {
-        Op::Conv2d(conv) if shape.len() == 4 => Layout::Filter {
-            groups: conv.groups,
-            o: conv.out_channels / conv.groups,
-            i: conv.in_channels / conv.groups,
-            taps: conv.kernel[0] * conv.kernel[1],
-        },
-        Op::Linear { out_features, in_features, .. } if shape.len() == 2 => {
-            let channels = node.inputs.first().map_or(in_features, |id| flattened_channels(graph, id.0, in_features));
-            Layout::Filter { groups: 1, o: out_features, i: channels, taps: in_features / channels }
-        }
-        _ => Layout::Plain,
-    }
-}
-
-/// The channels of the feature map that node `index`, a vector of `features`, is the flattened form of.
-fn flattened_channels(graph: &Graph, mut index: usize, features: usize) -> usize {
-    loop {
-        let node = &graph.nodes[index];
-        match node.op {
-            Op::Flatten => return channels_of(graph, node.inputs[0].0),
-            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => index = node.inputs[0].0,
-            _ => return features,
-        }
-    }
-}
-
-fn channels_of(graph: &Graph, index: usize) -> usize {
-    let node = &graph.nodes[index];
-    match &node.op {
-        Op::Input { channels, .. } => *channels,
-        Op::Conv2d(conv) => conv.out_channels,
-        Op::Linear { out_features, .. } => *out_features,
-        Op::PadShortcut { out_channels, .. } => *out_channels,
-        Op::Concat => node.inputs.iter().map(|input| channels_of(graph, input.0)).sum(),
-        _ => channels_of(graph, node.inputs[0].0),
-    }
-}
-
-impl Layout {
-    /// Calls `visit(torch index, bucket index)` for each of `len` elements.
-    fn visit(&self, len: usize, mut visit: impl FnMut(usize, usize)) {
-        match *self {
-            Layout::Plain => (0..len).for_each(|index| visit(index, index)),
-            Layout::Filter { groups, o, i, taps } => {
-                for group in 0..groups {
-                    for tap in 0..taps {
-                        for input in 0..i {
-                            let to = ((group * taps + tap) * i + input) * o;
-                            let from = (group * o * i + input) * taps + tap;
-                            for output in 0..o {
-                                visit(from + output * i * taps, to + output);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// `tensors` were checked against `entries`.
 fn scatter(pool: &Pool, entries: &[Entry], tensors: &NamedTensors, scales: &Scales, mut bucket: &mut [f32]) {
-    let mut jobs = Jobs::default();
+    let mut copies = FromTorch::default();
     let mut end = 0;
     for entry in entries {
         let values = tensors[entry.name.as_str()].as_f32().expect("checked: parameters and statistics are floats");
         let scale = scales.get(&entry.name).map(Vec::as_slice);
         let (part, rest) = std::mem::take(&mut bucket)[entry.range.start - end..].split_at_mut(entry.range.len());
         (bucket, end) = (rest, entry.range.end);
-        jobs.lay_out(&entry.layout, values, scale, part);
+        copies.lay_out(&entry.layout, values, scale, part);
     }
-    jobs.run(pool);
+    copies.run(pool);
 }
 
-fn gather(entries: &[Entry], bucket: &[f32]) -> NamedTensors {
-    entries
-        .iter()
-        .map(|entry| {
-            let bucket = &bucket[entry.range.clone()];
-            let mut values = vec![0.0; bucket.len()];
-            entry.layout.visit(bucket.len(), |torch, here| values[torch] = bucket[here]);
-            (entry.name.clone(), Tensor::f32(&entry.shape, values))
-        })
-        .collect()
+fn gather(pool: &Pool, entries: &[Entry], bucket: &[f32]) -> NamedTensors {
+    let mut values: Vec<Vec<f32>> = entries.iter().map(|entry| vec![0.0; entry.range.len()]).collect();
+    let mut copies = ToTorch::default();
+    for (entry, values) in entries.iter().zip(&mut values) {
+        copies.read(&entry.layout, &bucket[entry.range.clone()], values);
+    }
+    copies.run(pool);
+    let tensor = |(entry, values): (&Entry, Vec<f32>)| (entry.name.clone(), Tensor::f32(&entry.shape, values));
+    entries.iter().zip(values).map(tensor).collect()
 }

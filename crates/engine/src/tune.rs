@@ -4,6 +4,7 @@ use crate::plan::expected;
 use crate::{EngineError, Memory, Mode, Options};
 use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Direction, Epilogue};
 use residual_tensor::AlignedBuffer;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// Floats written between two runs, so that weights come from memory as they do in a network: more than most caches hold.
@@ -32,17 +33,20 @@ pub struct Tuned {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tuning {
     choices: Vec<(Tuned, Algorithm)>,
+    /// The place of each choice.
+    places: HashMap<Tuned, usize>,
 }
 
 impl Tuning {
     /// The choice for a pass, if there is one.
     pub fn get(&self, tuned: &Tuned) -> Option<Algorithm> {
-        self.choices.iter().find(|(known, _)| known == tuned).map(|&(_, algorithm)| algorithm)
+        self.places.get(tuned).map(|&place| self.choices[place].1)
     }
 
     /// Sets the choice for a pass.
     pub fn insert(&mut self, tuned: Tuned, algorithm: Algorithm) {
-        match self.choices.iter_mut().find(|(known, _)| *known == tuned) {
+        let place = *self.places.entry(tuned).or_insert(self.choices.len());
+        match self.choices.get_mut(place) {
             Some((_, choice)) => *choice = algorithm,
             None => self.choices.push((tuned, algorithm)),
         }

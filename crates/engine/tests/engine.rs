@@ -263,6 +263,53 @@ fn weights_after_twenty_steps_are_bit_identical_for_any_number_of_threads() {
 }
 
 #[test]
+fn every_op_of_the_graph_crate_is_among_them() {
+    let seen: BTreeSet<&str> = every_op().nodes.iter().map(|node| node.op.name()).collect();
+    assert_eq!(seen, Op::NAMES.iter().copied().collect());
+}
+
+/// Wide layers, whose filters are transposed in several blocks by several tasks.
+#[test]
+fn a_state_dict_comes_back_with_every_bit_on_any_number_of_threads() {
+    let mut net = Builder::new("transposed", [5, 3, 3]);
+    let x = net.conv("a", net.input(), Conv2d::new(5, 150, 3).padding(1).bias()).unwrap();
+    let x = net.conv("b", x, Conv2d::new(150, 202, 3).padding(1).groups(2)).unwrap();
+    let x = net.conv("c", x, Conv2d::new(202, 202, 2).groups(202)).unwrap();
+    let x = net.flatten("flat", x).unwrap();
+    let x = net.linear("fc", x, 1031, true).unwrap();
+    for graph in [net.finish(x).unwrap(), wide()] {
+        let model = model(graph);
+        let [_, height, width] = model.graph.input_size();
+        for threads in [1, 3] {
+            let options = options(threads);
+            let engine = Engine::new(&model, Mode::Train, 1, [height, width], &[], &options).unwrap();
+            assert!(engine.state_dict() == model.tensors, "{threads} threads");
+        }
+    }
+}
+
+/// Every node costs the same; with a cost in the square of their number these plans would take hours.
+#[test]
+fn a_network_of_many_thousands_of_nodes_compiles() {
+    let mut net = Builder::new("deep", [2, 1, 1]);
+    let mut x = net.input();
+    for index in 0..20_000 {
+        let y = net.conv(format!("{index}.conv"), x, Conv2d::new(2, 2, 1).bias()).unwrap();
+        let y = net.batch_norm(format!("{index}.bn"), y).unwrap();
+        x = net.add(format!("{index}.add"), y, x).unwrap();
+        x = net.push(format!("{index}.gelu"), Op::Gelu, &[x]).unwrap();
+    }
+    let model = model(net.finish(x).unwrap());
+    let mut infer = Engine::new(&model, Mode::Infer, 2, [1, 1], &[], &options(1)).unwrap();
+    infer.forward(&[0.5; 4]).unwrap();
+    let least = |grad_checkpointing| {
+        let options = Options { grad_checkpointing, ..options(1) };
+        PlanSummary::new(&model, Mode::Train, 2, [1, 1], &[], &options).unwrap().memory().values
+    };
+    assert!(least(true) < least(false) / 20);
+}
+
+#[test]
 fn buckets_go_to_torch_and_back() {
     let model = model(every_op());
     let mut engine = Engine::new(&model, Mode::Train, 1, [12, 10], &[], &options(1)).unwrap();

@@ -4,6 +4,9 @@
 use super::{Fused, Step};
 use residual_graph::{NodeId, Shape};
 
+/// The most segments that are tried. What takes least memory is about the square root of the steps.
+const MOST_SEGMENTS: usize = 1000;
+
 /// For each node, whether the backward pass finds its value as the forward pass left it.
 ///
 /// Where one value alone leads from the steps before to the steps behind, such as at the end of a residual block, the
@@ -21,7 +24,7 @@ pub(crate) fn stored(fused: &Fused, shapes: &[Shape], kept: &[NodeId]) -> Vec<bo
     steps.iter().for_each(|step| before.push(before[before.len() - 1] + len(step.output)));
     let cuts = cuts(steps, source.len(), &always);
     let total = before[steps.len()];
-    let plans = (1..=cuts.len() + 1).map(|count| {
+    let plans = (1..=MOST_SEGMENTS.min(cuts.len() + 1)).map(|count| {
         let (mut stored, mut start, mut most) = (Vec::new(), 0, 0);
         for (index, cut) in cuts.iter().enumerate() {
             let next = cuts.get(index + 1).map_or(steps.len(), |next| next.end);
@@ -53,13 +56,21 @@ fn cuts(steps: &[Step], nodes: usize, always: &[bool]) -> Vec<Cut> {
     for (index, step) in steps.iter().enumerate() {
         step.inputs.iter().for_each(|id| last_read[id.0] = index);
     }
-    let mut alive: Vec<NodeId> = Vec::new();
+    // The values that are last read by each step, and what is alive: how many, and the sum of their ids.
+    let mut ends: Vec<Vec<NodeId>> = vec![Vec::new(); steps.len()];
+    let (mut alive, mut sum) = (0, 0);
     let mut cuts = Vec::new();
     for (index, step) in steps.iter().enumerate() {
-        alive.push(step.output);
-        alive.retain(|id| last_read[id.0] > index && !always[id.0]);
-        if let [value] = alive[..] {
-            cuts.push(Cut { end: index + 1, value });
+        let last_read = last_read[step.output.0];
+        if last_read > index && !always[step.output.0] {
+            ends[last_read].push(step.output);
+            (alive, sum) = (alive + 1, sum + step.output.0);
+        }
+        for value in &ends[index] {
+            (alive, sum) = (alive - 1, sum - value.0);
+        }
+        if alive == 1 {
+            cuts.push(Cut { end: index + 1, value: NodeId(sum) });
         }
     }
     cuts

@@ -74,6 +74,8 @@ pub(crate) struct Plan {
     parameters: [usize; 3],
     /// The shape of every node's value in memory, for one image.
     pub(crate) shapes: Vec<Shape>,
+    /// The channels that lie side by side in memory in every node's value: of a flattened feature map, those of the map.
+    pub(crate) channels: Vec<usize>,
 }
 
 impl Plan {
@@ -121,6 +123,7 @@ impl Plan {
             statistics_len,
             parameters,
             shapes,
+            channels: channels_in_memory(graph, &logical),
         })
     }
 
@@ -169,7 +172,7 @@ fn check_supported(graph: &Graph, shapes: &[Shape], mode: Mode) -> Result<(), En
                 flat[index] = reads_flat || height * width > 1;
                 continue;
             }
-            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => {
+            _ if is_elementwise(&node.op) => {
                 flat[index] = reads_flat;
                 continue;
             }
@@ -186,6 +189,31 @@ fn check_supported(graph: &Graph, shapes: &[Shape], mode: Mode) -> Result<(), En
         });
     }
     Ok(())
+}
+
+/// Whether an op treats every element alike, in whatever order they lie.
+fn is_elementwise(op: &Op) -> bool {
+    match op {
+        Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => true,
+        Op::Input { .. } | Op::Conv2d(_) | Op::Linear { .. } | Op::Flatten | Op::PadShortcut { .. } => false,
+        Op::BatchNorm2d { .. } | Op::LayerNorm { .. } | Op::LayerScale { .. } | Op::Gate | Op::Add | Op::Concat => {
+            false
+        }
+        Op::MaxPool2d(_) | Op::AvgPool2d { .. } | Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } => false,
+    }
+}
+
+/// See [`Plan::channels`]; `shapes` are those of shape inference.
+fn channels_in_memory(graph: &Graph, shapes: &[Shape]) -> Vec<usize> {
+    let mut channels: Vec<usize> = Vec::with_capacity(graph.nodes.len());
+    for (node, shape) in graph.nodes.iter().zip(shapes) {
+        channels.push(match node.op {
+            Op::Flatten => channels[node.inputs[0].0],
+            _ if is_elementwise(&node.op) => channels[node.inputs[0].0],
+            _ => shape.channels,
+        });
+    }
+    channels
 }
 
 /// The output, and the nodes that were asked for.

@@ -30,12 +30,18 @@ pub(crate) struct Layers {
     /// Layer scales.
     pub(crate) scales: Vec<NodeId>,
     pub(crate) gates: Vec<NodeId>,
+    /// The place of each node of the graph in its list, if it is in one.
+    places: Vec<usize>,
 }
 
 impl Layers {
     pub(crate) fn of(graph: &Graph) -> Self {
-        let all = |wanted: fn(&Op) -> bool| -> Vec<NodeId> {
-            (0..graph.nodes.len()).map(NodeId).filter(|id| wanted(&graph.node(*id).op)).collect()
+        let mut places = vec![0; graph.nodes.len()];
+        let mut all = |wanted: fn(&Op) -> bool| -> Vec<NodeId> {
+            let list: Vec<NodeId> =
+                (0..graph.nodes.len()).map(NodeId).filter(|id| wanted(&graph.node(*id).op)).collect();
+            list.iter().enumerate().for_each(|(place, id)| places[id.0] = place);
+            list
         };
         Self {
             convs: all(|op| matches!(op, Op::Conv2d(_) | Op::Linear { .. })),
@@ -43,13 +49,14 @@ impl Layers {
             layer_norms: all(|op| matches!(op, Op::LayerNorm { .. })),
             scales: all(|op| matches!(op, Op::LayerScale { .. })),
             gates: all(|op| matches!(op, Op::Gate)),
+            places,
         }
     }
-}
 
-/// The place of a layer of this graph among those of its kind.
-fn place(layers: &[NodeId], node: NodeId) -> usize {
-    layers.iter().position(|&id| id == node).expect("a layer of this graph")
+    /// The place of a layer of this graph among those of its kind.
+    fn place(&self, node: NodeId) -> usize {
+        self.places[node.0]
+    }
 }
 
 /// Schedules the steps of `graph`, keeping the values of `kept` to the end. In training and frozen mode every kept
@@ -86,6 +93,10 @@ pub(crate) fn schedule(
 struct Scheduler<'a> {
     graph: &'a Graph,
     steps: &'a [Step],
+    /// For each node, the index of the step whose value it has.
+    step_of: Vec<Option<usize>>,
+    /// For each node, the batch norm that reads it, if one alone does.
+    norms_after: Vec<Option<NormId>>,
     source: &'a [NodeId],
     layers: &'a Layers,
     shapes: &'a [Shape],
@@ -120,9 +131,20 @@ impl<'a> Scheduler<'a> {
         frozen: &'a Frozen,
     ) -> Self {
         let count = graph.nodes.len();
+        let mut step_of = vec![None; count];
+        fused.steps.iter().enumerate().for_each(|(index, step)| step_of[step.output.0] = Some(index));
+        let mut readers = vec![0; count];
+        let mut norms_after = vec![None; count];
+        for (id, &norm) in layers.norms.iter().enumerate() {
+            let input = fused.source[graph.node(norm).inputs[0].0].0;
+            readers[input] += 1;
+            norms_after[input] = (readers[input] == 1).then_some(id);
+        }
         let mut scheduler = Self {
             graph,
             steps: &fused.steps,
+            step_of,
+            norms_after,
             source: &fused.source,
             layers,
             shapes,
@@ -166,43 +188,57 @@ impl<'a> Scheduler<'a> {
     fn again(&mut self, node: NodeId) -> BufferId {
         let node = self.source[node.0];
         if !self.stored[node.0] {
-            let steps = self.steps;
-            let step = steps.iter().find(|step| step.output == node).expect("every value but the input has its step");
-            step.inputs.iter().for_each(|&input| {
-                self.again(input);
-            });
-            self.stored[node.0] = true;
-            let y = self.allocate(node);
-            self.values[node.0] = Some(y);
-            self.allocate_index(step);
-            for instruction in self.instructions(step, y, true) {
-                self.backward.push(Scheduled { node: step.name(), instruction });
+            // Values that are not there either come first, those that they need before them: without recursion, which a
+            // deep network would have no stack for.
+            let mut pending = vec![node];
+            while let Some(&node) = pending.last() {
+                let step = self.step_of(node);
+                if let Some(&missing) = step.inputs.iter().find(|&&input| !self.stored[self.source[input.0].0]) {
+                    pending.push(self.source[missing.0]);
+                    continue;
+                }
+                pending.pop();
+                self.compute_again(step, node);
             }
         }
         self.value(node)
     }
 
+    /// The step whose value `node` has.
+    fn step_of(&self, node: NodeId) -> &'a Step {
+        &self.steps[self.step_of[node.0].expect("every value but the input has its step")]
+    }
+
+    fn compute_again(&mut self, step: &Step, node: NodeId) {
+        self.stored[node.0] = true;
+        let y = self.allocate(node);
+        self.values[node.0] = Some(y);
+        self.allocate_index(step);
+        for instruction in self.instructions(step, y, true) {
+            self.backward.push(Scheduled { node: step.name(), instruction });
+        }
+    }
+
     fn conv(&self, node: NodeId) -> ConvId {
-        place(&self.layers.convs, node)
+        self.layers.place(node)
     }
 
     fn norm(&self, node: NodeId) -> NormId {
-        place(&self.layers.norms, node)
+        self.layers.place(node)
     }
 
     /// What a layer scale or gate multiplies with.
     fn factors(&self, node: NodeId) -> Factors {
         match self.graph.node(node).op {
             Op::Gate => Factors::Gate(self.value(self.graph.node(node).inputs[1])),
-            _ => Factors::LayerScale(place(&self.layers.scales, node)),
+            _ => Factors::LayerScale(self.layers.place(node)),
         }
     }
 
     /// The batch norm whose statistics convolution `node` takes in training: the only one that reads it.
     fn norm_after(&self, node: NodeId) -> Option<NormId> {
-        let mut readers = (0..self.layers.norms.len()).filter(|&id| self.input(self.layers.norms[id]) == node);
         let fits = self.mode == Mode::Train && matches!(self.graph.node(node).op, Op::Conv2d(_));
-        let norm = readers.next().filter(|_| fits && readers.next().is_none())?;
+        let norm = self.norms_after[node.0].filter(|_| fits)?;
         (!self.keeps_statistics(self.layers.norms[norm])).then_some(norm)
     }
 
@@ -266,7 +302,7 @@ impl<'a> Scheduler<'a> {
                 let takes_statistics = self.mode == Mode::Train && !known && !self.keeps_statistics(node);
                 Instruction::BatchNorm { norm, takes_statistics, x, add, relu, y }
             }
-            Op::LayerNorm { .. } => Instruction::LayerNorm { norm: place(&self.layers.layer_norms, node), x, y },
+            Op::LayerNorm { .. } => Instruction::LayerNorm { norm: self.layers.place(node), x, y },
             Op::LayerScale { .. } | Op::Gate => Instruction::Scale { factors: self.factors(node), x, add, relu, y },
             Op::Gelu => Instruction::Activate { activation: Activation::Gelu, x, y },
             Op::Sigmoid => Instruction::Activate { activation: Activation::Sigmoid, x, y },
@@ -478,7 +514,7 @@ impl<'a> Scheduler<'a> {
                 if !self.is_trained(node) && !self.wanted[input.0] {
                     return;
                 }
-                let norm = place(&self.layers.layer_norms, node);
+                let norm = self.layers.place(node);
                 let x = self.again(input);
                 // The kernel writes dx on its way to the parameters' gradients, be it wanted or not.
                 let (dx, accumulate) = match self.wanted[input.0] {
@@ -557,7 +593,7 @@ impl<'a> Scheduler<'a> {
         let input = self.input(node);
         if let Op::LayerScale { .. } = self.graph.node(node).op {
             if self.is_trained(node) {
-                let (scale, x) = (place(&self.layers.scales, node), self.again(input));
+                let (scale, x) = (self.layers.place(node), self.again(input));
                 self.emit_backward(Instruction::LayerScaleSums { scale, x, dy });
             }
             return;

@@ -1,0 +1,109 @@
+//! Nothing is allocated per step: a warm engine's passes and the optimiser take no memory from the system, on any thread.
+//!
+//! Inference that packs on use is the documented exception ([`Options::pack_on_use`]): it makes a list of packing tasks for
+//! each convolution.
+
+use residual_engine::{Engine, Mode, Options};
+use residual_kernels::loss::{Targets, cross_entropy};
+use residual_kernels::optim::{Sgd, sgd};
+use residual_model::{Initialisation, Model, initialise};
+use residual_preprocess::Preprocessing;
+use residual_tensor::Stream;
+use serde_json::Value;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The system's allocator, which counts.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is the system allocator's own, with the arguments of the caller, who keeps its contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as for the whole implementation.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as for the whole implementation.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as for the whole implementation.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many allocations `work` makes, on all threads.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    work();
+    ALLOCATIONS.load(Ordering::SeqCst) - before
+}
+
+const CLASSES: usize = 5;
+const BATCH: usize = 3;
+
+/// A small network of every family: those whose gradients are compared with PyTorch's.
+fn networks() -> Vec<(String, Model)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let descriptions = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let model = |path: std::path::PathBuf| {
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let text = format!("{}image_size = 32\nnum_classes = {CLASSES}\n", golden["description"].as_str()?);
+        let graph = residual_zoo::from_toml(&text).unwrap().graph().unwrap();
+        let tensors = initialise(&graph, Initialisation::usual(&graph), 1);
+        let preprocessing = Preprocessing::unscaled([32, 32], &[0.0; 3], &[1.0; 3]);
+        Some((text, Model::new(graph, tensors, preprocessing, Vec::new()).unwrap()))
+    };
+    descriptions.filter_map(model).collect()
+}
+
+/// One test, as the counter is the process's.
+#[test]
+fn nothing_is_allocated_per_step() {
+    let networks = networks();
+    assert!(networks.len() > 10);
+    for (name, model) in &networks {
+        for threads in [1, 3] {
+            let options = Options::threads(threads);
+            let engine = |mode, checkpointing| {
+                let options = Options { grad_checkpointing: checkpointing, ..options.clone() };
+                Engine::new(model, mode, BATCH, [32, 32], &[], &options).unwrap()
+            };
+            let mut stream = Stream::new(1, &[]);
+            let images: Vec<f32> = (0..BATCH * 32 * 32 * 3).map(|_| stream.normal()).collect();
+
+            let mut infer = engine(Mode::Infer, false);
+            infer.forward(&images).unwrap();
+            let count = allocations(|| infer.forward(&images).unwrap());
+            assert_eq!(count, 0, "inference on {threads} threads: {name}");
+
+            for (mode, checkpointing) in [(Mode::Train, false), (Mode::Train, true), (Mode::Frozen, false)] {
+                let mut engine = engine(mode, checkpointing);
+                let mut momentum = vec![0.0; engine.parameter_len()];
+                let mut gradient = vec![0.0; BATCH * CLASSES];
+                let rule = Sgd { lr: 1e-4, momentum: 0.9, weight_decay: 1e-4, nesterov: true };
+                let mut step = |seed: u64| {
+                    engine.set_seed(seed);
+                    engine.forward(&images).unwrap();
+                    cross_entropy(engine.output(), Targets::Hard(&[1, 3, 0]), CLASSES, 0.1, Some(&mut gradient));
+                    engine.backward_output(&gradient).unwrap();
+                    let flat = engine.flat_mut();
+                    sgd(options.isa, &options.pool, flat.values, flat.gradients, &mut momentum, &rule);
+                };
+                step(0);
+                let count = allocations(|| (1..3).for_each(&mut step));
+                assert_eq!(count, 0, "{mode:?}, checkpointing {checkpointing}, on {threads} threads: {name}");
+            }
+        }
+    }
+}
