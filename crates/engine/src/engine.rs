@@ -1,4 +1,4 @@
-//! The engine's face: forward, backward, and parameters as views.
+//! The engine's interface: forward pass, backward pass, and parameters as views.
 
 use crate::arena::{Arena, BufferId};
 use crate::parameters::{Entry, Filters, Flat, Parameters};
@@ -20,7 +20,7 @@ pub struct Engine {
     backward: Vec<Scheduled>,
     /// The beginning of the forward pass that is run for a part of the batch at a time.
     depth_first: Option<DepthFirst>,
-    /// Where asked for, the time that each instruction took, forward and then backward.
+    /// The time that each instruction took, forward and then backward, if steps are timed.
     times: Option<Vec<Duration>>,
     input: BufferId,
     /// The output first, then the taps.
@@ -29,7 +29,7 @@ pub struct Engine {
     image_len: usize,
     /// Images of the last batch.
     images: usize,
-    /// Whether the last forward pass has not been gone back through.
+    /// Whether the last forward pass has not had its backward pass.
     fresh: bool,
     /// Whether parameters may have changed since batch norms took their running statistics.
     stale: bool,
@@ -199,7 +199,8 @@ impl Engine {
     /// Runs the network on `images` (n × height × width × channels, n up to the plan's batch).
     ///
     /// # Errors
-    /// If `images` is not a batch of this plan, or a batch norm would be trained on a single value.
+    /// [`EngineError::Batch`] if `images` is not a batch of this plan, [`EngineError::SingleValue`] if a batch norm would be
+    /// trained on a single value.
     pub fn forward(&mut self, images: &[f32]) -> Result<(), EngineError> {
         let count = images.len() / self.image_len;
         if count == 0 || count > self.batch || count * self.image_len != images.len() {
@@ -374,7 +375,9 @@ impl Engine {
         self.parameters().ok_or(EngineError::Mode { what, mode: self.machine.mode })?.read_torch(tensors)
     }
 
-    /// Sets what decides what dropout and stochastic depth drop in the next passes. A backward pass needs its forward pass's.
+    /// Sets the random seed of dropout and stochastic depth for the passes that follow: in training, to be called with another
+    /// value before every forward pass. With the same seed a pass drops the same elements. Between a forward and its backward
+    /// pass the seed must not change.
     pub fn set_seed(&mut self, seed: u64) {
         self.machine.seed = seed;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// What of a model a plan with gradients leaves as it is, by the names of nodes. Where nothing that is trained lies before a
-/// node, no gradient goes back through it, and no value of it is kept for the way back.
+/// node, no gradient is computed for it, and no value of it is kept for the backward pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frozen {
     /// Nodes whose parameters have no gradients: they are no part of [`crate::Flat`]. Batch norms among them follow the

@@ -51,9 +51,9 @@ use std::sync::Arc;
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Batch norms use the batch's statistics and update the running ones; dropout drops; gradients can be asked for.
+    /// Batch norms use the batch's statistics and update the running ones; dropout drops; gradients can be computed.
     Train,
-    /// Batch norms use their running statistics, dropout does nothing; gradients can be asked for.
+    /// Batch norms use their running statistics, dropout does nothing; gradients can be computed.
     Frozen,
     /// As frozen, without gradients: batch norms are folded, and memory is used again as soon as a value is dead.
     Infer,
@@ -71,12 +71,12 @@ pub struct Options {
     /// Whether all convolutions are computed directly: Winograd's algorithms are faster, but their weights take up to
     /// four times the memory.
     pub low_memory: bool,
-    /// Whether a plan for inference packs the weights of a convolution when it runs, as training always does, and keeps
-    /// none: the first batch is done sooner, and every later one takes longer. Such a plan shares the model's tensors, and
-    /// few images at a time get other algorithms, whose results differ by rounding.
+    /// Lazy weight packing: inference packs the weights of a convolution when it runs, as training always does, and keeps none.
+    /// Lower latency of the first batch, lower throughput. Such a plan shares the model's tensors, and small batches get other
+    /// algorithms, whose results differ by rounding. Has no effect on plans with gradients.
     pub pack_on_use: bool,
-    /// Whether the backward pass computes most values of the forward pass again instead of finding them in memory. The
-    /// results are the same, to the bit.
+    /// Activation recomputation (gradient checkpointing): the backward pass computes most activations again instead of keeping
+    /// them. Less memory, a longer step, and the same results to the bit. Has no effect on inference.
     pub grad_checkpointing: bool,
     /// What training leaves as it is.
     pub frozen: Arc<Frozen>,

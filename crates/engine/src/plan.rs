@@ -39,217 +39,70 @@ pub(crate) struct Scheduled {
 #[derive(Clone, Debug)]
 pub(crate) enum Instruction {
     /// y = conv(x) + bias, + add, ReLU.
-    Conv {
-        conv: ConvId,
-        x: BufferId,
-        add: Option<BufferId>,
-        relu: bool,
-        y: BufferId,
-    },
+    Conv { conv: ConvId, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId },
     /// y = conv(x) + bias, and on the way the statistics of y that the batch norm after it needs.
-    ConvWithStatistics {
-        conv: ConvId,
-        norm: NormId,
-        x: BufferId,
-        y: BufferId,
-    },
+    ConvWithStatistics { conv: ConvId, norm: NormId, x: BufferId, y: BufferId },
     /// y = batch norm of x, + add, ReLU. Whether it first `takes_statistics` of x: no convolution did, in training, and it is
     /// not computed again.
-    BatchNorm {
-        norm: NormId,
-        takes_statistics: bool,
-        x: BufferId,
-        add: Option<BufferId>,
-        relu: bool,
-        y: BufferId,
-    },
+    BatchNorm { norm: NormId, takes_statistics: bool, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId },
     /// y = layer norm of x.
-    LayerNorm {
-        norm: LayerNormId,
-        x: BufferId,
-        y: BufferId,
-    },
+    LayerNorm { norm: LayerNormId, x: BufferId, y: BufferId },
     /// y = x · factors, + add, ReLU.
-    Scale {
-        factors: Factors,
-        x: BufferId,
-        add: Option<BufferId>,
-        relu: bool,
-        y: BufferId,
-    },
+    Scale { factors: Factors, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId },
     /// y = f(x), element by element.
-    Activate {
-        activation: Activation,
-        x: BufferId,
-        y: BufferId,
-    },
+    Activate { activation: Activation, x: BufferId, y: BufferId },
     /// y = max(x, 0).
-    Relu {
-        x: BufferId,
-        y: BufferId,
-    },
+    Relu { x: BufferId, y: BufferId },
     /// y = x, or y += x.
-    Copy {
-        x: BufferId,
-        accumulate: bool,
-        y: BufferId,
-    },
+    Copy { x: BufferId, accumulate: bool, y: BufferId },
     /// y = max(y + x, 0).
-    AccumulateRelu {
-        x: BufferId,
-        y: BufferId,
-    },
+    AccumulateRelu { x: BufferId, y: BufferId },
     /// y = 0.
-    Zero {
-        y: BufferId,
-    },
+    Zero { y: BufferId },
     /// Some channels of y = some channels of every `stride`-th pixel of x.
-    CopyChannels {
-        x: BufferId,
-        slice: Slice,
-        y: BufferId,
-    },
-    /// y = maxima of x, and for the way back in `index` where in their windows they stand.
-    MaxPool {
-        pool: Pooling,
-        x: BufferId,
-        index: Option<BufferId>,
-        y: BufferId,
-    },
-    AvgPool {
-        pool: Pooling,
-        count_include_pad: bool,
-        x: BufferId,
-        y: BufferId,
-    },
-    AdaptiveAvgPool {
-        pool: AdaptiveShape,
-        x: BufferId,
-        y: BufferId,
-    },
-    GlobalAvgPool {
-        pixels: usize,
-        channels: usize,
-        x: BufferId,
-        y: BufferId,
-    },
+    CopyChannels { x: BufferId, slice: Slice, y: BufferId },
+    /// y = maxima of x, and for the backward pass in `index` where in their windows they stand.
+    MaxPool { pool: Pooling, x: BufferId, index: Option<BufferId>, y: BufferId },
+    /// y = means of x over windows.
+    AvgPool { pool: Pooling, count_include_pad: bool, x: BufferId, y: BufferId },
+    /// y = means of x over as many windows as y has pixels.
+    AdaptiveAvgPool { pool: AdaptiveShape, x: BufferId, y: BufferId },
+    /// y = means of x over all pixels.
+    GlobalAvgPool { pixels: usize, channels: usize, x: BufferId, y: BufferId },
     /// y = x with some elements dropped; its own gradient. `node` decides which, with the engine's seed.
-    Dropout {
-        node: usize,
-        p: f32,
-        x: BufferId,
-        accumulate: bool,
-        y: BufferId,
-    },
+    Dropout { node: usize, p: f32, x: BufferId, accumulate: bool, y: BufferId },
     /// y = x with some images dropped; its own gradient. `node` decides which, with the engine's seed.
-    DropPath {
-        node: usize,
-        p: f32,
-        x: BufferId,
-        accumulate: bool,
-        y: BufferId,
-    },
+    DropPath { node: usize, p: f32, x: BufferId, accumulate: bool, y: BufferId },
     /// The gradients of weights and bias.
-    ConvWeights {
-        conv: ConvId,
-        x: BufferId,
-        dy: BufferId,
-    },
-    ConvData {
-        conv: ConvId,
-        dy: BufferId,
-        accumulate: bool,
-        dx: BufferId,
-    },
+    ConvWeights { conv: ConvId, x: BufferId, dy: BufferId },
+    /// dx = the gradient of a convolution's input from that of its output.
+    ConvData { conv: ConvId, dy: BufferId, accumulate: bool, dx: BufferId },
     /// The sums over dy, and the gradients of weight and bias.
-    BatchNormSums {
-        norm: NormId,
-        x: BufferId,
-        mask: Mask,
-        dy: BufferId,
-    },
+    BatchNormSums { norm: NormId, x: BufferId, mask: Mask, dy: BufferId },
     /// dx from dy; in place if `dy` is `dx`. With `masked`, dy counts as zero where the batch norm's result is not positive.
-    BatchNormData {
-        norm: NormId,
-        masked: bool,
-        x: BufferId,
-        dy: BufferId,
-        accumulate: bool,
-        dx: BufferId,
-    },
+    BatchNormData { norm: NormId, masked: bool, x: BufferId, dy: BufferId, accumulate: bool, dx: BufferId },
     /// dx from dy, and the gradients of weight and bias.
-    LayerNormBackward {
-        norm: LayerNormId,
-        x: BufferId,
-        dy: BufferId,
-        accumulate: bool,
-        dx: BufferId,
-    },
+    LayerNormBackward { norm: LayerNormId, x: BufferId, dy: BufferId, accumulate: bool, dx: BufferId },
     /// dx = dy · factors.
-    ScaleData {
-        factors: Factors,
-        dy: BufferId,
-        accumulate: bool,
-        dx: BufferId,
-    },
+    ScaleData { factors: Factors, dy: BufferId, accumulate: bool, dx: BufferId },
     /// The gradient of a layer scale's factors.
-    LayerScaleSums {
-        scale: LayerScaleId,
-        x: BufferId,
-        dy: BufferId,
-    },
+    LayerScaleSums { scale: LayerScaleId, x: BufferId, dy: BufferId },
     /// The gradient of a gate.
-    GateSums {
-        channels: usize,
-        x: BufferId,
-        dy: BufferId,
-        accumulate: bool,
-        dgate: BufferId,
-    },
+    GateSums { channels: usize, x: BufferId, dy: BufferId, accumulate: bool, dgate: BufferId },
     /// dy · f′, in place. `value` is what the activation's gradient is a function of.
-    ActivateBackward {
-        activation: Activation,
-        value: BufferId,
-        dy: BufferId,
-    },
+    ActivateBackward { activation: Activation, value: BufferId, dy: BufferId },
     /// dy = 0 where y is not positive.
-    ReluBackward {
-        y: BufferId,
-        dy: BufferId,
-    },
+    ReluBackward { y: BufferId, dy: BufferId },
     /// The gradient of [`Instruction::CopyChannels`], added to dx.
-    CopyChannelsBackward {
-        dy: BufferId,
-        slice: Slice,
-        dx: BufferId,
-    },
-    MaxPoolBackward {
-        pool: Pooling,
-        index: BufferId,
-        dy: BufferId,
-        accumulate: bool,
-        dx: BufferId,
-    },
-    AvgPoolBackward {
-        pool: Pooling,
-        count_include_pad: bool,
-        dy: BufferId,
-        accumulate: bool,
-        dx: BufferId,
-    },
-    AdaptiveAvgPoolBackward {
-        pool: AdaptiveShape,
-        dy: BufferId,
-        accumulate: bool,
-        dx: BufferId,
-    },
-    GlobalAvgPoolBackward {
-        pixels: usize,
-        channels: usize,
-        dy: BufferId,
-        accumulate: bool,
-        dx: BufferId,
-    },
+    CopyChannelsBackward { dy: BufferId, slice: Slice, dx: BufferId },
+    /// dx from dy: each maximum's gradient goes to where `index` says that it stood.
+    MaxPoolBackward { pool: Pooling, index: BufferId, dy: BufferId, accumulate: bool, dx: BufferId },
+    /// The gradient of [`Instruction::AvgPool`].
+    AvgPoolBackward { pool: Pooling, count_include_pad: bool, dy: BufferId, accumulate: bool, dx: BufferId },
+    /// The gradient of [`Instruction::AdaptiveAvgPool`].
+    AdaptiveAvgPoolBackward { pool: AdaptiveShape, dy: BufferId, accumulate: bool, dx: BufferId },
+    /// The gradient of [`Instruction::GlobalAvgPool`].
+    GlobalAvgPoolBackward { pixels: usize, channels: usize, dy: BufferId, accumulate: bool, dx: BufferId },
 }
 
 /// Where the factors of each channel come from.
@@ -261,7 +114,7 @@ pub(crate) enum Factors {
     Gate(BufferId),
 }
 
-/// A function of each element but ReLU, which other steps take along.
+/// An elementwise function other than ReLU, which is fused into other steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activation {
     /// Its gradient is a function of its argument.
@@ -358,7 +211,13 @@ impl Instruction {
             Conv { .. } | ConvWithStatistics { .. } | ConvWeights { .. } | ConvData { .. } => Kind::Convolution,
             BatchNorm { .. } | BatchNormSums { .. } | BatchNormData { .. } => Kind::Norm,
             LayerNorm { .. } | LayerNormBackward { .. } => Kind::Norm,
-            _ => Kind::Other,
+            Scale { .. } | ScaleData { .. } | LayerScaleSums { .. } | GateSums { .. } => Kind::Other,
+            Activate { .. } | ActivateBackward { .. } | Relu { .. } | ReluBackward { .. } => Kind::Other,
+            Copy { .. } | AccumulateRelu { .. } | Zero { .. } => Kind::Other,
+            CopyChannels { .. } | CopyChannelsBackward { .. } | Dropout { .. } | DropPath { .. } => Kind::Other,
+            MaxPool { .. } | AvgPool { .. } | AdaptiveAvgPool { .. } | GlobalAvgPool { .. } => Kind::Other,
+            MaxPoolBackward { .. } | AvgPoolBackward { .. } => Kind::Other,
+            AdaptiveAvgPoolBackward { .. } | GlobalAvgPoolBackward { .. } => Kind::Other,
         }
     }
 
@@ -367,7 +226,7 @@ impl Instruction {
         use Instruction::*;
         match self {
             ConvWeights { .. } | BatchNormSums { .. } | LayerScaleSums { .. } => Direction::Weights,
-            // Values that are computed again, or the gradients of a sum.
+            // In the backward pass these are recomputed activations.
             Conv { .. } | BatchNorm { .. } | LayerNorm { .. } | Scale { .. } | Activate { .. } => Direction::Forward,
             Relu { .. } | AccumulateRelu { .. } | CopyChannels { .. } => Direction::Forward,
             MaxPool { .. } | AvgPool { .. } | AdaptiveAvgPool { .. } | GlobalAvgPool { .. } => Direction::Forward,

@@ -1,4 +1,4 @@
-//! Carries out instructions: one match arm a kernel.
+//! Executes instructions: one match arm a kernel.
 
 use crate::arena::{Arena, BufferId};
 use crate::parameters::{Filters, Parameters};

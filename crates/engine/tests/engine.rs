@@ -731,7 +731,7 @@ fn a_max_pooling_keeps_a_byte_an_output_instead_of_its_input() {
     let y = net.conv("b", y, Conv2d::new(4, 4, 1)).unwrap();
     let model = model(net.finish(y).unwrap());
     let memory = Engine::required_memory(&model, Mode::Train, 1, [32, 32], &[], &options(1)).unwrap();
-    // On the way back there are the image, the sigmoid's value and the gradients of both; never the sum too.
+    // In the backward pass there are the image, the sigmoid's value and the gradients of both; never the sum too.
     let map = 4 * 4 * 32 * 32;
     assert!(memory.values < 5 * map, "{} of {map}", memory.values);
 }

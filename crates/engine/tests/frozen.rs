@@ -1,4 +1,4 @@
-//! What training leaves frozen costs nothing on the way back, and changes nothing else.
+//! What training leaves frozen costs nothing in the backward pass, and changes nothing else.
 
 use residual_engine::{Engine, Frozen, Mode, Options, Pass};
 use residual_graph::Op;

@@ -1,5 +1,5 @@
-//! Chooses which values training keeps from the forward to the backward pass. The others are computed again (Chen et al.,
-//! "Training deep nets with sublinear memory cost", 2016).
+//! Activation recomputation (gradient checkpointing): chooses which activations training keeps from the forward to the
+//! backward pass. The others are computed again (Chen et al., "Training deep nets with sublinear memory cost", 2016).
 
 use super::{Fused, Step};
 use residual_graph::{NodeId, Shape};

@@ -1,6 +1,5 @@
-//! From a model to a plan, pass by pass: fold, fuse, choose algorithms and what is stored, schedule, choose what runs depth
-//! first, place buffers. No
-//! memory is taken and nothing runs yet.
+//! From a model to a plan, pass by pass: fold, fuse, choose algorithms and which activations are stored, schedule, choose what
+//! runs depth first, place buffers. No memory is taken and nothing runs yet.
 
 use super::algorithms::choose;
 use super::checkpoint;
@@ -45,7 +44,7 @@ pub(crate) fn compile_model<'a>(
     Ok((folded, plan))
 }
 
-/// Folds the batch norms and layer scales of a model that is only to be run forward, but for those that `taps` ask for.
+/// Folds the batch norms and layer scales of a model for inference, but for those that `taps` name.
 fn fold<'a>(model: &'a Model, mode: Mode, taps: &[&str]) -> Folded<'a> {
     if mode == Mode::Infer {
         let folded = fold_batch_norm_but_scales(model, taps);
@@ -216,7 +215,7 @@ fn channels_in_memory(graph: &Graph, shapes: &[Shape]) -> Vec<usize> {
     channels
 }
 
-/// The output, and the nodes that were asked for.
+/// The output, and the nodes that `taps` name.
 fn kept(graph: &Graph, taps: &[&str]) -> Result<Vec<NodeId>, EngineError> {
     let mut kept = vec![graph.output];
     for &tap in taps {

@@ -1,5 +1,5 @@
-//! Joins nodes into steps: a convolution, linear layer, batch norm, layer scale or gate takes along the addition and the
-//! ReLU that follow it, and an addition its ReLU, wherever no one else reads what lies between.
+//! Fuses nodes into steps: a convolution, linear layer, batch norm, layer scale or gate with the following add and ReLU, an add
+//! with its ReLU, wherever nothing else reads the value between.
 
 use crate::Mode;
 use residual_graph::{Graph, NodeId, Op};
@@ -53,7 +53,7 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
         [reader] if !kept.contains(&id) => Some(reader),
         _ => None,
     };
-    // For each node that ends a fused step, the nodes inside it.
+    // Nodes inside a fused step, and for each add that ends one what the step begins with.
     let mut absorbed = vec![false; graph.nodes.len()];
     let mut head_of_sum = vec![None; graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -62,7 +62,7 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
         }
         let inputs = [source[node.inputs[0].0], source[node.inputs[1].0]];
         for (this, other) in [(inputs[0], inputs[1]), (inputs[1], inputs[0])] {
-            if takes_along(&graph.node(this).op) && this != other && only_reader(this) == Some(NodeId(index)) {
+            if fuses_add(&graph.node(this).op) && this != other && only_reader(this) == Some(NodeId(index)) {
                 absorbed[this.0] = true;
                 head_of_sum[index] = Some((this, other));
                 break;
@@ -70,18 +70,18 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
         }
     }
     let mut steps = Vec::new();
-    let mut takes_relu = vec![false; graph.nodes.len()];
+    let mut fuses_relu = vec![false; graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
         let id = NodeId(index);
         if source[index] != id || absorbed[index] || matches!(node.op, Op::Input { .. }) {
             continue;
         }
-        if node.op == Op::Relu && takes_relu[source[node.inputs[0].0].0] {
+        if node.op == Op::Relu && fuses_relu[source[node.inputs[0].0].0] {
             continue;
         }
-        let can_relu = takes_along(&node.op) || node.op == Op::Add;
+        let can_relu = fuses_add(&node.op) || node.op == Op::Add;
         let relu = only_reader(id).filter(|reader| can_relu && graph.node(*reader).op == Op::Relu);
-        takes_relu[index] = relu.is_some();
+        fuses_relu[index] = relu.is_some();
         let (head, add) = match (head_of_sum[index], &node.op) {
             (Some((head, add)), _) => (Head::Node(head), Some(add)),
             (None, Op::Add) => (Head::Sum(node.inputs.iter().map(|input| source[input.0]).collect()), None),
@@ -100,7 +100,7 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
 }
 
 /// Whether the op's kernel can add a value to its result.
-fn takes_along(op: &Op) -> bool {
+fn fuses_add(op: &Op) -> bool {
     use Op::{BatchNorm2d, Conv2d, Gate, LayerScale, Linear};
     matches!(op, Conv2d(_) | Linear { .. } | BatchNorm2d { .. } | LayerScale { .. } | Gate)
 }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn batch_norms_take_their_addition_and_relu_along() {
+    fn batch_norms_are_fused_with_their_add_and_relu() {
         let expected =
             ["stem -> stem", "conv1 -> conv1", "bn1 relu -> relu1", "conv2 -> conv2", "bn2 + stem relu -> relu2"];
         assert_eq!(describe(&[]), expected);

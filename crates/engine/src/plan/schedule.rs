@@ -431,7 +431,7 @@ impl<'a> Scheduler<'a> {
             return;
         }
         let Some(mut dy) = self.gradients[step.output.0] else {
-            // Nothing that was seeded depends on this step.
+            // No gradient reaches this step.
             let dy = self.allocate(step.output);
             self.emit_backward(Instruction::Zero { y: dy });
             self.gradients[step.output.0] = Some(dy);
