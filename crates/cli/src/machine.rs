@@ -2,6 +2,7 @@
 
 use crate::args::{Compute, Threads};
 use crate::failure::Failure;
+use crate::output::{complain, count};
 use residual::engine::Options;
 use residual::{Isa, Pool, PoolError};
 use std::path::PathBuf;
@@ -10,6 +11,9 @@ use std::sync::Arc;
 /// The variable that forces an instruction set: `portable`, `avx2` or `avx512`.
 const ISA: &str = "RESIDUAL_ISA";
 
+/// Threads of a core from which on they are in each other's way.
+const MANY: usize = 4;
+
 /// Instruction set and threads.
 pub(crate) fn options(threads: Threads) -> Result<Options, Failure> {
     let isa = match std::env::var(ISA) {
@@ -17,13 +21,24 @@ pub(crate) fn options(threads: Threads) -> Result<Options, Failure> {
         Err(std::env::VarError::NotPresent) => Isa::detect(),
         Err(error) => return Err(Failure::usage(format!("{ISA}: {error}"))),
     };
+    let cores = cores();
     let pool = match threads.threads {
-        None => Pool::new(cores()),
+        None => Pool::new(cores),
         Some(threads) => Pool::try_new(threads.get().into()).map_err(|error| match error {
             PoolError::Count(_) => Failure::usage(error.to_string()),
             PoolError::Refused { .. } => error.into(),
         })?,
     };
+    match pool.threads() {
+        started if started < cores && threads.threads.is_none() => {
+            complain(&format!("note: the system started {started} of {cores} compute threads"));
+        }
+        started if started > MANY * cores => {
+            let cores = count(cores as u64, "core");
+            complain(&format!("note: --threads {started} on {cores} is usually slower than without --threads"));
+        }
+        _ => {}
+    }
     Ok(Options::new(isa, Arc::new(pool)))
 }
 

@@ -6,6 +6,7 @@ mod commands;
 mod failure;
 mod inputs;
 mod machine;
+mod noise;
 mod output;
 mod progress;
 mod signals;

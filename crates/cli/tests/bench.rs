@@ -2,6 +2,9 @@
 
 mod support;
 
+use residual::graph::{Builder, Conv2d};
+use residual::model::{Initialisation, Model, initialise};
+use residual::preprocess::Preprocessing;
 use serde_json::Value;
 use std::io::Write;
 use std::process::Stdio;
@@ -46,6 +49,54 @@ fn a_driver_gets_as_many_times_as_it_asks_for() {
     assert_eq!(lines[0]["ready"]["threads"], 1);
     let counts: Vec<usize> = lines[1..].iter().map(|line| line["ms"].as_array().unwrap().len()).collect();
     assert_eq!(counts, [1, 3]);
+}
+
+/// `inspect --plan` says what would be needed, and takes none of it.
+#[test]
+fn what_no_machine_can_hold_is_told_and_refused() {
+    let place = Place::new();
+    let huge = ["resnet18", "--img-size", "8192", "-b", "60000", "--threads", "1"];
+    let plan: Value =
+        serde_json::from_str(&place.done(&[&["inspect", "--plan", "--json"], &huge[..]].concat())).unwrap();
+    assert!(plan["memory"]["total"].as_u64().unwrap() > 1 << 44, "{}", plan["memory"]);
+    for command in [&["bench"][..], &["inspect", "--measure"]] {
+        let ran = place.run(&[command, &huge].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{}", ran.stderr);
+        assert!(
+            ran.stderr.starts_with("error: memory: expected ") && ran.stderr.lines().count() == 1,
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn threads_beyond_the_machine_are_noted_or_refused() {
+    let place = Place::new();
+    let refused = "error: threads: expected 1 to 1024, got 65535";
+    place.refused(&["inspect", "resnet20", "--plan", "--threads", "65535"], 2, refused);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let many = (4 * cores + 1).to_string();
+    if 4 * cores < 1024 {
+        let ran = place.run(&["inspect", "resnet20", "--plan", "--threads", &many]);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert!(ran.stderr.starts_with(&format!("note: --threads {many} on ")), "{}", ran.stderr);
+    }
+}
+
+/// A checkpoint may hold any graph, also one whose result is a map.
+#[test]
+fn a_network_whose_result_is_a_map_takes_no_training_step() {
+    let place = Place::new();
+    let mut network = Builder::new("map", [3, 8, 8]);
+    let input = network.input();
+    let output = network.conv("conv", input, Conv2d::new(3, 2, 1)).unwrap();
+    let graph = network.finish(output).unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 1);
+    let model = Model::new(graph, tensors, Preprocessing::unscaled([8, 8], &[0.5; 3], &[0.25; 3]), Vec::new()).unwrap();
+    residual::weights::save(&place.path("map.safetensors"), &model, None).unwrap();
+    let line = "error: map.safetensors: expected a result of one value a class to train, got a map of 8×8×2";
+    place.refused(&["bench", "map.safetensors", "--mode", "train", "--threads", "1"], 1, line);
 }
 
 #[test]

@@ -122,6 +122,60 @@ fn an_image_that_cannot_be_read_ends_the_command_or_leaves_no_row() {
 }
 
 #[test]
+fn no_readable_image_is_an_error_and_no_file() {
+    let place = trained();
+    place.write("bad/1.jpg", b"no photograph");
+    let ran = place.run(&["features", "--weights", RUN, "bad", "-o", "f.npy", "--skip-bad-images"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    assert!(ran.stderr.starts_with("skipped: bad/1.jpg: "), "{}", ran.stderr);
+    assert!(
+        ran.stderr.ends_with("error: inputs: expected at least one readable image, got none of 1\n"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!place.path("f.npy").exists());
+}
+
+/// A name is bytes; it is text only where it is shown.
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_no_utf_8_are_read_and_told_apart() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = trained();
+    std::fs::create_dir(place.path("odd")).unwrap();
+    for (name, value) in [(b"a\xff.bmp", 10), (b"a\xfe.bmp", 200)] {
+        let path = place.path("odd").join(std::ffi::OsStr::from_bytes(name));
+        std::fs::write(path, bmp(16, 16, value)).unwrap();
+    }
+    let expected = [r"odd/a\xfe.bmp", r"odd/a\xff.bmp"];
+    let summary = json(&place.done(&["features", "--weights", RUN, "odd", "-o", "f.npy", "--json"]));
+    assert_eq!(summary["paths"], serde_json::json!(expected));
+    let predicted = json(&place.done(&["predict", "--weights", RUN, "odd", "--json"]));
+    assert_eq!([0, 1].map(|row| predicted["predictions"][row]["input"].as_str().unwrap().to_owned()), expected);
+}
+
+/// What training passes over and follows, features and predictions do as well.
+#[cfg(unix)]
+#[test]
+fn hidden_files_are_skipped_and_links_followed() {
+    let place = trained();
+    std::fs::create_dir(place.path("linked")).unwrap();
+    for class in ["ants", "bees"] {
+        std::os::unix::fs::symlink(place.path("photos").join(class), place.path("linked").join(class)).unwrap();
+    }
+    place.write("photos/ants/._0.bmp", b"a resource fork");
+    place.write("photos/ants/.ipynb_checkpoints/0-checkpoint.bmp", bmp(16, 16, 1));
+    let ran = place.run(&["features", "--weights", RUN, "linked", "-o", "f.npy", "--json"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert_eq!(
+        (&json(&ran.stdout)["images"], &json(&ran.stdout)["classes"]),
+        (&6.into(), &serde_json::json!(["ants", "bees"]))
+    );
+    let predicted = json(&place.done(&["predict", "--weights", RUN, "linked", "--json"]));
+    assert_eq!(predicted["predictions"].as_array().unwrap().len(), 6);
+}
+
+#[test]
 fn what_cannot_be_written_is_refused() {
     let place = trained();
     place.write("photo.jpg", bmp(20, 30, 7));

@@ -20,25 +20,6 @@ fn data() -> Option<String> {
     data
 }
 
-#[cfg(unix)]
-fn link(from: &Path, to: &Path) {
-    std::os::unix::fs::symlink(from, to).unwrap();
-}
-
-/// Links need a privilege there.
-#[cfg(not(unix))]
-fn link(from: &Path, to: &Path) {
-    if from.is_file() {
-        std::fs::copy(from, to).unwrap();
-        return;
-    }
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let name = entry.unwrap().file_name();
-        link(&from.join(&name), &to.join(&name));
-    }
-}
-
 #[test]
 fn every_command_of_the_readme_runs() {
     let place = Place::new();
@@ -72,10 +53,41 @@ fn every_command_of_the_readme_runs() {
             }
         }
         let stdout = place.done(&arguments);
-        assert!(!stdout.is_empty(), "residual {command}");
-        if arguments[0] == "eval" {
-            assert!(stdout.contains("91.7"), "{stdout}");
+        let shows = |text: &str| assert!(stdout.contains(text), "residual {command}: no {text:?} in {stdout}");
+        match arguments[0] {
+            "train" => shows("\nNext:\n  residual eval --weights runs/"),
+            "eval" => shows("91.7"),
+            "predict" if arguments.contains(&"--json") => {
+                let document: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+                assert_eq!(document["predictions"].as_array().unwrap().len(), 6, "residual {command}");
+            }
+            "predict" => shows("photo"),
+            "features" => {
+                let file = arguments.last().unwrap();
+                shows(&format!("\nfile      {file}\n"));
+                assert!(place.path(file).metadata().unwrap().len() > 4 * 6 * 64, "residual {command}");
+            }
+            "inspect" => shows("layer1.0.conv1"),
+            "bench" => shows("GFLOP/s"),
+            "export" => shows("opset"),
+            "models" => shows("resnet50"),
+            "data" => shows("shapes"),
+            other => panic!("residual {other}: nothing is known of its result"),
         }
+    }
+}
+
+#[cfg(unix)]
+fn link(file: &Path, place: &Path) {
+    std::os::unix::fs::symlink(file, place).unwrap();
+}
+
+#[cfg(windows)]
+fn link(file: &Path, place: &Path) {
+    if file.is_dir() {
+        std::os::windows::fs::symlink_dir(file, place).unwrap();
+    } else {
+        std::os::windows::fs::symlink_file(file, place).unwrap();
     }
 }
 

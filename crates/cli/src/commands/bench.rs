@@ -4,6 +4,7 @@ mod layers;
 
 use crate::args::{Bench, BenchMode, Download};
 use crate::failure::Failure;
+use crate::noise::noise;
 use crate::output::{print, print_json, table};
 use crate::tuning::tune;
 use crate::{Done, machine, weights};
@@ -202,12 +203,6 @@ impl Subject {
             BenchMode::Infer => Mode::Infer,
             BenchMode::Train => Mode::Train,
         };
-        let mut options = options.clone();
-        if arguments.compute.autotune {
-            options = tune(options, &model, &[(plan, batch)], [height, width])?;
-        }
-        let mut engine = Engine::new(&model, plan, batch, [height, width], &[], &options)?;
-        let classes = model.graph.output_channels()?;
         let output = model.graph.shapes(height, width)?[model.graph.output.0];
         if arguments.mode == BenchMode::Train && [output.height, output.width] != [1, 1] {
             let Shape { height, width, channels } = output;
@@ -215,6 +210,12 @@ impl Subject {
                 "{name}: expected a result of one value a class to train, got a map of {height}×{width}×{channels}"
             )));
         }
+        let mut options = options.clone();
+        if arguments.compute.autotune {
+            options = tune(options, &model, &[(plan, batch)], [height, width])?;
+        }
+        let mut engine = Engine::new(&model, plan, batch, [height, width], &[], &options)?;
+        let classes = model.graph.output_channels()?;
         let [channels, ..] = model.graph.input_size();
         let mut random = Stream::new(0, &[]);
         let analysis = model.graph.analyse(height, width)?;
@@ -228,7 +229,7 @@ impl Subject {
             mode: arguments.mode,
             batch,
             engine,
-            images: (0..batch * height * width * channels).map(|_| random.normal()).collect(),
+            images: noise(&mut random, batch * height * width * channels)?,
             labels: (0..batch).map(|_| random.below(classes as u32)).collect(),
             gradient: vec![0.0; batch * classes],
             velocity,

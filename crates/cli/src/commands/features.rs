@@ -48,7 +48,7 @@ struct Layer {
 pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     let began = Instant::now();
     let mut options = machine::compute_options(arguments.compute)?;
-    let (sources, classes) = sources(&arguments.inputs)?;
+    let Inputs { paths, sources, classes } = inputs(&arguments.inputs)?;
     let Model { graph, tensors, preprocessing, labels } = weights::read(&arguments.weights, None)?;
     let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
     let batch = usize::from(arguments.batch_size.get()).min(sources.len());
@@ -64,7 +64,6 @@ pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     let mut extractor = FeatureExtractor::with_options(model, batch, &options)?;
     let shapes = extractor.shapes(&names)?;
     let layers: Vec<(String, Shape)> = arguments.layers.iter().cloned().zip(shapes).collect();
-    let paths: Vec<PathBuf> = sources.iter().map(|source| PathBuf::from(&source.path)).collect();
     let files = Files::new(paths, extractor.model().preprocessing.channels());
     let contents = FeatureTable { sources, classes: classes.clone(), layers: layers.clone() };
     let mut out = FeatureFile::create(&arguments.output, contents)?;
@@ -94,6 +93,11 @@ pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
         }
         done += batch as u64;
         progress.images("features", done.min(total), total);
+    }
+    if kept.is_empty() {
+        progress.finish();
+        loader.skipped().iter().for_each(|skipped| progress.line(&format!("skipped: {}", skipped.reason)));
+        return Err(Failure::new(format!("inputs: expected at least one readable image, got none of {total}")));
     }
     let images = out.finish()?;
     progress.finish();
@@ -147,9 +151,15 @@ fn report(arguments: &Features, summary: Summary) -> Result<(), Failure> {
     print(&facts(&rows))
 }
 
-/// The images that were typed, folders replaced by the images in them, and their classes: the folders above them in a
-/// folder that was typed.
-fn sources(inputs: &[PathBuf]) -> Result<(Vec<FeatureRow>, Vec<String>), Failure> {
+/// The images that were typed, folders replaced by the images in them.
+struct Inputs {
+    paths: Vec<PathBuf>,
+    /// The paths as text, with their classes: the folders above them in a folder that was typed.
+    sources: Vec<FeatureRow>,
+    classes: Vec<String>,
+}
+
+fn inputs(inputs: &[PathBuf]) -> Result<Inputs, Failure> {
     let mut found: Vec<(PathBuf, Option<String>)> = Vec::new();
     for input in inputs {
         if !input.is_dir() {
@@ -165,17 +175,15 @@ fn sources(inputs: &[PathBuf]) -> Result<(Vec<FeatureRow>, Vec<String>), Failure
     let classes: BTreeSet<&String> =
         found.iter().filter_map(|(_, class)| class.as_ref()).filter(|_| all_have).collect();
     let classes: Vec<String> = classes.into_iter().cloned().collect();
-    let sources = found.into_iter().map(|(path, class)| FeatureRow {
-        path: path.display().to_string(),
-        label: class.and_then(|class| classes.binary_search(&class).ok()),
-    });
-    Ok((sources.collect(), classes))
+    let label = |class: &Option<String>| class.as_ref().and_then(|class| classes.binary_search(class).ok());
+    let sources = found.iter().map(|(path, class)| FeatureRow { path: path_text(path), label: label(class) }).collect();
+    Ok(Inputs { paths: found.into_iter().map(|(path, _)| path).collect(), sources, classes })
 }
 
 /// The class folder of an image below `root`: the first folder, or the one in a split.
 fn class(root: &Path, image: &Path) -> Option<String> {
     let below = image.parent()?.strip_prefix(root).ok()?;
-    let mut names = below.iter().map(|name| name.to_string_lossy().into_owned());
+    let mut names = below.iter().map(|name| path_text(Path::new(name)));
     names.find(|name| !SPLITS.contains(&name.as_str()))
 }
 
@@ -210,7 +218,7 @@ impl Dataset for Files {
     }
 
     fn describe(&self, index: usize) -> String {
-        self.paths[index].display().to_string()
+        path_text(&self.paths[index])
     }
 
     fn format(&self) -> &Format {

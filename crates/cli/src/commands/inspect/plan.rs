@@ -3,9 +3,10 @@
 use crate::args::{BenchMode, Inspect};
 use crate::failure::Failure;
 use crate::machine;
+use crate::noise::noise;
 use crate::output::{bytes, facts, print, print_json, table};
 use crate::tuning::tune;
-use residual::engine::{Engine, Memory, Mode, Options, Pass, PlanStep};
+use residual::engine::{Engine, Memory, Mode, Options, Pass, PlanStep, PlanSummary};
 use residual::kernels::peak_gflops;
 use residual::model::Model;
 use residual::tensor::Stream;
@@ -78,16 +79,19 @@ pub(super) fn show(arguments: &Inspect, model: &Model, size: [usize; 2]) -> Resu
     if arguments.compute.autotune {
         options = tune(options, model, &[(mode, batch)], size)?;
     }
-    let mut engine = Engine::new(model, mode, batch, size, &[], &options)?;
+    // What a plan takes is told of plans that this machine cannot run as well.
+    let plan = PlanSummary::new(model, mode, batch, size, &[], &options)?;
     let peak = peak_gflops(options.isa, &options.pool);
-    let mut steps: Vec<Row> = engine.steps().map(|step| row(&step, peak)).collect();
+    let mut steps: Vec<Row> = plan.steps().map(|step| row(&step, peak)).collect();
     if arguments.measure {
+        let mut engine = Engine::new(model, mode, batch, size, &[], &options)?;
         let len = batch * model.graph.input_size()[0] * size[0] * size[1];
         for (row, time) in steps.iter_mut().zip(measure(&mut engine, mode, len)?) {
             row.measured_ms = Some(time);
         }
     }
-    let Memory { values, packed, workspace, parameters } = engine.memory();
+    let memory = plan.memory();
+    let Memory { values, packed, workspace, parameters } = memory;
     let document = Document {
         model: model.graph.name.clone(),
         mode: arguments.mode.name(),
@@ -98,7 +102,7 @@ pub(super) fn show(arguments: &Inspect, model: &Model, size: [usize; 2]) -> Resu
         bandwidth_gb_per_second: BANDWIDTH,
         estimated_ms: steps.iter().map(|row| row.estimated_ms).sum(),
         measured_ms: steps.iter().map(|row| row.measured_ms).sum(),
-        memory: MemoryBytes { values, packed_weights: packed, workspace, parameters, total: engine.bytes() },
+        memory: MemoryBytes { values, packed_weights: packed, workspace, parameters, total: memory.total() },
         steps,
     };
     if arguments.format.json { print_json(&document) } else { print(&text(&document, &options)) }
@@ -130,7 +134,7 @@ fn row(step: &PlanStep<'_>, peak: f64) -> Row {
 /// The median time of each step in milliseconds, on noise.
 fn measure(engine: &mut Engine, mode: Mode, image_values: usize) -> Result<Vec<f64>, Failure> {
     let mut random = Stream::new(0, &[]);
-    let images: Vec<f32> = (0..image_values).map(|_| random.normal()).collect();
+    let images = noise(&mut random, image_values)?;
     let output = engine.output_name().to_owned();
     let mut pass = |engine: &mut Engine| -> Result<(), Failure> {
         engine.forward(&images)?;
