@@ -11,6 +11,7 @@ use residual_preprocess::Image;
 pub use binary::parse_binary;
 pub use python::parse_python;
 
+use crate::folder::check_distinct;
 use crate::tensors::interleave;
 use crate::{DataError, Dataset, Format, Sample, Split};
 
@@ -45,7 +46,7 @@ impl CifarKind {
         }
     }
 
-    /// The sub-folders that the official archives unpack to.
+    /// The subfolders that the official archives unpack to.
     fn folders(self) -> [&'static str; 2] {
         match self {
             Self::Cifar10 => ["cifar-10-batches-bin", "cifar-10-batches-py"],
@@ -74,7 +75,7 @@ impl CifarKind {
         names.split_whitespace().map(String::from).collect()
     }
 
-    /// The folder with the files: `data_dir`, or its sub-folder of an official archive's name.
+    /// The folder with the files: `data_dir`, or its subfolder of an official archive's name.
     pub(crate) fn find(self, data_dir: &Path) -> Result<PathBuf, DataError> {
         let [binary, python] = self.folders();
         let places = [data_dir.to_path_buf(), data_dir.join(binary), data_dir.join(python)];
@@ -102,6 +103,7 @@ pub struct Records {
 
 /// A split of CIFAR-10 or CIFAR-100, held in memory (3 KiB an image).
 pub struct Cifar {
+    place: String,
     names: Vec<String>,
     format: Format,
     /// File name, index of the first image, and images.
@@ -110,12 +112,15 @@ pub struct Cifar {
 }
 
 impl Cifar {
-    /// Reads a split from a folder of either layout. The files may hold any whole number of records.
+    /// Reads the training or test split from a folder of either layout. The files may hold any whole number of records.
     ///
     /// # Errors
     /// [`DataError::File`] if a file cannot be read, [`DataError::Invalid`], with file and offset, if it is not what it
     /// should be.
     pub fn open(kind: CifarKind, folder: &Path, split: Split) -> Result<Self, DataError> {
+        if split == Split::Val {
+            return Err(DataError::invalid(kind.name(), "a val split", "train, test"));
+        }
         let (mut files, mut len) = (Vec::new(), 0);
         for name in kind.files(split) {
             let (binary, python) = (folder.join(format!("{name}.bin")), folder.join(name));
@@ -136,7 +141,8 @@ impl Cifar {
         };
         let (mean, std) = (mean.to_vec(), std.to_vec());
         let format = Format { image_size: Some([32, 32]), channels: 3, normalized: false, mean, std };
-        Ok(Self { names: class_names(kind, folder)?, format, files, len })
+        let place = format!("{} ({split})", folder.display());
+        Ok(Self { place, names: class_names(kind, folder)?, format, files, len })
     }
 
     /// The file of sample `index`, its place in it and the file's records.
@@ -173,6 +179,10 @@ impl Dataset for Cifar {
         format!("{name} image {at}")
     }
 
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+
     fn format(&self) -> &Format {
         &self.format
     }
@@ -198,5 +208,6 @@ fn class_names(kind: CifarKind, folder: &Path) -> Result<Vec<String>, DataError>
         let expected = format!("{} class names", kind.classes());
         return Err(DataError::invalid(path.display(), expected, names.len()));
     }
+    check_distinct(names.iter().map(|name| &**name), &path.display().to_string())?;
     Ok(names)
 }

@@ -33,6 +33,17 @@ pub trait Dataset: Send + Sync {
     /// Where sample `index` comes from, for messages: a path, or a file and the image's number in it.
     fn describe(&self, index: usize) -> String;
 
+    /// Where the samples come from, for messages: a folder, a file, or a name and a split.
+    fn place(&self) -> String {
+        "memory".into()
+    }
+
+    /// The set in one line: how many images of how many classes, and where they come from.
+    fn describe_set(&self) -> String {
+        let (images, classes) = (counted(self.len(), "image"), counted(self.class_names().len(), "class"));
+        format!("{images} of {classes} in {}", self.place())
+    }
+
     /// What all samples have in common.
     fn format(&self) -> &Format;
 
@@ -40,6 +51,16 @@ pub trait Dataset: Send + Sync {
     fn notes(&self) -> &[String] {
         &[]
     }
+}
+
+/// A number with its noun, such as "1 class" and "2 classes".
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    let ending = match count {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{count} {noun}{ending}")
 }
 
 /// One image of a [`Dataset`].
@@ -76,6 +97,12 @@ pub struct Format {
 }
 
 impl Format {
+    /// What suits a network whose input is `input` (channels, height, width) where nothing better is known: see
+    /// [`Preprocessing::default_for`].
+    pub fn default_preprocessing(&self, input: [usize; 3]) -> Preprocessing {
+        Preprocessing::default_for(input, self.image_size, &self.mean, &self.std)
+    }
+
     /// The preprocessing that takes images as they are and normalises them; `None` if their sizes differ.
     pub fn preprocessing(&self) -> Option<Preprocessing> {
         Some(Preprocessing::unscaled(self.image_size?, &self.mean, &self.std))

@@ -1,22 +1,16 @@
 //! What can be wrong with data, each in one line that says where, what was expected and what came.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::io;
 
 use residual_files::{FileCause, FileError};
 use residual_preprocess::{ImageError, PreprocessingError};
 
+use crate::UnknownClasses;
+
 /// An error of this crate. The message is complete; causes are kept in the `cause` fields.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// The file system refused.
-    #[error("{}: {cause}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        cause: std::io::Error,
-    },
     /// A file cannot be read or written.
     #[error("{}", with_cause(.0))]
     File(FileError),
@@ -38,6 +32,25 @@ pub enum DataError {
         /// What it holds.
         got: String,
     },
+    /// A folder has classes that the training folder lacks.
+    #[error("{place}: {cause}")]
+    Classes {
+        /// The folder.
+        place: String,
+        /// Which classes.
+        cause: UnknownClasses,
+    },
+    /// There is no memory for something whose size was chosen.
+    #[error("{what}: expected {} MiB of memory, got less", bytes.div_ceil(1 << 20))]
+    Memory {
+        /// What for.
+        what: String,
+        /// How much it takes.
+        bytes: u64,
+    },
+    /// A thread of the loader cannot be started.
+    #[error("loader: expected another thread, got none: {0}")]
+    Thread(std::io::Error),
     /// The preprocessing cannot be carried out.
     #[error("{0}")]
     Preprocessing(PreprocessingError),
@@ -71,21 +84,19 @@ impl From<PreprocessingError> for DataError {
 }
 
 impl DataError {
-    /// Whether an image is at fault (damaged, of a kind that cannot be decoded, gone), and not what was needed to read it, such
-    /// as memory, file descriptors or permission. Only such an image may be skipped.
+    /// Whether one sample is at fault: an image that cannot be decoded, a record that is not what it should be, a file that is
+    /// missing, too large or no file. Such a one may be skipped. Anything else (too many open files, no memory, a
+    /// failing disk) would befall good images as well, and ends the work.
     pub fn is_bad_image(&self) -> bool {
         match self {
-            Self::Image { .. } | Self::Panic { .. } => true,
-            Self::Io { cause, .. } => cause.kind() == std::io::ErrorKind::NotFound,
-            Self::File(FileError { cause: FileCause::Read(cause), .. }) => cause.kind() == std::io::ErrorKind::NotFound,
-            Self::File(FileError { cause, .. }) => matches!(cause, FileCause::Kind { .. } | FileCause::TooLarge { .. }),
-            Self::Invalid { .. } | Self::Preprocessing(_) => false,
+            Self::Image { .. } | Self::Invalid { .. } | Self::Panic { .. } => true,
+            Self::File(FileError { cause, .. }) => match cause {
+                FileCause::Read(cause) => cause.kind() == io::ErrorKind::NotFound,
+                FileCause::Kind { .. } | FileCause::TooLarge { .. } => true,
+                _ => false,
+            },
+            Self::Classes { .. } | Self::Memory { .. } | Self::Thread(_) | Self::Preprocessing(_) => false,
         }
-    }
-
-    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |cause| Self::Io { path, cause }
     }
 
     pub(crate) fn invalid(place: impl ToString, expected: impl ToString, got: impl ToString) -> Self {

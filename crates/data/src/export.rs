@@ -5,27 +5,26 @@ use std::path::Path;
 
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
-use residual_files::atomic_write;
+use residual_files::{FileError, atomic_write};
 
 use crate::{DataError, Dataset, Sample, Source, Split};
 
-/// Writes every image of `source` to `folder/<split>/<class name>/<number>.png`, or without the splits to
+/// Writes every image of `source` to `folder/<split>/<class name>/<number>.png`, or without splits to
 /// `folder/<class name>/<number>.png`, creating the folders; returns the number of images. A file appears under its
 /// name when it is complete.
 ///
 /// # Errors
 /// [`DataError::Invalid`] if `folder` exists and is not empty, if a class name cannot be a folder's name, or for images that
-/// are normalised or have neither 1, 3 nor 4 channels; [`DataError::File`] if a file cannot be written.
+/// are normalised or have more than 4 channels; [`DataError::File`] if a file cannot be written.
 pub fn export(source: &Source, folder: &Path) -> Result<usize, DataError> {
-    if folder.exists() && fs::read_dir(folder).map_err(DataError::io(folder))?.next().is_some() {
+    if folder.exists() && fs::read_dir(folder).map_err(FileError::read(folder))?.next().is_some() {
         return Err(DataError::invalid(folder.display(), "an empty folder or a new one", "a folder with files"));
     }
-    let train = source.split(Split::Train)?;
-    if !source.has_held_out() {
-        return write_all(&*train, folder);
+    let splits = source.splits();
+    if splits.is_empty() {
+        return write_all(&*source.split(Split::Train)?, folder);
     }
-    let test = source.split(Split::Test)?;
-    Ok(write_all(&*train, &folder.join("train"))? + write_all(&*test, &folder.join("test"))?)
+    splits.iter().map(|split| write_all(&*source.split(*split)?, &folder.join(split.name()))).sum()
 }
 
 fn write_all(dataset: &dyn Dataset, folder: &Path) -> Result<usize, DataError> {
@@ -34,7 +33,7 @@ fn write_all(dataset: &dyn Dataset, folder: &Path) -> Result<usize, DataError> {
             return Err(DataError::invalid(format!("class {name:?}"), "a name that a folder can have", "another"));
         }
         let class = folder.join(name);
-        fs::create_dir_all(&class).map_err(DataError::io(&class))?;
+        fs::create_dir_all(&class).map_err(FileError::write(&class))?;
     }
     let digits = dataset.len().saturating_sub(1).to_string().len();
     for index in 0..dataset.len() {
@@ -47,12 +46,13 @@ fn write_all(dataset: &dyn Dataset, folder: &Path) -> Result<usize, DataError> {
 }
 
 fn encode(dataset: &dyn Dataset, index: usize) -> Result<Vec<u8>, DataError> {
-    let unsuitable = |got: &str| DataError::invalid(dataset.describe(index), "8-bit pixels of 1, 3 or 4 channels", got);
+    let unsuitable = |got: &str| DataError::invalid(dataset.describe(index), "8-bit pixels of 1 to 4 channels", got);
     let Sample::Pixels(image) = dataset.sample(index)? else {
         return Err(unsuitable("normalised values"));
     };
     let kind = match image.channels() {
         1 => ExtendedColorType::L8,
+        2 => ExtendedColorType::La8,
         3 => ExtendedColorType::Rgb8,
         4 => ExtendedColorType::Rgba8,
         channels => return Err(unsuitable(&format!("{channels} channels"))),

@@ -1,116 +1,112 @@
-//! A folder of images, one sub-folder a class, as torchvision's `ImageFolder` reads it.
+//! A folder of images, one subfolder a class, as torchvision's `ImageFolder` reads it.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use residual_files::read_file;
+use residual_files::{images_below, is_image, printable, read_file, visible_entries};
 use residual_preprocess::{Image, Preprocessing};
+use unicode_normalization::UnicodeNormalization;
 
-use crate::{DataError, Dataset, Format, Sample, Split};
+use crate::dataset::counted;
+use crate::layout::{Layout, data_folders};
+use crate::{DataError, Dataset, Format, Sample, Split, UnknownClasses, match_classes};
 
-/// The extensions that are taken for images, in any case; the content decides how they are decoded.
-const EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
 /// The largest image file that is read.
 const MAX_FILE_BYTES: u64 = 256 << 20;
-/// How deep folders may lie in a class folder.
-const MAX_DEPTH: usize = 16;
 /// Labels count to this at most.
 const MAX_CLASSES: usize = 65_536;
 
-/// Reads and decodes one image file to RGB.
+/// Reads and decodes one image file: [`Image::decode`], where its bytes are in a file.
 ///
 /// # Errors
-/// [`DataError::File`] if it cannot be read, is no file or larger than 256 MiB, [`DataError::Image`] if it cannot be decoded.
+/// [`DataError::File`] if it is no file, cannot be read or is larger than 256 MiB, [`DataError::Image`] if it cannot be
+/// decoded.
 pub fn read_image(path: &Path) -> Result<Image, DataError> {
     let bytes = read_file(path, MAX_FILE_BYTES)?;
     Image::decode(&bytes).map_err(|cause| DataError::Image { place: path.display().to_string(), cause })
 }
 
-/// Where the splits of an image folder lie.
-#[derive(Clone, Debug)]
-pub(crate) struct FolderLayout {
-    train: Option<PathBuf>,
-    val: Option<PathBuf>,
-    test: Option<PathBuf>,
-}
-
-impl FolderLayout {
-    /// `train|val|test/<class>/…` if there is a `train`, `val` or `test` folder, else `<class>/…`.
-    pub(crate) fn find(root: &Path) -> Result<Self, DataError> {
-        let split = |name: &str| Some(root.join(name)).filter(|path| path.is_dir());
-        let (train, val, test) = (split("train"), split("val").or_else(|| split("valid")), split("test"));
-        if train.is_some() || val.is_some() || test.is_some() {
-            return Ok(Self { train, val, test });
-        }
-        Ok(Self { train: Some(root.to_path_buf()), val: None, test: None })
-    }
-
-    /// The folder of a split that is not for training; `Val` and `Test` stand for each other.
-    pub(crate) fn held_out(&self, split: Split) -> Option<&Path> {
-        let (first, second) = if split == Split::Val { (&self.val, &self.test) } else { (&self.test, &self.val) };
-        first.as_deref().or(second.as_deref())
-    }
-
-    fn folder(&self, split: Split) -> Result<&Path, DataError> {
-        let found = if split == Split::Train { self.train.as_deref() } else { self.held_out(split) };
-        let other = || self.train.as_deref().or(self.held_out(Split::Test)).expect("a layout has one split at least");
-        found.ok_or_else(|| {
-            let place = other().parent().unwrap_or(other()).display().to_string();
-            DataError::invalid(place, format!("a {split} folder"), format!("only {}", other().display()))
-        })
-    }
-}
-
 /// Images in class folders. Classes are numbered by name; images are ordered by class, then path.
 pub struct Folder {
+    root: PathBuf,
     names: Vec<String>,
     files: Vec<(PathBuf, u32)>,
     format: Format,
     notes: Vec<String>,
 }
 
+/// A class folder: its name and where it lies.
+type ClassFolder = (String, PathBuf);
+
 impl Folder {
     /// The images of `root/<class>/…`.
     ///
     /// # Errors
-    /// [`DataError::Io`] if a folder cannot be read; [`DataError::Invalid`] if there are no class folders, or one has no
+    /// [`DataError::File`] if a folder cannot be read; [`DataError::Invalid`] if there are no class folders, or one has no
     /// images.
     pub fn read(root: &Path) -> Result<Self, DataError> {
-        Self::with_classes(root, class_names(root)?)
+        Self::open(&Layout::without_splits(root)?, Split::Train)
     }
 
-    /// One split of a layout. All splits have the classes of the training split.
-    pub(crate) fn open(layout: &FolderLayout, split: Split) -> Result<Self, DataError> {
-        let folder = layout.folder(split)?;
-        let names = class_names(layout.train.as_deref().unwrap_or(folder))?;
-        if let Some(stray) = class_names(folder)?.iter().find(|name| names.binary_search(name).is_err()) {
-            let place = folder.join(stray).display().to_string();
-            return Err(DataError::invalid(place, "the classes of the train folder", "another class"));
-        }
-        Self::with_classes(folder, names)
+    fn read_classes(root: &Path) -> Result<Self, DataError> {
+        let folders = class_folders(root)?;
+        let labels: Vec<u32> = (0..folders.len() as u32).collect();
+        let names = folders.iter().map(|(name, _)| name.clone()).collect();
+        Self::gather(root, names, &folders, &labels, true)
     }
 
-    fn with_classes(root: &Path, names: Vec<String>) -> Result<Self, DataError> {
+    /// One split of a layout that has it. All splits have the classes of the training split.
+    pub(crate) fn open(layout: &Layout, split: Split) -> Result<Self, DataError> {
+        let root = layout.folder(split).expect("a split that the layout has");
+        let training = layout.folder(Split::Train).filter(|training| *training != root);
+        let mut folder = match training {
+            None => Self::read_classes(root)?,
+            Some(training) => {
+                let names: Vec<String> = class_folders(training)?.into_iter().map(|(name, _)| name).collect();
+                let folders = class_folders(root)?;
+                let own: Vec<String> = folders.iter().map(|(name, _)| name.clone()).collect();
+                let unknown = |cause| DataError::Classes { place: root.display().to_string(), cause };
+                let map = match_classes(&own, &names).map_err(unknown)?;
+                if !map.by_name {
+                    return Err(unknown(UnknownClasses { known: names, unknown: own }));
+                }
+                Self::gather(root, names, &folders, &map.to, false)?
+            }
+        };
+        folder.notes.splice(0..0, layout.notes().iter().cloned());
+        Ok(folder)
+    }
+
+    /// The images of `folders`, of which each has its label. Every class has some if they are `required`.
+    fn gather(
+        root: &Path,
+        names: Vec<String>,
+        folders: &[ClassFolder],
+        labels: &[u32],
+        required: bool,
+    ) -> Result<Self, DataError> {
         let (mut files, mut ignored) = (Vec::new(), Vec::new());
-        for (label, name) in names.iter().enumerate() {
-            let folder = root.join(name);
-            if !folder.is_dir() {
-                continue;
+        for ((_, folder), &label) in folders.iter().zip(labels) {
+            let found = images_below(folder)?;
+            if found.images.is_empty() && required {
+                return Err(DataError::invalid(folder.display(), expected_images(), "none"));
             }
-            let mut found = Vec::new();
-            walk(&folder, 0, &mut BTreeSet::new(), &mut found, &mut ignored)?;
-            if found.is_empty() {
-                return Err(DataError::invalid(folder.display(), "images (jpg, jpeg, png, webp, bmp)", "none"));
-            }
-            found.sort_unstable();
-            files.extend(found.into_iter().map(|path| (path, label as u32)));
+            files.extend(found.images.into_iter().map(|path| (path, label)));
+            ignored.extend(found.ignored);
         }
+        if files.is_empty() {
+            return Err(DataError::invalid(root.display(), expected_images(), "none"));
+        }
+        // By label, where the folders' order is another than the classes'.
+        files.sort_by_key(|(_, label)| *label);
         let mut notes = Vec::new();
+        let place = root.display();
         if let Some(first) = ignored.iter().min() {
-            let (count, root) = (ignored.len(), root.display());
-            let files = if count == 1 { "file" } else { "files" };
-            notes.push(format!("{root}: ignored {count} {files} with another extension, such as {}", first.display()));
+            let files = counted(ignored.len(), "file");
+            notes.push(format!("{place}: ignored {files} with another extension, such as {}", first.display()));
+        }
+        let strays = visible_entries(root)?.iter().filter(|path| is_image(path) && !path.is_dir()).count();
+        if strays > 0 {
+            notes.push(format!("{place}: left out {} in no class folder", counted(strays, "image")));
         }
         let format = Format {
             image_size: None,
@@ -119,7 +115,7 @@ impl Folder {
             mean: Preprocessing::IMAGENET_MEAN.to_vec(),
             std: Preprocessing::IMAGENET_STD.to_vec(),
         };
-        Ok(Self { names, files, format, notes })
+        Ok(Self { root: root.to_path_buf(), names, files, format, notes })
     }
 
     /// The file of sample `index`.
@@ -149,6 +145,10 @@ impl Dataset for Folder {
         self.path(index).display().to_string()
     }
 
+    fn place(&self) -> String {
+        self.root.display().to_string()
+    }
+
     fn format(&self) -> &Format {
         &self.format
     }
@@ -158,61 +158,34 @@ impl Dataset for Folder {
     }
 }
 
-/// The names of the class folders, sorted.
-fn class_names(root: &Path) -> Result<Vec<String>, DataError> {
-    let mut names = Vec::new();
-    for (path, name) in visible(root)? {
-        if path.is_dir() {
-            names.push(name);
-        }
-    }
-    if names.is_empty() {
+/// The class folders in `root`, sorted by name.
+fn class_folders(root: &Path) -> Result<Vec<ClassFolder>, DataError> {
+    let (paths, _) = data_folders(root)?;
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut folders: Vec<ClassFolder> = paths.into_iter().map(|path| (name(&path), path)).collect();
+    if folders.is_empty() {
         return Err(DataError::invalid(root.display(), "a folder for each class", "none"));
     }
-    if names.len() > MAX_CLASSES {
-        return Err(DataError::invalid(root.display(), format!("at most {MAX_CLASSES} classes"), names.len()));
+    if folders.len() > MAX_CLASSES {
+        return Err(DataError::invalid(root.display(), format!("at most {MAX_CLASSES} classes"), folders.len()));
     }
-    names.sort_unstable();
-    Ok(names)
+    folders.sort_unstable();
+    check_distinct(folders.iter().map(|(name, _)| &**name), &root.display().to_string())?;
+    Ok(folders)
 }
 
-/// Gathers the images below `folder`, following links but no loops.
-fn walk(
-    folder: &Path,
-    depth: usize,
-    visited: &mut BTreeSet<PathBuf>,
-    found: &mut Vec<PathBuf>,
-    ignored: &mut Vec<PathBuf>,
-) -> Result<(), DataError> {
-    if depth > MAX_DEPTH {
-        let expected = format!("at most {MAX_DEPTH} nested folders");
-        return Err(DataError::invalid(folder.display(), expected, "more"));
-    }
-    if !visited.insert(fs::canonicalize(folder).map_err(DataError::io(folder))?) {
-        return Ok(());
-    }
-    for (path, _) in visible(folder)? {
-        if path.is_dir() {
-            walk(&path, depth + 1, visited, found, ignored)?;
-            continue;
+/// Whether no two classes have one name, in Unicode's normal form C.
+pub(crate) fn check_distinct<'a>(names: impl Iterator<Item = &'a str>, place: &str) -> Result<(), DataError> {
+    let mut seen = std::collections::HashSet::new();
+    for name in names {
+        if !seen.insert(name.nfc().collect::<String>()) {
+            let name = printable(name, 60);
+            return Err(DataError::invalid(place, "a name of its own for each class", format!("{name:?} twice")));
         }
-        let extension =
-            path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
-        if EXTENSIONS.contains(&extension.as_str()) { found.push(path) } else { ignored.push(path) }
     }
     Ok(())
 }
 
-/// The entries of a folder whose names do not begin with a dot, sorted.
-fn visible(folder: &Path) -> Result<Vec<(PathBuf, String)>, DataError> {
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(folder).map_err(DataError::io(folder))? {
-        let entry = entry.map_err(DataError::io(folder))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
-            entries.push((entry.path(), name));
-        }
-    }
-    entries.sort_unstable();
-    Ok(entries)
+fn expected_images() -> String {
+    format!("images ({})", residual_files::IMAGE_EXTENSIONS.join(", "))
 }

@@ -28,7 +28,7 @@ pub struct LoaderOptions {
     pub start_batch: usize,
     /// Threads that prepare batches ahead; 0 prepares them on the caller's thread.
     pub workers: usize,
-    /// Whether an image that cannot be read is left out and [listed](Loader::skipped) or ends the run.
+    /// Whether a [bad image](DataError::is_bad_image) is left out and [listed](Loader::skipped) or ends the epoch.
     pub skip_bad_images: bool,
 }
 
@@ -118,7 +118,7 @@ impl Loader {
     ///
     /// # Errors
     /// [`DataError::Invalid`] for a batch size of 0, an empty dataset, or one that `transform` cannot take;
-    /// [`DataError::Io`] if a thread cannot be started.
+    /// [`DataError::Thread`] if a thread cannot be started.
     pub fn new(dataset: Arc<dyn Dataset>, transform: Transform, options: LoaderOptions) -> Result<Self, DataError> {
         if options.batch_size == 0 {
             return Err(DataError::invalid("batch size", "at least 1", 0));
@@ -153,7 +153,7 @@ impl Loader {
         for worker in 0..loader.job.options.workers.min(batches - next) {
             let job = loader.job.clone();
             let thread = std::thread::Builder::new().name(format!("loader-{worker}")).spawn(move || job.work());
-            loader.threads.push(thread.map_err(DataError::io("a loader thread".as_ref()))?);
+            loader.threads.push(thread.map_err(DataError::Thread)?);
         }
         Ok(loader)
     }
@@ -294,7 +294,11 @@ impl Job {
         content.targets.clear();
         content.indices.clear();
         if content.images.is_empty() {
-            content.images = AlignedBuffer::zeros(size * image_len);
+            let values = size.checked_mul(image_len);
+            content.images = values.and_then(AlignedBuffer::try_zeros).ok_or_else(|| DataError::Memory {
+                what: format!("a batch of {size} images"),
+                bytes: (size as u64).saturating_mul(4 * image_len as u64),
+            })?;
         }
         let mut skipped = Vec::new();
         for &index in order {
@@ -318,10 +322,11 @@ impl Job {
     fn place(&self, index: usize, place: &mut [f32], skipped: &mut Vec<Skipped>) -> Result<Option<usize>, DataError> {
         const TRIES: usize = 100;
         let LoaderOptions { seed, epoch, skip_bad_images, drop_last, .. } = self.options;
-        let Err(error) = self.fill(index, place) else { return Ok(Some(index)) };
-        if !skip_bad_images {
-            return Err(error);
-        }
+        let error = match self.fill(index, place) {
+            Ok(()) => return Ok(Some(index)),
+            Err(error) if skip_bad_images && error.is_bad_image() => error,
+            Err(error) => return Err(error),
+        };
         skipped.push(Skipped { index, reason: error.to_string() });
         if !drop_last {
             return Ok(None);
@@ -329,8 +334,10 @@ impl Job {
         let mut random = SampleRandom::new(seed, epoch, index).stream_of(SUBSTITUTE);
         for _ in 0..TRIES {
             let other = self.order[random.below(self.order.len() as u32) as usize] as usize;
-            if self.fill(other, place).is_ok() {
-                return Ok(Some(other));
+            match self.fill(other, place) {
+                Ok(()) => return Ok(Some(other)),
+                Err(error) if error.is_bad_image() => {}
+                Err(error) => return Err(error),
             }
         }
         Err(error)
@@ -345,10 +352,7 @@ impl Job {
         filled.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(DataError::Panic {
-                place: format!("sample {index}"),
-                message: text.lines().collect::<Vec<_>>().join(" "),
-            })
+            Err(DataError::Panic { place: describe(), message: text.lines().collect::<Vec<_>>().join(" ") })
         })
     }
 }

@@ -34,14 +34,21 @@ impl Shapes {
     /// The training split's standard deviation of each channel.
     pub const STD: [f32; 3] = [0.2400, 0.2318, 0.2446];
 
-    /// A split of the usual size; there is no validation split apart from the test split.
+    /// The training or the test split, of the usual size.
+    ///
+    /// # Panics
+    /// If `split` is `Val`: there is none.
     pub fn new(seed: u64, split: Split) -> Self {
         let len = if split == Split::Train { Self::TRAIN_LEN } else { Self::TEST_LEN };
         Self::with_len(seed, split, len)
     }
 
-    /// A split of `len` images; the first ones are those of any other size.
+    /// The training or the test split with `len` images; the first ones are those of any other size.
+    ///
+    /// # Panics
+    /// If `split` is `Val`: there is none.
     pub fn with_len(seed: u64, split: Split, len: usize) -> Self {
+        assert!(split != Split::Val, "shapes10 has no validation split");
         let format = Format {
             image_size: Some([Self::SIDE; 2]),
             channels: 3,
@@ -77,6 +84,10 @@ impl Dataset for Shapes {
 
     fn describe(&self, index: usize) -> String {
         format!("shapes10 {} image {index}", self.split)
+    }
+
+    fn place(&self) -> String {
+        format!("shapes10 ({})", self.split)
     }
 
     fn format(&self) -> &Format {

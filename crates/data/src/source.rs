@@ -4,31 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cifar::{Cifar, CifarKind};
-use crate::folder::{Folder, FolderLayout};
-use crate::{DATASETS, DataError, Dataset, Shapes, TensorFile, stratified_split};
-
-/// A part of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Split {
-    /// To learn from.
-    Train,
-    /// To choose by, while training.
-    Val,
-    /// To be judged by, at the end.
-    Test,
-}
-
-impl std::fmt::Display for Split {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
-            Self::Train => "train",
-            Self::Val => "val",
-            Self::Test => "test",
-        })
-    }
-}
+use crate::folder::Folder;
+use crate::layout::Layout;
+use crate::{DATASETS, DataError, Dataset, HeldOut, Part, Selection, Shapes, Split, TensorFile, stratified_split};
 
 /// A source of data that was found, but not read yet.
+///
+/// It may have [splits](Self::splits) of its own; one without is a single set of images, which all belong to the
+/// training split. A split that a source lacks is never replaced by another.
 #[derive(Clone, Debug)]
 pub struct Source {
     name: String,
@@ -39,17 +22,18 @@ pub struct Source {
 enum Kind {
     Shapes,
     Cifar(CifarKind, PathBuf),
-    Folder(FolderLayout),
+    Folder(Layout),
     Tensors(PathBuf),
 }
 
 impl Source {
-    /// Finds `name`: `shapes10`; `cifar10` or `cifar100`, whose files lie in `data_dir` or its usual sub-folder (official
-    /// binary or python layout); a folder of class folders, or of `train`, `val` and `test` with class folders in them; or a
-    /// `.safetensors` file. With `data_dir`, a path that does not exist is also looked for there.
+    /// Finds `name`: one of [`DATASETS`], of which `cifar10` and `cifar100` have their files in `data_dir` or its usual
+    /// subfolder (official binary or python layout); a folder of class folders, or of splits with class folders in
+    /// them; or a `.safetensors` file. With `data_dir`, a path that does not exist is also looked for there.
     ///
     /// # Errors
-    /// [`DataError::Invalid`] if there is no such source, or a CIFAR set has no `data_dir` or its files are not there.
+    /// [`DataError::Invalid`] if there is no such source, or a CIFAR set has no `data_dir` or its files are not there;
+    /// [`DataError::File`] if a folder cannot be read.
     pub fn open(name: &str, data_dir: Option<&Path>) -> Result<Self, DataError> {
         let kind = match name {
             "shapes10" => Kind::Shapes,
@@ -63,7 +47,7 @@ impl Source {
                     return Err(DataError::invalid(format!("data {name:?}"), expected, "no such name or path"));
                 };
                 if path.is_dir() {
-                    Kind::Folder(FolderLayout::find(&path)?)
+                    Kind::Folder(Layout::find(&path)?)
                 } else if path.extension().is_some_and(|extension| extension == "safetensors") {
                     Kind::Tensors(path)
                 } else {
@@ -76,7 +60,8 @@ impl Source {
 
     fn cifar(kind: CifarKind, data_dir: Option<&Path>) -> Result<Kind, DataError> {
         let Some(data_dir) = data_dir else {
-            return Err(DataError::invalid(kind.name(), "--data-dir with its files", "none"));
+            let place = kind.name();
+            return Err(DataError::invalid(place, format!("--data-dir, required for {place}"), "none"));
         };
         Ok(Kind::Cifar(kind, kind.find(data_dir)?))
     }
@@ -86,36 +71,52 @@ impl Source {
         &self.name
     }
 
-    /// Whether some of the data is set apart from the training data. Where it is not, see
-    /// [`training`](Self::training).
-    pub fn has_held_out(&self) -> bool {
+    /// The splits that the source sets apart, in order; none if it is a single set of images.
+    pub fn splits(&self) -> Vec<Split> {
         match &self.kind {
-            Kind::Shapes | Kind::Cifar(..) => true,
-            Kind::Folder(layout) => layout.held_out(Split::Test).is_some(),
-            Kind::Tensors(_) => false,
+            Kind::Shapes | Kind::Cifar(..) => vec![Split::Train, Split::Test],
+            Kind::Folder(layout) => layout.splits().collect(),
+            Kind::Tensors(_) => Vec::new(),
         }
     }
 
-    /// Reads a split. `Val` and `Test` stand for each other where there is only one of them, and `Train` is everything in
-    /// a source without splits.
+    /// Whether the source sets images apart from the training images: whether it has a split for validation or testing.
+    pub fn has_held_out(&self) -> bool {
+        self.splits().iter().any(|&split| split != Split::Train)
+    }
+
+    /// Reads a split; of a source without splits, `Train` is everything.
     ///
     /// # Errors
-    /// [`DataError::Invalid`] if the source has no such split or its files do not hold what they should,
-    /// [`DataError::Io`] if they cannot be read.
+    /// [`DataError::Invalid`] if the source has no such split, with the names of those it has, or its files do not hold what
+    /// they should; [`DataError::File`] if they cannot be read; [`DataError::Classes`] if a folder has classes that the
+    /// training folder lacks.
     pub fn split(&self, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
+        let splits = self.splits();
+        if !splits.contains(&split) && !(splits.is_empty() && split == Split::Train) {
+            let names: Vec<_> = splits.iter().map(|split| split.name()).collect();
+            let got = if names.is_empty() { "images without splits".into() } else { names.join(", ") };
+            return Err(DataError::invalid(self.place(), format!("a {split} split"), got));
+        }
         match &self.kind {
             Kind::Shapes => Ok(Arc::new(Shapes::new(0, split))),
             Kind::Cifar(kind, folder) => Ok(Arc::new(Cifar::open(*kind, folder, split)?)),
             Kind::Folder(layout) => Ok(Arc::new(Folder::open(layout, split)?)),
-            Kind::Tensors(path) if split == Split::Train => Ok(Arc::new(TensorFile::open(path)?)),
-            Kind::Tensors(path) => {
-                Err(DataError::invalid(path.display(), format!("a {split} split"), "one set of images"))
-            }
+            Kind::Tensors(path) => Ok(Arc::new(TensorFile::open(path)?)),
         }
     }
 
-    /// What to train on and what to watch while training. With `val_split` that share of each class, drawn
-    /// by `seed`, is held out of the training data; without, the source's own `Val` split is, if there is one.
+    fn place(&self) -> String {
+        match &self.kind {
+            Kind::Shapes => self.name.clone(),
+            Kind::Cifar(_, path) | Kind::Tensors(path) => path.display().to_string(),
+            Kind::Folder(layout) => layout.root().display().to_string(),
+        }
+    }
+
+    /// What to train on, and what to validate on while training: the share `val_split` of each class of the training
+    /// images, drawn by `seed`; without a share (`None` or 0) the source's own split for validation, else the one for
+    /// testing, else nothing. Which images they are stands in [`Dataset::describe_set`].
     ///
     /// # Errors
     /// As [`split`](Self::split) and [`stratified_split`].
@@ -126,19 +127,36 @@ impl Source {
         seed: u64,
     ) -> Result<(Arc<dyn Dataset>, Option<Arc<dyn Dataset>>), DataError> {
         let whole = self.split(Split::Train)?;
-        if let Some(fraction) = val_split {
-            let (train, held_out) = stratified_split(&whole, fraction, seed)?;
+        if let Some(share) = val_split.filter(|&share| share != 0.0) {
+            let (train, held_out) = stratified_split(&whole, HeldOut { share, seed })?;
             return Ok((Arc::new(train), Some(Arc::new(held_out))));
         }
-        let held_out = if self.has_held_out() { Some(self.split(Split::Val)?) } else { None };
-        Ok((whole, held_out))
+        let own = [Split::Val, Split::Test].into_iter().find(|split| self.splits().contains(split));
+        Ok((whole, own.map(|split| self.split(split)).transpose()?))
     }
 
-    /// What to judge a model by: the split asked for, or everything in a source without splits.
+    /// What to judge a model on, and which images these are.
+    ///
+    /// A named `split` is that split of the source, or, for `Val`, what the model's run held out. Without a name it
+    /// is the source's split for testing, else the one for validation, else what the run held out, else all that there is.
+    /// `held_out` is what the run of the model held out of this very source, `None` if it held out nothing or was
+    /// trained on other data.
     ///
     /// # Errors
-    /// As [`split`](Self::split).
-    pub fn evaluation(&self, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
-        self.split(if self.has_held_out() { split } else { Split::Train })
+    /// [`DataError::Invalid`] if there is no such split, with the names of those that there are; else as
+    /// [`split`](Self::split) and [`stratified_split`].
+    pub fn evaluation(&self, split: Option<Split>, held_out: Option<HeldOut>) -> Result<Selection, DataError> {
+        let splits = self.splits();
+        let own = [Split::Test, Split::Val].into_iter().find(|own| splits.contains(own));
+        let (wanted, replaceable) = match split {
+            Some(split) => (split, split == Split::Val && !splits.contains(&split)),
+            None => (own.unwrap_or(Split::Train), own.is_none()),
+        };
+        if let (true, Some(held_out)) = (replaceable, held_out) {
+            let (_, images) = stratified_split(&self.split(Split::Train)?, held_out)?;
+            return Ok(Selection { dataset: Arc::new(images), part: Part::HeldOut(held_out) });
+        }
+        let part = if splits.is_empty() { Part::Everything } else { Part::Split(wanted) };
+        Ok(Selection { dataset: self.split(wanted)?, part })
     }
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use residual_tensor::Stream;
 
-use crate::{DataError, Dataset, Format, Sample};
+use crate::{DataError, Dataset, Format, HeldOut, Part, Sample};
 
 /// Some samples of another dataset.
 pub struct Subset {
     whole: Arc<dyn Dataset>,
     indices: Vec<usize>,
+    /// Which part it is.
+    part: String,
 }
 
 impl Subset {
@@ -19,7 +21,7 @@ impl Subset {
     /// If an index is not below `whole.len()`.
     pub fn new(whole: Arc<dyn Dataset>, indices: Vec<usize>) -> Self {
         assert!(indices.iter().all(|&index| index < whole.len()), "a sample that the set does not have");
-        Self { whole, indices }
+        Self { whole, indices, part: "a part".into() }
     }
 
     /// Where the samples stand in the whole set.
@@ -53,6 +55,10 @@ impl Dataset for Subset {
         self.whole.describe(self.indices[index])
     }
 
+    fn place(&self) -> String {
+        format!("{} ({})", self.whole.place(), self.part)
+    }
+
     fn format(&self) -> &Format {
         self.whole.format()
     }
@@ -62,34 +68,37 @@ impl Dataset for Subset {
     }
 }
 
-/// Divides a set into one to train on and one to hold out, which gets `fraction` of each class, rounded, but of a
+/// Divides a set into one to train on and one to hold out, which gets its share of each class, rounded, but of a
 /// class with two samples or more at least one and never all. The same seed gives the same division; both parts
 /// keep the set's order.
 ///
 /// # Errors
-/// [`DataError::Invalid`] if `fraction` is not in (0, 1), or if no class has two samples.
-pub fn stratified_split(whole: &Arc<dyn Dataset>, fraction: f32, seed: u64) -> Result<(Subset, Subset), DataError> {
-    if !(fraction > 0.0 && fraction < 1.0) {
-        return Err(DataError::invalid("val split", "a share in (0, 1)", fraction));
+/// [`DataError::Invalid`] if the share is not in (0, 1), or if no class has two samples.
+pub fn stratified_split(whole: &Arc<dyn Dataset>, held_out: HeldOut) -> Result<(Subset, Subset), DataError> {
+    let HeldOut { share, seed } = held_out;
+    if !(share > 0.0 && share < 1.0) {
+        return Err(DataError::invalid("val_split", "a share in (0, 1)", share));
     }
     let mut classes = vec![Vec::new(); whole.class_names().len()];
     for index in 0..whole.len() {
         classes[whole.label(index) as usize].push(index);
     }
-    let (mut train, mut held_out) = (Vec::new(), Vec::new());
+    let (mut train, mut held) = (Vec::new(), Vec::new());
     for (label, mut members) in classes.into_iter().enumerate() {
         Stream::new(seed, &[SPLIT, label as u64]).shuffle(&mut members);
         let most = members.len().saturating_sub(1);
-        let count = ((members.len() as f64 * f64::from(fraction)).round() as usize).clamp(most.min(1), most);
-        held_out.extend(&members[..count]);
+        let count = ((members.len() as f64 * f64::from(share)).round() as usize).clamp(most.min(1), most);
+        held.extend(&members[..count]);
         train.extend(&members[count..]);
     }
-    if held_out.is_empty() {
-        return Err(DataError::invalid("val split", "a class with two samples or more", "none"));
+    if held.is_empty() {
+        return Err(DataError::invalid("val_split", "a class with two samples or more", "none"));
     }
     train.sort_unstable();
-    held_out.sort_unstable();
-    Ok((Subset::new(whole.clone(), train), Subset::new(whole.clone(), held_out)))
+    held.sort_unstable();
+    let subset = |indices, part| Subset { part, ..Subset::new(whole.clone(), indices) };
+    let rest = format!("all but {} held out", held.len());
+    Ok((subset(train, rest), subset(held, Part::HeldOut(held_out).to_string())))
 }
 
 /// Keeps the division's random numbers apart from those of the epochs.

@@ -12,8 +12,8 @@ use crate::{DataError, Dataset, Format, Sample};
 /// Labels count to this at most.
 const MAX_CLASSES: i128 = 65_536;
 
-/// The tensors `images` (u8, or f32 that is already normalised; N×C×H×W) and `labels` (N integers of any type) of a file,
-/// held in memory. Classes are named by their numbers.
+/// The tensors `images` (u8, or f32 that is already normalised; N×C×H×W) and `labels` (N integers of any type, or N×K f32
+/// probabilities of classes) of a file, held in memory. Classes are named by their numbers.
 #[derive(Debug)]
 pub struct TensorFile {
     place: String,
@@ -22,6 +22,8 @@ pub struct TensorFile {
     float: bool,
     size: [usize; 3],
     labels: Vec<u32>,
+    /// A probability for each class, image by image; empty where labels are classes.
+    soft: Vec<f32>,
     names: Vec<String>,
     format: Format,
 }
@@ -64,12 +66,25 @@ pub fn parse_tensor_file(bytes: Vec<u8>, place: &str) -> Result<TensorFile, Data
     if images.shape.contains(&0) || channels > 1024 {
         return Err(image_fault(format!("shape {:?}", images.shape)));
     }
-    if labels.shape[..] != [count] {
-        let place = format!("{place}: tensor \"labels\"");
-        return Err(DataError::invalid(place, format!("shape [{count}]"), format!("{:?}", labels.shape)));
-    }
-    let labels = read_labels(&bytes[range(labels)], labels.dtype, place)?;
-    let classes = labels.iter().max().map_or(0, |&most| most as usize + 1);
+    let label_bytes = &bytes[range(labels)];
+    let (labels, soft, classes) = match (labels.dtype, &labels.shape[..]) {
+        (Dtype::F32, &[images, classes]) if images == count && (1..=MAX_CLASSES as usize).contains(&classes) => {
+            let soft = read_soft_labels(label_bytes, classes, place)?;
+            let likeliest = |row: &[f32]| (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
+            let labels = soft.chunks_exact(classes).map(|row| likeliest(row).unwrap_or(0) as u32).collect();
+            (labels, soft, classes)
+        }
+        (dtype, &[images]) if images == count => {
+            let labels = read_labels(label_bytes, dtype, place)?;
+            let classes = labels.iter().max().map_or(0, |&most| most as usize + 1);
+            (labels, Vec::new(), classes)
+        }
+        (dtype, shape) => {
+            let place = format!("{place}: tensor \"labels\"");
+            let expected = format!("integers of shape [{count}], or f32 values of [{count}, classes]");
+            return Err(DataError::invalid(place, expected, format!("{dtype:?} of shape {shape:?}")));
+        }
+    };
     let float = images.dtype == Dtype::F32;
     let rgb = channels == 3 && !float;
     let format = Format {
@@ -85,10 +100,24 @@ pub fn parse_tensor_file(bytes: Vec<u8>, place: &str) -> Result<TensorFile, Data
         float,
         size: [channels, height, width],
         labels,
+        soft,
         names: (0..classes).map(|class| class.to_string()).collect(),
         format,
         bytes,
     })
+}
+
+/// The probabilities of each image's classes, which are checked.
+fn read_soft_labels(bytes: &[u8], classes: usize, place: &str) -> Result<Vec<f32>, DataError> {
+    let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value)).collect();
+    for (image, row) in values.chunks_exact(classes).enumerate() {
+        let sum: f32 = row.iter().sum();
+        if row.iter().any(|&value| !(value >= 0.0)) || !((sum - 1.0).abs() < 1e-3) {
+            let place = format!("{place}: tensor \"labels\": image {image}");
+            return Err(DataError::invalid(place, "probabilities that sum to 1", format!("a sum of {sum}")));
+        }
+    }
+    Ok(values)
 }
 
 fn read_labels(bytes: &[u8], dtype: Dtype, place: &str) -> Result<Vec<u32>, DataError> {
@@ -129,6 +158,11 @@ impl Dataset for TensorFile {
         self.labels[index]
     }
 
+    fn soft_label(&self, index: usize) -> Option<&[f32]> {
+        let classes = self.names.len();
+        self.soft.get(index * classes..(index + 1) * classes)
+    }
+
     fn class_names(&self) -> &[String] {
         &self.names
     }
@@ -153,6 +187,10 @@ impl Dataset for TensorFile {
 
     fn describe(&self, index: usize) -> String {
         format!("{} image {index}", self.place)
+    }
+
+    fn place(&self) -> String {
+        self.place.clone()
     }
 
     fn format(&self) -> &Format {

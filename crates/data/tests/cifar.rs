@@ -66,6 +66,9 @@ fn class_names_beside_the_images_win() {
     write(&data.path().join("batches.meta.txt"), b"one\ntwo\n");
     let error = Cifar::open(CifarKind::Cifar10, data.path(), Split::Test).err().unwrap().to_string();
     assert!(error.ends_with("batches.meta.txt: expected 10 class names, got 2"), "{error}");
+    write(&data.path().join("batches.meta.txt"), names.join("\n").replace("class 7", "class 3").as_bytes());
+    let error = Cifar::open(CifarKind::Cifar10, data.path(), Split::Test).err().unwrap().to_string();
+    assert!(error.ends_with("expected a name of its own for each class, got \"class 3\" twice"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 mod support;
 
 use residual_data::{
-    Dataset, Folder, Loader, LoaderOptions, Sample, Source, Split, Transform, export, read_image, stratified_split,
+    Dataset, Folder, HeldOut, Loader, LoaderOptions, Part, Sample, Source, Split, Transform, export, read_image,
+    stratified_split,
 };
 use residual_preprocess::Preprocessing;
 use std::path::Path;
@@ -24,7 +25,7 @@ fn classes_are_sorted_and_strays_are_counted_once() {
     for file in ["wasps/b.PNG", "wasps/deep/er/a.jpeg", "ants/z.webp", "ants/a.BMP", "ants/.hidden.png"] {
         write(&root.path().join(file), &image);
     }
-    for file in ["ants/notes.txt", "wasps/gone.gif", "wasps/noextension", "README.md", ".git/config"] {
+    for file in ["ants/notes.txt", "wasps/gone.svg", "wasps/noextension", "README.md", ".git/config"] {
         write(&root.path().join(file), b"no image");
     }
     let set = Folder::read(root.path()).unwrap();
@@ -44,52 +45,174 @@ fn classes_are_sorted_and_strays_are_counted_once() {
 fn a_class_folder_without_images_is_an_error_that_names_it() {
     let root = tempfile::tempdir().unwrap();
     write(&root.path().join("ants/a.png"), &png(1, 1, [0; 3]));
-    write(&root.path().join("bees/picture.gif"), b"GIF89a");
+    write(&root.path().join("bees/picture.svg"), b"<svg/>");
     let error = Folder::read(root.path()).err().unwrap().to_string();
-    assert!(error.ends_with("bees: expected images (jpg, jpeg, png, webp, bmp), got none"), "{error}");
+    let expected = "bees: expected images (jpg, jpeg, png, webp, bmp, tif, tiff, ppm, pgm), got none";
+    assert!(error.ends_with(expected), "{error}");
     let empty = tempfile::tempdir().unwrap();
     let error = open(empty.path()).split(Split::Train).err().unwrap().to_string();
     assert!(error.ends_with("expected a folder for each class, got none"), "{error}");
 }
 
-#[test]
-fn splits_stand_in_for_each_other_and_share_the_training_classes() {
-    let root = tempfile::tempdir().unwrap();
-    let image = png(1, 1, [0; 3]);
-    for file in ["train/ants/1.png", "train/bees/1.png", "train/wasps/1.png", "val/wasps/2.png"] {
-        write(&root.path().join(file), &image);
-    }
-    let source = open(root.path());
-    assert!(source.has_held_out());
-    for split in [Split::Val, Split::Test] {
-        let set = source.split(split).unwrap();
-        assert_eq!((names(&*set), set.len(), set.label(0)), (vec!["ants", "bees", "wasps"], 1, 2));
-    }
-    write(&root.path().join("test/bees/3.png"), &image);
-    assert_eq!(open(root.path()).split(Split::Test).unwrap().label(0), 1, "its own split wins");
-    write(&root.path().join("val/zebras/4.png"), &image);
-    let error = open(root.path()).split(Split::Val).err().unwrap().to_string();
-    assert!(error.contains("zebras: expected the classes of the train folder"), "{error}");
+/// Writes a small image to each of the files.
+fn images(root: &Path, files: &[&str]) {
+    files.iter().for_each(|file| write(&root.join(file), &png(1, 1, [0; 3])));
 }
 
 #[test]
-fn a_folder_without_splits_is_judged_as_a_whole_or_divided_by_seed() {
+fn splits_share_the_training_classes_and_none_stands_for_another() {
+    let root = tempfile::tempdir().unwrap();
+    images(root.path(), &["train/ants/1.png", "train/bees/1.png", "train/wasps/1.png", "val/wasps/2.png"]);
+    let source = open(root.path());
+    assert_eq!(source.splits(), [Split::Train, Split::Val]);
+    let set = source.split(Split::Val).unwrap();
+    assert_eq!((names(&*set), set.len(), set.label(0)), (vec!["ants", "bees", "wasps"], 1, 2));
+    let error = source.split(Split::Test).err().unwrap().to_string();
+    assert!(error.ends_with(": expected a test split, got train, val"), "{error}");
+
+    let held_out = Some(HeldOut { share: 0.5, seed: 0 });
+    let part = |split| source.evaluation(split, held_out).map(|selection| selection.part);
+    assert_eq!(part(None).unwrap(), Part::Split(Split::Val), "the source's own split comes before a share");
+    assert_eq!(part(Some(Split::Train)).unwrap(), Part::Split(Split::Train));
+    assert!(part(Some(Split::Test)).is_err());
+    images(root.path(), &["test/bees/3.png"]);
+    let selection = open(root.path()).evaluation(None, held_out).unwrap();
+    assert_eq!((selection.part, selection.dataset.label(0)), (Part::Split(Split::Test), 1));
+
+    // A validation folder whose classes the training folder lacks. An empty class folder is none.
+    images(root.path(), &["val/zebras\u{1b}[2J/4.png"]);
+    std::fs::create_dir(root.path().join("val/ants")).unwrap();
+    let error = open(root.path()).split(Split::Val).err().unwrap().to_string();
+    assert!(
+        error.ends_with("expected classes among \"ants\", \"bees\", \"wasps\", got \"zebras\\u{1b}[2J\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn numbered_classes_of_two_splits_are_matched_by_name_too() {
+    let root = tempfile::tempdir().unwrap();
+    images(root.path(), &["train/a/1.png", "train/b/1.png", "val/0/1.png", "val/1/1.png"]);
+    let error = open(root.path()).split(Split::Val).err().unwrap().to_string();
+    assert!(error.contains("expected classes among \"a\", \"b\", got \"0\", \"1\""), "{error}");
+}
+
+#[test]
+fn a_name_typed_in_two_ways_is_one_class() {
+    let root = tempfile::tempdir().unwrap();
+    images(root.path(), &["train/bar/1.png", "train/caf\u{e9}/1.png", "val/cafe\u{301}/2.png"]);
+    let set = open(root.path()).split(Split::Val).unwrap();
+    assert_eq!((set.len(), set.label(0)), (1, 1));
+    images(root.path(), &["train/cafe\u{301}/2.png"]);
+    let error = open(root.path()).split(Split::Train).err().unwrap().to_string();
+    assert!(error.contains("expected a name of its own for each class"), "{error}");
+}
+
+#[test]
+fn splits_are_known_by_their_usual_names_in_any_case() {
+    let cases = [
+        (["train", "validation"], [Split::Train, Split::Val]),
+        (["training", "valid"], [Split::Train, Split::Val]),
+        (["Train", "Val"], [Split::Train, Split::Val]),
+        (["TRAIN", "Testing"], [Split::Train, Split::Test]),
+        (["images/train", "images/dev"], [Split::Train, Split::Val]),
+    ];
+    for (folders, splits) in cases {
+        let root = tempfile::tempdir().unwrap();
+        for folder in folders {
+            images(
+                root.path(),
+                &["a/1.png", "b/1.png"].map(|file| format!("{folder}/{file}")).each_ref().map(|f| &**f),
+            );
+        }
+        let source = open(root.path());
+        assert_eq!(source.splits(), splits, "{folders:?}");
+        let (train, held_out) = source.training(None, 0).unwrap();
+        assert_eq!((names(&*train), train.len()), (vec!["a", "b"], 2), "{folders:?}");
+        let place = root.path().join(folders[1]);
+        assert_eq!(held_out.unwrap().describe_set(), format!("2 images of 2 classes in {}", place.display()));
+    }
+    let root = tempfile::tempdir().unwrap();
+    images(root.path(), &["train/a/1.png", "val/a/1.png", "validation/a/1.png"]);
+    let error = Source::open(root.path().to_str().unwrap(), None).unwrap_err().to_string();
+    assert!(error.ends_with("expected one folder for the val split, got \"val\" and \"validation\""), "{error}");
+}
+
+#[test]
+fn a_class_may_be_called_train() {
+    let root = tempfile::tempdir().unwrap();
+    images(root.path(), &["car/1.png", "train/1.png", "test/1.png"]);
+    let source = open(root.path());
+    assert!(source.splits().is_empty());
+    let set = source.split(Split::Train).unwrap();
+    assert_eq!(names(&*set), ["car", "test", "train"]);
+    assert_eq!(set.notes().len(), 2);
+    assert!(set.notes()[1].ends_with("\"train\" holds no class folders and is taken for a class"), "{:?}", set.notes());
+}
+
+#[test]
+fn what_was_passed_over_or_may_be_meant_otherwise_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    images(root.path(), &["train/a/1.png", "train/stray.png", "extra/a/1.png"]);
+    let notes = open(root.path()).split(Split::Train).unwrap().notes().join("\n");
+    assert!(notes.contains("left out \"extra\", beside the splits"), "{notes}");
+    assert!(notes.contains("left out 1 image in no class folder"), "{notes}");
+
+    let root = tempfile::tempdir().unwrap();
+    images(root.path(), &["photos/a/1.png", "photos/b/1.png"]);
+    let notes = open(root.path()).split(Split::Train).unwrap().notes().join("\n");
+    let photos = root.path().join("photos");
+    let expected = format!("one class only, \"photos\"; to take its folders for classes, name {}", photos.display());
+    assert!(notes.contains(&expected), "{notes}");
+}
+
+#[test]
+fn training_runs_among_the_classes_are_no_classes() {
+    let root = tempfile::tempdir().unwrap();
+    images(root.path(), &["a/1.png", "b/1.png", "runs/1-resnet20-data/report.png"]);
+    write(&root.path().join("runs/1-resnet20-data/config.toml"), b"");
+    write(&root.path().join("runs/1-resnet20-data/weights/last.safetensors"), b"");
+    let set = open(root.path()).split(Split::Train).unwrap();
+    assert_eq!((names(&*set), set.len()), (vec!["a", "b"], 2));
+    assert!(set.notes()[0].ends_with("left out \"runs\", which holds training runs"), "{:?}", set.notes());
+}
+
+#[test]
+fn what_a_run_held_out_is_what_it_is_evaluated_on() {
     let root = tempfile::tempdir().unwrap();
     for index in 0..20 {
-        write(&root.path().join(format!("ants/{index:02}.png")), &png(1, 1, [0; 3]));
+        images(root.path(), &[&format!("ants/{index:02}.png")]);
     }
     for index in 0..5 {
-        write(&root.path().join(format!("bees/{index:02}.png")), &png(1, 1, [0; 3]));
+        images(root.path(), &[&format!("bees/{index:02}.png")]);
     }
-    write(&root.path().join("one/1.png"), &png(1, 1, [0; 3]));
+    images(root.path(), &["one/1.png"]);
     let source = open(root.path());
     assert!(!source.has_held_out());
-    assert!(source.split(Split::Val).is_err());
-    assert_eq!(source.evaluation(Split::Val).unwrap().len(), 26);
-    assert!(source.training(None, 0).unwrap().1.is_none());
+    let (train, validation) = source.training(Some(0.2), 7).unwrap();
+    let validation = validation.unwrap();
+    let held_out = HeldOut { share: 0.2, seed: 7 };
+    let files = |set: &dyn Dataset| (0..set.len()).map(|index| set.describe(index)).collect::<Vec<_>>();
+    for split in [None, Some(Split::Val)] {
+        let selection = source.evaluation(split, Some(held_out)).unwrap();
+        assert_eq!((files(&*selection.dataset), selection.part), (files(&*validation), Part::HeldOut(held_out)));
+    }
+    let place = root.path().display();
+    assert_eq!(train.describe_set(), format!("21 images of 3 classes in {place} (all but 5 held out)"));
+    let expected = format!("5 images of 3 classes in {place} (held out: 0.2 of each class, seed 7)");
+    assert_eq!(validation.describe_set(), expected);
+
+    assert_eq!(source.evaluation(None, None).unwrap().part, Part::Everything);
+    let error = source.evaluation(Some(Split::Val), None).err().unwrap().to_string();
+    assert!(error.ends_with("expected a val split, got images without splits"), "{error}");
+    assert!(source.evaluation(Some(Split::Test), Some(held_out)).is_err());
+    for nothing in [None, Some(0.0)] {
+        let (all, held_out) = source.training(nothing, 0).unwrap();
+        assert!(all.len() == 26 && held_out.is_none(), "nothing is held out");
+    }
 
     let whole = source.split(Split::Train).unwrap();
-    let (train, held_out) = stratified_split(&whole, 0.2, 7).unwrap();
+    let (train, held_out) = stratified_split(&whole, held_out).unwrap();
     let count = |set: &dyn Dataset| {
         (0..set.len()).fold([0; 3], |mut counts, index| {
             counts[set.label(index) as usize] += 1;
@@ -100,12 +223,12 @@ fn a_folder_without_splits_is_judged_as_a_whole_or_divided_by_seed() {
     let mut all = [train.indices(), held_out.indices()].concat();
     all.sort_unstable();
     assert_eq!(all, (0..26).collect::<Vec<_>>(), "every image is in one part");
-    let (again, _) = stratified_split(&whole, 0.2, 7).unwrap();
-    let (other, _) = stratified_split(&whole, 0.2, 8).unwrap();
+    let (again, _) = stratified_split(&whole, HeldOut { share: 0.2, seed: 7 }).unwrap();
+    let (other, _) = stratified_split(&whole, HeldOut { share: 0.2, seed: 8 }).unwrap();
     assert_eq!(again.indices(), train.indices());
     assert_ne!(other.indices(), train.indices());
-    for fraction in [0.0, 1.0, f32::NAN, -0.5] {
-        assert!(stratified_split(&whole, fraction, 0).is_err());
+    for share in [0.0, 1.0, f32::NAN, -0.5] {
+        assert!(stratified_split(&whole, HeldOut { share, seed: 0 }).is_err());
     }
 }
 
@@ -132,7 +255,19 @@ fn a_damaged_image_is_one_line_that_names_the_file() {
     };
     let mut flipped = good.clone();
     flipped[60] ^= 0xff;
-    let cases: [(&str, &[u8]); 7] = [
+    let mut palette = vec![0x89, b'P', b'N', b'G', 13, 10, 26, 10];
+    // An image of one pixel with a palette of two bytes: image-png#694.
+    for (kind, data) in [
+        (b"IHDR", &[0, 0, 0, 1, 0, 0, 0, 1, 8, 3, 0, 0, 0][..]),
+        (b"PLTE", &[1, 2]),
+        (b"IDAT", &[0x78, 1, 1, 2, 0, 0xfd, 0xff, 0, 0, 0, 2, 0, 1]),
+        (b"IEND", &[]),
+    ] {
+        let checksum = crc32(&[&kind[..], data].concat());
+        palette.extend([&(data.len() as u32).to_be_bytes()[..], kind, data, &checksum.to_be_bytes()].concat());
+    }
+    let cases: [(&str, &[u8]); 8] = [
+        ("palette.png", &palette),
         ("empty.png", b""),
         ("text.jpg", b"this is no image"),
         ("picture.jpg", b"GIF89a\x01\x00\x01\x00"),
@@ -147,6 +282,25 @@ fn a_damaged_image_is_one_line_that_names_the_file() {
         let error = read_image(&path).unwrap_err().to_string();
         assert!(error.starts_with(path.to_str().unwrap()) && error.lines().count() == 1, "{name}: {error}");
     }
+}
+
+/// The checksum of PNG's chunks.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_a_bad_image_and_not_read() {
+    let root = tempfile::tempdir().unwrap();
+    let link = root.path().join("endless.png");
+    std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+    let error = read_image(&link).unwrap_err();
+    assert!(error.is_bad_image() && error.to_string().ends_with("expected a file, got a device"), "{error}");
+    let error = read_image(&root.path().join("gone.png")).unwrap_err();
+    assert!(error.is_bad_image(), "{error}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use residual_data::{
     Augmentation, DataError, Dataset, Format, HorizontalFlip, Loader, LoaderOptions, Mix, Operation, PadAndCrop,
     Sample, Shapes, Split, Targets, Transform,
 };
+use residual_files::FileError;
 use residual_preprocess::{Image, Preprocessing};
 
 /// Images of one pixel whose value is their index; some cannot be read and some panic.
@@ -16,6 +17,8 @@ struct Numbers {
     len: usize,
     bad: Vec<usize>,
     panics: Vec<usize>,
+    /// What the system answers to every read.
+    broken: Option<std::io::ErrorKind>,
     pause: Duration,
     reads: AtomicUsize,
     names: Vec<String>,
@@ -28,7 +31,7 @@ impl Numbers {
             Format { image_size: Some([1, 1]), channels: 1, normalized: true, mean: vec![0.0], std: vec![1.0] };
         let names = (0..10).map(|name| name.to_string()).collect();
         let (pause, reads) = (Duration::ZERO, AtomicUsize::new(0));
-        Self { len, bad: vec![], panics: vec![], pause, reads, names, format }
+        Self { len, bad: vec![], panics: vec![], broken: None, pause, reads, names, format }
     }
 }
 
@@ -45,6 +48,9 @@ impl Dataset for Numbers {
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(self.pause);
+        if let Some(kind) = self.broken {
+            return Err(FileError::read("a file".as_ref())(kind.into()).into());
+        }
         assert!(!self.panics.contains(&index), "number {index}\nis cursed");
         if self.bad.contains(&index) {
             let (place, expected) = (self.describe(index), "a good number".into());
@@ -224,7 +230,7 @@ fn a_panic_in_a_worker_is_an_error_of_one_line() {
         let options = LoaderOptions { workers, ..LoaderOptions::default() };
         let mut loader = Loader::new(Arc::new(dataset), one_pixel(), options).unwrap();
         let error = loader.next().unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "sample 3: the dataset failed: number 3 is cursed");
+        assert_eq!(error.to_string(), "number 3: the dataset failed: number 3 is cursed");
     }
 }
 
@@ -240,6 +246,33 @@ fn skipped_images_are_listed_and_leave_smaller_batches_in_evaluation() {
         assert_eq!(skipped, [0, 5, 10, 11, 12, 13, 14]);
         assert_eq!(loader.skipped()[1].reason, "number 5: expected a good number, got a bad one");
     }
+}
+
+#[test]
+fn what_would_befall_good_images_too_is_never_skipped() {
+    for kind in [std::io::ErrorKind::Other, std::io::ErrorKind::OutOfMemory, std::io::ErrorKind::PermissionDenied] {
+        for drop_last in [false, true] {
+            let dataset = Arc::new(Numbers { broken: Some(kind), ..Numbers::new(10) });
+            let options = LoaderOptions { batch_size: 5, drop_last, skip_bad_images: true, ..LoaderOptions::default() };
+            let mut loader = Loader::new(dataset, one_pixel(), options).unwrap();
+            assert!(matches!(loader.next().unwrap().unwrap_err(), DataError::File(_)), "{kind}");
+            assert!(loader.skipped().is_empty() && loader.next().is_none());
+        }
+    }
+    let dataset = Arc::new(Numbers { broken: Some(std::io::ErrorKind::NotFound), ..Numbers::new(10) });
+    let options = LoaderOptions { skip_bad_images: true, ..LoaderOptions::default() };
+    assert!(Loader::new(dataset, one_pixel(), options).unwrap().next().unwrap().unwrap().is_empty());
+}
+
+#[test]
+fn a_batch_that_memory_cannot_hold_is_an_error() {
+    let transform = Transform::evaluation(Preprocessing::unscaled([16_384; 2], &[0.0; 3], &[1.0; 3])).unwrap();
+    let dataset = Arc::new(Shapes::with_len(0, Split::Test, 4));
+    let options = LoaderOptions { batch_size: 1 << 40, ..LoaderOptions::default() };
+    let error = Loader::new(dataset, transform, options).unwrap().next().unwrap().unwrap_err().to_string();
+    let (images, rest) = error.split_once(": expected ").unwrap();
+    assert_eq!(images, "a batch of 1099511627776 images");
+    assert!(rest.ends_with(" MiB of memory, got less"), "{error}");
 }
 
 #[test]

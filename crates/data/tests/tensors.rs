@@ -3,7 +3,8 @@
 mod support;
 
 use residual_data::parse::parse_tensor_file;
-use residual_data::{Dataset, Sample, Source, Split};
+use residual_data::{Dataset, Loader, LoaderOptions, Part, Sample, Source, Split, Targets, Transform};
+use std::sync::Arc;
 use support::safetensors;
 
 fn file(image_type: &str, shape: &str, image_bytes: &[u8], label_type: &str, label_bytes: &[u8]) -> Vec<u8> {
@@ -41,13 +42,41 @@ fn labels_of_any_integer_type_are_read() {
 }
 
 #[test]
+fn probabilities_as_labels_are_soft_targets() {
+    let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let soft = |values: &[f32]| {
+        let labels = floats(values);
+        let header = format!(
+            r#"{{"images":{{"dtype":"F32","shape":[2,1,1,1],"data_offsets":[0,8]}},"labels":{{"dtype":"F32","shape":[2,3],"data_offsets":[8,{}]}}}}"#,
+            8 + labels.len()
+        );
+        parse_tensor_file(safetensors(&header, &[floats(&[0.0, 1.0]), labels].concat()), "soft")
+    };
+    let values = [0.25, 0.5, 0.25, 0.0, 0.1, 0.9];
+    let set = Arc::new(soft(&values).unwrap());
+    assert_eq!((set.class_names().len(), set.label(0), set.label(1)), (3, 1, 2));
+    let transform = Transform::evaluation(set.format().preprocessing().unwrap()).unwrap();
+    let batch = Loader::new(set, transform, LoaderOptions::default()).unwrap().next().unwrap().unwrap();
+    assert_eq!(batch.targets(), Targets::Soft { values: &values, classes: 3 });
+    assert_eq!(batch.labels(), [1, 2]);
+    for bad in [[0.25, 0.5, 0.2, 0.0, 0.1, 0.9], [0.25, 0.5, 0.25, f32::NAN, 0.1, 0.9], [1.5, -0.5, 0.0, 1.0, 0.0, 0.0]]
+    {
+        let error = soft(&bad).unwrap_err().to_string();
+        assert!(error.contains("expected probabilities that sum to 1, got a sum of "), "{error}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let message = |bytes: Vec<u8>| parse_tensor_file(bytes, "d.safetensors").unwrap_err().to_string();
     let cases = [
         (file("U8", "[2,1,1]", &[0, 0], "U8", &[0, 0]), r#"d.safetensors: tensor "images": expected u8 or f32"#),
         (file("I8", "[2,1,1,1]", &[0, 0], "U8", &[0, 0]), r#"tensor "images": expected u8 or f32"#),
         (file("U8", "[2,0,1,1]", &[], "U8", &[0, 0]), r#"tensor "images""#),
-        (file("U8", "[4,1,1,1]", &[0; 4], "U8", &[0, 0]), r#"tensor "labels": expected shape [4], got [2]"#),
+        (
+            file("U8", "[4,1,1,1]", &[0; 4], "U8", &[0, 0]),
+            r#"tensor "labels": expected integers of shape [4], or f32 values of [4, classes], got U8 of shape [2]"#,
+        ),
         (
             file("U8", "[2,1,1,1]", &[0, 0], "I8", &[0, 255]),
             r#"tensor "labels": element 1: expected a label from 0 to 65535, got -1"#,
@@ -95,7 +124,9 @@ fn a_file_is_a_source_without_splits() {
     let path = folder.path().join("set.safetensors");
     std::fs::write(&path, file("U8", "[2,1,1,1]", &[0, 0], "U8", &[0, 1])).unwrap();
     let source = Source::open("set.safetensors", Some(folder.path())).unwrap();
-    assert_eq!(source.evaluation(Split::Test).unwrap().len(), 2);
-    assert!(!source.has_held_out() && source.split(Split::Val).is_err());
+    let all = source.evaluation(None, None).unwrap();
+    assert_eq!((all.part, all.dataset.len()), (Part::Everything, 2));
+    assert!(all.dataset.describe_set().starts_with("2 images of 2 classes in "), "{}", all.dataset.describe_set());
+    assert!(source.splits().is_empty() && source.split(Split::Val).is_err());
     assert!(Source::open("nothing.safetensors", None).unwrap_err().to_string().contains("no such name or path"));
 }

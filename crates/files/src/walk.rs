@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The extensions of image files, in any case. Their content decides how they are decoded.
-pub const IMAGE_EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
+/// The extensions of image files in a folder, in any case: those of torchvision's `ImageFolder`, so that both see the same
+/// images. Their content decides how they are decoded.
+pub const IMAGE_EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm", "pgm"];
 
 /// Folders within folders that are entered.
 const MAX_DEPTH: usize = 16;

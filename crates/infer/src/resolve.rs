@@ -317,24 +317,16 @@ fn drop_head(model: Model, config: &Config) -> Result<Model, InferError> {
     Ok(Model::new(graph, tensors, preprocessing, labels)?)
 }
 
-/// The preprocessing that is usual for `graph` where the weights say none. Images of one size are taken as they are; others
-/// are brought to the size that the network was designed for, with torchvision's crop for photographs. Means and standard
-/// deviations are those of `images`, else ImageNet's; one value is repeated for several channels, several are averaged for
-/// one.
+/// The preprocessing for `graph` where the weights say none: [`Preprocessing::default_for`] its input, with the size, mean and
+/// standard deviation of `images`, else ImageNet's.
 pub fn default_preprocessing(graph: &Graph, images: Option<&Format>) -> Preprocessing {
-    let [channels, height, width] = graph.input_size();
-    let (mean, std) = match images {
-        Some(format) => (&format.mean[..], &format.std[..]),
-        None => (&Preprocessing::IMAGENET_MEAN[..], &Preprocessing::IMAGENET_STD[..]),
-    };
-    let spread = |values: &[f32]| match channels {
-        1 => vec![values.iter().sum::<f32>() / values.len() as f32],
-        _ => (0..channels).map(|channel| values[channel % values.len()]).collect(),
-    };
-    let size = images.and_then(|format| format.image_size);
-    let unscaled = Preprocessing::unscaled(size.unwrap_or([height, width]), &spread(mean), &spread(std));
-    let is_photographs = size.is_none() && height.min(width) >= 64;
-    if is_photographs { Preprocessing { crop_pct: 0.875, ..unscaled } } else { unscaled }
+    match images {
+        Some(format) => format.default_preprocessing(graph.input_size()),
+        None => {
+            let (mean, std) = (Preprocessing::IMAGENET_MEAN, Preprocessing::IMAGENET_STD);
+            Preprocessing::default_for(graph.input_size(), None, &mean, &std)
+        }
+    }
 }
 
 #[cfg(test)]

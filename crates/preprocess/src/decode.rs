@@ -1,6 +1,7 @@
-//! From a file's bytes to an [`Image`]: JPEG, PNG, WebP and BMP.
+//! From a file's bytes to an [`Image`]: JPEG, PNG, WebP, BMP, GIF, TIFF and PNM.
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
@@ -10,84 +11,126 @@ impl Image {
     /// The most memory that a decoder may take beside the file's bytes.
     pub const MAX_DECODER_BYTES: u64 = 512 << 20;
 
-    /// Decodes a JPEG, PNG, WebP or BMP file to RGB, as Pillow's `Image.open(file).convert("RGB")`. The content decides the
-    /// format. Transparency is dropped, colour profiles and the EXIF orientation are not applied (torchvision's
-    /// `ImageFolder` does not either), of an animation the first frame is taken, and 16-bit values give
-    /// their upper byte.
+    /// Decodes the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF or PNM file, wherever they come from: a file, a request, an
+    /// archive. The content decides the format.
+    ///
+    /// The image has the channels of the file: 1 for grey, 2 for grey and alpha, 3 for red, green and blue, 4 for those and
+    /// alpha, as Pillow's `Image.open(file).convert` to `L`, `LA`, `RGB` or `RGBA` gives them. A
+    /// [`Preprocessor`](crate::Preprocessor) brings it to the network's channels; [`with_channels`](Self::with_channels) to
+    /// others. Palettes are resolved, CMYK becomes RGB, colour profiles and the EXIF orientation are not applied
+    /// (torchvision's `ImageFolder` does not either), of an animation the first frame is taken, and 16-bit values give their
+    /// upper byte.
     ///
     /// # Errors
     /// [`ImageError::TooLarge`] before anything is allocated for an image beyond [`Image::MAX_SIDE`] or
-    /// [`Image::MAX_PIXELS`]; [`ImageError::Decode`] for bytes of any other format and for damaged or truncated files.
+    /// [`Image::MAX_PIXELS`]; [`ImageError::Decode`] for bytes of any other format and for damaged or truncated files. A
+    /// decoder that panics is caught: its file is damaged too.
     pub fn decode(bytes: &[u8]) -> Result<Self, ImageError> {
-        let format = image::guess_format(bytes).ok();
-        let format = format.filter(|format| {
-            matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP | ImageFormat::Bmp)
-        });
-        let format = format.ok_or_else(|| fault("expected a JPEG, PNG, WebP or BMP file"))?;
-        if format == ImageFormat::Jpeg {
-            if !jpeg_is_complete(bytes) {
-                return Err(fault("the JPEG data end before the end-of-image marker"));
+        match image::guess_format(bytes) {
+            Ok(ImageFormat::Jpeg) => jpeg::decode(bytes),
+            Ok(
+                format @ (ImageFormat::Png
+                | ImageFormat::WebP
+                | ImageFormat::Bmp
+                | ImageFormat::Gif
+                | ImageFormat::Tiff
+                | ImageFormat::Pnm),
+            ) => {
+                check_palette(bytes, format)?;
+                catch_unwind(AssertUnwindSafe(|| decode_with(bytes, format)))
+                    .unwrap_or_else(|_| Err(fault(format!("damaged {format:?}: its decoder failed"))))
             }
-            if let Some(image) = jpeg::decode(bytes)? {
-                return Ok(image);
-            }
+            _ => Err(fault(format!("expected a JPEG, PNG, WebP, BMP, GIF, TIFF or PNM file, got {}", kind(bytes)))),
         }
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(Self::MAX_DECODER_BYTES);
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-        reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(fault)?;
-        let (width, height) = decoder.dimensions();
-        if width.max(height) > Self::MAX_SIDE || u64::from(width) * u64::from(height) > Self::MAX_PIXELS {
-            return Err(ImageError::TooLarge { height: height.into(), width: width.into() });
-        }
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(Self::MAX_DECODER_BYTES);
-        decoder.set_limits(limits).map_err(fault)?;
-        let decoded = DynamicImage::from_decoder(decoder).map_err(fault)?;
-        Self::new(height as usize, width as usize, 3, rgb(decoded))
     }
+}
+
+impl TryFrom<DynamicImage> for Image {
+    type Error = ImageError;
+
+    /// The image with its own channels, 8 bits each: 16-bit values give their upper byte.
+    ///
+    /// # Errors
+    /// [`ImageError::Size`] for an image without pixels, [`ImageError::Decode`] for floats, whose range is not known.
+    fn try_from(image: DynamicImage) -> Result<Self, ImageError> {
+        let [height, width] = [image.height(), image.width()].map(|side| side as usize);
+        let upper = |values: Vec<u16>| values.iter().map(|value| (value >> 8) as u8).collect();
+        let (channels, pixels) = match image {
+            DynamicImage::ImageLuma8(image) => (1, image.into_raw()),
+            DynamicImage::ImageLumaA8(image) => (2, image.into_raw()),
+            DynamicImage::ImageRgb8(image) => (3, image.into_raw()),
+            DynamicImage::ImageRgba8(image) => (4, image.into_raw()),
+            DynamicImage::ImageLuma16(image) => (1, upper(image.into_raw())),
+            DynamicImage::ImageLumaA16(image) => (2, upper(image.into_raw())),
+            DynamicImage::ImageRgb16(image) => (3, upper(image.into_raw())),
+            DynamicImage::ImageRgba16(image) => (4, upper(image.into_raw())),
+            _ => return Err(fault("pixels of floating-point values are not supported")),
+        };
+        Self::new(height, width, channels, pixels)
+    }
+}
+
+/// Decodes with the `image` crate, which may panic.
+fn decode_with(bytes: &[u8], format: ImageFormat) -> Result<Image, ImageError> {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(Image::MAX_DECODER_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder().map_err(fault)?;
+    let (width, height) = decoder.dimensions();
+    if width.max(height) > Image::MAX_SIDE || u64::from(width) * u64::from(height) > Image::MAX_PIXELS {
+        return Err(ImageError::TooLarge { height: height.into(), width: width.into() });
+    }
+    decoder.set_limits(limits).map_err(fault)?;
+    DynamicImage::from_decoder(decoder).map_err(fault)?.try_into()
+}
+
+/// Whether the palettes of a PNG file hold whole colours: the decoder counts on it.
+fn check_palette(bytes: &[u8], format: ImageFormat) -> Result<(), ImageError> {
+    let mut chunks = if format == ImageFormat::Png { bytes.get(8..).unwrap_or_default() } else { &[] };
+    while let Some((&[l3, l2, l1, l0, ref kind @ ..], rest)) = chunks.split_first_chunk::<8>() {
+        let len = u32::from_be_bytes([l3, l2, l1, l0]) as usize;
+        if kind == b"PLTE" && !len.is_multiple_of(3) {
+            return Err(fault(format!("damaged PNG: a palette of {len} bytes")));
+        }
+        // Behind the data, its checksum.
+        chunks = rest.get(len.saturating_add(4)..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// What bytes are that are no image of a supported format.
+fn kind(bytes: &[u8]) -> &'static str {
+    const BEGINNINGS: [(&[u8], &str); 13] = [
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cJXL ", "JPEG XL"),
+        (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+        (b"\xff\x4f\xff\x51", "JPEG 2000"),
+        (b"8BPS", "a Photoshop file"),
+        (b"\0\0\x01\0", "an icon"),
+        (b"%PDF", "a PDF file"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\x1f\x8b", "a gzip archive"),
+        (b"version https://git-lfs", "a git-lfs pointer: fetch the file itself with `git lfs pull`"),
+        (b"<svg", "SVG"),
+        (b"<?xml", "XML"),
+        (b"<", "HTML or XML"),
+    ];
+    if bytes.is_empty() {
+        return "an empty file";
+    }
+    if let (Some(b"ftyp"), Some(brand)) = (bytes.get(4..8), bytes.get(8..12)) {
+        return match brand {
+            b"avif" | b"avis" => "AVIF",
+            b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1" => "HEIC",
+            _ => "a film",
+        };
+    }
+    let known = BEGINNINGS.iter().find(|(beginning, _)| bytes.starts_with(beginning));
+    known.map_or("another kind of file", |(_, name)| name)
 }
 
 fn fault(cause: impl std::fmt::Display) -> ImageError {
     // Some decoders' messages run over several lines.
     ImageError::Decode(cause.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
-}
-
-/// Three bytes a pixel.
-fn rgb(decoded: DynamicImage) -> Vec<u8> {
-    let upper = |value: &u16| (value >> 8) as u8;
-    match decoded {
-        DynamicImage::ImageLuma16(grey) => grey.iter().flat_map(|value| [upper(value); 3]).collect(),
-        DynamicImage::ImageLumaA16(grey) => grey.chunks_exact(2).flat_map(|pixel| [upper(&pixel[0]); 3]).collect(),
-        DynamicImage::ImageRgb16(colour) => colour.iter().map(upper).collect(),
-        DynamicImage::ImageRgba16(colour) => {
-            colour.chunks_exact(4).flat_map(|pixel| pixel[..3].iter().map(upper)).collect()
-        }
-        other => other.into_rgb8().into_raw(),
-    }
-}
-
-/// Whether a JPEG file goes on to its end-of-image marker. Decoders that are made for speed paint what is missing grey.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    loop {
-        // Entropy-coded data and fill bytes end at the next 0xff that introduces a marker.
-        let marker = loop {
-            match bytes.get(at..at + 2) {
-                None => return false,
-                Some(&[0xff, code @ (0x01..=0xcf | 0xd8..=0xfe)]) => break code,
-                Some(_) => at += 1,
-            }
-        };
-        at += 2;
-        match marker {
-            0xd9 => return true,
-            0x01 | 0xd8 => {}
-            _ => {
-                let Some(&[high, low]) = bytes.get(at..at + 2) else { return false };
-                at += usize::from(u16::from_be_bytes([high, low]));
-            }
-        }
-    }
 }

@@ -65,12 +65,33 @@ impl Preprocessing {
         Self { size, crop_pct: 1.0, interpolation: Interpolation::Bilinear, mean: mean.to_vec(), std: std.to_vec() }
     }
 
+    /// What suits a network whose input is `input` (channels, height, width) where nothing better is known. Images that all
+    /// have one `image_size` (height, width) are taken as they are. Others are brought to the network's size: as
+    /// torchvision's classification preset does it for photographs, without its margin for networks of small images
+    /// (below 64 pixels). `mean` and `std` are those of the images' channels; for a grey network their averages, for more
+    /// channels repeated.
+    pub fn default_for(input: [usize; 3], image_size: Option<[usize; 2]>, mean: &[f32], std: &[f32]) -> Self {
+        let [channels, height, width] = input;
+        let spread = |values: &[f32]| match values.len() {
+            from if from != channels && channels == 1 => vec![values.iter().sum::<f32>() / from as f32],
+            _ => values.iter().copied().cycle().take(channels).collect(),
+        };
+        let small = image_size.is_some() || height.min(width) < 64;
+        Self {
+            size: image_size.unwrap_or([height, width]),
+            crop_pct: if small { 1.0 } else { 0.875 },
+            interpolation: Interpolation::Bilinear,
+            mean: spread(mean),
+            std: spread(std),
+        }
+    }
+
     /// The number of channels of the network's input.
     pub fn channels(&self) -> usize {
         self.mean.len()
     }
 
-    /// Holds every field against its range.
+    /// Checks the range of every field.
     ///
     /// # Errors
     /// The first field that is out of range.
@@ -85,6 +106,17 @@ impl Preprocessing {
         if self.mean.is_empty() || self.mean.iter().any(|value| !value.is_finite()) {
             return fail("mean", "one finite number a channel", format!("{:?}", self.mean));
         }
+        // A mean and a standard deviation of values between 0 and 1 are at most 1; those of 0 to 255 are far above.
+        let scaled = |values: &[f32]| values.iter().any(|value| value.abs() > 2.0);
+        for (field, values) in [("mean", &self.mean), ("std", &self.std)] {
+            if scaled(values) {
+                return fail(
+                    field,
+                    "numbers on a scale of 0 to 1 (divide those of 0 to 255 by 255)",
+                    format!("{values:?}"),
+                );
+            }
+        }
         if self.std.len() != self.mean.len() || self.std.iter().any(|&value| !(value.is_finite() && value > 0.0)) {
             return fail("std", "one positive number a channel, as many as in mean", format!("{:?}", self.std));
         }
@@ -97,6 +129,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_default_suits_the_network_and_the_images() {
+        let default = |input, size, values: &[f32]| Preprocessing::default_for(input, size, values, values);
+        let (mean, std) = (Preprocessing::IMAGENET_MEAN, Preprocessing::IMAGENET_STD);
+        assert_eq!(Preprocessing::default_for([3, 224, 224], None, &mean, &std), Preprocessing::imagenet());
+        // A network of 32x32 images sees one of that size whole.
+        assert_eq!(default([3, 32, 32], None, &mean), Preprocessing::unscaled([32, 32], &mean, &mean));
+        assert_eq!(default([3, 224, 224], Some([48, 40]), &mean).size, [48, 40]);
+        // Image.convert("L") weighs the channels, the average does not: torchvision's users take the average.
+        let grey = default([1, 28, 28], None, &mean).mean[0];
+        assert!((grey - 0.449).abs() < 1e-6, "{grey}");
+        assert_eq!(default([3, 28, 28], Some([28, 28]), &[0.5]).mean, [0.5; 3]);
+        assert_eq!(default([4, 64, 64], None, &mean).mean, [0.485, 0.456, 0.406, 0.485]);
+    }
+
+    #[test]
     fn a_field_out_of_range_is_named() {
         let good = Preprocessing::imagenet();
         assert_eq!(good.validate(), Ok(()));
@@ -105,7 +152,9 @@ mod tests {
             ("crop_pct", Preprocessing { crop_pct: f32::NAN, ..good.clone() }),
             ("mean", Preprocessing { mean: vec![f32::INFINITY; 3], ..good.clone() }),
             ("std", Preprocessing { std: vec![1.0, 0.0, 1.0], ..good.clone() }),
-            ("std", Preprocessing { std: vec![1.0], ..good }),
+            ("std", Preprocessing { std: vec![1.0], ..good.clone() }),
+            ("mean", Preprocessing { mean: vec![123.675, 116.28, 103.53], ..good.clone() }),
+            ("std", Preprocessing { std: vec![58.395, 57.12, 57.375], ..good }),
         ];
         for (field, case) in cases {
             assert_eq!(case.validate().unwrap_err().field, field);

@@ -90,10 +90,7 @@ impl Preprocessor {
     /// # Errors
     /// [`ImageError::Channels`] if there is no such conversion.
     pub fn convert<'a>(&self, image: &'a Image) -> Result<Cow<'a, Image>, ImageError> {
-        match self.description.channels() {
-            channels if channels == image.channels() => Ok(Cow::Borrowed(image)),
-            channels => image.clone().with_channels(channels).map(Cow::Owned),
-        }
+        image.with_channels(self.description.channels())
     }
 
     /// The window of the network's input in the middle of `image`.

@@ -1,5 +1,7 @@
 //! The decoded image, and its conversion between channel counts.
 
+use std::borrow::Cow;
+
 /// A decoded image: 8-bit values, rows of pixels of interleaved channels (height × width × channels).
 ///
 /// One channel is grey, two are grey and alpha, three are red, green, blue, four are those and alpha.
@@ -27,7 +29,7 @@ pub enum ImageError {
         got: usize,
     },
     /// There is no conversion between the two numbers of channels.
-    #[error("expected an image of {expected} channels, got {got}")]
+    #[error("expected an image of {}, got {}", channels_named(*expected), channels_named(*got))]
     Channels {
         /// What was asked for.
         expected: usize,
@@ -102,23 +104,25 @@ impl Image {
         self.pixels
     }
 
-    /// The image with `channels` channels, as Pillow's `convert("RGB")` and `convert("L")`: grey is repeated, alpha
-    /// is dropped, colour becomes grey with ITU-R 601 weights.
+    /// The image with `channels` channels, as Pillow's `convert` to `L`, `LA`, `RGB` or `RGBA`: grey is repeated, alpha
+    /// is dropped, colour becomes grey with ITU-R 601 weights. Alpha is not invented for images without.
     ///
     /// # Errors
     /// [`ImageError::Channels`] for any other pair of numbers.
-    pub fn with_channels(self, channels: usize) -> Result<Self, ImageError> {
-        let Self { height, width, channels: from, pixels } = self;
+    pub fn with_channels(&self, channels: usize) -> Result<Cow<'_, Self>, ImageError> {
+        let Self { height, width, channels: from, ref pixels } = *self;
         let pixels = match (from, channels) {
-            (from, to) if from == to => pixels,
+            (from, to) if from == to => return Ok(Cow::Borrowed(self)),
             (1, 3) => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
             (2, 1) => pixels.chunks_exact(2).map(|pixel| pixel[0]).collect(),
             (2, 3) => pixels.chunks_exact(2).flat_map(|pixel| [pixel[0]; 3]).collect(),
+            (2, 4) => pixels.chunks_exact(2).flat_map(|pixel| [pixel[0], pixel[0], pixel[0], pixel[1]]).collect(),
+            (4, 2) => pixels.chunks_exact(4).flat_map(|pixel| [luma(pixel), pixel[3]]).collect(),
             (4, 3) => pixels.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
             (3 | 4, 1) => pixels.chunks_exact(from).map(luma).collect(),
             (from, to) => return Err(ImageError::Channels { expected: to, got: from }),
         };
-        Ok(Self { height, width, channels, pixels })
+        Ok(Cow::Owned(Self { height, width, channels, pixels }))
     }
 
     /// A copy of the rectangle whose upper left corner is at (`top`, `left`).
@@ -134,6 +138,18 @@ impl Image {
     }
 }
 
+fn channels_named(channels: usize) -> String {
+    let kind = match channels {
+        1 => " (grey)",
+        2 => " (grey and alpha)",
+        3 => " (RGB)",
+        4 => " (RGB and alpha)",
+        _ => "",
+    };
+    let plural = if channels == 1 { "" } else { "s" };
+    format!("{channels} channel{plural}{kind}")
+}
+
 /// Pillow's `L = R * 299/1000 + G * 587/1000 + B * 114/1000`, in its 16-bit fixed point.
 fn luma(pixel: &[u8]) -> u8 {
     let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
@@ -147,16 +163,19 @@ mod tests {
     #[test]
     fn channels_convert_as_pillow_converts_them() {
         let image = |channels, pixels: &[u8]| Image::new(1, 2, channels, pixels.to_vec()).unwrap();
-        let converted = |image: Image, to| image.with_channels(to).unwrap().into_pixels();
+        let converted = |image: Image, to| image.with_channels(to).unwrap().into_owned().into_pixels();
         assert_eq!(converted(image(1, &[3, 9]), 3), [3, 3, 3, 9, 9, 9]);
         assert_eq!(converted(image(4, &[1, 2, 3, 0, 4, 5, 6, 255]), 3), [1, 2, 3, 4, 5, 6]);
         assert_eq!(converted(image(2, &[1, 2, 3, 4]), 1), [1, 3]);
+        // Image.new("LA", (1, 1), (9, 3)).convert("RGBA") and Image.new("RGBA", (1, 1), (200, 100, 50, 3)).convert("LA").
+        assert_eq!(converted(image(2, &[9, 3, 1, 2]), 4), [9, 9, 9, 3, 1, 1, 1, 2]);
+        assert_eq!(converted(image(4, &[200, 100, 50, 3, 7, 7, 7, 9]), 2), [124, 3, 7, 9]);
         // Image.new("RGB", (1, 1), (200, 100, 50)).convert("L") is 124; grey survives the way there and back.
         assert_eq!(converted(image(3, &[200, 100, 50, 77, 77, 77]), 1), [124, 77]);
         assert_eq!(
-            image(3, &[0; 6]).with_channels(5),
-            Err(ImageError::Channels { expected: 5, got: 3 }),
-            "no conversion is invented"
+            image(3, &[0; 6]).with_channels(4),
+            Err(ImageError::Channels { expected: 4, got: 3 }),
+            "no alpha is invented"
         );
     }
 

@@ -1,8 +1,9 @@
 //! Baseline and progressive JPEG to RGB, with the arithmetic of libjpeg-turbo: its accurate integer inverse transform, its
 //! smooth ("fancy") chroma upsampling and its colour conversion, so that the pixels are those that Pillow sees.
 //!
-//! Faster decoders round elsewhere and are up to 4 grey levels away. Rare kinds (CMYK, arithmetic coding, other sample
-//! depths) are left to the `image` crate.
+//! Faster decoders round elsewhere and are up to 4 grey levels away. Kinds that libjpeg-turbo does not read as 8-bit images
+//! either, or hardly anybody writes (lossless, hierarchical and arithmetic coding, other sample depths), are refused by
+//! name.
 
 mod coefficients;
 mod entropy;
@@ -14,28 +15,30 @@ use crate::{Image, ImageError};
 use coefficients::Decoder;
 use header::{Parser, Segment};
 
-/// The most scans that are followed; encoders write about ten. Each costs a walk over the image, however short.
+/// The most scans that are followed; encoders write about ten.
 const MAX_SCANS: usize = 200;
+/// The most blocks that all scans may visit together, some seconds of work: 15 passes over the largest image in three
+/// colours.
+const MAX_VISITS: u64 = 64 << 20;
 
-/// Decodes `bytes`, or gives `None` for a kind of JPEG that is not handled here.
+/// Decodes `bytes` to one channel for a grey image, else three.
 ///
 /// # Errors
-/// [`ImageError::TooLarge`] before anything is allocated; [`ImageError::Decode`] for a file that breaks off or
-/// contradicts itself.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Image>, ImageError> {
-    match decode_file(bytes) {
-        Ok(image) => Ok(Some(image)),
-        Err(Fault::Unhandled) => Ok(None),
-        Err(Fault::TooLarge { height, width }) => Err(ImageError::TooLarge { height, width }),
-        Err(Fault::Broken(what)) => Err(ImageError::Decode(format!("damaged JPEG: {what}"))),
-    }
+/// [`ImageError::TooLarge`] before anything is allocated; [`ImageError::Decode`] for a kind of JPEG that is not
+/// handled, with its name, and for a file that breaks off or contradicts itself.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Image, ImageError> {
+    decode_file(bytes).map_err(|fault| match fault {
+        Fault::Unsupported(what) => ImageError::Decode(format!("a JPEG with {what} is not supported")),
+        Fault::TooLarge { height, width } => ImageError::TooLarge { height, width },
+        Fault::Broken(what) => ImageError::Decode(format!("damaged JPEG: {what}")),
+    })
 }
 
 /// Why there is no image.
 #[derive(Debug)]
 enum Fault {
-    /// A kind that this decoder leaves to another.
-    Unhandled,
+    /// What the file has that is not handled.
+    Unsupported(&'static str),
     /// More pixels than are decoded.
     TooLarge { height: u64, width: u64 },
     /// What is wrong with the file.
@@ -45,7 +48,7 @@ enum Fault {
 fn decode_file(bytes: &[u8]) -> Result<Image, Fault> {
     let mut parser = Parser::new(bytes)?;
     let mut decoder: Option<Decoder> = None;
-    let mut scans = 0;
+    let (mut scans, mut visits) = (0, 0);
     loop {
         match parser.next_segment()? {
             Segment::Frame(frame) if decoder.is_none() => decoder = Some(Decoder::new(frame)?),
@@ -56,6 +59,10 @@ fn decode_file(bytes: &[u8]) -> Result<Image, Fault> {
                     return Err(Fault::Broken("too many scans"));
                 }
                 let decoder = decoder.as_mut().ok_or(Fault::Broken("a scan before the frame"))?;
+                visits += decoder.blocks(&scan);
+                if visits > MAX_VISITS {
+                    return Err(Fault::Broken("too many scans for an image of its size"));
+                }
                 let used = decoder.scan(&scan, &parser.tables, parser.rest())?;
                 parser.skip(used);
             }
@@ -63,6 +70,6 @@ fn decode_file(bytes: &[u8]) -> Result<Image, Fault> {
         }
     }
     let decoder = decoder.ok_or(Fault::Broken("no frame"))?;
-    let is_ycc = parser.is_ycc(&decoder.frame);
-    pixels::assemble(decoder.finish()?, is_ycc)
+    let colours = parser.colours(&decoder.frame);
+    pixels::assemble(decoder.finish()?, colours)
 }

@@ -16,7 +16,7 @@
 //! # }
 //! ```
 //!
-//! Images in memory are as good as files: [`Classifier::classify_bytes`] takes the bytes of a JPEG, PNG, WebP or BMP file,
+//! Images in memory are as good as files: [`Classifier::classify_bytes`] takes the bytes of an image file,
 //! [`Image::new`] takes pixels. A [`Classification`] owns its values, so the classifier is free for the next image. Weights of
 //! torchvision and timm come by name (`residual::load("torchvision:resnet50.v2")`), or as a `.pth` or `.safetensors` file,
 //! whose network is recognised by its tensors.
@@ -132,7 +132,7 @@ pub use residual_train as train;
 pub use residual_weights as weights;
 pub use residual_zoo as zoo;
 
-use residual_data::{Source, Split};
+use residual_data::{Selection, Source};
 use residual_preprocess::Preprocessing;
 use std::path::Path;
 
@@ -172,25 +172,25 @@ pub fn pretrained(name: &str) -> Result<Model, Error> {
 }
 
 /// Evaluates `model` on `data`: a folder of class folders, with or without splits, or what else [`data::Source::open`] takes.
-/// Its test split is judged where it has one. Classes are matched by name. [`infer::evaluate`] has options, tells of progress
+/// Its test split is judged where it has one, else its validation split, else all images. Classes are matched by name. [`infer::evaluate`] has options, tells of progress
 /// and can be stopped.
 ///
 /// # Errors
 /// If the data cannot be read, or has classes that the model does not know.
 pub fn evaluate(model: &Model, data: impl AsRef<Path>) -> Result<Evaluation, Error> {
     let source = Source::open(&data.as_ref().to_string_lossy(), None)?;
-    let dataset = source.evaluation(Split::Test)?;
+    let Selection { dataset, part } = source.evaluation(None, None)?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
     let options = EvaluateOptions { workers, ..EvaluateOptions::default() };
     let evaluation = infer::evaluate(model, &dataset, &options, &Default::default(), &mut |_, _| ())?;
     let evaluation = evaluation.expect("nothing stops it");
-    Ok(Evaluation { data: source.name().to_owned(), ..evaluation })
+    Ok(Evaluation { data: source.name().to_owned(), split: part.name().into(), ..evaluation })
 }
 
 /// Threads that prepare images, at most: beside them the network computes on all cores.
 const MOST_WORKERS: usize = 8;
 
-/// Reads and decodes an image file (JPEG, PNG, WebP or BMP). [`Image::decode`] does the same with bytes in memory.
+/// Reads and decodes an image file (JPEG, PNG, WebP, BMP, GIF, TIFF or PNM). [`Image::decode`] does the same with bytes in memory.
 ///
 /// # Errors
 /// If it cannot be read or decoded.

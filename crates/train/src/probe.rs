@@ -192,6 +192,10 @@ impl Dataset for Features {
         self.images.describe(self.indices[index])
     }
 
+    fn place(&self) -> String {
+        self.images.place()
+    }
+
     fn format(&self) -> &Format {
         &self.format
     }

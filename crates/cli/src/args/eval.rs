@@ -19,9 +19,9 @@ pub(crate) struct Eval {
     /// Folder of the CIFAR files
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// The split to evaluate
-    #[arg(long, value_enum, default_value_t = Split::Test)]
-    pub(crate) split: Split,
+    /// The split to evaluate [default: test, else val, else what the run held out, else all images]
+    #[arg(long, value_enum)]
+    pub(crate) split: Option<Split>,
     /// Batch size
     #[arg(long, short, visible_alias = "batch", value_name = "N", default_value = "100", value_parser = at_least_one)]
     pub(crate) batch_size: NonZeroU16,

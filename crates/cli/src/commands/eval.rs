@@ -7,24 +7,25 @@ use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
+use residual::data::{self, HeldOut, Selection};
 use residual::engine::Mode;
 use residual::infer::{self, EvaluateOptions, Evaluation};
+use residual::model::Model;
 use residual::train;
-use residual::{data, model::Model};
 use std::path::PathBuf;
 
 pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     let mut options = machine::compute_options(arguments.compute)?;
     weights::fetch(&arguments.weights.weights, arguments.weights.download)?;
     let opened = weights::request(&arguments.weights).open()?;
-    let (name, data_dir) = data_of(arguments, opened.recipe())?;
+    let (name, data_dir, held_out) = data_of(arguments, opened.recipe())?;
     let source = commands::data::open(&name, data_dir.as_deref())?;
-    let split = match arguments.split {
+    let split = arguments.split.map(|split| match split {
         Split::Train => data::Split::Train,
         Split::Val => data::Split::Val,
         Split::Test => data::Split::Test,
-    };
-    let dataset = source.evaluation(split)?;
+    });
+    let Selection { dataset, part } = source.evaluation(split, held_out)?;
     let Model { graph, tensors, preprocessing, labels } =
         weights::resolve(&arguments.weights.weights, opened, Some(dataset.format()))?;
     let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
@@ -35,6 +36,7 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     }
 
     let progress = Progress::new();
+    progress.line(&format!("{}: {}", part.name(), dataset.describe_set()));
     dataset.notes().iter().for_each(|note| progress.line(note));
     let options = EvaluateOptions {
         engine: options,
@@ -50,6 +52,7 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     let Some(evaluation) = result.map_err(|error| Failure::from(error).or_skip())? else {
         return Ok(Done::Interrupted);
     };
+    let evaluation = Evaluation { data: name, split: part.name().into(), ..evaluation };
     evaluation.skipped.iter().for_each(|reason| progress.line(&format!("skipped: {reason}")));
     if arguments.format.json {
         print_json(&evaluation)?
@@ -60,9 +63,11 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
 }
 
 fn rows(evaluation: &Evaluation) -> Vec<(&'static str, String)> {
-    let Evaluation { images, top1, top5, loss, images_per_second, skipped, non_finite, absent_classes, .. } =
-        evaluation;
+    let Evaluation { data, split, images, top1, top5, loss, images_per_second, skipped, .. } = evaluation;
+    let Evaluation { non_finite, absent_classes, .. } = evaluation;
     let mut rows = vec![
+        ("data", data.clone()),
+        ("split", split.clone()),
         ("images", images.to_string()),
         ("Acc@1", format!("{top1:.2}")),
         ("Acc@5", format!("{top5:.2}")),
@@ -88,16 +93,29 @@ fn first(names: &[String]) -> String {
     format!("{}{}", shown.join(", "), if names.len() > SHOWN { ", …" } else { "" })
 }
 
-/// The dataset that was typed, or the one that a checkpoint says it was trained on.
-fn data_of(arguments: &Eval, recipe: Option<&str>) -> Result<(String, Option<PathBuf>), Failure> {
-    if let Some(name) = &arguments.data {
-        return Ok((name.clone(), arguments.data_dir.clone()));
-    }
-    let layer = recipe.and_then(|text| train::Layer::parse("recipe", text).ok());
-    let text = |key| layer.as_ref().and_then(|layer| layer.text(key)).map(str::to_owned);
-    let name = text("data").ok_or_else(|| {
+/// The dataset that was typed, or the one that a checkpoint says it was trained on, and where it lies; if it is the latter,
+/// also what its run held out.
+fn data_of(arguments: &Eval, recipe: Option<&str>) -> Result<(String, Option<PathBuf>, Option<HeldOut>), Failure> {
+    let recipe = recipe.and_then(|text| train::Layer::parse("recipe", text).ok());
+    let text = |key| recipe.as_ref().and_then(|recipe| recipe.text(key)).map(str::to_owned);
+    let own = text("data");
+    let name = arguments.data.clone().or_else(|| own.clone()).ok_or_else(|| {
         let path = arguments.weights.weights.display();
         Failure::usage(format!("data: expected --data, as {path} does not say what it was trained on, got none"))
     })?;
-    Ok((name, arguments.data_dir.clone().or_else(|| text("data_dir").map(PathBuf::from))))
+    let own_dir = text("data_dir").map(PathBuf::from).filter(|_| arguments.data.is_none());
+    let data_dir = arguments.data_dir.clone().or(own_dir);
+    let recipe = recipe.filter(|_| own.is_some_and(|own| same_data(&own, &name)));
+    let resolved = recipe.and_then(|recipe| train::Recipe::resolve(&[recipe]).ok()).map(|resolved| resolved.recipe);
+    let held_out = resolved.and_then(|recipe| {
+        let share = recipe.val_split.filter(|&share| share > 0.0)? as f32;
+        Some(HeldOut { share, seed: recipe.seed })
+    });
+    Ok((name, data_dir, held_out))
+}
+
+/// Whether two names of data are one, or paths to one folder or file.
+fn same_data(a: &str, b: &str) -> bool {
+    let path = |name: &str| std::fs::canonicalize(name).ok();
+    a == b || path(a).is_some_and(|a| path(b) == Some(a))
 }

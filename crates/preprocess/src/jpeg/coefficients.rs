@@ -35,7 +35,7 @@ pub(super) struct Decoder {
 struct State {
     /// The last DC coefficient of each component of the scan.
     dc: [i32; 4],
-    /// Blocks that are still to be passed over as ended.
+    /// Blocks that are still to be skipped as ended.
     ended: u32,
 }
 
@@ -48,7 +48,7 @@ impl Decoder {
         let mut bytes = 0;
         for component in &frame.components {
             if down % component.v != 0 || across % component.h != 0 {
-                return Err(Fault::Unhandled);
+                return Err(Fault::Unsupported("fractional sampling factors"));
             }
             let scale = [down / component.v, across / component.h];
             let [rows, columns] = [mcus[0] * component.v, mcus[1] * component.h];
@@ -68,6 +68,11 @@ impl Decoder {
             }
         }
         Ok(Self { frame, mcus, planes })
+    }
+
+    /// The blocks that a scan visits.
+    pub(super) fn blocks(&self, scan: &Scan) -> u64 {
+        scan.components.iter().map(|&(place, ..)| self.planes[place].samples.len() as u64 / 64).sum()
     }
 
     /// Decodes the scan at the beginning of `bytes` and returns its length.

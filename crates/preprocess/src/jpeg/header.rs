@@ -57,6 +57,17 @@ pub(super) enum Segment {
     End,
 }
 
+/// What the components of a frame stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Colours {
+    Grey,
+    YCbCr,
+    Rgb,
+    /// Both as Adobe stores them, 255 for no ink.
+    Cmyk,
+    Ycck,
+}
+
 /// Goes through a file's markers.
 pub(super) struct Parser<'a> {
     bytes: &'a [u8],
@@ -77,12 +88,12 @@ impl<'a> Parser<'a> {
         self.bytes
     }
 
-    /// Passes over `count` bytes of it.
+    /// Skips `count` bytes of it.
     pub(super) fn skip(&mut self, count: usize) {
         self.bytes = self.bytes.get(count..).unwrap_or_default();
     }
 
-    /// Reads on to the next frame, scan or end. Bytes between segments that are no marker are passed over.
+    /// Reads on to the next frame, scan or end. Bytes between segments that are no marker are skipped.
     pub(super) fn next_segment(&mut self) -> Result<Segment, Fault> {
         loop {
             let marker = self.marker()?;
@@ -96,10 +107,11 @@ impl<'a> Parser<'a> {
             match marker {
                 0xc0..=0xc2 => return self.frame(segment, marker == 0xc2).map(Segment::Frame),
                 0xc4 => self.huffman(segment)?,
-                0xc3 | 0xc5..=0xcf => return Err(Fault::Unhandled),
+                0xc3 | 0xf7 => return Err(Fault::Unsupported("lossless coding")),
+                0xc5..=0xc7 => return Err(Fault::Unsupported("hierarchical coding")),
+                0xc8..=0xcf => return Err(Fault::Unsupported("arithmetic coding")),
                 0xda => return self.scan(segment).map(Segment::Scan),
                 0xdb => self.quantisation(segment)?,
-                0xdc => return Err(Fault::Unhandled),
                 0xdd => {
                     let interval = segment.first_chunk().ok_or(Fault::Broken("a short restart interval"))?;
                     self.tables.restart = u16::from_be_bytes(*interval).into();
@@ -111,10 +123,20 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Whether the three components are luminance and chrominance, by libjpeg's rules.
-    pub(super) fn is_ycc(&self, frame: &Frame) -> bool {
-        let rgb = frame.components.iter().map(|component| component.id).eq(*b"RGB");
-        self.jfif || self.adobe.map_or(!rgb, |transform| transform != 0)
+    /// What the components stand for, by libjpeg's rules (`default_decompress_parms`).
+    pub(super) fn colours(&self, frame: &Frame) -> Colours {
+        match frame.components[..] {
+            [_] => Colours::Grey,
+            [_, _, _] => {
+                let rgb = frame.components.iter().map(|component| component.id).eq(*b"RGB");
+                let ycc = self.jfif || self.adobe.map_or(!rgb, |transform| transform != 0);
+                if ycc { Colours::YCbCr } else { Colours::Rgb }
+            }
+            _ => match self.adobe {
+                None | Some(0) => Colours::Cmyk,
+                Some(_) => Colours::Ycck,
+            },
+        }
     }
 
     fn marker(&mut self) -> Result<u8, Fault> {
@@ -143,8 +165,14 @@ impl<'a> Parser<'a> {
             return Err(Fault::Broken("a short frame header"));
         };
         let [height, width] = [[h1, h0], [w1, w0]].map(|side| usize::from(u16::from_be_bytes(side)));
-        if precision != 8 || height == 0 || !matches!(count, 1 | 3) {
-            return Err(Fault::Unhandled);
+        if precision != 8 {
+            return Err(Fault::Unsupported("samples of other than 8 bits"));
+        }
+        if height == 0 {
+            return Err(Fault::Unsupported("a height that follows the image"));
+        }
+        if !matches!(count, 1 | 3 | 4) {
+            return Err(Fault::Unsupported("other than 1, 3 or 4 components"));
         }
         if height.max(width) > Image::MAX_SIDE as usize || (height * width) as u64 > Image::MAX_PIXELS {
             return Err(Fault::TooLarge { height: height as u64, width: width as u64 });

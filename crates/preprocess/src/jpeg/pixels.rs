@@ -1,37 +1,57 @@
-//! From the components' planes to RGB pixels: libjpeg's smooth upsampling (`jdsample.c`) and colour conversion
-//! (`jdcolor.c`), to the bit.
+//! From the components' planes to pixels: libjpeg's smooth upsampling (`jdsample.c`) and colour conversion (`jdcolor.c`), to
+//! the bit.
 
 use super::Fault;
 use super::coefficients::Plane;
-use super::header::Frame;
+use super::header::{Colours, Frame};
 use crate::Image;
 
-/// Puts the image together from its planes; three of them are YCbCr or RGB.
-pub(super) fn assemble((frame, planes): (Frame, Vec<Plane>), is_ycc: bool) -> Result<Image, Fault> {
+/// Puts the image together from its planes: one channel of grey, or red, green and blue.
+pub(super) fn assemble((frame, planes): (Frame, Vec<Plane>), colours: Colours) -> Result<Image, Fault> {
     let Frame { height, width, .. } = frame;
-    let mut pixels = vec![0; height * width * 3];
+    let channels = if colours == Colours::Grey { 1 } else { 3 };
+    let mut pixels = vec![0; height * width * channels];
     // Upsampling writes whole pairs (or more) of samples.
     let mut rows: Vec<Vec<u8>> = planes.iter().map(|plane| vec![0; plane.size[1] * plane.scale[1]]).collect();
     let mut sums: Vec<Vec<u16>> = planes.iter().map(|plane| vec![0; plane.size[1]]).collect();
-    for (y, output) in pixels.chunks_exact_mut(width * 3).enumerate() {
+    for (y, output) in pixels.chunks_exact_mut(width * channels).enumerate() {
         for (plane, (row, sums)) in planes.iter().zip(rows.iter_mut().zip(&mut sums)) {
             plane.upsample(y, sums, row);
         }
-        let (output, _) = output.as_chunks_mut::<3>();
         match &rows[..] {
-            [grey] => output.iter_mut().zip(grey).for_each(|(pixel, &grey)| *pixel = [grey; 3]),
-            [first, second, third] => {
-                let samples = output.iter_mut().zip(first.iter().zip(second).zip(third));
-                if is_ycc {
-                    samples.for_each(|(pixel, ((&y, &cb), &cr))| *pixel = rgb(y, cb, cr));
-                } else {
-                    samples.for_each(|(pixel, ((&red, &green), &blue))| *pixel = [red, green, blue]);
+            [grey] => output.copy_from_slice(&grey[..width]),
+            [first, second, third, black @ ..] => {
+                let (output, _) = output.as_chunks_mut::<3>();
+                let samples = first.iter().zip(second).zip(third);
+                let samples = samples.map(|((&first, &second), &third)| [first, second, third]);
+                let colours_of = |[first, second, third]: [u8; 3]| match colours {
+                    Colours::YCbCr | Colours::Ycck => rgb(first, second, third),
+                    _ => [first, second, third],
+                };
+                match black {
+                    [] => output.iter_mut().zip(samples).for_each(|(pixel, sample)| *pixel = colours_of(sample)),
+                    [black, ..] => {
+                        for ((pixel, sample), &black) in output.iter_mut().zip(samples).zip(black) {
+                            *pixel = printed(colours_of(sample), black, colours);
+                        }
+                    }
                 }
             }
-            _ => return Err(Fault::Unhandled),
+            _ => return Err(Fault::Broken("a frame of two components")),
         }
     }
-    Image::new(height, width, 3, pixels).map_err(|_| Fault::Broken("an image without pixels"))
+    Image::new(height, width, channels, pixels).map_err(|_| Fault::Broken("an image without pixels"))
+}
+
+/// The colour of three inks and black as Adobe stores them, 255 for none: Pillow's `cmyk2rgb` (`Convert.c`) of the inverted
+/// values. Of YCCK, the three are what is left of the inks: libjpeg's `ycck_cmyk_convert`.
+fn printed(inks: [u8; 3], black: u8, colours: Colours) -> [u8; 3] {
+    inks.map(|stored| {
+        let stored = if colours == Colours::Ycck { 255 - stored } else { stored };
+        let (ink, light) = (u32::from(255 - stored), u32::from(black));
+        let product = ink * light + 128;
+        (light as i32 - ((product + (product >> 8)) >> 8) as i32).clamp(0, 255) as u8
+    })
 }
 
 /// ITU-R 601 in 16-bit fixed point.

@@ -85,6 +85,15 @@ def formats():
         "lossless.webp": (smooth, dict(lossless=True)),
         "lossy.webp": (smooth, dict(quality=80)),
         "rgb.bmp": (smooth.crop((0, 0, 13, 11)), {}),
+        "palette.gif": (smooth.quantize(16), {}),
+        "transparent.gif": (smooth.quantize(16), dict(transparency=3, interlace=1)),
+        "rgb.tif": (smooth.crop((0, 0, 13, 11)), {}),
+        "grey-deflate.tiff": (grey, dict(compression="tiff_adobe_deflate")),
+        "rgba-lzw.tif": (Image.merge("RGBA", (*smooth.split(), alpha)), dict(compression="tiff_lzw")),
+        "bilevel.tif": (grey.convert("1").crop((0, 0, 13, 11)), {}),
+        "rgb.ppm": (smooth.crop((0, 0, 13, 11)), {}),
+        "grey.pgm": (grey.crop((0, 0, 13, 11)), {}),
+        "bilevel.pbm": (grey.convert("1").crop((0, 0, 13, 11)), {}),
     }
     for name, (image, options) in files.items():
         image.save(HERE / name, **options)
@@ -97,6 +106,17 @@ def formats():
         assert data[frame] == old
         (HERE / name).write_bytes(data[:frame] + bytes([new]) + data[frame + 1 :])
         files[name] = None
+    # Nor inks as luminance and chrominance: what Adobe's marker says of the same blocks.
+    data = (HERE / "jpeg-cmyk.jpg").read_bytes()
+    transform = data.index(b"Adobe") + 11
+    assert data[transform] == 0
+    (HERE / "jpeg-ycck.jpg").write_bytes(data[:transform] + b"\2" + data[transform + 1 :])
+    files["jpeg-ycck.jpg"] = None
+    # An animation; a plain (ASCII) PPM with a maximum of 15.
+    small = smooth.crop((0, 0, 13, 11)).quantize(8)
+    small.save(HERE / "animation.gif", save_all=True, append_images=[small.rotate(180)], duration=100)
+    (HERE / "plain.ppm").write_bytes(b"P3\n# made by hand\n2 2\n15\n0 7 15  3 3 3\n15 0 1  8 9 10\n")
+    files["animation.gif"] = files["plain.ppm"] = None
     wide = pattern(9, 11).astype(np.uint16) * 251 + 97
     rows = [row.astype(">u2").tobytes() for row in wide]
     (HERE / "rgb16.png").write_bytes(png(2, 16, 11, 9, rows))

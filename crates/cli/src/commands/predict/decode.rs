@@ -94,7 +94,7 @@ fn prepare(input: &Input, ready: &Ready) -> Prepared {
 fn read_stdin() -> Result<Image, DataError> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes);
-    read.map_err(|cause| DataError::Io { path: "stdin".into(), cause })?;
+    read.map_err(FileError::read("stdin".as_ref()))?;
     if bytes.len() as u64 > MAX_BYTES {
         let (expected, got) = ("an image of at most 256 MiB".to_owned(), "more".to_owned());
         return Err(DataError::Invalid { place: "stdin".into(), expected, got });
