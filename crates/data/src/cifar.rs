@@ -20,6 +20,9 @@ const IMAGE_LEN: usize = 3 * 32 * 32;
 /// The largest file that is read: the official ones have up to 180 MB.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
+/// The largest file of class names that is read: the official ones have under 2 kB.
+const MAX_NAMES_BYTES: u64 = 1 << 20;
+
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CifarKind {
@@ -195,11 +198,11 @@ fn class_names(kind: CifarKind, folder: &Path) -> Result<Vec<String>, DataError>
         CifarKind::Cifar100 => ("fine_label_names.txt", "meta"),
     };
     let (text, pickle) = (folder.join(text), folder.join(pickle));
-    let (path, names) = if text.is_file() {
-        let content = String::from_utf8_lossy(&read_file(&text, MAX_FILE_BYTES)?).into_owned();
+    let (path, names) = if text.exists() {
+        let content = String::from_utf8_lossy(&read_file(&text, MAX_NAMES_BYTES)?).into_owned();
         (text, content.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect())
-    } else if pickle.is_file() {
-        let names = python::parse_names(&read_file(&pickle, MAX_FILE_BYTES)?, kind, &pickle.display().to_string())?;
+    } else if pickle.exists() {
+        let names = python::parse_names(&read_file(&pickle, MAX_NAMES_BYTES)?, kind, &pickle.display().to_string())?;
         (pickle, names)
     } else {
         return Ok(kind.built_in_names());

@@ -5,6 +5,8 @@
 pub fn recognise(head: &[u8]) -> Option<&'static str> {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     Some(match head {
+        // A safetensors file begins with the length of its header, which may look like anything.
+        [_, _, _, _, 0, 0, 0, 0, b'{', ..] => return None,
         [] => "an empty file",
         _ if head.starts_with(b"version https://git-lfs") => {
             "a git-lfs pointer (\"git lfs pull\" gets the file itself)"
@@ -49,7 +51,13 @@ mod tests {
         ] {
             assert!(recognise(head).is_some_and(|what| what.contains(name)), "{head:?}");
         }
-        for head in [&b"PK\x03\x04"[..], b"\x80\x02\x8a\x0a", b"\x60\x00\0\0\0\0\0\0{\"a\"", b"hello, world"] {
+        for head in [
+            &b"PK\x03\x04"[..],
+            b"\x80\x02\x8a\x0a",
+            b" <\0\0\0\0\0\0{\"a\"",
+            b"\x08\x01\x12\0\0\0\0\0{",
+            b"hello, world",
+        ] {
             assert_eq!(recognise(head), None, "{head:?}");
         }
     }

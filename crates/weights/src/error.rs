@@ -43,7 +43,7 @@ pub enum FormatError {
         got: String,
     },
     /// A file that ends before it should.
-    #[error("{format}: expected more than {length} bytes, as the file says itself: it was cut off (get it again)")]
+    #[error("{format}: expected a whole file, got one that was cut off after {length} bytes (get it again)")]
     CutOff {
         /// What it is.
         format: &'static str,
