@@ -1,8 +1,8 @@
 //! What a run looks like while it goes on: a live bar on a terminal, plain lines elsewhere.
 
-use crate::output::{bytes, complain, count, path_text, quoted_path};
+use crate::output::{bytes, complain, count, grouped, path_text, quoted_path};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use residual::train::{EpochRow, Event, NewHead, Step};
+use residual::train::{EpochRow, Event, NewHead, RunInfo, Step};
 use std::cell::Cell;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -22,8 +22,6 @@ pub(crate) struct Progress {
     /// Images a second, smoothed over some steps.
     speed: f64,
     run: Option<PathBuf>,
-    /// The best accuracy on held-out images so far.
-    best: Option<f64>,
     /// When the epoch began.
     epoch_start: Instant,
     /// Whether the heading of the epochs' table was shown.
@@ -52,7 +50,6 @@ impl Progress {
             epochs: 0,
             speed: 0.0,
             run: None,
-            best: None,
             epoch_start: Instant::now(),
             headed: false,
             has_top5: true,
@@ -62,28 +59,7 @@ impl Progress {
     /// Shows one event.
     pub(crate) fn show(&mut self, event: &Event) {
         match event {
-            Event::Started { run, step, steps, epoch_steps, memory } => {
-                (self.steps, self.epochs) = (*steps, steps.div_ceil((*epoch_steps).max(1)));
-                let from = if *step > 0 { format!(", from step {step}") } else { String::new() };
-                let (all, epochs) = (count(*steps, "step"), count(self.epochs, "epoch"));
-                self.line(&format!("run {}: {epochs}, {all}{from}", path_text(run)));
-                self.line(&format!("peak memory about {}, without the dataset", bytes(*memory)));
-                self.run = Some(run.clone());
-                self.epoch_start = Instant::now();
-                // The epochs before the checkpoint are not known here: none after it is called the best.
-                self.best = (*step > 0).then_some(f64::INFINITY);
-                if *step == *steps && *step > 0 {
-                    let run = quoted_path(run);
-                    self.line(&format!(
-                        "this run is finished; to train further, start a new one from its weights: residual train --weights {run}"
-                    ));
-                }
-                if let Some(bar) = &self.bar {
-                    bar.set_length(self.steps);
-                    bar.set_position(*step);
-                    bar.reset_eta();
-                }
-            }
+            Event::Started(info) => self.started(info),
             Event::NewHead(NewHead { layer, old, new }) => {
                 self.line(&format!("new head {layer}: {old} → {}, randomly initialised", count(*new as u64, "class")));
             }
@@ -94,6 +70,48 @@ impl Progress {
             Event::Checkpoint { .. } => {}
             Event::Skipped { reason } => self.line(&format!("skipped: {reason}")),
             Event::Note(text) => self.line(text),
+        }
+    }
+
+    /// What was read and what will be done, before the first step.
+    fn started(&mut self, info: &RunInfo) {
+        let RunInfo { run, step, steps, model, input: [channels, height, width], classes, .. } = info;
+        (self.steps, self.epochs) = (*steps, steps.div_ceil(info.epoch_steps.max(1)));
+        self.has_top5 = classes.len() > 5;
+        let names = if classes.len() <= 5 { format!(" ({})", classes.join(", ")) } else { String::new() };
+        let images = count(info.train_images as u64, "image");
+        let held_out = match info.held_out_images {
+            0 => "nothing held out".to_owned(),
+            images => format!("{images} for validation"),
+        };
+        let batch = match info.grad_accum_steps {
+            1 => format!("batch size {}", info.batch_size),
+            steps => format!("batch size {} × {steps}", info.batch_size),
+        };
+        let from = if *step > 0 { format!(", resumed at step {step}") } else { String::new() };
+        let (all, epochs) = (count(*steps, "step"), count(self.epochs, "epoch"));
+        let (parameters, classes) = (grouped(info.parameters), count(classes.len() as u64, "class"));
+        self.line(&format!("run      {}", path_text(run)));
+        self.line(&format!(
+            "network  {model}, {parameters} parameters, input {channels}×{height}×{width}, {classes}{names}"
+        ));
+        self.line(&format!("data     {}: {images} to train on, {held_out}", info.data));
+        self.line(&format!("training {epochs}, {all}{from}; {batch}, {}, lr {}, {}", info.opt, info.lr, info.sched));
+        let threads = count(info.threads as u64, "thread");
+        let memory = bytes(info.memory);
+        self.line(&format!("machine  {threads}, {}, peak memory about {memory} without the dataset", info.isa));
+        self.run = Some(run.clone());
+        self.epoch_start = Instant::now();
+        if *step == *steps && *step > 0 {
+            let run = quoted_path(run);
+            self.line(&format!(
+                "this run is finished; to train further, start a new one from its weights: residual train --weights {run}"
+            ));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_length(self.steps);
+            bar.set_position(*step);
+            bar.reset_eta();
         }
     }
 
@@ -149,7 +167,10 @@ impl Progress {
 
     /// A row of the table of epochs; before the first its heading.
     fn epoch(&mut self, row: &EpochRow) {
-        let EpochRow { epoch, lr, train_loss, train_top1, loss, top1, .. } = *row;
+        let EpochRow { epoch, lr, train_loss, train_top1, .. } = *row;
+        let cell =
+            |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
+        let (loss, top1) = (cell(row.loss, 4), cell(row.top1, 2));
         let top5 = |text: String| if self.has_top5 { format!("  {text:>7}") } else { String::new() };
         if !self.headed {
             let top5 = top5("val@5".to_owned());
@@ -159,15 +180,13 @@ impl Progress {
             ));
             self.headed = true;
         }
-        let is_best = self.best.is_none_or(|best| top1 > best);
-        self.best = Some(self.best.map_or(top1, |best| best.max(top1)));
         let time = format!("{:.0} s", self.epoch_start.elapsed().as_secs_f64());
         self.epoch_start = Instant::now();
-        let top5 = top5(format!("{:.2}", row.top5));
-        let best = if is_best { "  best" } else { "" };
+        let top5 = top5(cell(row.top5, 2));
+        let best = if row.is_best { "  best" } else { "" };
         let epoch = format!("{epoch}/{}", self.epochs);
         self.line(&format!(
-            "{epoch:>9}  {train_loss:>10.4}  {train_top1:>9.2}  {loss:>8.4}  {top1:>7.2}{top5}  {lr:>8.5}  {time:>6}{best}"
+            "{epoch:>9}  {train_loss:>10.4}  {train_top1:>9.2}  {loss:>8}  {top1:>7}{top5}  {lr:>8.5}  {time:>6}{best}"
         ));
     }
 }

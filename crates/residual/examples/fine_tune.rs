@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         FineTune::new(weights, photos).epochs(10).val_split(0.2).freeze("backbone").unfreeze_at(5, "layer4");
     let tuned = fine_tune.run(|event| {
         if let Event::Epoch(row) = event {
-            println!("epoch {}: {:.2} % of the held-out images", row.epoch, row.top1);
+            println!("epoch {}: {:.2} % of the held-out images", row.epoch, row.top1.unwrap_or_default());
         }
     })?;
     println!("the best weights are in {}", tuned.summary.run.display());

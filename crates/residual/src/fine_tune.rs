@@ -141,13 +141,16 @@ impl FineTune {
         let recipe = Recipe::resolve(&[Layer::preset("folder-quick")?, Layer::parse("fine-tuning", &own)?])?.recipe;
         let job = Job::prepare(recipe)?;
         let outcome = train(&job, &self.runs, &self.options, &self.stop, &mut on_event)?;
-        let (summary, interrupted) = match outcome {
-            Outcome::Finished(summary) => (summary, false),
-            Outcome::Interrupted(summary) => (summary, true),
-        };
-        let best = summary.run.join("weights/best.safetensors");
-        let model = if best.exists() { residual_weights::load(&best)?.model } else { job.model };
-        Ok(FineTuned { model, summary, interrupted })
+        match outcome {
+            Outcome::Finished(trained) => {
+                Ok(FineTuned { model: trained.best_model()?, summary: trained.summary, interrupted: false })
+            }
+            Outcome::Interrupted(summary) => {
+                let best = summary.run.join("weights/best.safetensors");
+                let model = if best.exists() { residual_weights::load(&best)?.model } else { job.model };
+                Ok(FineTuned { model, summary, interrupted: true })
+            }
+        }
     }
 }
 

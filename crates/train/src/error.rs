@@ -78,8 +78,45 @@ pub enum TrainError {
         /// What it was to go on with.
         got: String,
     },
+    /// Another process trains in the folder.
+    #[error("{}: another process trains in this run folder", run.display())]
+    Locked {
+        /// The run's folder.
+        run: PathBuf,
+    },
+    /// A run that cannot be resumed, as its training state is gone.
+    #[error(
+        "{}: expected the training state, got none; weights alone cannot be resumed, but a new run can start from {}",
+        state.display(),
+        weights.display()
+    )]
+    NoState {
+        /// Where the state should be.
+        state: PathBuf,
+        /// The weights that are there.
+        weights: PathBuf,
+    },
+    /// The state of another optimiser.
+    #[error("optimizer state: expected tensors of {expected}, got \"{got}\"")]
+    OptimizerState {
+        /// The names of the optimiser's state tensors.
+        expected: String,
+        /// A key that is not one of them.
+        got: String,
+    },
+    /// The system has no memory for part of a training step.
+    #[error("memory: expected {bytes} bytes for {what}, got none")]
+    Memory {
+        /// What it is for.
+        what: String,
+        /// How much it takes.
+        bytes: u64,
+    },
     /// The loss, or a weight, is no longer a number.
-    #[error("step {step}: expected a finite loss and finite weights, got {got}; {}", last_good(good))]
+    #[error(
+        "step {step}: expected a finite loss and finite weights, got {got}; a lower lr, a longer warm-up or clip_grad may help; {}",
+        last_good(good)
+    )]
     Diverged {
         /// The step, from 1.
         step: u64,
@@ -88,7 +125,7 @@ pub enum TrainError {
         /// The last checkpoint, if one was written.
         good: Option<(PathBuf, u64)>,
     },
-    /// Every image of a set was left out.
+    /// Every image of a set was skipped.
     #[error("{what}: expected at least one readable image, got none")]
     NoImages {
         /// Which set.

@@ -1,24 +1,18 @@
 //! What a run tells its caller while it goes on.
 
+use crate::prepare::Job;
+use crate::state::Progress;
+use crate::{RunFolder, Schedule};
+use residual_engine::Options;
+use residual_model::Model;
 use serde::Serialize;
 use std::path::PathBuf;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The run begins, or goes on where it was interrupted.
-    Started {
-        /// Its folder.
-        run: PathBuf,
-        /// Steps that a checkpoint already holds.
-        step: u64,
-        /// Steps in total.
-        steps: u64,
-        /// Steps of an epoch.
-        epoch_steps: u64,
-        /// Bytes that it will hold at most, a dataset that lies in memory not counted.
-        memory: u64,
-    },
+    /// The run begins, or is resumed.
+    Started(Box<RunInfo>),
     /// The weights that the run starts from are of other classes, and their head was replaced.
     NewHead(NewHead),
     /// Features of images were computed, to be kept.
@@ -44,13 +38,56 @@ pub enum Event {
         /// Steps that it holds.
         step: u64,
     },
-    /// An image was left out, for the first time in this run.
+    /// An image was skipped, for the first time in this run.
     Skipped {
         /// Which it is and what is wrong with it.
         reason: String,
     },
     /// Something a user should know.
     Note(String),
+}
+
+/// What a run begins with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunInfo {
+    /// The run's folder.
+    pub run: PathBuf,
+    /// Steps that a checkpoint already holds.
+    pub step: u64,
+    /// Steps in total.
+    pub steps: u64,
+    /// Steps of an epoch.
+    pub epoch_steps: u64,
+    /// The network's name.
+    pub model: String,
+    /// Its parameters, running statistics not counted.
+    pub parameters: u64,
+    /// Channels, height and width of its input.
+    pub input: [usize; 3],
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// The dataset, as the recipe names it.
+    pub data: String,
+    /// Training images.
+    pub train_images: usize,
+    /// Images that are held out, to be evaluated on after every epoch.
+    pub held_out_images: usize,
+    /// Images per forward batch.
+    pub batch_size: usize,
+    /// Forward batches per step.
+    pub grad_accum_steps: usize,
+    /// The optimiser's name.
+    pub opt: &'static str,
+    /// The learning rate after the warm-up.
+    pub lr: f64,
+    /// The learning-rate schedule's name.
+    pub sched: &'static str,
+    /// Compute threads.
+    pub threads: usize,
+    /// The instruction set's name.
+    pub isa: &'static str,
+    /// Bytes that the run will hold at most, a dataset in memory not counted.
+    pub memory: u64,
 }
 
 /// A head that took another's place.
@@ -60,14 +97,14 @@ pub struct NewHead {
     pub layer: String,
     /// Outputs of the old one.
     pub old: usize,
-    /// Outputs of the new one, whose weights are drawn anew.
+    /// Outputs of the new one, whose weights are randomly initialised.
     pub new: usize,
 }
 
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// Its number, from 1.
+    /// Its number, from 1: updates of the weights so far.
     pub step: u64,
     /// Its epoch, from 1.
     pub epoch: u64,
@@ -77,7 +114,7 @@ pub struct Step {
     pub lr: f64,
     /// Share of the epoch's images so far that were classified rightly, in percent.
     pub top1: f64,
-    /// Images a second since the step before.
+    /// Images per second of this step.
     pub images_per_second: f64,
     /// Whether it stands in `events.jsonl`.
     pub logged: bool,
@@ -86,11 +123,17 @@ pub struct Step {
 /// A line of `events.jsonl`: one logged step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct EventLine {
-    pub(crate) step: u64,
-    pub(crate) epoch: u64,
-    pub(crate) loss: f64,
-    pub(crate) lr: f64,
-    pub(crate) images_per_second: f64,
+    step: u64,
+    epoch: u64,
+    loss: f64,
+    lr: f64,
+    images_per_second: f64,
+}
+
+impl From<Step> for EventLine {
+    fn from(Step { step, epoch, loss, lr, images_per_second, .. }: Step) -> Self {
+        Self { step, epoch, loss, lr, images_per_second }
+    }
 }
 
 /// A row of `metrics.csv`: one epoch. Accuracies are in percent.
@@ -104,18 +147,20 @@ pub struct EpochRow {
     pub lr: f64,
     /// Mean loss of its training images, with label smoothing and augmentation.
     pub train_loss: f64,
-    /// Top-1 accuracy on its training images while they were learnt.
+    /// Top-1 accuracy on its training images during training (running average over the epoch).
     pub train_top1: f64,
-    /// Mean loss of the held-out images.
-    pub loss: f64,
+    /// Mean loss of the held-out images; `None`, as the next two, if there are none.
+    pub loss: Option<f64>,
     /// Top-1 accuracy on the held-out images.
-    pub top1: f64,
+    pub top1: Option<f64>,
     /// Top-5 accuracy on the held-out images.
-    pub top5: f64,
-    /// Training images a second.
+    pub top5: Option<f64>,
+    /// Training images per second.
     pub images_per_second: f64,
     /// Seconds since the run began, interruptions not counted.
     pub seconds: f64,
+    /// Whether it is the best epoch so far. Not in the file.
+    pub is_best: bool,
 }
 
 impl EpochRow {
@@ -124,10 +169,48 @@ impl EpochRow {
 
     /// The row as it stands in `metrics.csv`.
     pub fn to_csv(&self) -> String {
-        let Self { epoch, step, lr, train_loss, train_top1, loss, top1, top5, .. } = self;
-        let Self { images_per_second, seconds, .. } = self;
+        let Self { epoch, step, lr, train_loss, train_top1, images_per_second, seconds, .. } = self;
+        let cell = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+        let [loss, top1, top5] = [self.loss, self.top1, self.top5].map(cell);
         format!(
             "{epoch},{step},{lr},{train_loss},{train_top1},{loss},{top1},{top5},{images_per_second:.1},{seconds:.3}"
         )
+    }
+}
+
+impl RunInfo {
+    pub(crate) fn new(
+        job: &Job,
+        model: &Model,
+        folder: &RunFolder,
+        schedule: &Schedule,
+        progress: &Progress,
+        options: &Options,
+        memory: u64,
+    ) -> Self {
+        let recipe = &job.recipe;
+        let parameters = model.graph.parameters().filter(|(_, spec)| spec.role.is_parameter());
+        let [height, width] = model.preprocessing.size;
+        Self {
+            run: folder.path().to_path_buf(),
+            step: progress.step,
+            steps: schedule.total_steps(),
+            epoch_steps: job.epoch_steps(),
+            model: model.graph.name.clone(),
+            parameters: parameters.map(|(_, spec)| spec.shape.iter().product::<usize>() as u64).sum(),
+            input: [model.graph.input_size()[0], height, width],
+            classes: job.train.class_names().to_vec(),
+            data: recipe.data.clone(),
+            train_images: job.train.len(),
+            held_out_images: job.held_out.as_ref().map_or(0, |images| images.len()),
+            batch_size: recipe.batch_size,
+            grad_accum_steps: recipe.grad_accum_steps,
+            opt: recipe.opt.name(),
+            lr: recipe.lr,
+            sched: recipe.sched.name(),
+            threads: options.pool.threads(),
+            isa: options.isa.name(),
+            memory,
+        }
     }
 }

@@ -1,28 +1,40 @@
-//! Recipes, the training loop, schedules, metrics, events, checkpoint and resume.
+//! Training: recipes, the training step, optimisers, learning-rate schedules, the loop over epochs, checkpoints and resume.
 //!
-//! A [`Recipe`] is resolved from [`Layer`]s, a [`Job`] is prepared from it, and [`train`] runs the job in a new
-//! [`RunFolder`]; [`resume`] goes on with one. Nothing here prints: a run tells its caller what happens through
-//! [`Event`]s.
+//! A [`Recipe`] is resolved from [`Layer`]s, a [`Job`] is prepared from it, and [`train()`] runs the job in a new
+//! [`RunFolder`]; [`resume`] continues one. Nothing here prints: a run tells its caller what happens through [`Event`]s.
+//!
+//! One step is [`TrainStep`]: forward pass, [`Objective`], backward pass, gradient hooks (accumulate, clip), optimiser.
 #![forbid(unsafe_code)]
 
 mod error;
 mod event;
+mod hooks;
+mod memory;
+mod objective;
+mod optimizer;
 mod prepare;
 mod probe;
 mod recipe;
 mod run;
 mod run_folder;
 mod schedule;
+mod snapshot;
 mod state;
+mod step;
+mod summary;
+mod train;
 mod transfer;
 
 pub use error::TrainError;
-pub use event::{EpochRow, Event, NewHead, Step};
+pub use event::{EpochRow, Event, NewHead, RunInfo, Step};
+pub use objective::Objective;
 pub use prepare::Job;
 pub use recipe::{
     Augment, Condition, Difference, Init, Kind, Layer, Opt, Order, Origin, Origins, PRESETS, Preset, Range, Recipe,
     RecipeError, Resolved, Resume, SETTINGS, Sched, Setting,
 };
-pub use run::{Outcome, Summary, resume, train};
 pub use run_folder::RunFolder;
 pub use schedule::Schedule;
+pub use step::TrainStep;
+pub use summary::{Outcome, Summary, Trained};
+pub use train::{resume, train};

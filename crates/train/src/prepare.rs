@@ -1,10 +1,10 @@
 //! From a recipe to a model and the data it is trained on.
 
-use crate::recipe::{Augment, Difference, Init, Recipe};
+use crate::recipe::{Augment, Difference, Init, Origins, Recipe, Resolved};
 use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, TrainError};
 use residual_data::{
-    Augmentation, DataError, Dataset, Format, HorizontalFlip, Operation, PadAndCrop, RandomResizedCrop, Source,
+    Augmentation, DataError, Dataset, Format, HorizontalFlip, Mix, Operation, PadAndCrop, RandomResizedCrop, Source,
     Transform, are_names,
 };
 use residual_engine::Mode;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// The share that is held out of a dataset that sets nothing apart.
 const HELD_OUT: f64 = 0.1;
 
-/// Images at a time when a run evaluates.
+/// The batch size of evaluations.
 pub(crate) const EVALUATION_BATCH: usize = 250;
 
 /// A recipe with everything it speaks of: ready to be run.
@@ -32,10 +32,14 @@ pub struct Job {
     pub model: Model,
     /// What is trained on.
     pub train: Arc<dyn Dataset>,
-    /// What is evaluated on after every epoch.
-    pub held_out: Arc<dyn Dataset>,
+    /// What is evaluated on after every epoch; `None` if everything is trained on.
+    pub held_out: Option<Arc<dyn Dataset>>,
     /// The head that replaced that of weights of other classes.
     pub new_head: Option<NewHead>,
+    /// Which layers are trained from which epoch on, and at what learning rate.
+    pub(crate) transfer: Transfer,
+    /// Who gave which setting of the recipe.
+    pub(crate) origins: Origins,
 }
 
 impl Job {
@@ -43,45 +47,47 @@ impl Job {
     ///
     /// # Errors
     /// If the data cannot be read, the network is not known, or one does not fit the other.
-    pub fn prepare(recipe: Recipe) -> Result<Self, TrainError> {
-        let weights = recipe.weights.clone();
-        let job = Self::open(recipe, weights.as_deref())?;
+    pub fn prepare(recipe: impl Into<Resolved>) -> Result<Self, TrainError> {
+        let resolved = recipe.into();
+        let weights = resolved.recipe.weights.clone();
+        let job = Self::open(resolved, weights.as_deref())?;
         if let (Some(path), true) = (weights, is_description(&job.recipe.model)) {
             check_name(&path, &job.recipe.model, &job.model)?;
         }
         Ok(job)
     }
 
-    /// The job of a run that is to go on: its network comes from its last checkpoint, so that the weights it began
+    /// The job of a run that is to be resumed: its network comes from its last checkpoint, so that the weights it began
     /// with need not be there any more.
     ///
     /// # Errors
-    /// [`TrainError::OtherRun`] if the recipe is not the one that the run began with; else as [`Job::prepare`].
-    pub fn resume(recipe: Recipe, run: &RunFolder) -> Result<Self, TrainError> {
+    /// [`TrainError::OtherRun`] if the recipe is not the one that the run began with, [`TrainError::NoState`] if its training
+    /// state is gone; else as [`Job::prepare`].
+    pub fn resume(recipe: impl Into<Resolved>, run: &RunFolder) -> Result<Self, TrainError> {
+        let resolved = recipe.into();
+        let recipe = &resolved.recipe;
         let began = Recipe::resolve(&[Layer::run(&run.config())?])?.recipe;
-        if let Some(Difference { setting, expected, got }) = began.difference(&recipe) {
+        if let Some(Difference { setting, expected, got }) = began.difference(recipe) {
             return Err(TrainError::OtherRun { path: run.path().to_path_buf(), what: setting.into(), expected, got });
         }
-        let weights = if run.last().exists() { Some(run.last()) } else { recipe.weights.clone() };
-        Self::open(recipe, weights.as_deref())
+        let trained = Some(run.last()).filter(|last| last.exists());
+        let weights = if run.has_state()? { trained.or(recipe.weights.clone()) } else { recipe.weights.clone() };
+        Self::open(resolved, weights.as_deref())
     }
 
-    fn open(mut recipe: Recipe, weights: Option<&Path>) -> Result<Self, TrainError> {
+    fn open(resolved: Resolved, weights: Option<&Path>) -> Result<Self, TrainError> {
+        let Resolved { mut recipe, origins } = resolved;
         recipe.validate()?;
         let source = Source::open(&recipe.data, recipe.data_dir.as_deref())?;
         if recipe.val_split.is_none() && !source.has_held_out() {
             recipe.val_split = Some(HELD_OUT);
         }
-        let (train, held_out) = source.training(recipe.val_split.map(|share| share as f32), recipe.seed)?;
-        let held_out = held_out.ok_or_else(|| DataError::Invalid {
-            place: recipe.data.clone(),
-            expected: "images held out of training".into(),
-            got: "none".into(),
-        })?;
+        let (train, held_out) =
+            source.training(recipe.val_split.filter(|&share| share > 0.0).map(|share| share as f32), recipe.seed)?;
         let names = train.class_names();
         let classes = *recipe.num_classes.get_or_insert(names.len());
         check_labels(&*train, classes)?;
-        check_labels(&*held_out, classes)?;
+        held_out.iter().try_for_each(|images| check_labels(&**images, classes))?;
 
         let (mut model, new_head) = start(&recipe, weights, train.format(), classes, names)?;
         model.preprocessing = preprocessing(&recipe, model.preprocessing)?;
@@ -92,10 +98,11 @@ impl Job {
             recipe.model.clone_from(&model.graph.name);
         }
         fill(&mut recipe, &model.preprocessing);
-        Transfer::new(&recipe, &model.graph)?;
-        let job = Self { recipe, model, train, held_out, new_head };
+        let transfer = Transfer::new(&recipe, &model.graph)?;
+        let job = Self { recipe, model, train, held_out, new_head, transfer, origins };
         job.transform()?.check(&*job.train)?;
-        Transform::evaluation(job.model.preprocessing.clone())?.check(&*job.held_out)?;
+        let evaluation = Transform::evaluation(job.model.preprocessing.clone())?;
+        job.held_out.iter().try_for_each(|images| evaluation.check(&**images))?;
         Ok(job)
     }
 
@@ -117,21 +124,59 @@ impl Job {
         if recipe.augment != Augment::None {
             operations.push(Operation::HorizontalFlip(HorizontalFlip { probability: recipe.hflip as f32 }));
         }
-        Ok(Transform::training(self.model.preprocessing.clone(), Augmentation::new(operations))?)
+        let mix = Mix {
+            mixup: recipe.mixup as f32,
+            cutmix: recipe.cutmix as f32,
+            probability: recipe.mixup_prob as f32,
+            switch_probability: recipe.mixup_switch_prob as f32,
+        };
+        let augmentation = Augmentation { mix, ..Augmentation::new(operations) };
+        Ok(Transform::training(self.model.preprocessing.clone(), augmentation)?)
     }
 
-    /// What a run compiles, for how many images at a time: a plan to train, and one to evaluate.
-    pub fn plans(&self) -> [(Mode, usize); 2] {
-        let batch = self.recipe.batch_size.min(self.train.len());
-        [(Mode::Train, batch), (Mode::Infer, EVALUATION_BATCH.clamp(1, self.held_out.len().max(1)))]
+    /// What a run compiles, with the batch size of each: a plan for training, and one for evaluation if images are held out.
+    pub fn plans(&self) -> Vec<(Mode, usize)> {
+        [Some(self.train_plan()), self.evaluation_plan()].into_iter().flatten().collect()
     }
 
-    /// The number of batches of an epoch, and whether the last one is left out: it is if it would hold a single
-    /// image, of which a batch norm cannot take a variance.
-    pub(crate) fn batches(&self) -> (u64, bool) {
+    pub(crate) fn train_plan(&self) -> (Mode, usize) {
+        (Mode::Train, self.recipe.batch_size.min(self.train.len()))
+    }
+
+    pub(crate) fn evaluation_plan(&self) -> Option<(Mode, usize)> {
+        let images = self.held_out.as_ref()?.len();
+        Some((Mode::Infer, EVALUATION_BATCH.clamp(1, images.max(1))))
+    }
+
+    /// Forward batches of an epoch.
+    pub(crate) fn batches(&self) -> usize {
         let (images, size) = (self.train.len(), self.recipe.batch_size);
-        let drop_last = images > size && images % size == 1;
-        (if drop_last { images / size } else { images.div_ceil(size) } as u64, drop_last)
+        if self.drops_last_batch() { images / size } else { images.div_ceil(size) }
+    }
+
+    /// Whether the last batch of an epoch is dropped: it is if it would hold a single image, of which a batch norm cannot
+    /// take a variance.
+    pub(crate) fn drops_last_batch(&self) -> bool {
+        let (images, size) = (self.train.len(), self.recipe.batch_size);
+        images > size && images % size == 1
+    }
+
+    /// Steps (updates of the weights) of an epoch. The last one may have fewer batches than the others.
+    pub(crate) fn epoch_steps(&self) -> u64 {
+        self.batches().div_ceil(self.recipe.grad_accum_steps) as u64
+    }
+
+    /// What a user should know about the data and the recipe, one line each.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = self.train.notes().to_vec();
+        for note in self.held_out.iter().flat_map(|images| images.notes()) {
+            if !notes.contains(note) {
+                notes.push(note.clone());
+            }
+        }
+        let resolved = Resolved { recipe: self.recipe.clone(), origins: self.origins.clone() };
+        notes.extend(resolved.notes(self.epoch_steps()));
+        notes
     }
 }
 

@@ -44,7 +44,7 @@ impl<'a> Probe<'a> {
         let cut = cut(&model.graph)?;
         let shape = model.graph.shapes(size[0], size[1])?[cut.0];
         let shape = [shape.height, shape.width, shape.channels];
-        let images = job.train.len() + job.held_out.len();
+        let images = job.train.len() + job.held_out.as_ref().map_or(0, |images| images.len());
         let bytes = shape.iter().product::<usize>().saturating_mul(4 * images);
         if bytes > MAX_BYTES {
             return Err(fail(format!("features of at most {} GiB", MAX_BYTES >> 30), format!("{} MiB", bytes >> 20)));
@@ -65,9 +65,11 @@ impl<'a> Probe<'a> {
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<Option<Cached>, TrainError> {
         let (mut sets, mut skipped, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let total = (self.job.train.len() + self.job.held_out.len()) as u64;
+        let of_job = [(Some(&self.job.train), "training"), (self.job.held_out.as_ref(), "evaluation")];
+        let of_job = of_job.into_iter().filter_map(|(images, what)| Some((images?, what)));
+        let total: u64 = of_job.clone().map(|(images, _)| images.len() as u64).sum();
         let mut done = 0;
-        for (images, what) in [(&self.job.train, "training"), (&self.job.held_out, "evaluation")] {
+        for (images, what) in of_job {
             let transform = Transform::evaluation(self.job.model.preprocessing.clone())?;
             let options = LoaderOptions {
                 batch_size: EVALUATION_BATCH.min(total as usize),
@@ -97,7 +99,9 @@ impl<'a> Probe<'a> {
             skipped.extend_from_slice(loader.skipped());
             sets.push(Arc::new(features));
         }
-        let [train, held_out] = <[_; 2]>::try_from(sets).unwrap_or_else(|_| unreachable!("there are two sets"));
+        let mut sets = sets.into_iter().map(|set| set as Arc<dyn Dataset>);
+        let train = sets.next().expect("there are training images");
+        let held_out = sets.next();
         let bytes = [bytes, self.backbone.bytes()];
         let job = Job { model: self.head, train, held_out, ..self.job.clone() };
         Ok(Some(Cached { job, skipped, bytes }))

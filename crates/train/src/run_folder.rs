@@ -1,8 +1,8 @@
 //! The folder of a run: `runs/<n>-<model>-<data>/`.
 
 use crate::TrainError;
-use residual_files::{atomic_write, read_text};
-use std::fs::{File, OpenOptions};
+use residual_files::{atomic_write, read_text, sweep};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,9 @@ pub struct RunFolder {
     path: PathBuf,
 }
 
+/// Characters of a run's name. Four bytes each and a number still fit the 255 bytes that file systems allow.
+const MAX_NAME: usize = 60;
+
 impl RunFolder {
     /// A new folder `<n>-<model>-<data>` under `root`, with n one above the highest there, and its sub-folders.
     ///
@@ -20,7 +23,8 @@ impl RunFolder {
     pub fn create(root: &Path, model: &str, data: &str) -> Result<Self, TrainError> {
         std::fs::create_dir_all(root).map_err(TrainError::io(root))?;
         let data = Path::new(data).file_stem().map_or_else(|| "data".into(), |name| name.to_string_lossy());
-        let name: String = format!("{model}-{data}").chars().map(|c| if plain(c) { c } else { '_' }).collect();
+        let name = format!("{model}-{data}");
+        let name: String = name.chars().map(|c| if plain(c) { c } else { '_' }).take(MAX_NAME).collect();
         let mut number = last_number(root)? + 1;
         loop {
             let path = root.join(format!("{number}-{name}"));
@@ -51,6 +55,47 @@ impl RunFolder {
         Ok(run)
     }
 
+    /// Takes the folder for this process, until the lock is dropped or the process ends.
+    ///
+    /// # Errors
+    /// [`TrainError::Locked`] if another process trains in it.
+    pub(crate) fn lock(&self) -> Result<RunLock, TrainError> {
+        let path = self.path.join("state").join("lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(TrainError::io(&path))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(TrainError::Locked { run: self.path.clone() }),
+            // Some network file systems have no locks.
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(RunLock { _file: file }),
+            Err(TryLockError::Error(error)) => Err(TrainError::io(&path)(error)),
+            Ok(()) => Ok(RunLock { _file: file }),
+        }
+    }
+
+    /// Removes temporary files that a killed process left beside the run's files.
+    ///
+    /// # Errors
+    /// If one cannot be removed.
+    pub(crate) fn sweep(&self) -> Result<(), TrainError> {
+        let written =
+            [self.config(), self.tuning(), self.metrics(), self.events(), self.best(), self.last(), self.state()];
+        written.iter().try_for_each(|path| sweep(path).map(drop)).map_err(TrainError::from)
+    }
+
+    /// Whether the run has a training state to be resumed from; without one it begins anew.
+    ///
+    /// # Errors
+    /// [`TrainError::NoState`] if it has none although it was trained: its weights alone cannot be resumed.
+    pub(crate) fn has_state(&self) -> Result<bool, TrainError> {
+        if self.state().exists() {
+            return Ok(true);
+        }
+        match self.last().exists() {
+            true => Err(TrainError::NoState { state: self.state(), weights: self.last() }),
+            false => Ok(false),
+        }
+    }
+
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.path
@@ -76,7 +121,7 @@ impl RunFolder {
         self.path.join("events.jsonl")
     }
 
-    /// The model with the best top-1 on the held-out images, the earliest of equal ones.
+    /// The model with the best top-1 on the held-out images, of equal ones that with the lowest loss.
     pub fn best(&self) -> PathBuf {
         self.path.join("weights").join("best.safetensors")
     }
@@ -90,6 +135,13 @@ impl RunFolder {
     pub fn state(&self) -> PathBuf {
         self.path.join("state").join("last.safetensors")
     }
+}
+
+/// What keeps other processes from training in a run's folder. The system releases it when the process ends, however it
+/// does.
+#[derive(Debug)]
+pub(crate) struct RunLock {
+    _file: File,
 }
 
 fn plain(c: char) -> bool {

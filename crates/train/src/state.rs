@@ -1,6 +1,6 @@
 //! The training state: one file that holds all that a resume needs, and so is consistent with itself at any moment.
 
-use crate::{Recipe, RunFolder, TrainError};
+use crate::{Job, Recipe, RunFolder, TrainError};
 use residual_infer::Metrics;
 use residual_tensor::NamedTensors;
 use residual_weights::{load_tensors, save_tensors};
@@ -10,8 +10,8 @@ use std::path::Path;
 
 /// Parameters and running statistics, under their state-dict keys.
 const MODEL: &str = "model.";
-/// SGD's momentum, under the parameters' keys.
-const VELOCITY: &str = "velocity.";
+/// The optimiser's state tensors, under their names and the parameters' keys.
+const OPTIMIZER: &str = "optimizer.";
 /// The metadata key of [`Progress`], as JSON.
 const PROGRESS: &str = "residual.progress";
 /// The metadata key of the resolved recipe, as TOML.
@@ -25,24 +25,26 @@ pub(crate) struct Progress {
     pub(crate) step: u64,
     /// The epoch under way.
     pub(crate) epoch: u64,
-    /// Its batches that were taken.
-    pub(crate) batch: u64,
+    /// Its steps that were taken.
+    pub(crate) epoch_step: u64,
     /// Its training images so far.
-    pub(crate) tally: Metrics,
+    pub(crate) train_metrics: Metrics,
     /// Rows of `metrics.csv`.
     pub(crate) metrics_rows: u64,
     /// Lines of `events.jsonl`.
     pub(crate) event_lines: u64,
     /// The best epoch so far.
     pub(crate) best: Option<Best>,
-    /// What the last evaluation found.
-    pub(crate) last: Option<Held>,
-    /// Images left out: which, and why.
+    /// The last evaluation on the held-out images.
+    pub(crate) last: Option<Metrics>,
+    /// Images that were skipped: which, and why.
     pub(crate) skipped: BTreeSet<String>,
     /// Seconds of work behind this state.
     pub(crate) seconds: f64,
     /// What the data looked like.
     pub(crate) data: DataShape,
+    /// The instruction set that the run began with.
+    pub(crate) isa: String,
 }
 
 /// The epoch with the best top-1.
@@ -50,13 +52,9 @@ pub(crate) struct Progress {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Best {
     pub(crate) epoch: u64,
-    pub(crate) held: Held,
+    /// Its evaluation on the held-out images.
+    pub(crate) metrics: Metrics,
 }
-
-/// An evaluation on the held-out images.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Held(pub(crate) Metrics);
 
 /// What tells two datasets of one name apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +65,16 @@ pub(crate) struct DataShape {
     pub(crate) classes: Vec<String>,
 }
 
+impl DataShape {
+    pub(crate) fn of(job: &Job) -> Self {
+        Self {
+            train_images: job.train.len(),
+            held_out_images: job.held_out.as_ref().map_or(0, |images| images.len()),
+            classes: job.train.class_names().to_vec(),
+        }
+    }
+}
+
 /// A whole training state.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct State {
@@ -75,8 +83,8 @@ pub(crate) struct State {
     pub(crate) recipe: String,
     /// The state dict.
     pub(crate) model: NamedTensors,
-    /// The momentum of every parameter.
-    pub(crate) velocity: NamedTensors,
+    /// The optimiser's state.
+    pub(crate) optimizer: NamedTensors,
 }
 
 impl State {
@@ -87,7 +95,7 @@ impl State {
             tensors.map(move |(key, tensor)| (format!("{prefix}{key}"), tensor)).collect::<NamedTensors>()
         };
         let mut tensors = named(MODEL, &self.model);
-        tensors.extend(named(VELOCITY, &self.velocity));
+        tensors.extend(named(OPTIMIZER, &self.optimizer));
         let progress = serde_json::to_string(&self.progress).expect("progress has a JSON form");
         let metadata =
             [(PROGRESS.to_owned(), progress), (RECIPE.to_owned(), self.recipe.clone())].into_iter().collect();
@@ -107,17 +115,21 @@ impl State {
         let progress = serde_json::from_str(get(PROGRESS)?)
             .map_err(|error| fail(PROGRESS, "the progress of a run", error.to_string()))?;
         let recipe = get(RECIPE)?.clone();
-        let (mut model, mut velocity) = (NamedTensors::new(), NamedTensors::new());
+        let (mut model, mut optimizer) = (NamedTensors::new(), NamedTensors::new());
         for (key, tensor) in tensors {
             if let Some(key) = key.strip_prefix(MODEL) {
                 model.insert(key.to_owned(), tensor);
-            } else if let Some(key) = key.strip_prefix(VELOCITY) {
-                velocity.insert(key.to_owned(), tensor);
+            } else if let Some(key) = key.strip_prefix(OPTIMIZER) {
+                optimizer.insert(key.to_owned(), tensor);
             } else {
-                return Err(fail(&format!("tensor \"{key}\""), "a name in model. or velocity.", "another".into()));
+                return Err(fail(
+                    &format!("tensor \"{key}\""),
+                    "a name that begins with model. or optimizer.",
+                    "another".into(),
+                ));
             }
         }
-        Ok(Self { progress, recipe, model, velocity })
+        Ok(Self { progress, recipe, model, optimizer })
     }
 
     /// Whether this is the state of a run in `folder` with this recipe and data.
@@ -156,20 +168,20 @@ mod tests {
     fn a_state_survives_its_file_to_the_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("last.safetensors");
-        let tally = Metrics { images: 7, top1: 3, top5: 5, loss: 0.1 + 0.2, non_finite: 0 };
+        let metrics = Metrics { images: 7, top1: 3, top5: 5, loss: 0.1 + 0.2, non_finite: 0 };
         let progress = Progress {
             step: 9,
             epoch: 1,
-            batch: 4,
-            tally,
-            best: Some(Best { epoch: 0, held: Held(tally) }),
+            epoch_step: 4,
+            train_metrics: metrics,
+            best: Some(Best { epoch: 0, metrics }),
             skipped: ["a.jpg: broken".to_owned()].into(),
             ..Progress::default()
         };
         let tensors = |value| NamedTensors::from_iter([("fc.bias".to_owned(), Tensor::f32(&[2], vec![value, -value]))]);
         let mut model = tensors(1e-42);
         model.insert("bn1.num_batches_tracked".into(), Tensor::i64(&[], vec![5]));
-        let state = State { progress, recipe: "lr = 0.1\n".into(), model, velocity: tensors(3.5) };
+        let state = State { progress, recipe: "lr = 0.1\n".into(), model, optimizer: tensors(3.5) };
         state.save(&path).unwrap();
         let mut loaded = State::load(&path).unwrap();
         loaded.model.sort_by(|a, _, b, _| b.cmp(a));

@@ -1,10 +1,10 @@
 //! Which layers are trained from which epoch on, and at what share of the learning rate.
 
-use crate::recipe::{Recipe, RecipeError};
+use crate::optimizer::Multipliers;
+use crate::recipe::{Opt, Recipe, RecipeError};
 use residual_engine::{Entry, Frozen};
-use residual_graph::{Graph, Op, Part, is_inside};
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use residual_graph::{Graph, Op, Part, Role, is_inside};
+use std::collections::BTreeSet;
 
 /// The plan of a transfer. Without `freeze` and its like everything is trained from the beginning, at one rate.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,30 +100,22 @@ impl Transfer {
     }
 
     /// The layers that an epoch trains and the one before did not.
-    pub(crate) fn thawed(&self, epoch: u64) -> Vec<&str> {
-        let thawed = self.layers.iter().filter(|layer| epoch > 0 && layer.from == Some(epoch));
-        thawed.map(|layer| layer.name.as_str()).collect()
+    pub(crate) fn unfrozen(&self, epoch: u64) -> Vec<&str> {
+        let unfrozen = self.layers.iter().filter(|layer| epoch > 0 && layer.from == Some(epoch));
+        unfrozen.map(|layer| layer.name.as_str()).collect()
     }
 
-    /// The epochs, from 0, at which something thaws.
+    /// The epochs, from 0, at which layers are unfrozen.
     pub(crate) fn thaws(&self) -> BTreeSet<u64> {
         self.layers.iter().filter_map(|layer| layer.from).filter(|&from| from > 0).collect()
     }
 
-    /// The stretches of a bucket whose parameters have one learning rate, and what share of the recipe's that is.
-    pub(crate) fn rates(&self, entries: &[Entry], len: usize) -> Vec<(Range<usize>, f64)> {
-        let rates: BTreeMap<&str, f64> = self.layers.iter().map(|layer| (layer.name.as_str(), layer.rate)).collect();
-        let mut stretches: Vec<(Range<usize>, f64)> = Vec::new();
-        for (index, entry) in entries.iter().enumerate() {
-            let end = entries.get(index + 1).map_or(len, |next| next.range.start);
-            let node = entry.name.rsplit_once('.').map_or("", |(node, _)| node);
-            let rate = rates.get(node).copied().unwrap_or(1.0);
-            match stretches.last_mut() {
-                Some((range, last)) if *last == rate => range.end = end,
-                _ => stretches.push((entry.range.start..end, rate)),
-            }
-        }
-        stretches
+    /// How a parameter is trained relative to the recipe.
+    pub(crate) fn multipliers(&self, recipe: &Recipe, entry: &Entry) -> Multipliers {
+        let node = entry.name.rsplit_once('.').map_or("", |(node, _)| node);
+        let rate = self.layers.iter().find(|layer| layer.name == node).map_or(1.0, |layer| layer.rate);
+        let decays = recipe.decay_norm_bias.unwrap_or(recipe.opt == Opt::Sgd) || entry.role == Role::Weight;
+        Multipliers { lr: rate, weight_decay: if decays { 1.0 } else { 0.0 } }
     }
 }
 

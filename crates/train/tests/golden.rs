@@ -27,6 +27,24 @@ fn sgd_is_torchs() {
     check("sgd");
 }
 
+/// The same, with no weight decay for norms and biases.
+#[test]
+fn parameter_groups_without_weight_decay_are_timms() {
+    check("sgd_groups");
+}
+
+/// Decoupled weight decay, bias correction and parameter groups.
+#[test]
+fn adamw_is_torchs() {
+    check("adamw");
+}
+
+/// Gradients of two batches summed before each update, and clipped to a norm that bites in some steps only.
+#[test]
+fn accumulated_and_clipped_gradients_are_torchs() {
+    check("accumulated");
+}
+
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
@@ -68,7 +86,7 @@ fn check_run(job: &Job, isa: Isa, expected: &Value, state: &Path) {
             losses.push(step.loss);
         }
     });
-    let Outcome::Finished(summary) = outcome.unwrap() else { panic!("nobody stops this run") };
+    let Outcome::Finished(trained) = outcome.unwrap() else { panic!("nobody stops this run") };
     let expected_rates = floats(&expected["lr"]);
     close(&rates, &expected_rates, "learning rate");
     // The loss of a step is the mean over its batches.
@@ -76,7 +94,8 @@ fn check_run(job: &Job, isa: Isa, expected: &Value, state: &Path) {
     let batches = batch_losses.chunks_exact(batch_losses.len() / expected_rates.len());
     close(&losses, &batches.map(mean).collect::<Vec<_>>(), "loss");
 
-    let trained = load(&RunFolder::open(&summary.run).unwrap().last()).unwrap().model.tensors;
+    let last = RunFolder::open(&trained.summary.run).unwrap().last();
+    let trained = load(&last).unwrap().model.tensors;
     let (initial, _) = load_tensors(&golden("initial.safetensors")).unwrap();
     let (expected, _) = load_tensors(state).unwrap();
     assert_eq!(trained.len(), expected.len());

@@ -4,7 +4,7 @@ use residual_engine::Options;
 use residual_kernels::Isa;
 use residual_tensor::{NamedTensors, Stream, Tensor};
 use residual_threads::Pool;
-use residual_train::{Event, Job, Outcome, Recipe, RunFolder, Sched, TrainError, resume, train};
+use residual_train::{Event, Job, Opt, Outcome, Recipe, RunFolder, Sched, TrainError, resume, train};
 use residual_weights::{load_tensors, save_tensors};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,7 +93,7 @@ fn assert_same_run(a: &RunFolder, b: &RunFolder) {
 
 fn finished(outcome: &Outcome) -> RunFolder {
     match outcome {
-        Outcome::Finished(summary) => RunFolder::open(&summary.run).unwrap(),
+        Outcome::Finished(trained) => RunFolder::open(&trained.summary.run).unwrap(),
         Outcome::Interrupted(_) => panic!("the run was interrupted"),
     }
 }
@@ -102,7 +102,7 @@ fn finished(outcome: &Outcome) -> RunFolder {
 fn a_run_leaves_its_recipe_its_rows_and_its_models_behind() {
     let folder = tempfile::tempdir().unwrap();
     let job = Job::prepare(recipe(&dataset(folder.path(), None))).unwrap();
-    assert_eq!((job.train.len(), job.held_out.len(), job.recipe.num_classes), (44, 6, Some(3)));
+    assert_eq!((job.train.len(), job.held_out.as_ref().unwrap().len(), job.recipe.num_classes), (44, 6, Some(3)));
     let mut rows = Vec::new();
     let outcome = train(&job, &folder.path().join("runs"), &options(1), &never(), &mut |event| {
         if let Event::Epoch(row) = event {
@@ -124,11 +124,13 @@ fn a_run_leaves_its_recipe_its_rows_and_its_models_behind() {
     let last = residual_weights::load(&run.last()).unwrap();
     assert_eq!(last.model.labels, ["0", "1", "2"]);
     assert_eq!(last.recipe.as_deref(), Some(job.recipe.to_toml().as_str()));
-    let best = rows.iter().map(|row| row.top1).fold(0.0, f64::max);
+    let best = rows.iter().map(|row| row.top1.unwrap()).fold(0.0, f64::max);
     let model = residual_weights::load(run.path()).unwrap().model;
     let evaluate = residual_infer::EvaluateOptions { engine: options(1), batch_size: 4, ..Default::default() };
     let evaluation =
-        residual_infer::evaluate(&model, &job.held_out, &evaluate, &never(), &mut |_, _| {}).unwrap().unwrap();
+        residual_infer::evaluate(&model, job.held_out.as_ref().unwrap(), &evaluate, &never(), &mut |_, _| {})
+            .unwrap()
+            .unwrap();
     assert_eq!((evaluation.top1, evaluation.images), (best, 6));
 }
 
@@ -154,8 +156,8 @@ fn gradient_checkpointing_takes_less_memory_and_changes_no_bit() {
         let job = Job::prepare(Recipe { grad_checkpointing, ..recipe.clone() }).unwrap();
         let mut bytes = 0;
         let outcome = train(&job, &folder.path().join("runs"), &options(2), &never(), &mut |event| {
-            if let Event::Started { memory, .. } = event {
-                bytes = *memory;
+            if let Event::Started(info) = event {
+                bytes = info.memory;
             }
         });
         (finished(&outcome.unwrap()), bytes)
@@ -173,29 +175,7 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_happened() {
     let reference = finished(&train(&job, &runs, &options(2), &never(), &mut |_| {}).unwrap());
 
     // Stopped in mid-epoch, at an epoch's last step (before its evaluation), and again after each resume.
-    let stop = never();
-    let stop_at = |at: &'static [u64]| {
-        let stop = stop.clone();
-        move |event: &Event| {
-            if matches!(event, Event::Step(step) if at.contains(&step.step)) {
-                stop.store(true, Ordering::Relaxed);
-            }
-        }
-    };
-    let mut outcome = train(&job, &runs, &options(2), &stop, &mut stop_at(&[3])).unwrap();
-    let mut interruptions = 0;
-    while let Outcome::Interrupted(summary) = &outcome {
-        interruptions += 1;
-        stop.store(false, Ordering::Relaxed);
-        let run = RunFolder::open(&summary.run).unwrap();
-        // What a process that was killed leaves behind its checkpoint: rows that the resume will write again.
-        for (path, text) in [(run.metrics(), "9,99,"), (run.events(), "{\"step\":99}\n{\"ste")] {
-            std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + text).unwrap();
-        }
-        let recipe = Recipe::resolve(&[residual_train::Layer::run(&run.config()).unwrap()]).unwrap().recipe;
-        let job = Job::resume(recipe, &run).unwrap();
-        outcome = resume(&job, run, &options(1), &stop, &mut stop_at(&[6, 7, 12, 23, 24])).unwrap();
-    }
+    let (interruptions, outcome) = interrupted(&job, &runs, &[3], &[6, 7, 12, 23, 24]);
     assert_eq!(interruptions, 6);
     assert_same_run(&reference, &finished(&outcome));
 
@@ -204,6 +184,124 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_happened() {
         assert!(!matches!(event, Event::Step(_)));
     });
     assert_same_run(&reference, &finished(&again.unwrap()));
+}
+
+/// AdamW's moments and step count, gradients accumulated over two batches of which the last step of an epoch has one,
+/// clipped gradients, and batches mixed by a stream of their own.
+#[test]
+fn an_interrupted_run_with_adamw_accumulation_clipping_and_mixing_goes_on_as_if_nothing_had_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe {
+        opt: Opt::AdamW,
+        lr: 0.01,
+        nesterov: false,
+        grad_accum_steps: 2,
+        clip_grad: Some(0.5),
+        mixup: 0.4,
+        cutmix: 1.0,
+        batch_size: 9,
+        ..recipe(&dataset(folder.path(), None))
+    };
+    let job = Job::prepare(recipe).unwrap();
+    let runs = folder.path().join("runs");
+    let reference = finished(&train(&job, &runs, &options(2), &never(), &mut |_| {}).unwrap());
+    let (interruptions, outcome) = interrupted(&job, &runs, &[2], &[3, 5, 11]);
+    assert_eq!((interruptions, outcome.summary().steps), (4, 12));
+    assert_same_run(&reference, &finished(&outcome));
+}
+
+/// Trains `job`, stopped after the steps `first`, and resumes it until it is finished, stopped after the steps `later`;
+/// the number of interruptions and the last outcome.
+fn interrupted(job: &Job, runs: &Path, first: &[u64], later: &[u64]) -> (usize, Outcome) {
+    let stop = never();
+    let stop_at = |at: &[u64]| {
+        let (stop, at) = (stop.clone(), at.to_vec());
+        move |event: &Event| {
+            if matches!(event, Event::Step(step) if at.contains(&step.step)) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    let mut outcome = train(job, runs, &options(2), &stop, &mut stop_at(first)).unwrap();
+    let mut interruptions = 0;
+    while let Outcome::Interrupted(summary) = &outcome {
+        interruptions += 1;
+        stop.store(false, Ordering::Relaxed);
+        let run = RunFolder::open(&summary.run).unwrap();
+        // What a process that was killed leaves after its checkpoint: rows that the resume will write again.
+        for (path, text) in [(run.metrics(), "9,99,"), (run.events(), "{\"step\":99}\n{\"ste")] {
+            std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + text).unwrap();
+        }
+        let recipe = Recipe::resolve(&[residual_train::Layer::run(&run.config()).unwrap()]).unwrap().recipe;
+        let job = Job::resume(recipe, &run).unwrap();
+        outcome = resume(&job, run, &options(1), &stop, &mut stop_at(later)).unwrap();
+    }
+    (interruptions, outcome)
+}
+
+#[test]
+fn two_processes_never_train_in_one_run_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = Job::prepare(Recipe { max_steps: Some(2), ..recipe(&dataset(folder.path(), None)) }).unwrap();
+    let mut refused = 0;
+    let outcome = train(&job, &folder.path().join("runs"), &options(1), &never(), &mut |event| {
+        if let Event::Started(info) = event {
+            let run = RunFolder::open(&info.run).unwrap();
+            let error = resume(&job, run, &options(1), &never(), &mut |_| {}).unwrap_err();
+            assert!(matches!(error, TrainError::Locked { .. }), "{error}");
+            refused += 1;
+        }
+    });
+    assert_eq!(refused, 1);
+    // The lock ends with the run.
+    resume(&job, finished(&outcome.unwrap()), &options(1), &never(), &mut |_| {}).unwrap();
+}
+
+#[test]
+fn a_run_whose_training_state_is_gone_is_refused_and_keeps_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = Job::prepare(Recipe { max_steps: Some(2), ..recipe(&dataset(folder.path(), None)) }).unwrap();
+    let run = finished(&train(&job, &folder.path().join("runs"), &options(1), &never(), &mut |_| {}).unwrap());
+    std::fs::remove_file(run.state()).unwrap();
+    let before = (tensors(&run.last()), logs(&run));
+    let error = resume(&job, run.clone(), &options(1), &never(), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, TrainError::NoState { .. }), "{error}");
+    assert!(Job::resume(job.recipe.clone(), &run).is_err());
+    assert!(before == (tensors(&run.last()), logs(&run)));
+}
+
+#[test]
+fn with_nothing_held_out_everything_is_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe { val_split: Some(0.0), epochs: Some(2), ..recipe(&dataset(folder.path(), None)) };
+    let job = Job::prepare(recipe).unwrap();
+    assert!(job.train.len() == 50 && job.held_out.is_none());
+    let outcome = train(&job, &folder.path().join("runs"), &options(1), &never(), &mut |_| {}).unwrap();
+    let Outcome::Finished(trained) = &outcome else { panic!("interrupted") };
+    assert_eq!((trained.summary.top1, trained.summary.best_epoch), (None, None));
+    let run = finished(&outcome);
+    assert!(logs(&run).0[1].ends_with(",,,"), "{:?}", logs(&run).0);
+    // A run folder stands for its last weights if it has no best ones.
+    assert_eq!(residual_weights::load(run.path()).unwrap().model, trained.model);
+    assert_eq!(trained.best_model().unwrap(), trained.model);
+}
+
+#[test]
+fn the_trained_model_is_returned() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = Job::prepare(Recipe { epochs: Some(3), ..recipe(&dataset(folder.path(), None)) }).unwrap();
+    let outcome = train(&job, &folder.path().join("runs"), &options(1), &never(), &mut |_| {}).unwrap();
+    let run = finished(&outcome);
+    let Outcome::Finished(trained) = outcome else { panic!("interrupted") };
+    assert_eq!(trained.model, residual_weights::load(&run.last()).unwrap().model);
+    assert_eq!(trained.best_model().unwrap(), residual_weights::load(&run.best()).unwrap().model);
+}
+
+#[test]
+fn a_run_name_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::create(folder.path(), "resnet20", &"é".repeat(250)).unwrap();
+    assert!(run.path().file_name().unwrap().len() < 255);
 }
 
 #[test]
@@ -235,16 +333,11 @@ fn a_resume_of_another_recipe_or_other_data_is_refused_by_name() {
     assert!(refused(&other).contains(": lr: expected 0.05, as the run began, got 0.1 ("), "{}", refused(&other));
 
     let mut other = job.clone();
-    other.train = job.held_out.clone();
+    other.train = job.held_out.clone().unwrap();
     assert!(refused(&other).contains(": data: expected 44 + 6 images of 3 classes"), "{}", refused(&other));
-    resume(
-        &Job { recipe: Recipe { workers: 7, log_every: 1, ..job.recipe.clone() }, ..job.clone() },
-        run,
-        &options(1),
-        &never(),
-        &mut |_| {},
-    )
-    .unwrap();
+    let mut other = job.clone();
+    other.recipe = Recipe { workers: 7, log_every: 1, ..job.recipe.clone() };
+    resume(&other, run, &options(1), &never(), &mut |_| {}).unwrap();
 }
 
 #[test]

@@ -49,8 +49,8 @@ fn run(recipe: Recipe, runs: &Path) -> (Job, RunFolder, Vec<Event>) {
     let job = Job::prepare(recipe).unwrap();
     let mut events = Vec::new();
     let outcome = train(&job, runs, &options(), &Arc::default(), &mut |event| events.push(event.clone())).unwrap();
-    let Outcome::Finished(summary) = outcome else { panic!("interrupted") };
-    (job, RunFolder::open(&summary.run).unwrap(), events)
+    let Outcome::Finished(trained) = outcome else { panic!("interrupted") };
+    (job, RunFolder::open(&trained.summary.run).unwrap(), events)
 }
 
 fn bits(tensors: &NamedTensors) -> Vec<(String, Vec<u32>)> {
@@ -150,8 +150,8 @@ fn layers_thaw_at_their_epoch_and_an_interruption_leaves_no_trace() {
         outcome = resume(&job, run, &options(), &stop, &mut stopping(at)).unwrap();
     }
     assert!(interruptions > 4, "{interruptions}");
-    let Outcome::Finished(summary) = outcome else { unreachable!() };
-    let whole = RunFolder::open(&summary.run).unwrap();
+    let Outcome::Finished(trained) = outcome else { unreachable!() };
+    let whole = RunFolder::open(&trained.summary.run).unwrap();
     for (a, b) in [(reference.last(), whole.last()), (reference.state(), whole.state())] {
         assert!(file(&a) == file(&b), "{} and {} differ", a.display(), b.display());
     }

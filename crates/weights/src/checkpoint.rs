@@ -126,9 +126,13 @@ pub fn open(path: &Path) -> Result<Weights, WeightsError> {
     }
 }
 
-/// The weights of a run folder (`weights/best.safetensors` in it), or `path` itself if it is no folder.
+/// The weights of a run folder (`weights/best.safetensors` in it, or `last.safetensors` if no images were held out), or `path` itself if it is no folder.
 pub fn weights_file(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join("weights").join("best.safetensors") } else { path.to_owned() }
+    if !path.is_dir() {
+        return path.to_owned();
+    }
+    let [best, last] = ["best", "last"].map(|name| path.join("weights").join(name).with_extension("safetensors"));
+    if !best.exists() && last.exists() { last } else { best }
 }
 
 /// The checkpoint that `bytes` are, or `None` if they are a state dict without a graph.

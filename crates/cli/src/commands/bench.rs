@@ -9,15 +9,15 @@ use crate::output::{print, print_json, table};
 use crate::tuning::tune;
 use crate::{Done, machine, weights};
 use layers::Layers;
+use residual::data::Targets;
 use residual::engine::{Engine, Mode, Options};
 use residual::files::load_npy;
 use residual::graph::{Graph, Shape};
 use residual::infer::{self, InferError, ModelRequest};
-use residual::kernels::loss::{Targets, cross_entropy};
-use residual::kernels::optim::{Sgd, sgd};
 use residual::kernels::peak_gflops;
 use residual::model::{Initialisation, Model, initialise};
-use residual::tensor::{AlignedBuffer, Stream};
+use residual::tensor::Stream;
+use residual::train::{Recipe, TrainStep};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -108,11 +108,11 @@ pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
 
 fn measure(subject: &mut Subject, arguments: &Bench, options: &Options, peak: f64) -> Result<Row, Failure> {
     for _ in 0..WARM_UP {
-        subject.pass(options)?;
+        subject.pass()?;
     }
     let mut layers = arguments.layers.then(|| Layers::new(subject));
     if layers.is_some() {
-        subject.engine.time_steps();
+        subject.runner.engine_mut().time_steps();
     }
     let start = Instant::now();
     let mut times = Vec::new();
@@ -121,7 +121,7 @@ fn measure(subject: &mut Subject, arguments: &Bench, options: &Options, peak: f6
         None => count >= MIN_REPEATS && start.elapsed() >= AT_LEAST,
     };
     while !enough(times.len()) {
-        times.push(subject.pass(options)?);
+        times.push(subject.pass()?);
         if let Some(layers) = &mut layers {
             layers.note(subject);
         }
@@ -149,7 +149,7 @@ fn measure(subject: &mut Subject, arguments: &Bench, options: &Options, peak: f6
 /// that measures several of its kind in turn (`bench/compare.py`), until `quit` or the end of the input.
 fn serve(subject: &mut Subject, options: &Options) -> Result<(), Failure> {
     for _ in 0..WARM_UP {
-        subject.pass(options)?;
+        subject.pass()?;
     }
     print(&format!(
         "{{\"ready\": {{\"isa\": \"{}\", \"threads\": {}}}}}\n",
@@ -172,7 +172,7 @@ fn serve(subject: &mut Subject, options: &Options) -> Result<(), Failure> {
                 "stdin: expected \"run N\", \"logits FILE\" or \"quit\", got \"{line}\""
             )));
         };
-        let times = (0..count).map(|_| Ok(1e3 * subject.pass(options)?)).collect::<Result<Vec<f64>, Failure>>()?;
+        let times = (0..count).map(|_| Ok(1e3 * subject.pass()?)).collect::<Result<Vec<f64>, Failure>>()?;
         print(&format!("{{\"ms\": {times:?}}}\n"))?;
     }
     Ok(())
@@ -186,11 +186,9 @@ struct Subject {
     /// Multiplications and additions of each node for one image.
     macs: HashMap<String, u64>,
     size: [usize; 2],
-    engine: Engine,
+    runner: Runner,
     images: Vec<f32>,
     labels: Vec<u32>,
-    gradient: Vec<f32>,
-    velocity: AlignedBuffer,
     /// Multiplications and additions of one pass, if every convolution were computed directly.
     flops: f64,
 }
@@ -214,25 +212,26 @@ impl Subject {
         if arguments.compute.autotune {
             options = tune(options, &model, &[(plan, batch)], [height, width])?;
         }
-        let mut engine = Engine::new(&model, plan, batch, [height, width], &[], &options)?;
+        let engine = Engine::new(&model, plan, batch, [height, width], &[], &options)?;
         let classes = model.graph.output_channels()?;
         let [channels, ..] = model.graph.input_size();
         let mut random = Stream::new(0, &[]);
         let analysis = model.graph.analyse(height, width)?;
-        let (velocity, passes) = match arguments.mode {
-            BenchMode::Infer => (AlignedBuffer::zeros(0), 1.0),
-            // Backward takes as many products for the gradients of the values, and of the weights.
-            BenchMode::Train => (AlignedBuffer::zeros(engine.flat_mut().values.len()), 3.0),
+        let (runner, passes) = match arguments.mode {
+            BenchMode::Infer => (Runner::Infer(Box::new(engine)), 1.0),
+            // The backward pass takes as many multiply-accumulates for the gradients of the values, and of the weights.
+            BenchMode::Train => {
+                let recipe = Recipe { weight_decay: 1e-4, ..Recipe::default() };
+                (Runner::Train(Box::new(TrainStep::new(&recipe, engine, &options)?)), 3.0)
+            }
         };
         Ok(Self {
             name: model.graph.name.clone(),
             mode: arguments.mode,
             batch,
-            engine,
+            runner,
             images: noise(&mut random, batch * height * width * channels)?,
             labels: (0..batch).map(|_| random.below(classes as u32)).collect(),
-            gradient: vec![0.0; batch * classes],
-            velocity,
             flops: 2.0 * passes * analysis.macs as f64 * batch as f64,
             macs: analysis.nodes.into_iter().map(|node| (node.name, node.macs)).collect(),
             size: [height, width],
@@ -256,26 +255,43 @@ impl Subject {
                 *value = planes[at % channels * pixels + at / channels];
             }
         }
-        self.engine.forward(&self.images)?;
-        let outputs = self.engine.output();
+        let engine = self.runner.engine_mut();
+        engine.forward(&self.images)?;
+        let outputs = engine.output();
         Ok(outputs.chunks_exact(outputs.len() / self.batch).map(<[f32]>::to_vec).collect())
     }
 
     /// Runs the network once, or takes one step of training; the seconds that took.
-    fn pass(&mut self, options: &Options) -> Result<f64, Failure> {
+    fn pass(&mut self) -> Result<f64, Failure> {
         let start = Instant::now();
-        self.engine.forward(&self.images)?;
-        if self.mode == BenchMode::Train {
-            let classes = self.gradient.len() / self.batch;
-            cross_entropy(self.engine.output(), Targets::Hard(&self.labels), classes, 0.0, Some(&mut self.gradient));
-            let output = self.engine.output_name().to_owned();
-            self.engine.backward(&[(&output, &self.gradient)])?;
-            let flat = self.engine.flat_mut();
-            // A rate of zero takes the same time and leaves the weights as they are.
-            let rule = Sgd { lr: 0.0, momentum: 0.9, weight_decay: 1e-4, nesterov: false };
-            sgd(options.isa, &options.pool, flat.values, flat.gradients, &mut self.velocity, &rule);
+        match &mut self.runner {
+            Runner::Infer(engine) => engine.forward(&self.images)?,
+            // A learning rate of zero takes the same time and leaves the weights as they are.
+            Runner::Train(step) => drop(step.step(&self.images, Targets::Hard(&self.labels), 0.0)?),
         }
         Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+/// What is measured.
+enum Runner {
+    Infer(Box<Engine>),
+    Train(Box<TrainStep>),
+}
+
+impl Runner {
+    fn engine(&self) -> &Engine {
+        match self {
+            Self::Infer(engine) => engine,
+            Self::Train(step) => step.engine(),
+        }
+    }
+
+    fn engine_mut(&mut self) -> &mut Engine {
+        match self {
+            Self::Infer(engine) => engine,
+            Self::Train(step) => step.engine_mut(),
+        }
     }
 }
 

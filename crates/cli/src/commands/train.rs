@@ -8,14 +8,15 @@ use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
 use residual::data::DATASETS;
-use residual::train::{Job, Layer, Outcome, PRESETS, Recipe, RunFolder, Summary};
+use residual::train::{Job, Layer, Outcome, PRESETS, Recipe, Resolved, RunFolder, Summary};
 use std::path::Path;
 
 pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
     stop.handle_warnings()?;
     let mut options = machine::options(arguments.threads)?;
     let resumed = arguments.resume.as_deref().map(RunFolder::open).transpose()?;
-    let recipe = recipe(arguments, resumed.as_ref())?;
+    let resolved = recipe(arguments, resumed.as_ref())?;
+    let recipe = &resolved.recipe;
     commands::data::check_name(&recipe.data, recipe.data_dir.as_deref())?;
     let mut progress = Progress::new();
     let mut show = |event: &residual::train::Event| progress.show(event);
@@ -24,11 +25,11 @@ pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
     }
     let outcome = match resumed {
         Some(run) => {
-            let job = Job::resume(recipe, &run)?;
+            let job = Job::resume(resolved, &run)?;
             residual::train::resume(&job, run, &options, stop.listen(), &mut show)
         }
         None => {
-            let job = Job::prepare(recipe)?;
+            let job = Job::prepare(resolved)?;
             arguments.settings.check_model(&job.recipe.model)?;
             if arguments.autotune {
                 options = tune(options, &job.model, &job.plans(), job.model.preprocessing.size)?;
@@ -38,8 +39,8 @@ pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
     };
     progress.finish();
     match outcome.map_err(|error| Failure::from(error).or_skip())? {
-        Outcome::Finished(summary) => {
-            report(arguments, &summary)?;
+        Outcome::Finished(trained) => {
+            report(arguments, &trained.summary)?;
             Ok(Done::Finished)
         }
         Outcome::Interrupted(summary) => {
@@ -83,7 +84,7 @@ fn report(arguments: &Train, summary: &Summary) -> Result<(), Failure> {
 }
 
 /// The recipe: flags over files over a preset; of a run that goes on, over the run's own.
-fn recipe(arguments: &Train, run: Option<&RunFolder>) -> Result<Recipe, Failure> {
+fn recipe(arguments: &Train, run: Option<&RunFolder>) -> Result<Resolved, Failure> {
     let flags = arguments.settings.layer()?;
     let mut layers = Vec::new();
     for name in &arguments.recipe {
@@ -108,5 +109,5 @@ fn recipe(arguments: &Train, run: Option<&RunFolder>) -> Result<Recipe, Failure>
             Some(Layer::preset(named.map_or("folder-quick", |set| set.preset))?)
         }
     };
-    Ok(Recipe::resolve(&base.into_iter().chain(layers).chain([flags]).collect::<Vec<_>>())?.recipe)
+    Ok(Recipe::resolve(&base.into_iter().chain(layers).chain([flags]).collect::<Vec<_>>())?)
 }

@@ -33,7 +33,7 @@ impl Layers {
     pub(super) fn new(subject: &Subject) -> Self {
         let mut layers: Vec<Layer> = Vec::new();
         let mut places = Vec::new();
-        for step in subject.engine.steps() {
+        for step in subject.runner.engine().steps() {
             let layer = layers.iter().position(|layer| layer.node == step.node).unwrap_or_else(|| {
                 layers.push(Layer::new(step.node));
                 layers.len() - 1
@@ -56,7 +56,7 @@ impl Layers {
 
     /// Notes the times of the pass that was just run.
     pub(super) fn note(&mut self, subject: &Subject) {
-        for (times, step) in self.times.iter_mut().zip(subject.engine.steps()) {
+        for (times, step) in self.times.iter_mut().zip(subject.runner.engine().steps()) {
             times.push(1e3 * step.time.unwrap_or_default().as_secs_f64());
         }
     }

@@ -1,0 +1,49 @@
+//! The memory that a run will hold at most, known before it takes a step.
+
+use crate::TrainError;
+use crate::optimizer::Optimizer;
+use crate::prepare::Job;
+use crate::train::training_options;
+use residual_engine::{Engine, Memory, Options};
+
+/// The bytes that a run will hold at most from `epoch` on, without those of the dataset: while it takes steps, or while it
+/// evaluates and so has a second engine beside the one that it trains. `cached` are the bytes of cached features and of the
+/// plan that computes them.
+///
+/// # Errors
+/// If a plan cannot be compiled.
+pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize; 2]) -> Result<u64, TrainError> {
+    let Job { recipe, model, transfer, .. } = job;
+    let (train_mode, train_batch) = job.train_plan();
+    let size = model.preprocessing.size;
+    let plan = |epoch: u64| {
+        let options = training_options(job, options, transfer.frozen(epoch));
+        Engine::required_memory(model, train_mode, train_batch, size, &[], &options)
+    };
+    let now = plan(epoch)?;
+    // When layers are unfrozen, the next engine is made beside the last.
+    let later = transfer.thaws().range(epoch + 1..).map(|&epoch| plan(epoch)).collect::<Result<Vec<Memory>, _>>()?;
+    let most = later.iter().map(Memory::total).max().unwrap_or(0);
+    let before = if later.len() > 1 { most } else { now.total() };
+    let engine = now.total().max(before + most);
+
+    let parameters: usize = model.tensors.values().map(residual_tensor::Tensor::len).sum();
+    let state = parameters * Optimizer::bytes_per_parameter(recipe);
+    let accumulated = if recipe.grad_accum_steps > 1 { 4 * parameters } else { 0 };
+    let image = 4 * model.graph.input_size()[0] * size.iter().product::<usize>();
+    // The loader's threads are at most two batches further than there are threads, beside the batch in use.
+    let batches = |batch: usize| (recipe.workers + 3) * batch * image;
+    let evaluation = match job.evaluation_plan() {
+        Some((mode, batch)) => {
+            let plan = Engine::required_memory(model, mode, batch, size, &[], options)?;
+            // Weights go through a state dict into the second engine, where they are in torch's layout until packed.
+            plan.total() + 8 * parameters + batches(batch)
+        }
+        None => 0,
+    };
+    // Beside the engine: the optimiser's state, and the model as it was in the beginning.
+    let beside = state + accumulated + 4 * parameters;
+    let training = engine + beside + evaluation.max(batches(recipe.batch_size));
+    let [features, backbone] = cached;
+    Ok((features + training.max(backbone)) as u64)
+}

@@ -1,0 +1,33 @@
+//! Stochastic gradient descent with momentum, as `torch.optim.SGD` defines it (no dampening).
+
+use super::{Device, Rates, Update};
+use crate::recipe::Recipe;
+use residual_kernels::optim;
+
+pub(super) struct Sgd {
+    momentum: f32,
+    nesterov: bool,
+}
+
+impl Sgd {
+    pub(super) fn new(recipe: &Recipe) -> Self {
+        Self { momentum: recipe.momentum as f32, nesterov: recipe.nesterov }
+    }
+}
+
+impl Update for Sgd {
+    fn state(&self) -> &'static [&'static str] {
+        &["momentum_buffer"]
+    }
+
+    fn update(&self, device: &Device, rates: &Rates, values: &mut [f32], gradients: &[f32], state: &mut [&mut [f32]]) {
+        let [momentum_buffer] = state else { unreachable!("SGD keeps one state tensor") };
+        let rule = optim::Sgd {
+            lr: rates.lr as f32,
+            momentum: self.momentum,
+            weight_decay: rates.weight_decay as f32,
+            nesterov: self.nesterov,
+        };
+        optim::sgd(device.isa, &device.pool, values, gradients, momentum_buffer, &rule);
+    }
+}

@@ -1,0 +1,44 @@
+//! The model at one moment of a run, gathered once from the engine for evaluation, best weights and checkpoint.
+
+use crate::TrainError;
+use residual_engine::Engine;
+use residual_model::Model;
+use residual_tensor::Tensor;
+
+/// A model as it is after some step.
+pub(crate) struct Snapshot {
+    /// The model that is trained, which with cached features is a part of the whole.
+    pub(crate) trained: Model,
+    whole: Option<Model>,
+}
+
+impl Snapshot {
+    /// The parameters and running statistics of `engine` in `model`, which it was compiled from; `whole` is the model that
+    /// this is a part of, if it is.
+    ///
+    /// # Errors
+    /// If the model's parts no longer fit together.
+    pub(crate) fn take(engine: &Engine, model: &Model, whole: Option<&Model>) -> Result<Self, TrainError> {
+        let tensors = engine.state_dict();
+        let whole = whole.map(|whole| {
+            let Model { graph, tensors: mut all, preprocessing, labels } = whole.clone();
+            all.extend(tensors.clone());
+            Model::new(graph, all, preprocessing, labels)
+        });
+        let Model { graph, preprocessing, labels, .. } = model.clone();
+        Ok(Self { trained: Model::new(graph, tensors, preprocessing, labels)?, whole: whole.transpose()? })
+    }
+
+    /// The whole model.
+    pub(crate) fn model(&self) -> &Model {
+        self.whole.as_ref().unwrap_or(&self.trained)
+    }
+
+    /// The key of a tensor with a value that is not finite.
+    pub(crate) fn not_finite(&self) -> Option<&str> {
+        let is_broken = |(_, tensor): &(&String, &Tensor)| {
+            tensor.as_f32().is_some_and(|values| values.iter().any(|value| !value.is_finite()))
+        };
+        self.trained.tensors.iter().find(is_broken).map(|(key, _)| key.as_str())
+    }
+}

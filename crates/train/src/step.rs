@@ -1,0 +1,121 @@
+//! One training step: forward, objective, backward, hooks, update. The loop, the benchmark and the tests share it.
+
+use crate::hooks::{self, GradientHook};
+use crate::optimizer::{Device, Multipliers, Optimizer};
+use crate::recipe::Recipe;
+use crate::{Objective, TrainError};
+use residual_data::Targets;
+use residual_engine::{Engine, Entry, Options};
+use residual_kernels::optim::scale;
+use residual_tensor::NamedTensors;
+
+/// An engine with all that updates its parameters.
+pub struct TrainStep {
+    engine: Engine,
+    objective: Objective,
+    optimizer: Optimizer,
+    hooks: Vec<Box<dyn GradientHook>>,
+    device: Device,
+    /// The gradient of the loss with respect to the network's output, with room for a batch.
+    gradient: Vec<f32>,
+}
+
+impl TrainStep {
+    /// Everything that `recipe` says of a step but layer-wise rates, on `engine`, whose plan is one for training.
+    ///
+    /// # Errors
+    /// If the system has no memory for the optimiser's state.
+    pub fn new(recipe: &Recipe, engine: Engine, options: &Options) -> Result<Self, TrainError> {
+        Self::with_multipliers(recipe, engine, options, |_| Multipliers::ONE)
+    }
+
+    /// As [`new`](Self::new), with learning rate and weight decay of each parameter relative to the recipe's.
+    pub(crate) fn with_multipliers(
+        recipe: &Recipe,
+        engine: Engine,
+        options: &Options,
+        multipliers: impl Fn(&Entry) -> Multipliers,
+    ) -> Result<Self, TrainError> {
+        let device = Device::of(options);
+        let optimizer = Optimizer::new(recipe, &engine, device.clone(), multipliers)?;
+        let hooks = hooks::hooks(recipe, &engine)?;
+        Ok(Self { engine, objective: Objective::new(recipe), optimizer, hooks, device, gradient: Vec::new() })
+    }
+
+    /// A whole step on one batch of normalised images (NHWC): one backward pass and an update at learning rate `lr`. Returns
+    /// the mean loss.
+    ///
+    /// # Errors
+    /// If the batch does not fit the plan.
+    ///
+    /// # Panics
+    /// If there are not as many targets as images.
+    pub fn step(&mut self, images: &[f32], targets: Targets<'_>, lr: f64) -> Result<f64, TrainError> {
+        let loss = self.backward(images, targets, 1)?;
+        self.update(lr);
+        Ok(loss)
+    }
+
+    /// Forward pass, objective and backward pass of one of the `batches` whose mean gradient makes an update; returns the
+    /// batch's mean loss. The logits stay readable. A loss that is not finite ends it before the backward pass.
+    ///
+    /// # Errors
+    /// If the batch does not fit the plan.
+    ///
+    /// # Panics
+    /// If there are not as many targets as images.
+    pub fn backward(&mut self, images: &[f32], targets: Targets<'_>, batches: usize) -> Result<f64, TrainError> {
+        self.engine.forward(images)?;
+        let logits = self.engine.output();
+        self.gradient.resize(logits.len(), 0.0);
+        let classes = logits.len() / targets.len();
+        let loss = self.objective.loss(logits, targets, classes, &mut self.gradient);
+        if !loss.is_finite() {
+            return Ok(loss);
+        }
+        if batches > 1 {
+            scale(self.device.isa, &self.device.pool, &mut self.gradient, 1.0 / batches as f32);
+        }
+        self.engine.backward_output(&self.gradient)?;
+        let flat = self.engine.flat_mut();
+        self.hooks.iter_mut().for_each(|hook| hook.after_backward(&self.device, flat.gradients));
+        Ok(loss)
+    }
+
+    /// Updates all parameters by the gradients of the backward passes since the last update, at learning rate `lr`.
+    pub fn update(&mut self, lr: f64) {
+        let flat = self.engine.flat_mut();
+        self.hooks.iter_mut().for_each(|hook| hook.before_update(&self.device, flat.gradients));
+        self.optimizer.step(self.engine.flat_mut(), lr);
+    }
+
+    /// The network's outputs for the last batch: images × classes.
+    pub fn logits(&self) -> &[f32] {
+        self.engine.output()
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The engine, to be timed or run by itself.
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// The optimiser's state under its keys in a checkpoint.
+    pub(crate) fn optimizer_state(&self) -> NamedTensors {
+        self.optimizer.to_torch(&self.engine)
+    }
+
+    /// Takes parameters, running statistics and the optimiser's state from a checkpoint. Parameters that were frozen when it
+    /// was written begin with the optimiser's state at zero.
+    ///
+    /// # Errors
+    /// If they are of another network or optimiser.
+    pub(crate) fn load(&mut self, model: &NamedTensors, optimizer: &NamedTensors) -> Result<(), TrainError> {
+        self.engine.load_state_dict(model)?;
+        self.optimizer.load(&self.engine, optimizer)
+    }
+}

@@ -1,0 +1,113 @@
+//! Starting a run: a new one, or one that was interrupted.
+
+use crate::prepare::Job;
+use crate::probe::{Cached, Probe};
+use crate::run::Run;
+use crate::state::State;
+use crate::step::TrainStep;
+use crate::{Event, Outcome, RunFolder, Summary, TrainError};
+use residual_engine::{Engine, Frozen, Options};
+use residual_files::atomic_write;
+use residual_infer::{read_tuning, write_tuning};
+use residual_model::Model;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Trains `job` in a new folder under `runs`, until its last step or until `stop` is set.
+///
+/// # Errors
+/// If the folder cannot be made or as [`resume`].
+pub fn train(
+    job: &Job,
+    runs: &Path,
+    options: &Options,
+    stop: &Arc<AtomicBool>,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Outcome, TrainError> {
+    // Compiled first: what cannot be run leaves no folder behind.
+    let start = Start::new(job, options, 0)?;
+    let folder = RunFolder::create(runs, &job.model.graph.name, &job.recipe.data)?;
+    let _lock = folder.lock()?;
+    let config = job.recipe.to_toml();
+    if let Some(tuning) = &options.tuning {
+        write_tuning(&folder.tuning(), tuning)?;
+    }
+    atomic_write(&folder.config(), |file| file.write_all(config.as_bytes()))?;
+    start.run(job, folder, None, options, stop, on_event)
+}
+
+/// Resumes the run in `folder` from its last checkpoint, or from the beginning if it has none. With the same instruction set
+/// the result is bit-identical to that of a run that was never interrupted: algorithms that were measured are those that
+/// the run began with, whatever `options` say.
+///
+/// # Errors
+/// If the checkpoint is not one of this job, another process trains in the folder, an image cannot be read, the loss is no
+/// longer a number, or a file cannot be written.
+pub fn resume(
+    job: &Job,
+    folder: RunFolder,
+    options: &Options,
+    stop: &Arc<AtomicBool>,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Outcome, TrainError> {
+    let _lock = folder.lock()?;
+    folder.sweep()?;
+    let state = if folder.has_state()? { Some(State::load(&folder.state())?) } else { None };
+    let tuned = folder.tuning();
+    let tuning = if tuned.exists() { Some(Arc::new(read_tuning(&tuned)?)) } else { None };
+    let options = &Options { tuning, ..options.clone() };
+    let epoch = state.as_ref().map_or(0, |state| state.progress.epoch);
+    Start::new(job, options, epoch)?.run(job, folder, state, options, stop, on_event)
+}
+
+/// What a run compiles before it begins.
+enum Start<'a> {
+    /// The network, to be trained on images.
+    Network(Box<TrainStep>),
+    /// The frozen backbone, whose features a head is trained on.
+    Probe(Box<Probe<'a>>),
+}
+
+impl<'a> Start<'a> {
+    fn new(job: &'a Job, options: &Options, epoch: u64) -> Result<Self, TrainError> {
+        if job.recipe.cache_features {
+            return Ok(Self::Probe(Box::new(Probe::new(job, options)?)));
+        }
+        Ok(Self::Network(Box::new(train_step(job, &job.model, options, job.transfer.frozen(epoch))?)))
+    }
+
+    fn run(
+        self,
+        job: &Job,
+        folder: RunFolder,
+        state: Option<State>,
+        options: &Options,
+        stop: &AtomicBool,
+        on_event: &mut dyn FnMut(&Event),
+    ) -> Result<Outcome, TrainError> {
+        let probe = match self {
+            Self::Network(step) => return Run::new(job, None, folder, *step, state, options, stop)?.run(on_event),
+            Self::Probe(probe) => probe,
+        };
+        let Some(Cached { job: cached, skipped, bytes }) = probe.run(stop, on_event)? else {
+            return Ok(Outcome::Interrupted(Summary { run: folder.path().to_path_buf(), ..Summary::default() }));
+        };
+        let step = train_step(&cached, &cached.model, options, Frozen::default())?;
+        let run = Run::new(&cached, Some(&job.model), folder, step, state, options, stop)?;
+        run.with_cached_features(skipped, bytes).run(on_event)
+    }
+}
+
+/// The step that trains `model` where `frozen` is left as it is.
+pub(crate) fn train_step(job: &Job, model: &Model, options: &Options, frozen: Frozen) -> Result<TrainStep, TrainError> {
+    let (mode, batch) = job.train_plan();
+    let engine =
+        Engine::new(model, mode, batch, model.preprocessing.size, &[], &training_options(job, options, frozen))?;
+    TrainStep::with_multipliers(&job.recipe, engine, options, |entry| job.transfer.multipliers(&job.recipe, entry))
+}
+
+pub(crate) fn training_options(job: &Job, options: &Options, frozen: Frozen) -> Options {
+    let grad_checkpointing = job.recipe.grad_checkpointing;
+    Options { grad_checkpointing, frozen: Arc::new(frozen), ..options.clone() }
+}
