@@ -23,6 +23,7 @@ pub(crate) use settings::Settings;
 pub(crate) use train::Train;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use residual::Isa;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -80,10 +81,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Data,
     },
+    /// Print the completion script of a shell
+    #[command(
+        after_help = "Example:\n  residual completions bash > ~/.local/share/bash-completion/completions/residual"
+    )]
+    Completions { shell: Shell },
 }
 
-/// The version, what was built in, and the instruction sets of this machine. Made once, and kept for the process's life.
-fn long_version() -> &'static str {
+/// The version, what was built in, and the instruction sets of this machine.
+fn long_version() -> String {
     let features: Vec<&str> =
         [("hub", cfg!(feature = "hub")), ("parquet", cfg!(feature = "parquet")), ("verify", cfg!(feature = "verify"))]
             .into_iter()
@@ -92,7 +98,7 @@ fn long_version() -> &'static str {
     let features = if features.is_empty() { "none".to_owned() } else { features.join(", ") };
     let sets: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
     let version = env!("CARGO_PKG_VERSION");
-    format!("{version}\nfeatures: {features}\ninstruction sets of this machine: {}", sets.join(", ")).leak()
+    format!("{version}\nfeatures: {features}\ninstruction sets of this machine: {}", sets.join(", "))
 }
 
 /// How the result is printed.
