@@ -161,6 +161,9 @@ pub(crate) struct Weights {
     /// Input channels; the first convolution of pretrained weights is adapted as in timm
     #[arg(long, value_name = "N")]
     pub(crate) in_chans: Option<usize>,
+    /// Class names, one a line by output: imagenet, cifar10, cifar100 or a file [default: those of the weights]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) labels: Option<String>,
     #[command(flatten)]
     pub(crate) download: Download,
 }
