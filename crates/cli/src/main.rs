@@ -14,7 +14,7 @@ mod tuning;
 mod weights;
 
 use args::{Arguments, Command, Data, Models};
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use failure::Failure;
 use signals::{INTERRUPTED, Stop};
 use std::process::ExitCode;
@@ -28,8 +28,13 @@ enum Done {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments.command) {
+    let typed = args::translate(std::env::args_os());
+    let parsed = Arguments::try_parse_from(&typed).or_else(|error| match args::explain(error, &typed) {
+        Ok(failure) => Err(failure),
+        // Help and version are answers, and go to stdout.
+        Err(error) => error.exit(),
+    });
+    match parsed.and_then(|arguments| run(arguments.command)) {
         Ok(Done::Finished) => ExitCode::SUCCESS,
         Ok(Done::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(failure) => {
@@ -37,14 +42,6 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
-}
-
-/// Prints the completion script of a shell.
-fn completions(shell: clap_complete::Shell) -> Result<Done, Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "residual", &mut script);
-    output::print(&String::from_utf8_lossy(&script))?;
-    Ok(Done::Finished)
 }
 
 fn run(command: Command) -> Result<Done, Failure> {
@@ -60,6 +57,5 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Models { command: Models::List(list) } => commands::models::list(&list),
         Command::Data { command: Data::List(format) } => commands::data::list(format),
         Command::Data { command: Data::Export(export) } => commands::data::export(&export),
-        Command::Completions { shell } => completions(shell),
     }
 }

@@ -51,6 +51,23 @@ fn people_are_told_what_to_do_next() {
 }
 
 #[test]
+fn a_run_finds_its_data_from_any_folder_and_where_they_were_moved() {
+    let place = Place::new();
+    place.tiny_data();
+    place.done(&[&TINY[..], &["--max-steps", "8"]].concat());
+    let run = place.path("runs/1-resnet20-tiny");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let from_elsewhere = |arguments: &[&str]| {
+        let ran = ran(place.command(arguments).current_dir(elsewhere.path()).output().unwrap());
+        assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.stderr);
+    };
+    from_elsewhere(&["eval", "--weights", run.to_str().unwrap()]);
+    from_elsewhere(&["train", "--resume", run.to_str().unwrap()]);
+    std::fs::rename(place.path("tiny.safetensors"), place.path("moved.safetensors")).unwrap();
+    place.done(&["train", "--resume", "runs/1-resnet20-tiny", "--data", "moved.safetensors"]);
+}
+
+#[test]
 fn thread_counts_change_no_bit() {
     let place = Place::new();
     place.tiny_data();

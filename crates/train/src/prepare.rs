@@ -5,13 +5,13 @@ use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, TrainError};
 use residual_data::{
     Augmentation, DataError, Dataset, Format, HorizontalFlip, Mix, Operation, PadAndCrop, RandomResizedCrop, Source,
-    Transform, are_names, match_classes,
+    Transform, are_names,
 };
 use residual_engine::Mode;
 use residual_infer::{
     Head, InferError, ModelRequest, check_labels, check_name, default_preprocessing, is_description, network,
 };
-use residual_model::{Initialisation, Model, initialise, reorder_head};
+use residual_model::{Initialisation, Model, initialise, replace_head};
 use residual_preprocess::Preprocessing;
 use residual_zoo::Config;
 use std::path::Path;
@@ -78,6 +78,7 @@ impl Job {
     fn open(resolved: Resolved, weights: Option<&Path>) -> Result<Self, TrainError> {
         let Resolved { mut recipe, origins } = resolved;
         recipe.validate()?;
+        recipe.make_paths_absolute();
         let source = Source::open(&recipe.data, recipe.data_dir.as_deref())?;
         if recipe.val_split.is_none() && !source.has_held_out() {
             recipe.val_split = Some(HELD_OUT);
@@ -91,17 +92,14 @@ impl Job {
 
         let (mut model, new_head) = start(&recipe, weights, train.format(), classes, names)?;
         model.preprocessing = preprocessing(&recipe, model.preprocessing)?;
-        // Outputs that the dataset has no class for are named as such, so that none is taken for a class.
-        model.labels = names.to_vec();
-        model.labels.extend((names.len()..classes).map(|output| format!("(unused {output})")));
-        model.labels.truncate(classes);
+        model.labels = if names.len() == classes { names.to_vec() } else { Vec::new() };
         let Model { graph, tensors, preprocessing, labels } = model;
         let model = Model::new(graph, tensors, preprocessing, labels)?;
         if !is_description(&recipe.model) {
             recipe.model.clone_from(&model.graph.name);
         }
         fill(&mut recipe, &model.preprocessing);
-        let transfer = Transfer::new(&recipe, &model.graph)?;
+        let transfer = Transfer::new(&recipe, &model.graph).map_err(|error| error.located(&origins))?;
         let job = Self { recipe, model, train, held_out, new_head, transfer, origins };
         job.transform()?.check(&*job.train)?;
         let evaluation = Transform::evaluation(job.model.preprocessing.clone())?;
@@ -200,20 +198,13 @@ fn start(
         };
         let model = request.open()?.read(Some(format))?.model;
         let old = model.graph.output_channels()?;
-        // Where all classes are known by name, each keeps its trained output, whatever its number.
-        let order: Vec<Option<usize>> = match match_classes(names, &model.labels) {
-            Ok(map) if map.by_name && are_names(names) => map.to.iter().map(|&output| Some(output as usize)).collect(),
-            Ok(_) if old == classes => (0..classes).map(Some).collect(),
-            Ok(_) | Err(_) => Vec::new(),
-        };
-        let order: Vec<Option<usize>> = (0..classes).map(|output| order.get(output).copied().flatten()).collect();
-        if old == classes && order.iter().enumerate().all(|(output, from)| *from == Some(output)) {
+        let others = are_names(&model.labels) && are_names(names) && model.labels != names;
+        if old == classes && !others {
             return Ok((model, None));
         }
-        let kept = order.iter().flatten().count();
-        let model = reorder_head(&model, &order, recipe.seed)?;
+        let model = replace_head(&model, classes, recipe.seed)?;
         let head = model.graph.head().map(|id| model.graph.node(id).name.clone()).unwrap_or_default();
-        return Ok((model, Some(NewHead { layer: head, old, new: classes, kept })));
+        return Ok((model, Some(NewHead { layer: head, old, new: classes })));
     }
     let config = network(&recipe.model)?;
     let in_chans = recipe.in_chans.unwrap_or(config.in_chans);

@@ -133,8 +133,8 @@ fn a_value_out_of_range_is_answered_with_its_field() {
         ("lr = -1", "my.toml: lr: expected 0 to 1e6, got -1"),
         ("lr = nan", "my.toml: lr: expected 0 to 1e6, got nan"),
         ("momentum = 1", "my.toml: momentum: expected 0 to below 1, got 1"),
-        ("momentum = 0", "nesterov: expected a momentum above 0 with it, got momentum 0"),
-        ("sched = \"multistep\"", "milestone_epochs: expected milestones for sched \"multistep\", got none"),
+        ("momentum = 0\nnesterov = true", "my.toml: nesterov requires momentum above 0"),
+        ("sched = \"multistep\"", "milestone_epochs or milestone_steps is required for sched = \"multistep\""),
         ("gamma = 0.5", "my.toml: gamma requires sched = \"multistep\" (is \"linear\")"),
         (
             "sched = \"multistep\"\nmilestone_steps = [5, 2]",
@@ -151,7 +151,7 @@ fn a_value_out_of_range_is_answered_with_its_field() {
     for (text, expected) in cases {
         assert_eq!(error(text), expected);
     }
-    assert_eq!(refusal(&[layer("lr = 0.1")]), "epochs: expected a length in epochs or max_steps, got neither");
+    assert_eq!(refusal(&[layer("lr = 0.1")]), "epochs or max_steps is required");
 }
 
 #[test]
@@ -214,6 +214,7 @@ fn what_was_given_and_has_no_effect_is_refused() {
 fn what_a_preset_sets_and_what_a_higher_layer_makes_moot_is_dropped() {
     let recipe = resolve(&[preset("cifar-quick"), flags(&[("augment", "none")])]);
     assert_eq!((recipe.hflip, recipe.crop_padding), (0.0, 4));
+    assert!(!resolve(&[preset("cifar-quick"), flags(&[("momentum", "0")])]).nesterov);
     let recipe = resolve(&[preset("cifar-quick"), flags(&[("opt", "adamw")])]);
     assert_eq!((recipe.opt, recipe.nesterov), (Opt::AdamW, false));
     let file = layer("sched = \"multistep\"\nmilestone_epochs = [2]\ngamma = 0.5");

@@ -87,7 +87,9 @@ fn every_setting_is_described_and_has_a_default_in_range() {
 
 #[test]
 fn every_file_of_recipes_is_a_preset() {
-    let files = std::fs::read_dir(root().join("recipes")).unwrap().map(|file| file.unwrap().file_name());
+    let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name());
     let mut files: Vec<String> = files.map(|name| name.into_string().unwrap()).collect();
     let mut presets: Vec<String> = PRESETS.iter().map(|preset| format!("{}.toml", preset.name)).collect();
     files.sort();
@@ -106,7 +108,7 @@ fn tables() -> String {
             write!(text, "\n### {heading}\n\n{columns}\n").unwrap();
         }
         let default = setting.default();
-        let default = if Recipe::default().value(setting.name).is_some() { format!("`{default}`") } else { default };
+        let default = if setting.has_default_value() { format!("`{default}`") } else { default };
         let mut notes = vec![setting.doc()];
         let condition = setting.applies.to_string();
         if !condition.is_empty() {

@@ -58,7 +58,11 @@ impl FromArgMatches for Settings {
 
 /// The flag of a setting, and for a switch the one that turns it off.
 fn flags(setting: &Setting) -> Vec<Arg> {
-    let default = if setting.is_in_presets() { "from the recipe".into() } else { setting.default() };
+    let default = match (setting.is_in_presets(), setting.has_default_value()) {
+        (true, true) => "from the recipe".into(),
+        (true, false) => format!("from the recipe, else {}", plain(&setting.default())),
+        (false, _) => plain(&setting.default()),
+    };
     let flag = Arg::new(setting.name)
         .long(setting.flag())
         .aliases(setting.aliases.iter().map(|alias| alias.replace('_', "-")))
@@ -77,7 +81,76 @@ fn flags(setting: &Setting) -> Vec<Arg> {
     vec![flag.num_args(0..=1).require_equals(true).default_missing_value("true").overrides_with(no(setting)), off]
 }
 
+/// A default as it would be typed, or the words that stand for one, with flags where settings are named.
+fn plain(default: &str) -> String {
+    let name =
+        |part: &str| if Setting::find(part).is_some() { format!("--{}", part.replace('_', "-")) } else { part.into() };
+    let typed = default.replace(['[', ']', '"'], "").replace(", ", ",");
+    if default.starts_with('[') { typed } else { default.replace('"', "").split('`').map(name).collect() }
+}
+
 /// The flag that turns a switch off: `no-shuffle`.
 fn no(setting: &Setting) -> String {
     format!("no-{}", setting.flag())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(typed: &[String]) -> Layer {
+        let command = Settings::augment_args(Command::new("train").no_binary_name(true));
+        let matches = command.try_get_matches_from(typed).unwrap();
+        Settings::from_arg_matches(&matches).unwrap().layer().unwrap()
+    }
+
+    /// What is typed after the flag of a setting, and the same in a recipe file.
+    fn sample(setting: &Setting) -> (Vec<String>, String) {
+        let (typed, key): (&[&str], String) = match setting.kind {
+            Kind::Switch => (&[], "true".into()),
+            Kind::Whole => (&["3"], "3".into()),
+            Kind::Number => (&["0.5"], "0.5".into()),
+            Kind::Text => (&["some"], "\"some\"".into()),
+            Kind::Choice(names) => return (vec![names[0].into()], format!("\"{}\"", names[0])),
+            Kind::Pair | Kind::Numbers => (&["0.25,0.5"], "[0.25, 0.5]".into()),
+            Kind::Wholes => (&["2,4"], "[2, 4]".into()),
+            Kind::Texts => (&["some", "texts"], "[\"some\", \"texts\"]".into()),
+        };
+        (typed.iter().map(|&text| text.into()).collect(), key)
+    }
+
+    #[test]
+    fn every_setting_has_a_flag_that_gives_what_its_key_gives() {
+        for setting in SETTINGS {
+            let (texts, key) = sample(setting);
+            let file = Layer::parse("my.toml", &format!("{} = {key}", setting.name)).unwrap();
+            let names = setting.aliases.iter().map(|alias| alias.replace('_', "-")).chain([setting.flag()]);
+            for flag in names.map(|name| format!("--{name}")).chain(setting.short.map(|short| format!("-{short}"))) {
+                let typed = match &texts[..] {
+                    [] => vec![flag],
+                    texts => texts.iter().flat_map(|text| [flag.clone(), text.clone()]).collect(),
+                };
+                assert_eq!(layer(&typed).value(setting.name), file.value(setting.name), "{typed:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_switch_can_be_turned_off_and_on_and_the_last_word_counts() {
+        for setting in SETTINGS.iter().filter(|setting| setting.kind == Kind::Switch) {
+            let flag = setting.flag();
+            let [on, off, equals] = [format!("--{flag}"), format!("--no-{flag}"), format!("--{flag}=false")];
+            let value = |typed: &[&String]| {
+                layer(&typed.iter().map(|&text| text.clone()).collect::<Vec<_>>()).value(setting.name)?.as_bool()
+            };
+            assert_eq!(
+                (value(&[&on]), value(&[&off]), value(&[&equals]), value(&[])),
+                (Some(true), Some(false), Some(false), None)
+            );
+            assert_eq!(
+                (value(&[&on, &off]), value(&[&off, &on]), value(&[&off, &equals])),
+                (Some(false), Some(true), Some(false))
+            );
+        }
+    }
 }

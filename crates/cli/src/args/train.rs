@@ -2,6 +2,7 @@
 
 use super::{COMPUTE, Download, Format, Settings, Threads};
 use clap::Args;
+use residual::train::PRESETS;
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -12,12 +13,17 @@ use std::path::PathBuf;
     residual train --data cifar10 --data-dir cifar-10-batches-bin --recipe cifar-quick\n  \
     residual train --resume runs/1-resnet20-shapes10\n\n\
     Settings that are not given come from the recipe; precedence: flags, then files, then the preset.\n\
+    Switches are turned off by --no-NAME or --NAME=false. docs/settings.md has all settings; --show-config shows a run's.\n\
     Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 end the run after a checkpoint, which --resume continues.")]
 pub(crate) struct Train {
-    /// A preset (shapes-quick, cifar-quick, folder-quick, he2015-cifar, lecture-cifar, imagenet-100) or a TOML file;
-    /// may be repeated, later ones override earlier ones
-    #[arg(long, value_name = "NAME|FILE")]
+    /// The dataset, as --data names it
+    #[arg(value_name = "DATA", conflicts_with = "data")]
+    pub(crate) dataset: Option<String>,
+    #[arg(long, value_name = "NAME|FILE", help = recipes())]
     pub(crate) recipe: Vec<String>,
+    /// Print the settings as a recipe, each with where it comes from, instead of training
+    #[arg(long)]
+    pub(crate) show_config: bool,
     /// Resume the run in this folder from its last checkpoint
     #[arg(long, value_name = "RUN")]
     pub(crate) resume: Option<PathBuf>,
@@ -35,4 +41,11 @@ pub(crate) struct Train {
     pub(crate) threads: Threads,
     #[command(flatten)]
     pub(crate) format: Format,
+}
+
+/// What `--recipe` takes.
+fn recipes() -> String {
+    let presets: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+    let presets = presets.join(", ");
+    format!("A preset ({presets}) or a TOML file; may be repeated, later ones override earlier ones")
 }

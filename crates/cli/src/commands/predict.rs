@@ -95,10 +95,7 @@ fn predict(
     let total = inputs.len() as u64;
     let mut ended = Ok(Ended::Whole);
     for (done, (input, prepared)) in prepared.enumerate() {
-        ended = match run.state() {
-            Ended::Whole => run.take(input, prepared),
-            state => Ok(state),
-        };
+        ended = run.take(input, prepared);
         if !matches!(ended, Ok(Ended::Whole)) {
             break;
         }

@@ -1,5 +1,7 @@
 //! `residual train`.
 
+mod recipe;
+
 use crate::args::Train;
 use crate::failure::Failure;
 use crate::output::{count, facts, path_text, print, print_json, quoted_path};
@@ -7,15 +9,17 @@ use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
-use residual::data::DATASETS;
-use residual::train::{Job, Layer, Outcome, PRESETS, Recipe, Resolved, RunFolder, Summary};
-use std::path::Path;
+use residual::train::{Job, Outcome, RunFolder, Summary};
 
 pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
     stop.handle_warnings()?;
     let mut options = machine::options(arguments.threads)?;
     let resumed = arguments.resume.as_deref().map(RunFolder::open).transpose()?;
-    let resolved = recipe(arguments, resumed.as_ref())?;
+    let resolved = recipe::resolve(arguments, resumed.as_ref())?;
+    if arguments.show_config {
+        recipe::show(&resolved, arguments.format.json)?;
+        return Ok(Done::Finished);
+    }
     let recipe = &resolved.recipe;
     commands::data::check_name(&recipe.data, recipe.data_dir.as_deref())?;
     let mut progress = Progress::new();
@@ -81,33 +85,4 @@ fn report(arguments: &Train, summary: &Summary) -> Result<(), Failure> {
     print(&facts(&rows))?;
     let run = quoted_path(&summary.run);
     print(&format!("\nNext:\n  residual eval --weights {run}\n  residual predict --weights {run} IMAGE\n"))
-}
-
-/// The recipe: flags over files over a preset; of a run that goes on, over the run's own.
-fn recipe(arguments: &Train, run: Option<&RunFolder>) -> Result<Resolved, Failure> {
-    let flags = arguments.settings.layer()?;
-    let mut layers = Vec::new();
-    for name in &arguments.recipe {
-        let is_preset = PRESETS.iter().any(|preset| preset.name == name);
-        let is_file = Path::new(name).exists() || name.ends_with(".toml");
-        layers.push(if is_file && !is_preset { Layer::file(Path::new(name))? } else { Layer::preset(name)? });
-    }
-    let given = layers.iter().rev().find_map(|layer| layer.text("data"));
-    let data = flags.text("data").or(given).map(str::to_owned);
-    let named = |name: &String| PRESETS.iter().any(|preset| preset.name == name);
-    let base = match run {
-        Some(run) => Some(Layer::run(&run.config())?),
-        None if arguments.recipe.iter().any(named) => {
-            if data.is_none() {
-                return Err(Failure::usage("data: expected --data, as the recipe names no dataset, got none"));
-            }
-            None
-        }
-        None => {
-            let data = data.as_deref().unwrap_or(DATASETS[0].name);
-            let named = DATASETS.iter().find(|set| set.name == data);
-            Some(Layer::preset(named.map_or("folder-quick", |set| set.preset))?)
-        }
-    };
-    Ok(Recipe::resolve(&base.into_iter().chain(layers).chain([flags]).collect::<Vec<_>>())?)
 }

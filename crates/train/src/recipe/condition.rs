@@ -67,7 +67,7 @@ impl Condition {
         match self {
             Self::Always => String::new(),
             Self::Is(setting, list) => format!("{} {}", name(setting), values(list)),
-            Self::IsNot(setting, list) => format!("no {} {}", name(setting), values(list)),
+            Self::IsNot(setting, list) => format!("{} other than {}", name(setting), values(list)),
             Self::Given(setting) => name(setting),
             Self::Absent(setting) => format!("no {}", name(setting)),
             Self::AnyAboveZero(list) => format!("{} above 0", names(list, " or ")),

@@ -56,6 +56,16 @@ pub enum RecipeError {
         /// What it holds.
         got: String,
     },
+    /// Neither of two settings, of which the run needs one.
+    #[error("{either} or {or} is required{purpose}")]
+    Missing {
+        /// One of them.
+        either: &'static str,
+        /// The other.
+        or: &'static str,
+        /// What for, with a space in front; empty where every run needs it.
+        purpose: &'static str,
+    },
     /// A setting that was given and has no effect beside the others.
     #[error("{}", requires(origin, setting, condition, is))]
     Requires {

@@ -56,7 +56,7 @@ impl Recipe {
         })
     }
 
-    /// Makes the paths of model, weights and data absolute, so that they mean the same in every folder. Names of datasets
+    /// Makes the paths of weights and data absolute, so that they mean the same in every folder. Names of datasets
     /// and of weights that lie elsewhere stay as they are.
     pub fn make_paths_absolute(&mut self) {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -73,9 +73,6 @@ impl Recipe {
             && weights.exists()
         {
             *weights = absolute(weights);
-        }
-        if Path::new(&self.model).is_file() {
-            self.model = absolute(Path::new(&self.model)).to_str().map_or_else(|| self.model.clone(), str::to_owned);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is known about a setting, and the macro that makes a recipe of a table of them.
 
 use super::condition::Condition;
-use super::value::{Kind, Order, Range};
+use super::value::{Decimal, Kind, Order, Range};
 use super::{PRESETS, Recipe};
 use toml::Value;
 
@@ -112,6 +112,7 @@ impl Setting {
     /// What holds where neither preset, file nor flag gives it: a value as in a recipe file, or words.
     pub fn default(&self) -> String {
         match self.default_value() {
+            Some(Value::Float(value)) => Decimal(value).to_string(),
             Some(value) => value.to_string(),
             None if self.unset.is_empty() => "none".into(),
             None => self.unset.into(),
@@ -120,6 +121,11 @@ impl Setting {
 
     pub(super) fn default_value(&self) -> Option<Value> {
         Recipe::default().value(self.name)
+    }
+
+    /// Whether it has a value where nobody gives one.
+    pub fn has_default_value(&self) -> bool {
+        self.default_value().is_some()
     }
 
     /// Whether presets give it, so that its default rarely counts.

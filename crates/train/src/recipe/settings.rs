@@ -160,7 +160,7 @@ settings! {
     momentum: f64 = 0.9 => { range: below(0.0, 1.0), applies: Is("opt", &["sgd"]) }
 
     /// Nesterov momentum
-    nesterov: bool = false => { applies: Is("opt", &["sgd"]) }
+    nesterov: bool = false => { applies: All(&[Is("opt", &["sgd"]), AnyAboveZero(&["momentum"])]) }
 
     /// Decay rates of AdamW's two running averages
     opt_betas: [f64; 2] = [0.9, 0.999] => {

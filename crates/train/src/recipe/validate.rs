@@ -2,7 +2,7 @@
 
 use super::error::show_value;
 use super::resolve::requires;
-use super::{Augment, Opt, Recipe, RecipeError, SETTINGS};
+use super::{Augment, Recipe, RecipeError, SETTINGS};
 
 impl Recipe {
     /// Checks the range of every setting, that it has an effect unless it has its default, and that it goes with the others.
@@ -23,21 +23,20 @@ impl Recipe {
             }
         }
         self.validate_schedule()?;
-        self.validate_transfer()?;
-        if self.nesterov && self.momentum == 0.0 && self.opt == Opt::Sgd {
-            return fail("nesterov", "a momentum above 0 with it", "momentum 0");
-        }
-        Ok(())
+        self.validate_transfer()
     }
 
     fn validate_schedule(&self) -> Result<(), RecipeError> {
         if self.epochs.is_none() && self.max_steps.is_none() {
-            return fail("epochs", "a length in epochs or max_steps", "neither");
+            return Err(RecipeError::Missing { either: "epochs", or: "max_steps", purpose: "" });
         }
         let is_multistep = self.sched == super::Sched::Multistep;
         match (&self.milestone_epochs, &self.milestone_steps) {
             (Some(_), Some(_)) => fail("milestone_steps", "milestones in epochs or in steps", "both")?,
-            (None, None) if is_multistep => fail("milestone_epochs", "milestones for sched \"multistep\"", "none")?,
+            (None, None) if is_multistep => {
+                let purpose = " for sched = \"multistep\"";
+                return Err(RecipeError::Missing { either: "milestone_epochs", or: "milestone_steps", purpose });
+            }
             _ => {}
         }
         if self.warmup_epochs.is_some() && self.warmup_steps.is_some() {

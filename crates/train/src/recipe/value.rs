@@ -108,7 +108,7 @@ impl fmt::Display for Range {
 }
 
 /// A number as a person would write it.
-struct Decimal(f64);
+pub(super) struct Decimal(pub(super) f64);
 
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
