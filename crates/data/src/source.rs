@@ -93,7 +93,8 @@ impl Source {
     /// training folder lacks.
     pub fn split(&self, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
         let splits = self.splits();
-        if !splits.contains(&split) && !(splits.is_empty() && split == Split::Train) {
+        let undivided = splits.is_empty() && split == Split::Train;
+        if !undivided && !splits.contains(&split) {
             let names: Vec<_> = splits.iter().map(|split| split.name()).collect();
             let got = if names.is_empty() { "images without splits".into() } else { names.join(", ") };
             return Err(DataError::invalid(self.place(), format!("a {split} split"), got));

@@ -112,7 +112,8 @@ fn read_soft_labels(bytes: &[u8], classes: usize, place: &str) -> Result<Vec<f32
     let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value)).collect();
     for (image, row) in values.chunks_exact(classes).enumerate() {
         let sum: f32 = row.iter().sum();
-        if row.iter().any(|&value| !(value >= 0.0)) || !((sum - 1.0).abs() < 1e-3) {
+        let valid = row.iter().all(|value| *value >= 0.0) && (sum - 1.0).abs() < 1e-3;
+        if !valid {
             let place = format!("{place}: tensor \"labels\": image {image}");
             return Err(DataError::invalid(place, "probabilities that sum to 1", format!("a sum of {sum}")));
         }
