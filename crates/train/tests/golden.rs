@@ -3,7 +3,6 @@
 //!
 //! An instruction set that this machine lacks is skipped, and says so, unless `RESIDUAL_REQUIRE_ISA` names it.
 
-use residual_data::TensorFile;
 use residual_engine::Options;
 use residual_kernels::Isa;
 use residual_tensor::{NamedTensors, Tensor};
@@ -59,11 +58,10 @@ fn check(name: &str) {
         model: path("small.toml"),
         data: path("images.safetensors"),
         weights: Some(golden("initial.safetensors")),
+        val_split: Some(0.0),
         ..Recipe::resolve(&[recipe]).unwrap().recipe
     };
-    let mut job = Job::prepare(recipe).unwrap();
-    // Every image, none held out.
-    job.train = Arc::new(TensorFile::open(&golden("images.safetensors")).unwrap());
+    let job = Job::prepare(recipe).unwrap();
     for isa in ["portable", "avx2", "avx512"] {
         match Isa::from_name(isa) {
             Ok(isa) => check_run(&job, isa, &runs[name], &golden(&format!("{name}.safetensors"))),
