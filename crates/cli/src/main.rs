@@ -14,7 +14,7 @@ mod tuning;
 mod weights;
 
 use args::{Arguments, Command, Data, Models};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use failure::Failure;
 use signals::{INTERRUPTED, Stop};
 use std::process::ExitCode;
@@ -44,6 +44,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints the completion script of a shell.
+fn completions(shell: clap_complete::Shell) -> Result<Done, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "residual", &mut script);
+    output::print(&String::from_utf8_lossy(&script))?;
+    Ok(Done::Finished)
+}
+
 fn run(command: Command) -> Result<Done, Failure> {
     let stop = Stop::new()?;
     match command {
@@ -57,5 +65,6 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Models { command: Models::List(list) } => commands::models::list(&list),
         Command::Data { command: Data::List(format) } => commands::data::list(format),
         Command::Data { command: Data::Export(export) } => commands::data::export(&export),
+        Command::Completions { shell } => completions(shell),
     }
 }

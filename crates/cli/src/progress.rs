@@ -60,8 +60,13 @@ impl Progress {
     pub(crate) fn show(&mut self, event: &Event) {
         match event {
             Event::Started(info) => self.started(info),
-            Event::NewHead(NewHead { layer, old, new }) => {
-                self.line(&format!("new head {layer}: {old} → {}, randomly initialised", count(*new as u64, "class")));
+            Event::NewHead(NewHead { layer, old, new, kept }) => {
+                let how = match kept {
+                    0 => "randomly initialised".to_owned(),
+                    kept if kept == new => "trained outputs matched by class name".to_owned(),
+                    kept => format!("{kept} trained outputs matched by class name, the others randomly initialised"),
+                };
+                self.line(&format!("new head {layer}: {old} → {}, {how}", count(*new as u64, "class")));
             }
             Event::Features { done, total } => self.images("features", *done, *total),
             Event::Step(step) => self.step(step),
@@ -79,11 +84,6 @@ impl Progress {
         (self.steps, self.epochs) = (*steps, steps.div_ceil(info.epoch_steps.max(1)));
         self.has_top5 = classes.len() > 5;
         let names = if classes.len() <= 5 { format!(" ({})", classes.join(", ")) } else { String::new() };
-        let images = count(info.train_images as u64, "image");
-        let held_out = match info.held_out_images {
-            0 => "nothing held out".to_owned(),
-            images => format!("{images} for validation"),
-        };
         let batch = match info.grad_accum_steps {
             1 => format!("batch size {}", info.batch_size),
             steps => format!("batch size {} × {steps}", info.batch_size),
@@ -95,8 +95,9 @@ impl Progress {
         self.line(&format!(
             "network  {model}, {parameters} parameters, input {channels}×{height}×{width}, {classes}{names}"
         ));
-        self.line(&format!("data     {}: {images} to train on, {held_out}", info.data));
-        self.line(&format!("training {epochs}, {all}{from}; {batch}, {}, lr {}, {}", info.opt, info.lr, info.sched));
+        self.line(&format!("training {}", info.train));
+        self.line(&format!("held out {}", info.held_out.as_deref().unwrap_or("nothing: no evaluation, no best epoch")));
+        self.line(&format!("recipe   {epochs}, {all}{from}; {batch}, {}, lr {}, {}", info.opt, info.lr, info.sched));
         let threads = count(info.threads as u64, "thread");
         let memory = bytes(info.memory);
         self.line(&format!("machine  {threads}, {}, peak memory about {memory} without the dataset", info.isa));

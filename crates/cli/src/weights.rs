@@ -6,7 +6,7 @@ use crate::output::{bytes, complain};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residual::data::Format;
 use residual::hub::{Hub, HubEvent, HubName};
-use residual::infer::{ModelRequest, OpenedModel, ResolvedModel};
+use residual::infer::{ClassList, ModelRequest, OpenedModel, ResolvedModel};
 use residual::model::Model;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -15,16 +15,17 @@ use std::path::{Path, PathBuf};
 /// that it is for, where they are known.
 pub(crate) fn read(arguments: &Weights, images: Option<&Format>) -> Result<Model, Failure> {
     fetch(&arguments.weights, arguments.download)?;
-    resolve(&arguments.weights, request(arguments).open()?, images)
+    resolve(&arguments.weights, request(arguments)?.open()?, images)
 }
 
 /// Which model was typed.
-pub(crate) fn request(arguments: &Weights) -> ModelRequest {
-    ModelRequest {
+pub(crate) fn request(arguments: &Weights) -> Result<ModelRequest, Failure> {
+    Ok(ModelRequest {
         model: arguments.model.clone(),
         in_chans: arguments.in_chans,
+        labels: arguments.labels.as_deref().map(ClassList::open).transpose()?,
         ..ModelRequest::new(&arguments.weights)
-    }
+    })
 }
 
 /// The model of opened weights, as they were typed.

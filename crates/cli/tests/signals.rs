@@ -90,7 +90,7 @@ fn warnings_of_batch_systems_and_closed_terminals_end_a_training_after_a_checkpo
 fn a_training_under_nohup_outlives_its_terminal() {
     let place = Place::new();
     place.tiny_data();
-    let arguments = [&TINY[..11], &["--epochs", "40"], &TINY[13..]].concat();
+    let arguments = [&TINY[..11], &["--epochs", "3"], &TINY[13..]].concat();
     let script = "trap '' HUP; exec \"$0\" \"$@\"";
     let mut shell = Command::new("sh");
     shell.args(["-c", script, env!("CARGO_BIN_EXE_residual")]).args(arguments).current_dir(place.path(""));
@@ -117,7 +117,8 @@ fn an_interrupted_prediction_keeps_what_it_printed() {
     let mut begin = [0; 20];
     child.stdout.as_mut().unwrap().read_exact(&mut begin).unwrap();
     send(&child, "-INT");
-    // It waits for the image in a read that a signal does not end; the image ends it.
+    // It waits for the image in a read that a signal does not end; the image ends it, once the signal was heard.
+    std::thread::sleep(Duration::from_secs(1));
     drop(child.stdin.take());
     let ran = ended(child);
     assert_eq!(ran.code, Some(130), "{}", ran.stderr);

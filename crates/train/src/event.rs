@@ -66,11 +66,13 @@ pub struct RunInfo {
     pub input: [usize; 3],
     /// Names of the classes.
     pub classes: Vec<String>,
-    /// The dataset, as the recipe names it.
-    pub data: String,
+    /// What is trained on, in one line.
+    pub train: String,
     /// Training images.
     pub train_images: usize,
-    /// Images that are held out, to be evaluated on after every epoch.
+    /// What is evaluated on after every epoch, in one line; `None` if nothing is held out.
+    pub held_out: Option<String>,
+    /// Images of it.
     pub held_out_images: usize,
     /// Images per forward batch.
     pub batch_size: usize,
@@ -97,8 +99,10 @@ pub struct NewHead {
     pub layer: String,
     /// Outputs of the old one.
     pub old: usize,
-    /// Outputs of the new one, whose weights are randomly initialised.
+    /// Outputs of the new one.
     pub new: usize,
+    /// How many of them are the old ones of the same class name; the others' weights are randomly initialised.
+    pub kept: usize,
 }
 
 /// One step.
@@ -200,8 +204,9 @@ impl RunInfo {
             parameters: parameters.map(|(_, spec)| spec.shape.iter().product::<usize>() as u64).sum(),
             input: [model.graph.input_size()[0], height, width],
             classes: job.train.class_names().to_vec(),
-            data: recipe.data.clone(),
+            train: job.train.describe_set(),
             train_images: job.train.len(),
+            held_out: job.held_out.as_ref().map(|images| images.describe_set()),
             held_out_images: job.held_out.as_ref().map_or(0, |images| images.len()),
             batch_size: recipe.batch_size,
             grad_accum_steps: recipe.grad_accum_steps,

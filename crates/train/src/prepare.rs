@@ -5,13 +5,13 @@ use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, TrainError};
 use residual_data::{
     Augmentation, DataError, Dataset, Format, HorizontalFlip, Mix, Operation, PadAndCrop, RandomResizedCrop, Source,
-    Transform, are_names,
+    Transform, are_names, match_classes,
 };
 use residual_engine::Mode;
 use residual_infer::{
     Head, InferError, ModelRequest, check_labels, check_name, default_preprocessing, is_description, network,
 };
-use residual_model::{Initialisation, Model, initialise, replace_head};
+use residual_model::{Initialisation, Model, initialise, reorder_head};
 use residual_preprocess::Preprocessing;
 use residual_zoo::Config;
 use std::path::Path;
@@ -92,7 +92,10 @@ impl Job {
 
         let (mut model, new_head) = start(&recipe, weights, train.format(), classes, names)?;
         model.preprocessing = preprocessing(&recipe, model.preprocessing)?;
-        model.labels = if names.len() == classes { names.to_vec() } else { Vec::new() };
+        // Outputs that the dataset has no class for are named as such, so that none is taken for a class.
+        model.labels = names.to_vec();
+        model.labels.extend((names.len()..classes).map(|output| format!("(unused {output})")));
+        model.labels.truncate(classes);
         let Model { graph, tensors, preprocessing, labels } = model;
         let model = Model::new(graph, tensors, preprocessing, labels)?;
         if !is_description(&recipe.model) {
@@ -198,13 +201,20 @@ fn start(
         };
         let model = request.open()?.read(Some(format))?.model;
         let old = model.graph.output_channels()?;
-        let others = are_names(&model.labels) && are_names(names) && model.labels != names;
-        if old == classes && !others {
+        // Where all classes are known by name, each keeps its trained output, whatever its number.
+        let order: Vec<Option<usize>> = match match_classes(names, &model.labels) {
+            Ok(map) if map.by_name && are_names(names) => map.to.iter().map(|&output| Some(output as usize)).collect(),
+            Ok(_) if old == classes => (0..classes).map(Some).collect(),
+            Ok(_) | Err(_) => Vec::new(),
+        };
+        let order: Vec<Option<usize>> = (0..classes).map(|output| order.get(output).copied().flatten()).collect();
+        if old == classes && order.iter().enumerate().all(|(output, from)| *from == Some(output)) {
             return Ok((model, None));
         }
-        let model = replace_head(&model, classes, recipe.seed)?;
+        let kept = order.iter().flatten().count();
+        let model = reorder_head(&model, &order, recipe.seed)?;
         let head = model.graph.head().map(|id| model.graph.node(id).name.clone()).unwrap_or_default();
-        return Ok((model, Some(NewHead { layer: head, old, new: classes })));
+        return Ok((model, Some(NewHead { layer: head, old, new: classes, kept })));
     }
     let config = network(&recipe.model)?;
     let in_chans = recipe.in_chans.unwrap_or(config.in_chans);

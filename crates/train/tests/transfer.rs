@@ -202,7 +202,7 @@ fn weights_of_other_classes_get_a_new_head_and_the_run_says_so() {
     let (five, first, events) = run(Recipe { num_classes: Some(5), ..base.clone() }, &runs);
     assert!(five.new_head.is_none() && !events.iter().any(|event| matches!(event, Event::NewHead(_))));
     let (_, second, events) = run(Recipe { weights: Some(first.last()), ..base.clone() }, &runs);
-    let head = NewHead { layer: "fc".into(), old: 5, new: 3 };
+    let head = NewHead { layer: "fc".into(), old: 5, new: 3, kept: 0 };
     assert!(events.contains(&Event::NewHead(head)));
     let job = Job::prepare(Recipe { weights: Some(second.last()), ..base }).unwrap();
     assert_eq!(job.new_head, None);
@@ -255,4 +255,57 @@ fn a_transfer_that_cannot_be_is_refused_by_its_fields_name() {
     ] {
         assert_eq!(Job::prepare(recipe).err().unwrap().to_string(), expected);
     }
+}
+
+/// A folder of small bitmaps for each of these names, each in a grey of its own.
+fn photos(root: &Path, names: &[&str]) {
+    for (class, name) in names.iter().enumerate() {
+        let folder = root.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        for image in 0..4u8 {
+            let grey = 60 * class as u8 + image;
+            // A bitmap of 8×8 pixels of 24 bits.
+            let sizes = [[54u32 + 192, 0, 54, 40, 8], [8, 1 | 24 << 16, 0, 192, 0]].concat();
+            let header: Vec<u8> = sizes.iter().chain(&[0, 0, 0]).flat_map(|value| value.to_le_bytes()).collect();
+            std::fs::write(folder.join(format!("{image}.bmp")), [b"BM", &header[..], &[grey; 192]].concat()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn classes_known_by_name_keep_their_trained_outputs_whatever_their_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = folder.path().join("all");
+    photos(&all, &["ant", "bee", "cat"]);
+    let start = Recipe {
+        data: all.display().to_string(),
+        img_size: Some(32),
+        max_steps: Some(1),
+        batch_size: 4,
+        ..Recipe::default()
+    };
+    let trained = Job::prepare(start.clone()).unwrap();
+    let weights = folder.path().join("w.safetensors");
+    let mut model = trained.model.clone();
+    model.labels.swap(0, 2);
+    residual_weights::save(&weights, &model, None).unwrap();
+
+    // The checkpoint calls its outputs cat, bee, ant; the folder's classes are numbered the other way round.
+    let again = Job::prepare(Recipe { weights: Some(weights.clone()), ..start.clone() }).unwrap();
+    assert_eq!(again.new_head, Some(NewHead { layer: "fc".into(), old: 3, new: 3, kept: 3 }));
+    let rows = |job: &Job| {
+        job.model.tensors["fc.weight"].as_f32().unwrap().chunks(64).map(<[f32]>::to_vec).collect::<Vec<_>>()
+    };
+    let (old, new) = (rows(&trained), rows(&again));
+    assert_eq!([&new[0], &new[1], &new[2]], [&old[2], &old[1], &old[0]]);
+    assert_eq!(again.model.labels, ["ant", "bee", "cat"]);
+
+    // A part of the classes, and one output more than there are classes.
+    let some = folder.path().join("some");
+    photos(&some, &["ant", "cat"]);
+    let part = Recipe { data: some.display().to_string(), weights: Some(weights), num_classes: Some(3), ..start };
+    let part = Job::prepare(part).unwrap();
+    assert_eq!(part.new_head.as_ref().map(|head| (head.new, head.kept)), Some((3, 2)));
+    assert_eq!([&rows(&part)[0], &rows(&part)[1]], [&old[2], &old[0]]);
+    assert_eq!(part.model.labels, ["ant", "cat", "(unused 2)"]);
 }

@@ -22,6 +22,12 @@ pub(crate) struct Eval {
     /// The split to evaluate [default: test, else val, else what the run held out, else all images]
     #[arg(long, value_enum)]
     pub(crate) split: Option<Split>,
+    /// The share that the run held out of its training images, for data that are not where the run found them
+    #[arg(long, value_name = "FRACTION")]
+    pub(crate) val_split: Option<f32>,
+    /// What the dataset's classes are called in the model: one name a line by output, or lines of a name and an output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) class_map: Option<PathBuf>,
     /// Batch size
     #[arg(long, short, visible_alias = "batch", value_name = "N", default_value = "100", value_parser = at_least_one)]
     pub(crate) batch_size: NonZeroU16,

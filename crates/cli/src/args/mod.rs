@@ -25,6 +25,7 @@ pub(crate) use settings::Settings;
 pub(crate) use train::Train;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use residual::Isa;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -82,10 +83,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Data,
     },
+    /// Print the completion script of a shell
+    #[command(
+        after_help = "Example:\n  residual completions bash > ~/.local/share/bash-completion/completions/residual"
+    )]
+    Completions { shell: Shell },
 }
 
-/// The version, what was built in, and the instruction sets of this machine. Made once, and kept for the process's life.
-fn long_version() -> &'static str {
+/// The version, what was built in, and the instruction sets of this machine.
+fn long_version() -> String {
     let features: Vec<&str> =
         [("hub", cfg!(feature = "hub")), ("parquet", cfg!(feature = "parquet")), ("verify", cfg!(feature = "verify"))]
             .into_iter()
@@ -94,7 +100,7 @@ fn long_version() -> &'static str {
     let features = if features.is_empty() { "none".to_owned() } else { features.join(", ") };
     let sets: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
     let version = env!("CARGO_PKG_VERSION");
-    format!("{version}\nfeatures: {features}\ninstruction sets of this machine: {}", sets.join(", ")).leak()
+    format!("{version}\nfeatures: {features}\ninstruction sets of this machine: {}", sets.join(", "))
 }
 
 /// How the result is printed.
@@ -157,6 +163,9 @@ pub(crate) struct Weights {
     /// Input channels; the first convolution of pretrained weights is adapted as in timm
     #[arg(long, value_name = "N")]
     pub(crate) in_chans: Option<usize>,
+    /// Class names, one a line by output: imagenet, cifar10, cifar100 or a file [default: those of the weights]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) labels: Option<String>,
     #[command(flatten)]
     pub(crate) download: Download,
 }

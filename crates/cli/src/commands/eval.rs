@@ -2,30 +2,35 @@
 
 use crate::args::{Eval, Split};
 use crate::failure::Failure;
-use crate::output::{facts, print, print_json};
+use crate::output::{bytes, count, facts, grouped, path_text, print, print_json};
 use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
 use residual::data::{self, HeldOut, Selection};
-use residual::engine::Mode;
-use residual::infer::{self, EvaluateOptions, Evaluation};
+use residual::engine::{Mode, Options, PlanSummary};
+use residual::infer::{self, ClassList, EvaluateOptions, Evaluation};
 use residual::model::Model;
-use residual::train;
+use residual::train::{Layer, Recipe};
 use std::path::PathBuf;
+
+/// Most classes for which the accuracy of the first five says nothing.
+const FIVE: usize = 5;
 
 pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     let mut options = machine::compute_options(arguments.compute)?;
     weights::fetch(&arguments.weights.weights, arguments.weights.download)?;
-    let opened = weights::request(&arguments.weights).open()?;
-    let (name, data_dir, held_out) = data_of(arguments, opened.recipe())?;
+    let opened = weights::request(&arguments.weights)?.open()?;
+    let recipe = opened.recipe().and_then(|text| Recipe::resolve(&[Layer::parse("recipe", text).ok()?]).ok());
+    let recipe = recipe.map(|resolved| resolved.recipe);
+    let (name, data_dir) = data_of(arguments, recipe.as_ref())?;
     let source = commands::data::open(&name, data_dir.as_deref())?;
     let split = arguments.split.map(|split| match split {
         Split::Train => data::Split::Train,
         Split::Val => data::Split::Val,
         Split::Test => data::Split::Test,
     });
-    let Selection { dataset, part } = source.evaluation(split, held_out)?;
+    let Selection { dataset, part } = source.evaluation(split, held_out(arguments, recipe.as_ref()))?;
     let Model { graph, tensors, preprocessing, labels } =
         weights::resolve(&arguments.weights.weights, opened, Some(dataset.format()))?;
     let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
@@ -36,14 +41,15 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     }
 
     let progress = Progress::new();
-    progress.line(&format!("{}: {}", part.name(), dataset.describe_set()));
-    dataset.notes().iter().for_each(|note| progress.line(note));
+    let which = format!("{}, {part}", dataset.describe_set());
+    facts(&beginning(arguments, &model, which, batch_size, &options)?).lines().for_each(|line| progress.line(line));
+    dataset.notes().iter().for_each(|note| progress.line(&format!("note: {note}")));
     let options = EvaluateOptions {
         engine: options,
         batch_size,
         workers: arguments.reading.workers.into(),
         skip_bad_images: arguments.reading.skip_bad_images,
-        class_map: None,
+        class_map: arguments.class_map.as_deref().map(ClassList::read).transpose()?,
     };
     let result = infer::evaluate(&model, &dataset, &options, stop.listen(), &mut |done, total| {
         progress.images("evaluating", done, total)
@@ -52,36 +58,56 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     let Some(evaluation) = result.map_err(|error| Failure::from(error).or_skip())? else {
         return Ok(Done::Interrupted);
     };
-    let evaluation = Evaluation { data: name, split: part.name().into(), ..evaluation };
+    let evaluation = Evaluation { data: source.name().to_owned(), split: part.name().to_owned(), ..evaluation };
     evaluation.skipped.iter().for_each(|reason| progress.line(&format!("skipped: {reason}")));
     if arguments.format.json {
         print_json(&evaluation)?
     } else {
-        print(&facts(&rows(&evaluation)))?
+        print(&facts(&rows(&evaluation, model.graph.output_channels()?)))?
     }
     Ok(Done::Finished)
 }
 
-fn rows(evaluation: &Evaluation) -> Vec<(&'static str, String)> {
-    let Evaluation { data, split, images, top1, top5, loss, images_per_second, skipped, .. } = evaluation;
-    let Evaluation { non_finite, absent_classes, .. } = evaluation;
-    let mut rows = vec![
-        ("data", data.clone()),
-        ("split", split.clone()),
-        ("images", images.to_string()),
-        ("Acc@1", format!("{top1:.2}")),
-        ("Acc@5", format!("{top5:.2}")),
-        ("loss", format!("{loss:.4}")),
-        ("images/s", format!("{images_per_second:.0}")),
-    ];
+/// What is evaluated, on which images and how.
+fn beginning(
+    arguments: &Eval,
+    model: &Model,
+    images: String,
+    batch_size: usize,
+    options: &Options,
+) -> Result<[(&'static str, String); 4], Failure> {
+    let ([height, width], channels) = (model.preprocessing.size, model.preprocessing.channels());
+    let parameters = model.graph.analyse(height, width)?.parameters;
+    let plan = PlanSummary::new(model, Mode::Infer, batch_size, [height, width], &[], options)?;
+    let (name, weights) = (&model.graph.name, path_text(&arguments.weights.weights));
+    let (threads, memory) = (count(options.pool.threads() as u64, "thread"), bytes(plan.memory().total() as u64));
+    Ok([
+        ("network", format!("{name}, {} parameters, of {weights}", grouped(parameters as u64))),
+        ("data", images),
+        ("input", format!("{channels}×{height}×{width}, batch size {batch_size}")),
+        ("compute", format!("{threads}, {}, {memory} of memory without the dataset", options.isa.name())),
+    ])
+}
+
+fn rows(evaluation: &Evaluation, outputs: usize) -> Vec<(&'static str, String)> {
+    let Evaluation { data, split, images, top1, top5, loss, .. } = evaluation;
+    let Evaluation { images_per_second, skipped, non_finite, absent_classes, .. } = evaluation;
+    let mut rows =
+        vec![("data", format!("{data}, {split}")), ("images", images.to_string()), ("Acc@1", format!("{top1:.2}"))];
+    if outputs > FIVE {
+        rows.push(("Acc@5", format!("{top5:.2}")));
+    }
+    rows.extend([("loss", format!("{loss:.4}")), ("images/s", format!("{images_per_second:.0}"))]);
     if *non_finite > 0 {
-        rows.push(("not finite", format!("logits of {non_finite} images, counted as mistakes")));
+        let images = count(*non_finite, "image");
+        rows.push(("not finite", format!("logits of {images}, counted as mistakes")));
     }
     if !absent_classes.is_empty() {
-        rows.push(("absent", format!("{} classes of the model: {}", absent_classes.len(), first(absent_classes))));
+        let classes = count(absent_classes.len() as u64, "class");
+        rows.push(("absent", format!("{classes} of the model: {}", first(absent_classes))));
     }
     if !skipped.is_empty() {
-        rows.push(("skipped", skipped.len().to_string()));
+        rows.push(("skipped", count(skipped.len() as u64, "image")));
     }
     rows
 }
@@ -89,29 +115,33 @@ fn rows(evaluation: &Evaluation) -> Vec<(&'static str, String)> {
 /// The first few of some names.
 fn first(names: &[String]) -> String {
     const SHOWN: usize = 5;
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| name.escape_debug().to_string()).collect();
-    format!("{}{}", shown.join(", "), if names.len() > SHOWN { ", …" } else { "" })
+    let shown = names[..SHOWN.min(names.len())].join(", ");
+    if names.len() > SHOWN { format!("{shown}, …") } else { shown }
 }
 
-/// The dataset that was typed, or the one that a checkpoint says it was trained on, and where it lies; if it is the latter,
-/// also what its run held out.
-fn data_of(arguments: &Eval, recipe: Option<&str>) -> Result<(String, Option<PathBuf>, Option<HeldOut>), Failure> {
-    let recipe = recipe.and_then(|text| train::Layer::parse("recipe", text).ok());
-    let text = |key| recipe.as_ref().and_then(|recipe| recipe.text(key)).map(str::to_owned);
-    let own = text("data");
-    let name = arguments.data.clone().or_else(|| own.clone()).ok_or_else(|| {
-        let path = arguments.weights.weights.display();
-        Failure::usage(format!("data: expected --data, as {path} does not say what it was trained on, got none"))
-    })?;
-    let own_dir = text("data_dir").map(PathBuf::from).filter(|_| arguments.data.is_none());
-    let data_dir = arguments.data_dir.clone().or(own_dir);
-    let recipe = recipe.filter(|_| own.is_some_and(|own| same_data(&own, &name)));
-    let resolved = recipe.and_then(|recipe| train::Recipe::resolve(&[recipe]).ok()).map(|resolved| resolved.recipe);
-    let held_out = resolved.and_then(|recipe| {
-        let share = recipe.val_split.filter(|&share| share > 0.0)? as f32;
-        Some(HeldOut { share, seed: recipe.seed })
-    });
-    Ok((name, data_dir, held_out))
+/// The dataset that was typed, or the one that a checkpoint says it was trained on.
+fn data_of(arguments: &Eval, recipe: Option<&Recipe>) -> Result<(String, Option<PathBuf>), Failure> {
+    if let Some(name) = &arguments.data {
+        return Ok((name.clone(), arguments.data_dir.clone()));
+    }
+    let Some(recipe) = recipe else {
+        let path = path_text(&arguments.weights.weights);
+        return Err(Failure::usage(format!(
+            "--data is required for {path}, which does not say what it was trained on"
+        )));
+    };
+    Ok((recipe.data.clone(), arguments.data_dir.clone().or_else(|| recipe.data_dir.clone())))
+}
+
+/// What the weights' run held out of the data that are evaluated.
+fn held_out(arguments: &Eval, recipe: Option<&Recipe>) -> Option<HeldOut> {
+    let seed = recipe.map_or(0, |recipe| recipe.seed);
+    if let Some(share) = arguments.val_split {
+        return Some(HeldOut { share, seed });
+    }
+    let same = |recipe: &&Recipe| arguments.data.as_ref().is_none_or(|data| same_data(data, &recipe.data));
+    let share = recipe.filter(same)?.val_split.filter(|&share| share > 0.0)?;
+    Some(HeldOut { share: share as f32, seed })
 }
 
 /// Whether two names of data are one, or paths to one folder or file.

@@ -95,7 +95,10 @@ fn predict(
     let total = inputs.len() as u64;
     let mut ended = Ok(Ended::Whole);
     for (done, (input, prepared)) in prepared.enumerate() {
-        ended = run.take(input, prepared);
+        ended = match run.state() {
+            Ended::Whole => run.take(input, prepared),
+            state => Ok(state),
+        };
         if !matches!(ended, Ok(Ended::Whole)) {
             break;
         }

@@ -4,7 +4,7 @@ use super::Input;
 use super::array::Array;
 use crate::failure::Failure;
 use residual::data::{DataError, read_image};
-use residual::files::{FileError, load_npy};
+use residual::files::{FileCause, FileError, load_npy};
 use residual::preprocess::{Image, Preprocessor};
 use std::io::Read;
 use std::sync::OnceLock;
@@ -92,12 +92,12 @@ fn prepare(input: &Input, ready: &Ready) -> Prepared {
 
 /// The image on stdin.
 fn read_stdin() -> Result<Image, DataError> {
+    let fail = |cause| DataError::File(FileError { path: "stdin".into(), cause });
     let mut bytes = Vec::new();
     let read = std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes);
-    read.map_err(FileError::read("stdin".as_ref()))?;
+    read.map_err(|cause| fail(FileCause::Read(cause)))?;
     if bytes.len() as u64 > MAX_BYTES {
-        let (expected, got) = ("an image of at most 256 MiB".to_owned(), "more".to_owned());
-        return Err(DataError::Invalid { place: "stdin".into(), expected, got });
+        return Err(fail(FileCause::TooLarge { limit: MAX_BYTES }));
     }
     Image::decode(&bytes).map_err(|cause| DataError::Image { place: "stdin".into(), cause })
 }
