@@ -61,6 +61,9 @@ impl<E: Error + 'static> From<E> for Failure {
         if let Some(TrainError::Diverged { .. }) = (&error as &dyn Error).downcast_ref() {
             message += " (try a lower --lr, a longer warm-up with --warmup-epochs, or --clip-grad 1)";
         }
+        if let Some(hint) = hint(&error) {
+            message += &format!(" ({hint})");
+        }
         Self { message, usage: is_usage(&error), bad_image: is_bad_image(&error) }
     }
 }
@@ -77,6 +80,22 @@ fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// The flags that would help against an error of finding a model, or of its classes.
+fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let infer = match error.downcast_ref::<TrainError>() {
+        Some(TrainError::Infer(error)) => Some(error),
+        _ => error.downcast_ref::<InferError>(),
+    };
+    match infer? {
+        InferError::NoNetwork { .. } | InferError::SeveralNetworks { .. } => Some("--model names it"),
+        InferError::Classes(_) => Some("--class-map says which classes of the model they are"),
+        InferError::ClassCount { .. } => {
+            Some("--labels names the outputs, --class-map says which of them the classes are")
+        }
+        _ => None,
+    }
 }
 
 /// Whether an image is at fault, and not what was needed to read it.

@@ -1,6 +1,7 @@
 //! A model that is ready to name images.
 
 use crate::UnknownLayer;
+use crate::error::one_line;
 use residual_engine::{Engine, EngineError, Mode, Options};
 use residual_kernels::loss::softmax;
 use residual_model::Model;
@@ -38,17 +39,17 @@ pub struct Classifier {
     input: Vec<f32>,
 }
 
-/// Why images could not be classified.
+/// Why images could not be classified. The message is one line that says the causes too.
 #[derive(Debug, thiserror::Error)]
 pub enum ClassifyError {
     /// The network cannot be run.
-    #[error(transparent)]
+    #[error("{}", one_line(.0))]
     Engine(#[from] EngineError),
     /// The image cannot be decoded or prepared.
-    #[error(transparent)]
+    #[error("{}", one_line(.0))]
     Image(#[from] ImageError),
     /// The model's preprocessing cannot be carried out.
-    #[error(transparent)]
+    #[error("{}", one_line(.0))]
     Preprocessing(#[from] PreprocessingError),
     /// The network has no such layer.
     #[error(transparent)]

@@ -91,7 +91,7 @@ pub enum InferError {
     #[error("{} (the tensors fit {}, not {model})", one_line(source), networks.join(", "))]
     OtherTensors {
         /// The tensors that do not fit.
-        source: WeightsError,
+        source: Box<WeightsError>,
         /// The network.
         model: String,
         /// The networks that they fit.
@@ -170,7 +170,7 @@ impl InferError {
 }
 
 /// An error and its causes, those left out that the message before says already.
-fn one_line(error: &dyn Error) -> String {
+pub(crate) fn one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -7,6 +7,7 @@ mod parquet;
 mod tensors;
 
 use crate::LayerFeatures;
+use crate::error::one_line;
 use residual_files::{AtomicFile, FileError};
 use residual_graph::Shape;
 use std::io;
@@ -59,7 +60,7 @@ pub enum FeatureFileError {
         expected: String,
     },
     /// The file cannot be written.
-    #[error(transparent)]
+    #[error("{}", one_line(.0))]
     File(#[from] FileError),
 }
 

@@ -205,7 +205,7 @@ fn from_state(
             let networks = candidates(state, request.head)?.fitting;
             return Err(match networks.is_empty() {
                 true => InferError::Weights(source),
-                false => InferError::OtherTensors { source, model: name, networks },
+                false => InferError::OtherTensors { source: Box::new(source), model: name, networks },
             });
         }
         read => read?,
