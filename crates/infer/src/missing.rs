@@ -46,28 +46,23 @@ fn run_folders(folder: &Path, start: &str) -> Vec<String> {
     runs.into_iter().take(MOST).map(|path| path.display().to_string()).collect()
 }
 
-/// Names of published weights that `text` is nearly one of: those of the network that it names in another way.
+/// Names of published weights of the network that `text` names, or nearly names: the newest of torchvision's and timm's own
+/// choice.
 fn names(text: &str) -> Vec<String> {
-    let lower = text.to_ascii_lowercase();
-    let bare = ["hf-hub:", "timm/", "torchvision/", "tv_", "timm_"]
-        .iter()
-        .fold(&lower[..], |bare, prefix| bare.strip_prefix(prefix).unwrap_or(bare));
-    let (network, _) = bare.split_once('.').unwrap_or((bare, ""));
-    let network = match find(network) {
+    let network = match find(&text.to_ascii_lowercase()) {
         Ok(entry) => entry.name.to_owned(),
         Err(ZooError::Name { nearest: Some(nearest), .. }) => nearest.to_string(),
         Err(_) => return Vec::new(),
     };
     let all = pretrained();
-    if let Some(exact) = all.iter().find(|entry| entry.name.split_once(':').is_some_and(|(_, name)| name == bare)) {
-        return vec![exact.name.to_owned()];
-    }
-    let of_source = |source: &str| {
-        all.iter().filter(|entry| entry.network == network && entry.name.starts_with(source)).collect::<Vec<_>>()
+    let of_source = |source: &'static str| {
+        all.iter()
+            .filter(|entry| entry.network == network)
+            .map(|entry| entry.name)
+            .filter(move |name| name.starts_with(source))
     };
-    // The newest of torchvision's and timm's own choice.
-    let chosen = [of_source("torchvision:").last().copied(), of_source("timm:").first().copied()];
-    chosen.into_iter().flatten().map(|entry| entry.name.to_owned()).collect()
+    let chosen = [of_source("torchvision:").last(), of_source("timm:").next()];
+    chosen.into_iter().flatten().map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -79,9 +74,7 @@ mod tests {
         for (typed, name) in [
             ("resnet50", "torchvision:resnet50.v2"),
             ("ResNet50", "torchvision:resnet50.v2"),
-            ("timm/resnet50.a1_in1k", "timm:resnet50.a1_in1k"),
-            ("hf-hub:timm/resnet50.a1_in1k", "timm:resnet50.a1_in1k"),
-            ("tv_resnet50", "torchvision:resnet50.v2"),
+            ("resnet50", "timm:resnet50.a1_in1k"),
             ("resnet5O", "torchvision:resnet50.v2"),
         ] {
             let message = no_weights(Path::new(typed)).to_string();

@@ -11,6 +11,7 @@ use crate::{Done, machine, weights};
 use residual::data::{DataError, Dataset, Format, Loader, LoaderOptions, Sample, Transform, read_image};
 use residual::engine::Mode;
 use residual::graph::Shape;
+use residual::infer::{Head, ModelRequest};
 use residual::model::Model;
 use residual::preprocess::Preprocessing;
 use residual::{FeatureExtractor, FeatureFile, FeatureRow, FeatureTable, layer_node};
@@ -49,7 +50,11 @@ pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     let began = Instant::now();
     let mut options = machine::compute_options(arguments.compute)?;
     let Inputs { paths, sources, classes } = inputs(&arguments.inputs)?;
-    let Model { graph, tensors, preprocessing, labels } = weights::read(&arguments.weights, None)?;
+    weights::fetch(&arguments.weights.weights, arguments.weights.download)?;
+    // Features need no head.
+    let request = ModelRequest { head: Head::Optional, ..weights::request(&arguments.weights)? };
+    let Model { graph, tensors, preprocessing, labels } =
+        weights::resolve(&arguments.weights.weights, request.open()?, None)?;
     let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
     let batch = usize::from(arguments.batch_size.get()).min(sources.len());
     if arguments.compute.autotune {
