@@ -78,7 +78,6 @@ impl Job {
     fn open(resolved: Resolved, weights: Option<&Path>) -> Result<Self, TrainError> {
         let Resolved { mut recipe, origins } = resolved;
         recipe.validate()?;
-        recipe.make_paths_absolute();
         let source = Source::open(&recipe.data, recipe.data_dir.as_deref())?;
         if recipe.val_split.is_none() && !source.has_held_out() {
             recipe.val_split = Some(HELD_OUT);
@@ -102,6 +101,8 @@ impl Job {
             recipe.model.clone_from(&model.graph.name);
         }
         fill(&mut recipe, &model.preprocessing);
+        // What was opened under the names that were given is written down so that every folder finds it.
+        recipe.make_paths_absolute();
         let transfer = Transfer::new(&recipe, &model.graph).map_err(|error| error.located(&origins))?;
         let job = Self { recipe, model, train, held_out, new_head, transfer, origins };
         job.transform()?.check(&*job.train)?;
