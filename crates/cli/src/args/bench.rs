@@ -1,4 +1,4 @@
-//! What `residual bench` takes.
+//! The arguments of `residual bench`.
 
 use super::{Compute, Download, Format, at_least_one};
 use clap::{Args, ValueEnum};
@@ -29,7 +29,7 @@ pub(crate) struct Bench {
     /// Image size in pixels [default: the network's own]
     #[arg(long, value_name = "PIXELS")]
     pub(crate) img_size: Option<usize>,
-    /// Timed passes [default: two seconds, at least 10]
+    /// Number of timed passes [default: as many as fit two seconds, at least 10]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) repeats: Option<NonZeroU16>,
     /// The network of bare state dicts among them

@@ -1,4 +1,4 @@
-//! What `residual eval` takes.
+//! The arguments of `residual eval`.
 
 use super::{Compute, Format, ImageArgs, Reading, Weights, at_least_one};
 use clap::{Args, ValueEnum};
@@ -13,13 +13,13 @@ use std::path::PathBuf;
 pub(crate) struct Eval {
     #[command(flatten)]
     pub(crate) weights: Weights,
-    /// shapes10, cifar10, cifar100, a folder or a .safetensors file [default: what the weights were trained on]
+    /// shapes10, cifar10, cifar100, a folder or a .safetensors file [default: the dataset of the run]
     #[arg(long, value_name = "DATA")]
     pub(crate) data: Option<String>,
     /// Folder of the CIFAR files
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// The split to evaluate [default: test, else val, else what the run held out, else all images]
+    /// The split to evaluate [default: test, else val, else the images that the run held out, else all images]
     #[arg(long, value_enum)]
     pub(crate) split: Option<Split>,
     /// The share that the run held out of its training images, for data that are not where the run found them

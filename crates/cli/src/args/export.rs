@@ -1,4 +1,4 @@
-//! What `residual export` takes.
+//! The arguments of `residual export`.
 
 use super::{Format, ImageArgs, OUTPUT, Weights};
 use clap::{Args, ValueEnum};
@@ -14,15 +14,15 @@ pub(crate) struct ExportWeights {
     /// Fold batch norms into the convolutions before them
     #[arg(long)]
     pub(crate) fold: bool,
-    /// Run the ONNX file in another program's engine, and fail if its logits differ from ours
+    /// Run the ONNX file in another engine (rten), and fail if the logits differ
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Images to verify with [default: some of shapes10's]
+    /// Images to verify with [default: four of shapes10]
     #[arg(long, value_name = "IMAGE", num_args = 1.., requires = "verify")]
     pub(crate) inputs: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) image: ImageArgs,
-    /// The file's format: onnx for other programs, safetensors for PyTorch and for us [default: by the output's extension]
+    /// The file's format: onnx for other programs, safetensors for PyTorch and residual [default: by the output's extension]
     #[arg(long, value_enum, help_heading = OUTPUT)]
     pub(crate) format: Option<FileFormat>,
     /// The file to write [default: the network's name, in this folder]
@@ -40,7 +40,7 @@ pub(crate) enum FileFormat {
 }
 
 impl FileFormat {
-    /// As it is typed, and how such files' names end.
+    /// As it is typed, and the files' extension.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Onnx => "onnx",

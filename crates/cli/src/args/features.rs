@@ -1,4 +1,4 @@
-//! What `residual features` takes.
+//! The arguments of `residual features`.
 
 use super::{Compute, Format, ImageArgs, OUTPUT, Reading, Weights, at_least_one};
 use clap::Args;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub(crate) struct Features {
     #[command(flatten)]
     pub(crate) weights: Weights,
-    /// Images or folders of images; the folders in these are the classes
+    /// Images or folders of images; their subfolders are the classes
     #[arg(required = true, value_name = "IMAGE|DIR")]
     pub(crate) inputs: Vec<PathBuf>,
     /// pooled (the vector before the head), C2 to C5 (the last feature maps of stride 4 to 32), modules or nodes

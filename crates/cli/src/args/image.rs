@@ -1,4 +1,4 @@
-//! How images become a network's input, where it differs from what the weights say.
+//! Flags that override the preprocessing of the weights.
 
 use super::PREPROCESSING;
 use clap::Args;
@@ -21,16 +21,16 @@ pub(crate) struct ImageArgs {
     /// Image size of the network's input in pixels
     #[arg(long, value_name = "PIXELS", help_heading = PREPROCESSING)]
     img_size: Option<usize>,
-    /// Centre-crop fraction
+    /// Fraction of the resized image's side that the centre crop keeps
     #[arg(long, value_name = "FRACTION", help_heading = PREPROCESSING)]
     crop_pct: Option<f32>,
-    /// Resizing filter
+    /// Interpolation of resized images
     #[arg(long, value_parser = ["bilinear", "bicubic"], help_heading = PREPROCESSING)]
     interpolation: Option<String>,
 }
 
 impl ImageArgs {
-    /// `preprocessing` with what was typed instead.
+    /// `preprocessing` with the typed values.
     pub(crate) fn apply(&self, mut preprocessing: Preprocessing) -> Preprocessing {
         if let Some(mean) = &self.mean {
             preprocessing.mean.clone_from(mean);

@@ -1,4 +1,4 @@
-//! What `residual inspect` takes.
+//! The arguments of `residual inspect`.
 
 use super::{BenchMode, Compute, Download, Format, at_least_one};
 use clap::Args;
@@ -16,7 +16,7 @@ pub(crate) struct Inspect {
     /// The network of a bare state dict
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
-    /// Outputs of a named network [default: as published]
+    /// Number of classes of a named network [default: as published]
     #[arg(long, value_name = "N")]
     pub(crate) num_classes: Option<usize>,
     /// Image size in pixels [default: the network's own]
@@ -36,10 +36,10 @@ pub(crate) struct Inspect {
         value_parser = at_least_one
     )]
     pub(crate) batch_size: NonZeroU16,
-    /// What the plan is for: inference or a training step
+    /// Kind of plan: inference or a training step
     #[arg(long, value_enum, default_value_t = BenchMode::Infer, requires = "planned")]
     pub(crate) mode: BenchMode,
-    /// Show the plan, run it, and show the time of each step
+    /// Show the plan with the measured time of each step
     #[arg(long, group = "planned")]
     pub(crate) measure: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What `residual models` and `residual data` take.
+//! The arguments of `residual models` and `residual data`.
 
 use super::Format;
 use clap::{Args, Subcommand};
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Models {
-    /// List the networks that --model takes, and the weights there are for them
+    /// List the networks that --model accepts, with their pretrained weights
     List(ListModels),
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct ListModels {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Data {
-    /// List what --data takes
+    /// List the datasets that --data accepts
     List(Format),
     /// Write a dataset as PNG files: DIR/train/<class>/… and DIR/test/<class>/…
     Export(ExportData),

@@ -30,11 +30,11 @@ use residual::Isa;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-/// The heading of flags that say how images become the network's input.
+/// The heading of preprocessing flags.
 const PREPROCESSING: &str = "Preprocessing";
-/// The heading of flags that say what a command runs on.
+/// The heading of flags for threads, memory and algorithms.
 const COMPUTE: &str = "Compute";
-/// The heading of flags that say how a result is shown.
+/// The heading of flags for the output.
 const OUTPUT: &str = "Output";
 
 /// Train, evaluate and use residual image classifiers on the CPU.
@@ -45,7 +45,7 @@ const OUTPUT: &str = "Output";
     long_version = long_version(),
     max_term_width = 100,
     after_help = "Examples:\n  \
-        residual train                                           a first run, on images it draws itself\n  \
+        residual train                                           a first run, on generated images\n  \
         residual train --data photos --weights torchvision:resnet18.v1\n  \
         residual eval --weights runs/1-resnet20-shapes10\n  \
         residual predict --weights runs/1-resnet20-shapes10 photo.jpg\n\n\
@@ -90,7 +90,7 @@ pub(crate) enum Command {
     Completions { shell: Shell },
 }
 
-/// The version, what was built in, and the instruction sets of this machine.
+/// The version, the Cargo features, and the instruction sets of this machine.
 fn long_version() -> String {
     let features: Vec<&str> =
         [("hub", cfg!(feature = "hub")), ("parquet", cfg!(feature = "parquet")), ("verify", cfg!(feature = "verify"))]
@@ -118,7 +118,7 @@ pub(crate) struct Threads {
     pub(crate) threads: Option<NonZeroU16>,
 }
 
-/// How a network that is only run forward is computed.
+/// How inference is computed.
 #[derive(Args, Debug, Clone, Copy)]
 pub(crate) struct Compute {
     #[command(flatten)]
@@ -126,7 +126,7 @@ pub(crate) struct Compute {
     /// Store weights in their most compact form: up to four times less memory, but slower
     #[arg(long, help_heading = COMPUTE)]
     pub(crate) low_memory: bool,
-    /// Measure which algorithm is fastest for each convolution on this machine, and remember it
+    /// Measure the fastest algorithm for each convolution on this machine, and cache the results
     #[arg(long, help_heading = COMPUTE, conflicts_with = "low_memory")]
     pub(crate) autotune: bool,
 }
@@ -142,22 +142,22 @@ pub(crate) struct Reading {
     pub(crate) skip_bad_images: bool,
 }
 
-/// Whether what is not here may be downloaded.
+/// Whether missing weights may be downloaded.
 #[derive(Args, Debug, Clone, Copy)]
 pub(crate) struct Download {
-    /// Download nothing: named weights must be in the cache already
+    /// Do not download: named weights must be in the cache
     #[arg(long)]
     pub(crate) offline: bool,
 }
 
-/// Which weights, and of what network.
+/// The weights and their network.
 #[derive(Args, Debug)]
 pub(crate) struct Weights {
     /// A checkpoint, a run folder (its best weights), a state dict (.safetensors, .pth, .pt, .th), or a name:
     /// torchvision:resnet50.v2, timm:resnet50.a1_in1k, hf:OWNER/REPOSITORY/FILE, https://…
     #[arg(long, value_name = "FILE|RUN|NAME")]
     pub(crate) weights: PathBuf,
-    /// The network of a bare state dict: a name, or a TOML file that describes it. Checkpoints of ours bring their own
+    /// The network of a bare state dict: a name, or a TOML file that describes it. Not needed for checkpoints
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) model: Option<String>,
     /// Input channels; the first convolution of pretrained weights is adapted as in timm

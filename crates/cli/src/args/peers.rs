@@ -1,5 +1,5 @@
-//! What people type who know other programs: spellings that mean the same are translated before clap reads them, and those
-//! that mean something else are answered.
+//! Flags of other programs: spellings with the same meaning are translated before clap parses them; for the others the error
+//! explains what to use instead.
 
 use super::Arguments;
 use crate::failure::Failure;
@@ -12,19 +12,19 @@ use std::ffi::OsString;
 /// Flags of `train` that stand for one of ours with a value.
 const SAME: [(&str, &str); 2] = [("--no-aug", "--augment=none"), ("--freeze-backbone", "--freeze=backbone")];
 
-/// Flags of other programs that there are none of, and what to do instead.
+/// Flags of other programs that do not exist here, and what to use instead.
 const ANSWERS: [(&[&str], &str); 31] = [
     (&["amp", "amp-dtype", "amp-impl", "apex-amp", "native-amp", "fp16", "bf16", "half"], "training is f32 only"),
     (
         &["device", "gpu", "gpus", "cuda", "cpu"],
-        "everything runs on the CPU; --threads says on how many of its threads",
+        "everything runs on the CPU; --threads sets the number of threads",
     ),
     (
         &["local-rank", "distributed", "dist-backend", "world-size", "sync-bn", "dist-bn", "no-ddp-bb"],
         "a run is one process on one machine",
     ),
     (&["pretrained"], "name the weights: --weights torchvision:resnet18.v1 (see residual models list)"),
-    (&["model-ema", "model-ema-decay", "ema"], "there is no moving average of the weights"),
+    (&["model-ema", "model-ema-decay", "ema"], "averaging weights (EMA) is not supported"),
     (
         &[
             "aa",
@@ -38,8 +38,8 @@ const ANSWERS: [(&[&str], &str); 31] = [
         ],
         "there are --augment crop and resized-crop with --hflip, --mixup and --cutmix",
     ),
-    (&["reprob", "remode", "recount", "random-erase", "erasing"], "there is no random erasing"),
-    (&["train-interpolation"], "write --interpolation, which training and evaluation share"),
+    (&["reprob", "remode", "recount", "random-erase", "erasing"], "random erasing is not supported"),
+    (&["train-interpolation"], "use --interpolation, for training and evaluation"),
     (&["train-crop-size", "val-crop-size", "val-resize-size"], "write --img-size, and --crop-pct for evaluation"),
     (
         &["drop", "dropout", "drop-path", "drop-block", "drop-connect"],
@@ -55,10 +55,10 @@ const ANSWERS: [(&[&str], &str); 31] = [
     (&["warmup-prefix"], "cosine and linear schedules span the steps after the warm-up"),
     (
         &["cooldown-epochs", "lr-cycle-mul", "lr-cycle-decay", "lr-cycle-limit", "lr-k-decay"],
-        "schedules have no such phase",
+        "schedules have no cool-down or cycles",
     ),
-    (&["lr-base", "lr-base-size", "lr-base-scale"], "write --lr, which the batch size does not scale"),
-    (&["lrf"], "write --min-lr, which is a learning rate and no factor"),
+    (&["lr-base", "lr-base-size", "lr-base-scale"], "use --lr; the batch size does not scale it"),
+    (&["lrf"], "use --min-lr, which is a learning rate, not a factor"),
     (&["sched-on-updates"], "the learning rate changes with every step"),
     (&["clip-mode"], "--clip-grad clips the global norm"),
     (
@@ -67,17 +67,17 @@ const ANSWERS: [(&[&str], &str); 31] = [
     ),
     (&["bce-loss", "jsd-loss", "bce-target-thresh"], "the loss is cross-entropy, with --smoothing"),
     (&["mixup-mode", "mixup-off-epoch", "cutmix-minmax"], "MixUp and CutMix mix whole batches in every epoch"),
-    (&["deterministic"], "every run is: results are the same, to the bit, for any number of threads"),
+    (&["deterministic"], "every run is deterministic: results are bit-identical for any number of threads"),
     (&["channels-last", "torchcompile", "torchscript", "compile"], "networks are always compiled"),
     (&["experiment", "name", "project", "exist-ok"], "runs are numbered in the folder that --output names"),
-    (&["start-epoch"], "--resume RUN goes on where it was interrupted"),
-    (&["checkpoint-hist", "save-images"], "the best and the last weights are kept"),
+    (&["start-epoch"], "--resume RUN resumes where the run was interrupted"),
+    (&["checkpoint-hist", "save-images"], "the best and the last weights are saved"),
     (&["eval-metric"], "the best epoch is the one with the best top-1 accuracy"),
     (&["val-interval", "train-split"], "see --val-split, and docs/datasets.md for the splits of a folder"),
     (&["plots", "log-file", "log-wandb"], "metrics.csv and events.jsonl in the run folder hold the course of a run"),
 ];
 
-/// Flags of other commands than `train` that there are none of.
+/// Flags that do not exist in commands other than `train`.
 const ELSEWHERE: [(&[&str], &str); 3] = [
     (&["checkpoint", "ckpt"], "write --weights"),
     (&["topk", "top-k"], "write --top"),
@@ -140,8 +140,8 @@ fn is_numbers(text: &str) -> bool {
     text.split(',').all(|number| number.is_empty() || number.parse::<f64>().is_ok()) && text != ","
 }
 
-/// What is said about arguments that clap does not understand: of a flag that does not exist, one line with what other
-/// programs mean by it, or the one that was probably meant.
+/// The error for arguments that clap rejects: for a flag that does not exist, one line with the flag to use instead, or the
+/// most similar one.
 pub(crate) fn explain(error: clap::Error, arguments: &[OsString]) -> Result<Failure, clap::Error> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return Err(error) };
     let Some(name) = flag.strip_prefix("--").filter(|_| error.kind() == ErrorKind::UnknownArgument) else {

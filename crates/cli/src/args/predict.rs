@@ -1,4 +1,4 @@
-//! What `residual predict` takes.
+//! The arguments of `residual predict`.
 
 use super::{Compute, Format, ImageArgs, OUTPUT, Reading, Weights, at_least_one};
 use clap::Args;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub(crate) struct Predict {
     #[command(flatten)]
     pub(crate) weights: Weights,
-    /// Images, folders of images, .npy files (N×3×H×W: f32 that is normalised, or u8 that is not), or - for an image on stdin
+    /// Images, folders of images, .npy files (N×3×H×W: normalised f32, or u8), or - for an image on stdin
     #[arg(required = true, value_name = "IMAGE|DIR|FILE.npy|-")]
     pub(crate) inputs: Vec<PathBuf>,
     /// Batch size
@@ -29,7 +29,7 @@ pub(crate) struct Predict {
     /// Classes to show for each image
     #[arg(long, short = 'k', value_name = "K", default_value = "5", help_heading = OUTPUT, value_parser = at_least_one)]
     pub(crate) top: NonZeroU16,
-    /// Print the logits of all classes instead
+    /// Print the logits of all classes instead of the top classes
     #[arg(long, help_heading = OUTPUT)]
     pub(crate) logits: bool,
     /// Print the result as comma-separated values

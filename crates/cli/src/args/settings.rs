@@ -1,10 +1,10 @@
-//! The flags that are settings of a recipe, made of the table of settings.
+//! The flags that are settings of a recipe, generated from the table of settings.
 
 use crate::failure::Failure;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use residual::train::{Kind, Layer, SETTINGS, Setting};
 
-/// What was typed of the settings of a recipe.
+/// The settings that were typed as flags.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
     typed: Vec<(&'static Setting, Vec<String>)>,
@@ -16,7 +16,7 @@ impl Settings {
         Ok(Layer::flags(self.typed.iter().map(|(setting, texts)| (*setting, texts.clone())))?)
     }
 
-    /// Whether the network that was typed, if one was, is the one that is trained: weights may bring another.
+    /// Whether the network that was typed, if one was, is the one that is trained: weights may contain another.
     pub(crate) fn check_model(&self, trained: &str) -> Result<(), Failure> {
         match self.layer()?.text("model") {
             Some(typed) if typed != trained => {

@@ -1,4 +1,4 @@
-//! What `residual train` takes besides the settings of a recipe.
+//! The arguments of `residual train` besides the settings of a recipe.
 
 use super::{COMPUTE, Download, Format, Settings, Threads};
 use clap::Args;
@@ -13,28 +13,28 @@ use std::path::PathBuf;
     residual train --data cifar10 --data-dir cifar-10-batches-bin --recipe cifar-quick\n  \
     residual train --resume runs/1-resnet20-shapes10\n\n\
     Settings that are not given come from the recipe; precedence: flags, then files, then the preset.\n\
-    Switches are turned off by --no-NAME or --NAME=false. docs/settings.md has all settings; --show-config shows a run's.\n\
+    Switches are turned off by --no-NAME or --NAME=false. docs/settings.md lists all settings; --show-config prints those of a run.\n\
     Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 end the run after a checkpoint, which --resume continues.")]
 pub(crate) struct Train {
-    /// The dataset, as --data names it
+    /// The dataset, as in --data
     #[arg(value_name = "DATA", conflicts_with = "data")]
     pub(crate) dataset: Option<String>,
     #[arg(long, value_name = "NAME|FILE", help = recipes())]
     pub(crate) recipe: Vec<String>,
-    /// Print the settings as a recipe, each with where it comes from, instead of training
+    /// Print the settings as a recipe, each with its source, instead of training
     #[arg(long)]
     pub(crate) show_config: bool,
     /// Resume the run in this folder from its last checkpoint
     #[arg(long, value_name = "RUN")]
     pub(crate) resume: Option<PathBuf>,
-    /// The folder in which the run's own folder is made
+    /// The folder in which the run folder is created
     #[arg(long, short, visible_alias = "out", value_name = "DIR", default_value = "runs", conflicts_with = "resume")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) settings: Settings,
     #[command(flatten)]
     pub(crate) download: Download,
-    /// Measure which algorithm is fastest for each convolution on this machine; remembered, and kept with the run
+    /// Measure the fastest algorithm for each convolution on this machine; cached, and stored with the run
     #[arg(long, conflicts_with = "resume", help_heading = COMPUTE)]
     pub(crate) autotune: bool,
     #[command(flatten)]

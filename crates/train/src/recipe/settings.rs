@@ -1,6 +1,6 @@
 //! The settings: the one place where a setting is defined.
 //!
-//! Field, key, flag, validation and documentation come from the lines here. The first sentence of a setting's documentation
+//! Field, key, flag, validation and documentation come from the entries here. The first sentence of a setting's documentation
 //! is its line in `--help` and in docs/settings.md; the names of other settings in it stand in backticks.
 
 use super::choices::{Augment, Init, Opt, Sched};
@@ -33,7 +33,7 @@ settings! {
         aliases: &["initial_checkpoint", "init_from", "finetune"],
     }
 
-    /// Initialisation of new weights: Kaiming normal as torchvision's models have it, or the defaults of torch's modules
+    /// Initialisation of new weights: Kaiming normal as in torchvision's models, or the defaults of torch's modules
     init: Init = Init::He => { applies: Absent("weights") }
 
     /// Start every residual block as the identity: the scale of its last batch norm starts at zero (Goyal et al. 2017,
@@ -47,13 +47,13 @@ settings! {
     /// Dataset: shapes10, cifar10, cifar100, a folder of images or a .safetensors file
     data: String = "shapes10".into() => { value_name: "DATA", aliases: &["dataset"], resume: Resume::Path }
 
-    /// Folder that holds the files of a named dataset. Without `data`, the folder of images to train on
+    /// Folder with the files of a named dataset. Without `data`, the folder of images to train on
     data_dir: Option<PathBuf> = None => {
         value_name: "DIR", unset: "none; cifar10 and cifar100 need it", applies: IsNot("data", &["shapes10"]),
         resume: Resume::Free,
     }
 
-    /// Fraction of the training images that is held out for validation; 0 trains on all of them
+    /// Fraction of the training images held out for validation; 0 trains on all of them
     val_split: Option<f64> = None => {
         range: below(0.0, 1.0), unset: "the dataset's own validation or test images, 0.1 without these",
         hint: "a dataset's own validation images are used without it",
@@ -65,7 +65,7 @@ settings! {
     /// Shuffle the images in every epoch
     shuffle: bool = true => {}
 
-    /// Leave out images that cannot be read, and list them, instead of ending the run
+    /// Skip images that cannot be read, and list them, instead of ending the run
     skip_bad_images: bool = false => { resume: Resume::Free }
 
     /// Data-loading threads; 0 loads images on the caller's thread. Changes no result
@@ -92,7 +92,7 @@ settings! {
         range: above(0.0, 1.0), order: Ascending, applies: Is("augment", &["resized-crop"]),
     }
 
-    /// Width over height of a random resized crop
+    /// Aspect ratio (width / height) of a random resized crop
     ratio: [f64; 2] = [0.75, 4.0 / 3.0] => {
         range: above(0.0, RandomResizedCrop::MAX_RATIO as f64), order: Ascending, applies: Is("augment", &["resized-crop"]),
     }
@@ -139,13 +139,13 @@ settings! {
 
     "Training":
 
-    /// Number of epochs. With `max_steps` as well, the shorter counts
+    /// Number of epochs. With `max_steps` as well, the shorter one applies
     epochs: Option<u64> = None => {
         range: whole(1, 1 << 20), unset: "needed, or `max_steps`", aliases: &["max_epochs", "num_epochs"],
         replaces: &["max_steps"],
     }
 
-    /// Number of steps: updates of the weights
+    /// Number of training steps (updates of the weights)
     max_steps: Option<u64> = None => {
         range: whole(1, 1 << 40), unset: "needed, or `epochs`", aliases: &["max_iters"], replaces: &["epochs"],
     }
@@ -153,16 +153,16 @@ settings! {
     /// Optimiser
     opt: Opt = Opt::Sgd => { aliases: &["optimizer", "optimiser"] }
 
-    /// Learning rate, after the warm-up and before it decays
+    /// Learning rate after the warm-up, before it decays
     lr: f64 = 0.1 => { range: number(0.0, 1e6), aliases: &["learning_rate", "lr0"] }
 
-    /// Momentum
+    /// Momentum of SGD
     momentum: f64 = 0.9 => { range: below(0.0, 1.0), applies: Is("opt", &["sgd"]) }
 
     /// Nesterov momentum
     nesterov: bool = false => { applies: All(&[Is("opt", &["sgd"]), AnyAboveZero(&["momentum"])]) }
 
-    /// Decay rates of AdamW's two running averages
+    /// Betas of AdamW: decay rates of its two running averages
     opt_betas: [f64; 2] = [0.9, 0.999] => {
         range: below(0.0, 1.0), value_name: "BETA1,BETA2", aliases: &["betas"], applies: Is("opt", &["adamw"]),
     }
@@ -184,12 +184,12 @@ settings! {
         aliases: &["clip_grad_norm", "max_grad_norm", "gradient_clip_val"],
     }
 
-    /// Batches whose gradients are accumulated for one step
+    /// Gradient accumulation: number of batches per training step
     grad_accum_steps: usize = 1 => {
         range: whole(1, 1 << 16), aliases: &["gradient_accumulation_steps", "accum_iter", "accumulate_grad_batches"],
     }
 
-    /// Label smoothing: the share of the target that is spread over all classes
+    /// Label smoothing: fraction of the target distributed over all classes
     smoothing: f64 = 0.0 => { range: below(0.0, 1.0), aliases: &["label_smoothing"] }
 
     /// Recompute activations in the backward pass: less memory, more time, the same result
@@ -242,21 +242,21 @@ settings! {
     "Transfer":
 
     /// Parts of the network that are not trained: backbone (all but the head), N (the first N of stem and stages),
-    /// layer1..layer3 or module paths; several with commas between them
+    /// layer1..layer3 or module paths; several are separated by commas
     freeze: Option<String> = None => { value_name: "SPEC", unset: "everything is trained" }
 
-    /// Parts of it that are trained from an epoch on, such as 3:layer4; may be given several times
+    /// Frozen parts that are trained from an epoch on, such as 3:layer4; may be repeated
     unfreeze_at: Option<Vec<String>> = None => {
-        value_name: "EPOCH:SPEC", unset: "what is frozen stays frozen", aliases: &["unfreeze"], applies: Given("freeze"),
+        value_name: "EPOCH:SPEC", unset: "frozen parts stay frozen", aliases: &["unfreeze"], applies: Given("freeze"),
     }
 
     /// Keep the running statistics of batch norms in frozen modules (without `freeze`, of all) and normalise with them
     freeze_bn: bool = false => {}
 
-    /// Factor on the head's learning rate
+    /// Multiplier of the head's learning rate
     head_lr_mult: f64 = 1.0 => { range: above(0.0, 1e6) }
 
-    /// Layer-wise decay: each block's learning rate is this times that of the next, deeper block, as in timm
+    /// Layer-wise decay: each block's learning rate is this factor times that of the next, deeper block, as in timm
     layer_decay: f64 = 1.0 => { range: above(0.0, 1.0) }
 
     /// Compute the features of a frozen backbone once, keep them in memory and train the head on them
@@ -267,13 +267,13 @@ settings! {
     /// Random seed of initial weights, shuffling and augmentation
     seed: u64 = 0 => { range: whole(0, i64::MAX) }
 
-    /// Steps between two that are logged. Changes no result
+    /// Number of steps between log entries. Changes no result
     log_every: u64 = 20 => {
         range: whole(1, u32::MAX as i64), aliases: &["log_interval", "print_freq"], resume: Resume::Free,
     }
 
-    /// Steps between two checkpoints, beside those at every epoch's end. Changes no result
+    /// Number of steps between checkpoints, in addition to those after every epoch. Changes no result
     checkpoint_every: Option<u64> = None => {
-        range: whole(1, u32::MAX as i64), unset: "only at every epoch's end", resume: Resume::Free,
+        range: whole(1, u32::MAX as i64), unset: "only after every epoch", resume: Resume::Free,
     }
 }
