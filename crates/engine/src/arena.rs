@@ -1,4 +1,4 @@
-//! One block of memory for all values, each at a place that no other value needs while it is alive.
+//! One block of memory (arena) for all values, which share memory where their lifetimes do not overlap.
 
 mod occupied;
 
@@ -6,41 +6,41 @@ use occupied::Occupied;
 use residual_tensor::AlignedBuffer;
 use std::ops::Range;
 
-/// A value's place in the arena.
+/// Identifies a value's buffer in the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct BufferId(pub(crate) usize);
 
-/// What has to be placed.
+/// The size and lifetime of a buffer.
 #[derive(Clone, Debug)]
 pub(crate) struct Buffer {
-    /// Floats for one image.
+    /// Floats per image.
     pub(crate) len: usize,
-    /// The instructions between which it is alive, both included.
+    /// Its lifetime: first and last instruction, both included.
     pub(crate) alive: Range<usize>,
-    /// Images that it has room for, if that is not the whole batch.
+    /// Its capacity in images, if that is not the whole batch.
     pub(crate) images: Option<usize>,
 }
 
-/// Where each buffer stands.
+/// The offset of each buffer.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     list: Vec<Place>,
     len: usize,
 }
 
-/// Where a buffer stands.
+/// The offset of a buffer.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// Its first float.
+    /// Offset of its first float.
     start: usize,
     /// Floats for one image.
     len: usize,
-    /// Whether it has room for the whole batch.
+    /// Whether it holds the whole batch.
     is_whole: bool,
 }
 
 impl Places {
-    /// Places `buffers`, each for `batch` images: largest first, at the lowest place that is free while they live.
+    /// Places `buffers`, each for `batch` images: largest first, at the lowest offset that is free during their lifetime.
     pub(crate) fn new(buffers: &[Buffer], batch: usize) -> Self {
         let size = |buffer: &Buffer| (buffer.len * buffer.images.unwrap_or(batch)).next_multiple_of(16);
         let mut order: Vec<usize> = (0..buffers.len()).collect();
@@ -58,12 +58,12 @@ impl Places {
         Self { list, len }
     }
 
-    /// Floats in all.
+    /// Floats in total.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Floats of the value of `id` for one image.
+    /// Floats per image of the value of `id`.
     pub(crate) fn len_of(&self, id: BufferId) -> usize {
         self.list[id.0].len
     }
@@ -74,7 +74,7 @@ impl Places {
 pub(crate) struct Arena {
     memory: AlignedBuffer,
     places: Places,
-    /// The first image of the part of the batch that is worked on.
+    /// The first image of the current part of the batch.
     first: usize,
 }
 
@@ -84,12 +84,12 @@ impl Arena {
         Some(Self { memory: AlignedBuffer::try_zeros(places.len)?, places, first: 0 })
     }
 
-    /// Floats of the value of `id` for one image.
+    /// Floats per image of the value of `id`.
     pub(crate) fn len_of(&self, id: BufferId) -> usize {
         self.places.len_of(id)
     }
 
-    /// From now on, gives the values of the batch from its image `first` on.
+    /// Makes later calls return the values of the batch from image `first` on.
     pub(crate) fn begin_at(&mut self, first: usize) {
         self.first = first;
     }
@@ -140,7 +140,7 @@ impl Arena {
         let mut order: [usize; W] = std::array::from_fn(|index| index);
         order.sort_by_key(|&index| ranges[index].start);
         let mut written: [&mut [f32]; W] = std::array::from_fn(|_| &mut [][..]);
-        // What lies before, between and behind the written buffers: the first gaps[k] end where the k-th begins.
+        // The memory before, between and after the written buffers: gaps[k] ends where the k-th begins.
         let mut gaps: [(usize, &[f32]); W] = std::array::from_fn(|_| (0, &[][..]));
         let (mut rest, mut start) = (&mut self.memory[..], 0);
         for (gap, index) in gaps.iter_mut().zip(order) {
@@ -192,14 +192,14 @@ mod tests {
         }
     }
 
-    /// Largest first, each at the lowest of all places that no value needs while it is alive.
+    /// Largest first, each at the lowest offset that is free during its lifetime.
     #[test]
     fn places_are_those_of_a_search_through_all_values() {
         let mut stream = Stream::new(2, &[]);
         for round in 0..100 {
             let buffers: Vec<Buffer> = (0..60)
                 .map(|index| {
-                    // As in training, where values live until their turn in the backward pass, and at random.
+                    // As in training, where values live until they are used in the backward pass, and at random.
                     let start = if round % 2 == 0 { index } else { stream.below(50) as usize };
                     let end = if round % 2 == 0 { 121 - index } else { start + 1 + stream.below(30) as usize };
                     Buffer { len: 1 + stream.below(100) as usize, alive: start..end, images: None }

@@ -18,22 +18,22 @@ pub struct Engine {
     summary: PlanSummary,
     forward: Vec<Scheduled>,
     backward: Vec<Scheduled>,
-    /// The beginning of the forward pass that is run for a part of the batch at a time.
+    /// The early layers that run depth first, for one part of the batch at a time.
     depth_first: Option<DepthFirst>,
-    /// The time that each instruction took, forward and then backward, if steps are timed.
+    /// The measured time of each instruction, forward and then backward, if steps are timed.
     times: Option<Vec<Duration>>,
     input: BufferId,
     /// The output first, then the taps.
     kept: Vec<Kept>,
     batch: usize,
     image_len: usize,
-    /// Images of the last batch.
+    /// Number of images of the last batch.
     images: usize,
     /// Whether the last forward pass has not had its backward pass.
     fresh: bool,
-    /// Whether parameters may have changed since batch norms took their running statistics.
+    /// Whether parameters may have changed since batch norms last read their running statistics.
     stale: bool,
-    /// The first batch norm over one pixel, which cannot be trained on one image.
+    /// The first batch norm over a single pixel, which cannot be trained on one image.
     single_pixel_norm: Option<String>,
 }
 
@@ -48,11 +48,11 @@ struct Kept {
 
 impl Engine {
     /// Compiles `model` for batches of up to `batch` images of `size` (height, width). `taps` names nodes whose values
-    /// stay readable after each forward pass; fusing leaves them alone.
+    /// stay readable after each forward pass; they are not fused away.
     ///
     /// # Errors
-    /// If the model's tensors or shapes do not fit, or a tap is no node of it; [`EngineError::Memory`] if the machine has less
-    /// memory than the plan takes, before any of it is filled.
+    /// If the model's tensors or shapes do not fit, or a tap is not a node of it; [`EngineError::Memory`] if the plan needs
+    /// more memory than the machine has, before any of it is written.
     ///
     /// # Panics
     /// If `batch` is zero.
@@ -69,8 +69,8 @@ impl Engine {
         Self::load(&folded, plan, batch, options)
     }
 
-    /// The memory that [`Engine::new`] would take with these arguments, once it is done: that of the [`PlanSummary`]. Takes
-    /// none of it.
+    /// The memory that [`Engine::new`] would allocate with these arguments: that of the [`PlanSummary`]. Allocates none of
+    /// it.
     ///
     /// # Errors
     /// As [`PlanSummary::new`].
@@ -89,8 +89,8 @@ impl Engine {
         Ok(plan.memory())
     }
 
-    /// Measures which algorithms are fastest here for the convolutions of a plan, as far as `tuning` does not know them yet.
-    /// Takes some tenths of a second for each that is new.
+    /// Measures the fastest algorithms on this machine for the convolutions of a plan that `tuning` does not contain yet.
+    /// Takes some tenths of a second for each.
     ///
     /// # Errors
     /// As [`Engine::new`].
@@ -110,7 +110,7 @@ impl Engine {
         plan.convs.iter().try_for_each(|conv| tuning.measure(*conv.shape(), batch, mode, options))
     }
 
-    /// Takes the memory that a plan needs and fills it with weights.
+    /// Allocates the memory of a plan and loads the weights.
     fn load(folded: &Folded<'_>, plan: Plan, batch: usize, options: &Options) -> Result<Self, EngineError> {
         let Folded { graph, tensors, scales } = folded;
         let graph: &Graph = graph;
@@ -199,8 +199,8 @@ impl Engine {
     /// Runs the network on `images` (n × height × width × channels, n up to the plan's batch).
     ///
     /// # Errors
-    /// [`EngineError::Batch`] if `images` is not a batch of this plan, [`EngineError::SingleValue`] if a batch norm would be
-    /// trained on a single value.
+    /// [`EngineError::Batch`] if `images` is not a batch of this plan, [`EngineError::SingleValue`] if a batch norm would
+    /// be trained on a single value.
     pub fn forward(&mut self, images: &[f32]) -> Result<(), EngineError> {
         let count = images.len() / self.image_len;
         if count == 0 || count > self.batch || count * self.image_len != images.len() {
@@ -221,12 +221,12 @@ impl Engine {
         Ok(())
     }
 
-    /// The network's result for the last batch: n × outputs.
+    /// The network's output for the last batch: n × outputs.
     pub fn output(&self) -> &[f32] {
         self.machine.arena.get(self.kept[0].value, self.images)
     }
 
-    /// The name of the output node, under which [`Engine::backward`] takes its gradient.
+    /// The name of the output node, by which [`Engine::backward`] accepts its gradient.
     pub fn output_name(&self) -> &str {
         &self.kept[0].name
     }
@@ -243,21 +243,21 @@ impl Engine {
         self.kept.iter().find(|kept| kept.name == name).map(|kept| kept.shape)
     }
 
-    /// The gradient, left by the last backward pass, of a tapped node's value: its own seed plus what came from the
-    /// nodes behind it. `None` if the node was not tapped or the plan has no gradients.
+    /// The gradient of a tapped node's value, from the last backward pass: its own seed plus the gradients from the
+    /// nodes that read it. `None` if the node was not tapped or the plan has no gradients.
     pub fn tap_gradient(&self, name: &str) -> Option<&[f32]> {
         let kept = self.kept.iter().find(|kept| kept.name == name)?;
         Some(self.machine.arena.get(kept.seed?, self.images))
     }
 
-    /// The backward pass: from the gradients given at tapped nodes or the output (n × the node's shape each) through the last
-    /// forward pass. Gradients of parameters and taps are overwritten. It can be run once after a forward pass, whose values
-    /// give their memory to the gradients.
+    /// The backward pass of the last forward pass, from the gradients of tapped nodes or the output (n × the node's shape
+    /// each). Gradients of parameters and taps are overwritten. It can be run once per forward pass, because gradients
+    /// reuse the memory of its values.
     ///
     /// # Errors
     /// [`EngineError::NoForward`] if there was no forward pass since the last call, [`EngineError::Node`] if a gradient is
-    /// given for a node that is neither, [`EngineError::Seed`] if it has the wrong length, [`EngineError::Mode`] if the plan is
-    /// for inference.
+    /// given for another node, [`EngineError::Seed`] if it has the wrong length, [`EngineError::Mode`] if the plan is for
+    /// inference.
     pub fn backward(&mut self, seeds: &[(&str, &[f32])]) -> Result<(), EngineError> {
         self.check_backward()?;
         for (name, seed) in seeds {
@@ -298,7 +298,7 @@ impl Engine {
         }
     }
 
-    /// Runs the backward pass from what `seed` gives for each kept node, or zeros.
+    /// Runs the backward pass from the gradient that `seed` returns for each kept node, or zeros.
     fn run_backward<'a>(&mut self, seed: impl Fn(&Kept) -> Option<&'a [f32]>) {
         self.fresh = false;
         for kept in &self.kept {
@@ -316,20 +316,21 @@ impl Engine {
         run_all(&mut self.machine, &self.backward, self.images, times);
     }
 
-    /// What is trained, in the order of the state dict: the tensors of [`Engine::flat_mut`]. Empty in inference mode.
+    /// The trainable parameters, in state-dict order: the tensors of [`Engine::flat_mut`]. Empty in inference mode.
     pub fn entries(&self) -> &[Entry] {
         self.parameters().map_or(&[], Parameters::entries)
     }
 
-    /// The length of the buckets of [`Engine::flat_mut`], which an optimiser's state has as well. 0 in inference mode.
+    /// The length of the flat buffers of [`Engine::flat_mut`] and of each buffer of an optimiser's state. 0 in inference
+    /// mode.
     pub fn parameter_len(&self) -> usize {
         self.parameters().map_or(0, |parameters| parameters.gradients.len())
     }
 
-    /// All parameters that are trained and their gradients, for an optimiser to change.
+    /// All trainable parameters and their gradients, to be updated by an optimiser.
     ///
     /// # Panics
-    /// In inference mode, which keeps only packed weights.
+    /// In inference mode, which stores only packed weights.
     pub fn flat_mut(&mut self) -> Flat<'_> {
         self.stale = true;
         let parameters = self.machine.parameters.as_mut().expect("a plan for inference has no parameters to change");
@@ -346,7 +347,7 @@ impl Engine {
         self.parameters().map_or_else(NamedTensors::new, Parameters::state_dict)
     }
 
-    /// Takes all parameters and running statistics from a state dict.
+    /// Loads all parameters and running statistics from a state dict.
     ///
     /// # Errors
     /// If a tensor is missing, unexpected or mis-shaped, or the plan is for inference.
@@ -358,10 +359,10 @@ impl Engine {
         parameters.load(tensors)
     }
 
-    /// Any buffer shaped like the bucket of parameters, such as a momentum, as torch tensors. Empty in inference mode.
+    /// A buffer with the layout of the flat parameters, such as a momentum, as torch tensors. Empty in inference mode.
     ///
     /// # Panics
-    /// If the buffer is shorter than the bucket.
+    /// If the buffer is shorter than the flat parameters.
     pub fn to_torch(&self, bucket: &[f32]) -> NamedTensors {
         self.parameters().map_or_else(NamedTensors::new, |parameters| parameters.to_torch(bucket))
     }
@@ -375,30 +376,30 @@ impl Engine {
         self.parameters().ok_or(EngineError::Mode { what, mode: self.machine.mode })?.read_torch(tensors)
     }
 
-    /// Sets the random seed of dropout and stochastic depth for the passes that follow: in training, to be called with another
-    /// value before every forward pass. With the same seed a pass drops the same elements. Between a forward and its backward
-    /// pass the seed must not change.
+    /// Sets the random seed of dropout and stochastic depth for the following passes. In training, call it with a new value
+    /// before every forward pass: the same seed drops the same elements. The seed must not change between a forward pass
+    /// and its backward pass.
     pub fn set_seed(&mut self, seed: u64) {
         self.machine.seed = seed;
     }
 
-    /// What the plan does, in order: the forward pass, then the backward pass.
+    /// The steps of the plan in order: the forward pass, then the backward pass.
     pub fn steps(&self) -> impl Iterator<Item = PlanStep<'_>> {
         let steps = self.summary.steps().enumerate();
         steps.map(|(index, step)| PlanStep { time: self.times.as_ref().map(|times| times[index]), ..step })
     }
 
-    /// From now on, takes the time of every step of the plan, which [`Engine::steps`] then gives: that of the last pass.
+    /// Starts timing every step of the plan; [`Engine::steps`] then returns the times of the last pass.
     pub fn time_steps(&mut self) {
         self.times = Some(vec![Duration::ZERO; self.forward.len() + self.backward.len()]);
     }
 
-    /// What this plan holds.
+    /// The memory of this plan.
     pub fn memory(&self) -> Memory {
         self.summary.memory()
     }
 
-    /// Bytes this plan holds, all together.
+    /// Total memory of this plan in bytes.
     pub fn bytes(&self) -> usize {
         self.memory().total()
     }
@@ -408,7 +409,7 @@ impl Engine {
     }
 }
 
-/// Runs a forward pass on a batch of `images`, its beginning part by part.
+/// Runs a forward pass on a batch of `images`, with the early layers depth first.
 fn run_forward(
     machine: &mut Machine,
     list: &[Scheduled],
@@ -432,7 +433,7 @@ fn run_forward(
     run_all(machine, &list[done..], images, times.map(|times| &mut times[done..]));
 }
 
-/// Runs instructions on `images` images, adding the time of each if asked to.
+/// Runs instructions on `images` images, and adds up the time of each if steps are timed.
 fn run_all(machine: &mut Machine, list: &[Scheduled], images: usize, times: Option<&mut [Duration]>) {
     match times {
         None => list.iter().for_each(|scheduled| machine.run(&scheduled.instruction, images)),

@@ -1,11 +1,11 @@
-//! What an engine refuses.
+//! Errors of the engine.
 
 use crate::memory::bytes;
 use crate::{Memory, Mode};
 use residual_graph::GraphError;
 use residual_model::ModelError;
 
-/// Why a plan could not be made or run.
+/// Why a plan could not be compiled or run.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EngineError {
     /// The graph's shapes do not fit together at this input size.
@@ -14,7 +14,7 @@ pub enum EngineError {
     /// Tensors do not fit the graph.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A tensor that is missing from a bucket or has another shape.
+    /// A tensor that is missing or has another shape.
     #[error("tensor \"{name}\": expected {expected:?}, got {}", got.as_ref().map_or("none".into(), |got| format!("{got:?}")))]
     Tensor {
         /// Its key.
@@ -24,29 +24,29 @@ pub enum EngineError {
         /// The shape it has, if it is there at all.
         got: Option<Vec<usize>>,
     },
-    /// More memory than there is.
+    /// More memory than available.
     #[error(
         "memory: expected {required}, got {}; a smaller batch size or image size takes less",
         limit.map_or("less".into(), |limit| format!("at most {}", bytes(limit)))
     )]
     Memory {
-        /// What the plan takes.
+        /// Bytes that the plan needs.
         required: Memory,
         /// Bytes that this process can have at most, if that is less. `None` if the system refused an allocation.
         limit: Option<u64>,
     },
-    /// A tap or seed names no node whose value this plan keeps.
+    /// A tap or seed that is not a node whose value this plan keeps.
     #[error("node \"{name}\": expected {expected}")]
     Node {
         /// The name given.
         name: String,
-        /// What it should have been.
+        /// The expected node.
         expected: &'static str,
     },
-    /// A batch that is no whole number of images, none, or more than the plan was made for.
+    /// A batch that is empty, not a whole number of images, or larger than the plan's.
     #[error("batch: expected 1 to {batch} images of {image} values, got {got} values")]
     Batch {
-        /// Most images.
+        /// Maximum number of images.
         batch: usize,
         /// Values of one image.
         image: usize,
@@ -72,18 +72,18 @@ pub enum EngineError {
         /// The batch norm.
         name: String,
     },
-    /// An op that the engine cannot run where it stands.
+    /// An op that the engine cannot run at this place in the graph.
     #[error("node \"{node}\": expected an op that the engine can run, got {op}")]
     Unsupported {
         /// The node.
         node: String,
-        /// What it computes.
+        /// Its op.
         op: String,
     },
     /// Something that a plan for this mode cannot do.
     #[error("{what}: expected a plan for training or frozen statistics, got one for {mode:?}")]
     Mode {
-        /// What was asked.
+        /// The operation.
         what: &'static str,
         /// The plan's mode.
         mode: Mode,

@@ -1,14 +1,14 @@
-//! What of a network is not trained.
+//! The frozen part of a network.
 
 use std::collections::BTreeSet;
 
-/// What of a model a plan with gradients leaves as it is, by the names of nodes. Where nothing that is trained lies before a
-/// node, no gradient is computed for it, and no value of it is kept for the backward pass.
+/// The nodes of a model that a plan with gradients does not train, by name. For a node with no trainable parameters before
+/// it, no gradient is computed and no activation is kept for the backward pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frozen {
-    /// Nodes whose parameters have no gradients: they are no part of [`crate::Flat`]. Batch norms among them follow the
-    /// batch's statistics all the same, as in torch.
+    /// Nodes whose parameters have no gradients: they are not in [`crate::Flat`]. Batch norms among them still
+    /// use batch statistics and update the running ones, as in torch.
     pub parameters: BTreeSet<String>,
-    /// Batch norms that use their running statistics, and keep them, in training too.
+    /// Batch norms that use their running statistics in training too, without updating them.
     pub statistics: BTreeSet<String>,
 }

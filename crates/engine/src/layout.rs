@@ -5,11 +5,11 @@ use residual_graph::{Node, Op, Role};
 use residual_threads::Pool;
 use std::sync::{Mutex, PoisonError};
 
-/// The output channels of a block: a cache line of them.
+/// The output channels of a block: one cache line.
 const OUTPUTS: usize = 16;
 /// The kernel taps of input channels of a block.
 const COLUMNS: usize = 128;
-/// Elements that are worth a task.
+/// Minimum number of elements per task.
 const GRAIN: usize = 1 << 18;
 
 /// How a tensor's elements are ordered in the engine.
@@ -23,8 +23,8 @@ pub(crate) enum Layout {
 }
 
 impl Layout {
-    /// That of the tensor of `node` with this role. `channels` are those that lie side by side in memory in the value that
-    /// the node reads: of a flattened feature map, those of the map.
+    /// The layout of the tensor of `node` with this role. `channels` is the number of contiguous channels in the value that
+    /// the node reads: for a flattened feature map, the channels of the map.
     pub(crate) fn of(node: &Node, role: Role, channels: usize) -> Self {
         match (role, &node.op) {
             (Role::Weight, Op::Conv2d(conv)) => Layout::Filter {
@@ -43,13 +43,13 @@ impl Layout {
     }
 }
 
-/// Copies from torch's order, to be run.
+/// Pending copies from torch's order.
 #[derive(Default)]
 pub(crate) struct FromTorch<'a>(Vec<Mutex<Transpose<'a>>>);
 
 impl<'a> FromTorch<'a> {
-    /// Copies `values`, each output's filter multiplied by its `scale`, into `bucket` in the order of `layout`: at once
-    /// where that is torch's order, else when the copies are run.
+    /// Copies `values`, each output's filter multiplied by its `scale`, into `bucket` in the order of `layout`: immediately
+    /// if that is torch's order, otherwise when the copies are run.
     pub(crate) fn lay_out(
         &mut self,
         layout: &Layout,
@@ -78,8 +78,8 @@ impl<'a> FromTorch<'a> {
         }
     }
 
-    /// As [`FromTorch::lay_out`], but in panels of `width` outputs of a group each, with zeros past its
-    /// last: as the kernels read weights.
+    /// As [`FromTorch::lay_out`], but in panels of `width` outputs of a group each, zero-padded
+    /// at the end: the packed format of the kernels.
     pub(crate) fn pack(
         &mut self,
         [groups, o, i, taps]: [usize; 4],
@@ -123,12 +123,12 @@ impl<'a> FromTorch<'a> {
     }
 }
 
-/// Copies into torch's order, to be run.
+/// Pending copies into torch's order.
 #[derive(Default)]
 pub(crate) struct ToTorch<'a>(Vec<Mutex<TransposeBack<'a>>>);
 
 impl<'a> ToTorch<'a> {
-    /// Copies a tensor that lies in `bucket` in the order of `layout` to `values`, at once where that is torch's order.
+    /// Copies a tensor in `bucket` with order `layout` to `values`, immediately if that is torch's order.
     pub(crate) fn read(&mut self, layout: &Layout, bucket: &'a [f32], values: &'a mut [f32]) {
         match *layout {
             Layout::Filter { o, i, taps, .. } if o * i > 1 => {
@@ -153,7 +153,7 @@ impl<'a> ToTorch<'a> {
     }
 }
 
-/// As folding rounds it.
+/// Rounded as in folding.
 fn product(value: f32, scale: f64) -> f32 {
     (f64::from(value) * scale) as f32
 }
@@ -166,11 +166,11 @@ struct Transpose<'a> {
     o: usize,
     i: usize,
     taps: usize,
-    /// The outputs of a line, which is zero past the last of them.
+    /// The outputs of a line, which is zero-padded.
     width: usize,
     /// The first of the inputs.
     first: usize,
-    /// Their places, one slice a tap.
+    /// Their destinations, one slice per tap.
     taps_of_bucket: Vec<&'a mut [f32]>,
 }
 
@@ -212,7 +212,7 @@ impl Transpose<'_> {
 
 #[inline(always)]
 fn line_of(block: &[[f32; COLUMNS]; OUTPUTS], column: usize) -> [f32; OUTPUTS] {
-    // Within the block, which spares the checks.
+    // Within the block, which avoids bounds checks.
     let column = column % COLUMNS;
     let mut line = [0.0; OUTPUTS];
     line.iter_mut().zip(block).for_each(|(value, row)| *value = row[column]);

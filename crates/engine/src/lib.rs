@@ -1,9 +1,9 @@
 //! Compiles a model to a plan and runs it: training, frozen and inference modes.
 //!
-//! A plan is made once for a graph and a batch shape, in passes (`plan/compile.rs`): batch norms are folded, nodes fused
-//! into steps, algorithms chosen, steps scheduled as a flat list of instructions, forward and backward, and every value
-//! gets a place in one arena by when it is alive. Nothing is allocated per step, but for lists of packing tasks where weights
-//! are packed on use ([`Options::pack_on_use`]). No part of this crate knows a model family.
+//! A plan is compiled once for a graph and a batch shape, in passes (`plan/compile.rs`): batch norms are folded, nodes
+//! fused into steps, algorithms chosen, steps scheduled as a flat list of instructions, forward and backward, and every
+//! value gets an offset in one arena by its lifetime. Nothing is allocated per step, except lists of packing tasks if
+//! weights are packed on use ([`Options::pack_on_use`]). No part of this crate depends on a model family.
 //!
 //! ```
 //! use residual_engine::{Engine, Mode, Options};
@@ -48,44 +48,44 @@ use residual_kernels::Isa;
 use residual_threads::Pool;
 use std::sync::Arc;
 
-/// What a plan is for.
+/// The mode of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Batch norms use the batch's statistics and update the running ones; dropout drops; gradients can be computed.
+    /// Batch norms use batch statistics and update the running ones; dropout is active; gradients can be computed.
     Train,
-    /// Batch norms use their running statistics, dropout does nothing; gradients can be computed.
+    /// Batch norms use their running statistics, dropout is inactive; gradients can be computed.
     Frozen,
-    /// As frozen, without gradients: batch norms are folded, and memory is used again as soon as a value is dead.
+    /// As frozen, without gradients: batch norms are folded, and memory is reused as soon as a value is dead.
     Infer,
 }
 
-/// What a plan runs on, and how.
+/// Hardware and options of a plan.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The instruction set.
     pub isa: Isa,
-    /// The threads. Engines may share them: then the kernels of one wait for those of another to end, and engines that
-    /// are run from several threads of the caller take turns layer by layer. Engines that should work side by side need a pool
-    /// each, with a share of the cores.
+    /// The thread pool. Engines may share one: a kernel then waits until the kernels of other engines have finished, and
+    /// engines that are called from several threads alternate layer by layer. Engines that should run concurrently need
+    /// separate pools, each with a part of the cores.
     pub pool: Arc<Pool>,
     /// Whether all convolutions are computed directly: Winograd's algorithms are faster, but their weights take up to
     /// four times the memory.
     pub low_memory: bool,
-    /// Lazy weight packing: inference packs the weights of a convolution when it runs, as training always does, and keeps none.
-    /// Lower latency of the first batch, lower throughput. Such a plan shares the model's tensors, and small batches get other
-    /// algorithms, whose results differ by rounding. Has no effect on plans with gradients.
+    /// Lazy weight packing: inference packs the weights of a convolution when it runs, as training always does, and does
+    /// not keep them. Lower latency of the first batch, lower throughput. Such a plan shares the model's tensors, and small
+    /// batches use other algorithms, whose results differ by rounding. Has no effect on plans with gradients.
     pub pack_on_use: bool,
-    /// Activation recomputation (gradient checkpointing): the backward pass computes most activations again instead of keeping
-    /// them. Less memory, a longer step, and the same results to the bit. Has no effect on inference.
+    /// Activation recomputation (gradient checkpointing): the backward pass recomputes most activations instead of reading
+    /// stored ones. Less memory, slower steps, bit-identical results. Has no effect on inference.
     pub grad_checkpointing: bool,
-    /// What training leaves as it is.
+    /// The layers that are not trained.
     pub frozen: Arc<Frozen>,
-    /// Algorithms that were measured ([`Engine::tune`]) and are used instead of the expected ones.
+    /// Measured algorithms ([`Engine::tune`]), which replace the default choice.
     pub tuning: Option<Arc<Tuning>>,
 }
 
 impl Options {
-    /// An instruction set and threads, and everything else as is usual.
+    /// An instruction set and threads; all other options have their defaults.
     pub fn new(isa: Isa, pool: Arc<Pool>) -> Self {
         Self {
             isa,
@@ -98,7 +98,7 @@ impl Options {
         }
     }
 
-    /// `threads` threads of their own, the caller's among them, and the widest instruction set.
+    /// A new pool of `threads` threads, including the caller's, and the widest instruction set.
     ///
     /// # Panics
     /// As [`Pool::new`].

@@ -1,33 +1,33 @@
-//! The memory that a plan takes, and how much the machine has.
+//! The memory of a plan and of the machine.
 
 use crate::EngineError;
 use std::fmt::{Display, Formatter};
 use std::path::Path;
 
-/// The memory of a plan, in bytes. What is too much to be counted is `usize::MAX`.
+/// The memory of a plan, in bytes, saturating at `usize::MAX`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The arena of values and their gradients.
     pub values: usize,
-    /// Weights as the kernels read them; with weights packed on use, those of one convolution, and on their way there.
+    /// Packed weights; with weights packed on use, those of one convolution, with the buffer for their layout conversion.
     pub packed: usize,
-    /// What kernels work in.
+    /// Workspace of the kernels.
     pub workspace: usize,
     /// Parameters, their gradients and running statistics; with weights packed on use, the model's, which the plan shares.
     pub parameters: usize,
 }
 
 impl Memory {
-    /// All together.
+    /// The total.
     pub fn total(&self) -> usize {
         [self.packed, self.workspace, self.parameters].into_iter().fold(self.values, usize::saturating_add)
     }
 
-    /// Compares the total with all the memory that this process could ever have. On Linux the system promises more than it
-    /// has and ends the process when that is used, so that a successful allocation proves nothing.
+    /// Compares the total with the memory that is available to this process at most. Linux overcommits memory and kills
+    /// processes that use too much, so that a successful allocation proves nothing.
     ///
     /// # Errors
-    /// [`EngineError::Memory`] if it is certain that the machine has not enough.
+    /// [`EngineError::Memory`] if the machine certainly does not have enough.
     pub(crate) fn check(self) -> Result<(), EngineError> {
         match limit(Path::new("/")) {
             Some(limit) if self.total() as u64 > limit => {
@@ -37,7 +37,7 @@ impl Memory {
         }
     }
 
-    /// The error that says that the system refused it.
+    /// The error for an allocation that the system refused.
     pub(crate) fn refused(self) -> EngineError {
         EngineError::Memory { required: self, limit: None }
     }
@@ -61,8 +61,8 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{:.1} {name}", count as f64 / unit)
 }
 
-/// The bytes that this process can have at most, where the system tells it (Linux): physical memory, or the least limit
-/// of its control groups (versions 1 and 2), and all swap space. `root` is where `proc` and `sys` stand.
+/// The memory available to this process at most, if the system reports it (Linux): physical memory, or the lowest limit
+/// of its control groups (versions 1 and 2), and all swap space. `root` contains `proc` and `sys`.
 fn limit(root: &Path) -> Option<u64> {
     let text = |path: &str| std::fs::read_to_string(root.join(path)).ok();
     let info = text("proc/meminfo")?;
@@ -81,8 +81,8 @@ fn limit(root: &Path) -> Option<u64> {
             }
             _ => return None,
         };
-        // A group's limit holds for those inside it. In a container, whose paths may be those of its host, the mount itself is
-        // the container's group.
+        // A group's limit holds for those inside it. In a container, whose paths may be those of its host, the mount itself
+        // is the container's group.
         let ancestors = Path::new(path.trim_start_matches('/')).ancestors();
         let limits = ancestors
             .filter_map(|group| text(Path::new(mount).join(group).join(file).to_str()?)?.trim().parse::<u64>().ok());

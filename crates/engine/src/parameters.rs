@@ -1,4 +1,4 @@
-//! Parameters, their gradients and running statistics in flat buckets, read from and written to state dicts.
+//! Parameters, their gradients and running statistics in flat buffers (buckets), read from and written to state dicts.
 
 use crate::layout::{FromTorch, Layout, ToTorch};
 use crate::{EngineError, Frozen, Memory};
@@ -18,50 +18,50 @@ pub struct Entry {
     pub name: String,
     /// Its shape in torch, which may not be the order of its elements in the bucket.
     pub shape: Vec<usize>,
-    /// What it is to its op.
+    /// Its role in the op.
     pub role: Role,
-    /// Where it lies in the bucket. Tensors start on cache lines; what lies between them is zero and stays so.
+    /// Its range in the bucket. Tensors start on cache lines; the padding between them is zero and stays zero.
     pub range: Range<usize>,
     layout: Layout,
 }
 
-/// All parameters of a network that are trained, in one bucket: in state-dict order, without the frozen ones. Running
-/// statistics are no part of it.
+/// All trainable parameters of a network in one flat buffer: in state-dict order, without frozen ones and without running
+/// statistics.
 #[derive(Debug)]
 pub struct Flat<'a> {
     /// Their values. Weights are in the engine's layout (see [`crate::Engine::to_torch`]).
     pub values: &'a mut [f32],
-    /// Their gradients of the last backward pass, in the same layout. They are an optimiser's to change, clip or reduce: the
-    /// next backward pass overwrites them.
+    /// Their gradients of the last backward pass, in the same layout. They may be changed (clipped, reduced) until the next
+    /// backward pass overwrites them.
     pub gradients: &'a mut [f32],
-    /// What lies where.
+    /// The range of each tensor.
     pub entries: &'a [Entry],
 }
 
 /// The state of a network while it is trained.
 #[derive(Debug)]
 pub(crate) struct Parameters {
-    /// Those that are trained, which have gradients, and behind them the frozen ones.
+    /// The trainable ones, which have gradients, followed by the frozen ones.
     pub(crate) values: AlignedBuffer,
     pub(crate) gradients: AlignedBuffer,
     entries: Vec<Entry>,
-    /// How many of the entries are trained.
+    /// Number of trainable entries.
     trained: usize,
     pub(crate) statistics: AlignedBuffer,
     statistic_entries: Vec<Entry>,
     pub(crate) counters: Vec<(String, i64)>,
-    /// Where each tensor lies in its bucket, by its key; a counter's is its index.
+    /// The range of each tensor in its bucket, by key; for a counter, its index.
     ranges: HashMap<String, Range<usize>>,
     graph: Graph,
     pool: Arc<Pool>,
 }
 
-/// What the filters of weights are multiplied by on their way into a bucket: see `Folded` of the `model` crate.
+/// Factors of the filters, applied when weights are copied into a bucket: see `Folded` of the `model` crate.
 pub(crate) type Scales = HashMap<String, Vec<f64>>;
 
 impl Parameters {
     /// Buckets for `graph`, filled from `tensors` and `scales`; `without_filters`, the weights of convolutions and linear
-    /// layers have no place in them. `channels` are those of each node's value in memory (see [`Layout::of`]).
+    /// layers are not in them. `channels` are those of each node's value in memory (see [`Layout::of`]).
     pub(crate) fn new(
         graph: &Graph,
         channels: &[usize],
@@ -120,7 +120,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Takes all values from a state dict.
+    /// Loads all values from a state dict.
     pub(crate) fn load(&mut self, tensors: &NamedTensors) -> Result<(), EngineError> {
         self.load_scaled(tensors, &Scales::new())
     }
@@ -149,18 +149,18 @@ impl Parameters {
             .collect()
     }
 
-    /// What is trained.
+    /// The trainable entries.
     pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries[..self.trained]
     }
 
-    /// What is trained: values, gradients, and what lies where.
+    /// The trainable parameters: values, gradients and ranges.
     pub(crate) fn flat_mut(&mut self) -> Flat<'_> {
         let len = self.gradients.len();
         Flat { values: &mut self.values[..len], gradients: &mut self.gradients, entries: &self.entries[..self.trained] }
     }
 
-    /// A bucket of what is trained as torch tensors.
+    /// A bucket of trainable parameters as torch tensors.
     pub(crate) fn to_torch(&self, bucket: &[f32]) -> NamedTensors {
         gather(&self.pool, self.entries(), bucket)
     }
@@ -188,7 +188,7 @@ impl Parameters {
         4 * (self.values.len() + self.gradients.len() + self.statistics.len())
     }
 
-    /// Where the parameter or running statistic `key` lies in its bucket.
+    /// The range of the parameter or running statistic `key` in its bucket.
     pub(crate) fn range(&self, key: &str) -> Range<usize> {
         self.ranges[key].clone()
     }
@@ -208,7 +208,8 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
-    /// The weight of `node`, whose input has so many `channels` in memory. `tensors` were checked against the graph.
+    /// The weight of `node`, whose input has `channels` contiguous channels in memory. `tensors` were checked against the
+    /// graph.
     pub(crate) fn new(node: &Node, channels: usize, tensors: &NamedTensors, scales: &Scales) -> Self {
         let key = node.key("weight");
         let tensor = &tensors[key.as_str()];
@@ -217,8 +218,8 @@ impl Filters {
         Self { values: values.clone(), scale: scales.get(&key).cloned(), layout }
     }
 
-    /// Writes it to `packed`, scaled, as `conv` reads it; with `room` for it in the engine's layout if `conv` has no
-    /// [`Conv::panel_width`].
+    /// Writes it to `packed`, scaled and packed for `conv`; `room` is a buffer in the engine's layout, used if `conv` has
+    /// no [`Conv::panel_width`].
     pub(crate) fn pack(&self, pool: &Pool, conv: &Conv, room: &mut [f32], packed: &mut [f32]) {
         let (values, scale) = (&*self.values, self.scale.as_deref());
         let mut copies = FromTorch::default();

@@ -1,4 +1,4 @@
-//! What a plan is made of: instructions, and the passes that make them (see [`compile`]).
+//! The instructions of a plan, and the passes that compile them (see [`compile`]).
 
 mod algorithms;
 mod checkpoint;
@@ -35,15 +35,15 @@ pub(crate) struct Scheduled {
     pub(crate) instruction: Instruction,
 }
 
-/// One kernel call or a few that belong together. Buffers are named by what the kernel calls them.
+/// One kernel call or a few that belong together. Buffers are named as in the kernels.
 #[derive(Clone, Debug)]
 pub(crate) enum Instruction {
     /// y = conv(x) + bias, + add, ReLU.
     Conv { conv: ConvId, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId },
-    /// y = conv(x) + bias, and on the way the statistics of y that the batch norm after it needs.
+    /// y = conv(x) + bias, and the statistics of y for the following batch norm.
     ConvWithStatistics { conv: ConvId, norm: NormId, x: BufferId, y: BufferId },
-    /// y = batch norm of x, + add, ReLU. Whether it first `takes_statistics` of x: no convolution did, in training, and it is
-    /// not computed again.
+    /// y = batch norm of x, + add, ReLU. It first `takes_statistics` of x in training, unless a convolution computed them
+    /// or this is a recomputation.
     BatchNorm { norm: NormId, takes_statistics: bool, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId },
     /// y = layer norm of x.
     LayerNorm { norm: LayerNormId, x: BufferId, y: BufferId },
@@ -61,7 +61,7 @@ pub(crate) enum Instruction {
     Zero { y: BufferId },
     /// Some channels of y = some channels of every `stride`-th pixel of x.
     CopyChannels { x: BufferId, slice: Slice, y: BufferId },
-    /// y = maxima of x, and for the backward pass in `index` where in their windows they stand.
+    /// y = maxima of x; `index` gets their positions in the windows, for the backward pass.
     MaxPool { pool: Pooling, x: BufferId, index: Option<BufferId>, y: BufferId },
     /// y = means of x over windows.
     AvgPool { pool: Pooling, count_include_pad: bool, x: BufferId, y: BufferId },
@@ -69,17 +69,18 @@ pub(crate) enum Instruction {
     AdaptiveAvgPool { pool: AdaptiveShape, x: BufferId, y: BufferId },
     /// y = means of x over all pixels.
     GlobalAvgPool { pixels: usize, channels: usize, x: BufferId, y: BufferId },
-    /// y = x with some elements dropped; its own gradient. `node` decides which, with the engine's seed.
+    /// y = x with some elements dropped; its own gradient. `node` and the engine's seed determine which.
     Dropout { node: usize, p: f32, x: BufferId, accumulate: bool, y: BufferId },
-    /// y = x with some images dropped; its own gradient. `node` decides which, with the engine's seed.
+    /// y = x with some images dropped; its own gradient. `node` and the engine's seed determine which.
     DropPath { node: usize, p: f32, x: BufferId, accumulate: bool, y: BufferId },
     /// The gradients of weights and bias.
     ConvWeights { conv: ConvId, x: BufferId, dy: BufferId },
-    /// dx = the gradient of a convolution's input from that of its output.
+    /// dx = the gradient of a convolution's input (backward data).
     ConvData { conv: ConvId, dy: BufferId, accumulate: bool, dx: BufferId },
     /// The sums over dy, and the gradients of weight and bias.
     BatchNormSums { norm: NormId, x: BufferId, mask: Mask, dy: BufferId },
-    /// dx from dy; in place if `dy` is `dx`. With `masked`, dy counts as zero where the batch norm's result is not positive.
+    /// dx from dy; in place if `dy` is `dx`. With `masked`, dy counts as zero where the batch norm's result is not
+    /// positive.
     BatchNormData { norm: NormId, masked: bool, x: BufferId, dy: BufferId, accumulate: bool, dx: BufferId },
     /// dx from dy, and the gradients of weight and bias.
     LayerNormBackward { norm: LayerNormId, x: BufferId, dy: BufferId, accumulate: bool, dx: BufferId },
@@ -95,7 +96,7 @@ pub(crate) enum Instruction {
     ReluBackward { y: BufferId, dy: BufferId },
     /// The gradient of [`Instruction::CopyChannels`], added to dx.
     CopyChannelsBackward { dy: BufferId, slice: Slice, dx: BufferId },
-    /// dx from dy: each maximum's gradient goes to where `index` says that it stood.
+    /// dx from dy: each gradient is added at the position of the maximum, given by `index`.
     MaxPoolBackward { pool: Pooling, index: BufferId, dy: BufferId, accumulate: bool, dx: BufferId },
     /// The gradient of [`Instruction::AvgPool`].
     AvgPoolBackward { pool: Pooling, count_include_pad: bool, dy: BufferId, accumulate: bool, dx: BufferId },
@@ -105,12 +106,12 @@ pub(crate) enum Instruction {
     GlobalAvgPoolBackward { pixels: usize, channels: usize, dy: BufferId, accumulate: bool, dx: BufferId },
 }
 
-/// Where the factors of each channel come from.
+/// The source of the factors of each channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Factors {
-    /// A layer scale, whose factors all pixels share.
+    /// A layer scale: factors shared by all pixels and images.
     LayerScale(LayerScaleId),
-    /// A gate: a value with factors for each image.
+    /// A gate: a value with factors per image.
     Gate(BufferId),
 }
 
@@ -132,18 +133,18 @@ impl Activation {
     }
 }
 
-/// What a ReLU after a batch norm does to its gradient.
+/// The ReLU mask of a batch norm's gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mask {
-    /// There is none.
+    /// No ReLU.
     None,
     /// dy = 0 where this value, the ReLU's, is not positive.
     Value(BufferId),
-    /// dy counts as zero where x, normalised again, is not positive: cheaper than to read the ReLU's value.
+    /// dy is masked where x, normalised again, is not positive: cheaper than reading the ReLU's value.
     Again,
 }
 
-/// The windows of a pooling op and what they run over.
+/// The windows and extents of a pooling op.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pooling {
     pub(crate) window: Pool2d,
@@ -152,7 +153,7 @@ pub(crate) struct Pooling {
 }
 
 impl Pooling {
-    /// What the kernels call it.
+    /// The description for the kernels.
     pub(crate) fn shape(self) -> PoolShape {
         let Self { window, input, channels } = self;
         let Pool2d { kernel, stride, padding, ceil_mode } = window;
@@ -171,7 +172,7 @@ pub(crate) struct Slice {
 }
 
 impl Instruction {
-    /// What it does, in a word or two.
+    /// A short name of the operation.
     pub(crate) fn work(&self) -> &'static str {
         use Instruction::*;
         match self {
@@ -204,7 +205,7 @@ impl Instruction {
         }
     }
 
-    /// What kind of op it belongs to.
+    /// The kind of its op.
     pub(crate) fn kind(&self) -> Kind {
         use Instruction::*;
         match self {
@@ -221,7 +222,7 @@ impl Instruction {
         }
     }
 
-    /// What it computes: a value, the gradient of one, or gradients of parameters.
+    /// The kind of its result: a value, the gradient of one, or gradients of parameters.
     pub(crate) fn direction(&self, pass: Pass) -> Direction {
         use Instruction::*;
         match self {
@@ -247,7 +248,7 @@ impl Instruction {
         }
     }
 
-    /// The buffer it writes, but for gradients of parameters.
+    /// The buffer it writes, except gradients of parameters.
     pub(crate) fn result(&self) -> Option<BufferId> {
         use Instruction::*;
         match self {
@@ -256,7 +257,7 @@ impl Instruction {
         }
     }
 
-    /// Every buffer it touches, the one it writes last (a max pooling writes its index too).
+    /// Every buffer it reads or writes; the written one is last (max pooling also writes its index).
     pub(crate) fn buffers(&self) -> Vec<BufferId> {
         use Instruction::*;
         let gate = |factors: Factors| match factors {

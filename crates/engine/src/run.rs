@@ -1,4 +1,4 @@
-//! Executes instructions: one match arm a kernel.
+//! Executes instructions: one match arm per kernel.
 
 use crate::arena::{Arena, BufferId};
 use crate::parameters::{Filters, Parameters};
@@ -16,23 +16,23 @@ use std::ops::Range;
 pub(crate) struct PlannedConv {
     pub(crate) conv: Conv,
     pub(crate) weight: Weight,
-    /// Its bias in the bucket of parameters.
+    /// The range of its bias in the parameter bucket.
     pub(crate) bias: Option<Range<usize>>,
-    /// In inference, the places of weight and bias in [`Machine::packed`].
+    /// In inference, the ranges of weight and bias in [`Machine::packed`].
     pub(crate) packed: Option<[Range<usize>; 2]>,
 }
 
-/// Where a convolution's weight comes from.
+/// The source of a convolution's weight.
 #[derive(Debug)]
 pub(crate) enum Weight {
-    /// Its place in the bucket of parameters.
+    /// Its range in the parameter bucket.
     Bucket(Range<usize>),
     /// The model's, in inference that packs on use.
     Shared(Filters),
 }
 
 impl PlannedConv {
-    /// The weight's place in the bucket.
+    /// The weight's range in the bucket.
     fn range(&self) -> Range<usize> {
         match &self.weight {
             Weight::Bucket(range) => range.clone(),
@@ -40,7 +40,7 @@ impl PlannedConv {
         }
     }
 
-    /// Weights as the forward pass reads them, packed into `packed` unless they stand there, and the bias.
+    /// The packed weights of the forward pass, packed into `packed` if they are not there yet, and the bias.
     fn weights<'a>(
         &self,
         pool: &Pool,
@@ -75,17 +75,17 @@ pub(crate) struct PlannedNorm {
     pub(crate) trained: bool,
     /// Whether it uses its running statistics in training too.
     pub(crate) keeps_statistics: bool,
-    /// Its weight and bias in the bucket of parameters.
+    /// The ranges of its weight and bias in the parameter bucket.
     pub(crate) weight: Range<usize>,
     pub(crate) bias: Range<usize>,
-    /// Its running mean and variance in the bucket of statistics.
+    /// The ranges of its running mean and variance in the statistics bucket.
     pub(crate) running_mean: Range<usize>,
     pub(crate) running_var: Range<usize>,
     pub(crate) counter: usize,
     pub(crate) state: NormState,
 }
 
-/// What a batch norm remembers from its forward to its backward pass, one number a channel each.
+/// State of a batch norm between forward and backward pass, one number per channel each.
 #[derive(Debug)]
 pub(crate) struct NormState {
     mean: Vec<f32>,
@@ -113,7 +113,7 @@ impl NormState {
 }
 
 impl PlannedNorm {
-    /// scale and shift from mean and variance.
+    /// Computes scale and shift from mean and variance.
     fn set_affine(&mut self, weight: &[f32], bias: &[f32]) {
         let state = &mut self.state;
         for c in 0..self.channels {
@@ -123,7 +123,7 @@ impl PlannedNorm {
         }
     }
 
-    /// Moves the running statistics towards the batch's, over which `count` values were taken.
+    /// Updates the running statistics with those of the batch, which has `count` values per channel.
     fn update_running(&self, statistics: &mut [f32], count: usize) {
         let unbiased = count as f32 / (count as f32 - 1.0);
         let follow = |running: &mut [f32], batch: &[f32], factor: f32| {
@@ -135,7 +135,7 @@ impl PlannedNorm {
         follow(&mut statistics[self.running_var.clone()], &self.state.variance, unbiased);
     }
 
-    /// The gradients of weight and bias, and the slopes of dx = a·dy + b·x + c, from the sums over dy. With running
+    /// The gradients of weight and bias, and the coefficients of dx = a·dy + b·x + c, from the sums over dy. With running
     /// statistics (`frozen`) mean and variance do not depend on x.
     fn set_slopes(&mut self, weight: &[f32], count: usize, frozen: bool, gradients: &mut [f32]) {
         let state = &mut self.state;
@@ -167,8 +167,8 @@ pub(crate) struct PlannedLayerNorm {
     pub(crate) bias: Copied,
 }
 
-/// A parameter with one number a channel: its place in the bucket, and its values as they were when the machine was last
-/// prepared. Inference keeps no bucket.
+/// A parameter with one number per channel: its range in the bucket, and a copy of its values from the last preparation.
+/// Inference has no bucket.
 #[derive(Debug)]
 pub(crate) struct Copied {
     place: Range<usize>,
@@ -185,7 +185,7 @@ impl Copied {
     }
 }
 
-/// Everything instructions work on.
+/// The state that instructions operate on.
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) mode: Mode,
@@ -196,28 +196,28 @@ pub(crate) struct Machine {
     pub(crate) layer_norms: Vec<PlannedLayerNorm>,
     /// Layer scales.
     pub(crate) scales: Vec<Copied>,
-    /// Weights as the kernels read them: in inference all of them, in training and inference that packs on use those of the
-    /// convolution that runs, which are packed when they are needed and then still in cache.
+    /// Packed weights: in inference all of them; in training and inference that packs on use those of the current
+    /// convolution, so that they are still in cache when it runs.
     pub(crate) packed: AlignedBuffer,
     pub(crate) workspace: AlignedBuffer,
-    /// Where a convolution's blocks leave their statistics.
+    /// Partial statistics of a convolution's blocks.
     pub(crate) statistics: AlignedBuffer,
-    /// Absent in inference, once everything is packed.
+    /// Absent in inference after packing.
     pub(crate) parameters: Option<Parameters>,
-    /// Decides what dropout drops.
+    /// Determines the elements that dropout drops.
     pub(crate) seed: u64,
 }
 
 impl Machine {
-    /// Bytes of parameters, their gradients and statistics, or of the model's weights that this shares.
+    /// Bytes of parameters, their gradients and statistics, or of the shared weights of the model.
     pub(crate) fn parameter_bytes(&self) -> usize {
         let shared = self.convs.iter().filter(|planned| matches!(planned.weight, Weight::Shared(_)));
         let weights: usize = shared.map(|planned| planned.conv.shape().weight_len()).sum();
         self.parameters.as_ref().map_or(4 * weights, Parameters::bytes)
     }
 
-    /// Takes what is used as it stands in the buckets: in inference that packs ahead all weights, in frozen and inference
-    /// mode the running statistics, and the parameters of layer norms and layer scales.
+    /// Prepares derived state from the buckets: all packed weights in inference that packs in advance, the running
+    /// statistics in frozen and inference mode, and the parameters of layer norms and layer scales.
     pub(crate) fn prepare(&mut self) {
         let pool = &self.options.pool;
         let parameters = self.parameters.as_ref().expect("parameters are there until everything is packed");
@@ -411,7 +411,7 @@ impl Machine {
         self.use_statistics(norm, rows);
     }
 
-    /// Takes the statistics of a batch norm's input in a pass of their own.
+    /// Computes the statistics of a batch norm's input in a separate pass.
     fn take_statistics(&mut self, norm: usize, x: BufferId, images: usize) {
         let (x, state) = (self.arena.get(x, images), &mut self.norms[norm].state);
         let (mean, variance) = (&mut state.mean, &mut state.variance);
@@ -420,7 +420,7 @@ impl Machine {
         self.use_statistics(norm, rows);
     }
 
-    /// Puts the statistics over `rows` values to use: in the running ones, and in scale and shift.
+    /// Applies the statistics over `rows` values: updates the running ones, scale and shift.
     fn use_statistics(&mut self, norm: usize, rows: usize) {
         let norm = &mut self.norms[norm];
         let parameters = self.parameters.as_mut().expect("training keeps its parameters");
@@ -448,7 +448,7 @@ impl Machine {
         }
     }
 
-    /// y = x · factors, plus `add` or what y holds, ReLU.
+    /// y = x · factors, plus `add` or the previous y, ReLU.
     fn scale(
         &mut self,
         factors: Factors,
@@ -483,7 +483,7 @@ impl Machine {
         let (dx, [x, dy]) = self.arena.write_and_read(dx, [x, dy], images);
         let gradients = &mut self.parameters.as_mut().expect("a plan with gradients keeps its parameters").gradients;
         let gradients = trained.then(|| {
-            // The bias's place is behind the weight's.
+            // The bias follows the weight.
             let (weights, biases) = gradients.split_at_mut(bias.place.start);
             [&mut weights[weight.place.clone()], &mut biases[..bias.place.len()]]
         });
@@ -510,7 +510,7 @@ impl Machine {
     }
 }
 
-/// What decides what a node drops.
+/// The seed of a node's dropout.
 fn node_seed(seed: u64, node: usize) -> u64 {
     seed.wrapping_add((node as u64) << 32)
 }

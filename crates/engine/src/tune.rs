@@ -1,4 +1,4 @@
-//! Measures which algorithm computes each convolution fastest on this machine, instead of going by what is expected.
+//! Autotuning: measures the fastest algorithm of each convolution on this machine.
 
 use crate::plan::expected;
 use crate::{EngineError, Memory, Mode, Options};
@@ -7,12 +7,12 @@ use residual_tensor::AlignedBuffer;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Floats written between two runs, so that weights come from memory as they do in a network: more than most caches hold.
+/// Floats written between two runs to evict the weights from cache, as in a network: larger than most caches.
 const FLUSH_LEN: usize = 12 << 20;
-/// Fewest and most runs of a candidate, and how long it may go on between.
+/// Minimum and maximum number of runs of a candidate, and its time limit.
 const RUNS: [usize; 2] = [3, 9];
 const AT_MOST: Duration = Duration::from_millis(60);
-/// The expected algorithm stays unless another takes less than this share of its time.
+/// Another algorithm replaces the expected one only if it takes less than this fraction of its time.
 const MARGIN: f64 = 0.97;
 
 /// A pass of a convolution whose algorithm was measured.
@@ -20,20 +20,20 @@ const MARGIN: f64 = 0.97;
 pub struct Tuned {
     /// The convolution.
     pub shape: ConvShape,
-    /// Images at a time.
+    /// Batch size.
     pub images: usize,
     /// Which pass.
     pub direction: Direction,
-    /// Whether weights are packed once (inference) or each time (training, and inference that packs on use).
+    /// Whether weights are packed once (inference) or for every run (training, and inference that packs on use).
     pub packed_once: bool,
 }
 
-/// What was measured: an algorithm for each pass of some convolutions. With one tuning results are as reproducible as without,
-/// with another they differ by rounding.
+/// The measured algorithm of each pass of some convolutions. Results are reproducible with the same tuning; with different
+/// tunings they differ by rounding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tuning {
     choices: Vec<(Tuned, Algorithm)>,
-    /// The place of each choice.
+    /// The index of each choice.
     places: HashMap<Tuned, usize>,
 }
 
@@ -52,12 +52,12 @@ impl Tuning {
         }
     }
 
-    /// All choices, in the order in which they were first made.
+    /// All choices, in insertion order.
     pub fn iter(&self) -> impl Iterator<Item = &(Tuned, Algorithm)> {
         self.choices.iter()
     }
 
-    /// The algorithms of a convolution in a plan for `mode`: what was measured, and `expected` where nothing was.
+    /// The algorithms of a convolution in a plan for `mode`: the measured ones, or `expected` where nothing was measured.
     pub(crate) fn algorithms(
         &self,
         shape: ConvShape,
@@ -75,7 +75,7 @@ impl Tuning {
         algorithms
     }
 
-    /// Measures every pass that a plan for `mode` needs of a convolution and that is not known yet.
+    /// Measures every pass of a convolution that a plan for `mode` needs and that is not known yet.
     pub(crate) fn measure(
         &mut self,
         shape: ConvShape,
@@ -95,7 +95,7 @@ impl Tuning {
     }
 }
 
-/// What a plan for `mode` needs of a convolution.
+/// The passes of a convolution that a plan for `mode` needs.
 fn passes(shape: ConvShape, images: usize, mode: Mode, packed_once: bool) -> Vec<Tuned> {
     let pass = |direction| Tuned { shape, images, direction, packed_once };
     match mode {
@@ -112,9 +112,9 @@ fn pass_mut(algorithms: &mut Algorithms, direction: Direction) -> &mut Algorithm
     }
 }
 
-/// The algorithm that takes the least time, the expected one among equals.
+/// The fastest algorithm; in case of a tie, the expected one.
 fn fastest(tuned: &Tuned, expected: Algorithm, options: &Options) -> Result<Algorithm, EngineError> {
-    // A candidate that cannot compute this convolution, or comes to the same as another, is left out.
+    // Candidates that cannot compute this convolution, or are equivalent to another, are skipped.
     let mut plans: Vec<(Algorithm, Conv)> = Vec::new();
     for candidate in [expected].into_iter().chain(Algorithm::ALL) {
         let mut algorithms = Algorithms::DIRECT;
@@ -144,7 +144,7 @@ fn zeros(len: usize) -> Result<AlignedBuffer, EngineError> {
     AlignedBuffer::try_zeros(len).ok_or_else(|| memory.refused())
 }
 
-/// What a pass reads and writes.
+/// The buffers of a pass.
 struct Bench<'a> {
     tuned: &'a Tuned,
     options: &'a Options,
@@ -174,7 +174,8 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// The least seconds that one run took. Weights come from memory; what the pass reads was just written by another.
+    /// The minimum time of one run in seconds. Weights are read from memory; the input was just written and may be in
+    /// cache.
     fn time(&mut self, conv: &Conv) -> Result<f64, EngineError> {
         let Self { tuned, options, x, y, weights, gradient, flush } = self;
         let Tuned { images, direction, packed_once, .. } = **tuned;

@@ -15,10 +15,7 @@ const SAME: [(&str, &str); 2] = [("--no-aug", "--augment=none"), ("--freeze-back
 /// Flags of other programs that do not exist here, and what to use instead.
 const ANSWERS: [(&[&str], &str); 31] = [
     (&["amp", "amp-dtype", "amp-impl", "apex-amp", "native-amp", "fp16", "bf16", "half"], "training is f32 only"),
-    (
-        &["device", "gpu", "gpus", "cuda", "cpu"],
-        "everything runs on the CPU; --threads sets the number of threads",
-    ),
+    (&["device", "gpu", "gpus", "cuda", "cpu"], "everything runs on the CPU; --threads sets the number of threads"),
     (
         &["local-rank", "distributed", "dist-backend", "world-size", "sync-bn", "dist-bn", "no-ddp-bb"],
         "a run is one process on one machine",

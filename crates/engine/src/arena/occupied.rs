@@ -1,33 +1,33 @@
-//! Which stretches of the arena are taken at which time.
+//! Which ranges of the arena are occupied at which time.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A segment tree over time. Taking a stretch and finding a free one look at a logarithm of the time's length of tree nodes,
-/// in each of which neighbouring stretches are one: plans of many thousands of values are placed in time near linear in
-/// their number.
+/// A segment tree over time. Occupying a range and finding a free one visit a number of tree nodes that is logarithmic in
+/// the number of instructions; adjacent ranges of a node are merged. Placement is therefore near linear in the number of
+/// values.
 pub(super) struct Occupied {
-    /// The number of moments, a power of two. Node 1 stands for all of them, 2n and 2n + 1 for the halves of n's.
+    /// The number of moments, a power of two. Node 1 covers all of them, 2n and 2n + 1 the halves of node n.
     moments: usize,
-    /// For each node, what is taken for the whole of its time by a value that the node was chosen to hold.
+    /// For each node, the ranges of values stored at this node: occupied during all of its time.
     always: Vec<Stretches>,
-    /// For each node, what is taken at some moment of its time by a value that it or a node below holds.
+    /// For each node, the ranges of values stored at it or below: occupied at some moment of its time.
     sometimes: Vec<Stretches>,
 }
 
-/// Stretches of the arena, disjoint and apart: start → end.
+/// Ranges of the arena, disjoint and not adjacent: start → end.
 #[derive(Clone, Default)]
 struct Stretches(BTreeMap<usize, usize>);
 
 impl Occupied {
-    /// Nothing is taken at any of `moments`.
+    /// Nothing is occupied at any of `moments`.
     pub(super) fn new(moments: usize) -> Self {
         let moments = moments.next_power_of_two();
         let empty = || vec![Stretches::default(); 2 * moments];
         Self { moments, always: empty(), sometimes: empty() }
     }
 
-    /// Takes the first `len` floats that are free all `time`, and returns where they start.
+    /// Occupies the first `len` floats that are free during all of `time`, and returns their offset.
     pub(super) fn take(&mut self, time: &Range<usize>, len: usize) -> usize {
         let (mut holders, mut ancestors) = (Vec::new(), Vec::new());
         self.cover(1, 0..self.moments, time, &mut holders, &mut ancestors);
@@ -46,7 +46,7 @@ impl Occupied {
         start
     }
 
-    /// The nodes that together stand for `time`, and those above them. `node` stands for `moments`.
+    /// The nodes that together cover `time`, and their ancestors. `node` covers `moments`.
     fn cover(
         &self,
         node: usize,
@@ -70,7 +70,7 @@ impl Occupied {
 }
 
 impl Stretches {
-    /// The end of the last stretch that overlaps `range`, if one does.
+    /// The end of the last range that overlaps `range`, if one does.
     fn end_of_overlap(&self, range: Range<usize>) -> Option<usize> {
         let (_, &end) = self.0.range(..range.end).next_back()?;
         (end > range.start).then_some(end)

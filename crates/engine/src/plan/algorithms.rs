@@ -1,4 +1,4 @@
-//! Chooses how each convolution is computed.
+//! Chooses the algorithm of each convolution.
 
 use super::schedule::Layers;
 use crate::{Mode, Options};
@@ -31,10 +31,10 @@ pub(crate) fn choose(
     layers.convs.iter().map(plan).collect()
 }
 
-/// Fewest pixels of a batch for which inference that packs on use transforms weights.
+/// Minimum number of pixels per batch for Winograd in inference that packs on use.
 const TRANSFORM_PIXELS: usize = 256;
 
-/// The algorithms that are expected to be fastest for batches of `images`. Transforming the weights of a convolution takes
+/// The algorithms that are expected to be fastest for batches of `images`. The Winograd transform of the weights takes
 /// about as long as multiplying them with some hundred pixels.
 pub(crate) fn expected(options: &Options, mode: Mode, shape: &ConvShape, images: usize) -> Algorithms {
     let pixels = images * shape.output().iter().product::<usize>();
@@ -44,8 +44,8 @@ pub(crate) fn expected(options: &Options, mode: Mode, shape: &ConvShape, images:
     Algorithms::choose(options.isa, shape, images)
 }
 
-/// The extents of a convolution. A linear layer is one too: of one pixel, or as large as the feature map whose flattened
-/// form it reads.
+/// The extents of a convolution. A linear layer is a convolution over one pixel, or with a kernel as large as the
+/// flattened feature map that it reads.
 pub(crate) fn conv_shape(graph: &Graph, node: NodeId, shapes: &[Shape]) -> ConvShape {
     let input = shapes[graph.node(node).inputs[0].0];
     let size = [input.height, input.width];

@@ -1,25 +1,25 @@
-//! Activation recomputation (gradient checkpointing): chooses which activations training keeps from the forward to the
-//! backward pass. The others are computed again (Chen et al., "Training deep nets with sublinear memory cost", 2016).
+//! Activation recomputation (gradient checkpointing): chooses which activations are stored for the backward pass. The
+//! others are recomputed (Chen et al., "Training deep nets with sublinear memory cost", 2016).
 
 use super::{Fused, Step};
 use residual_graph::{NodeId, Shape};
 
-/// The most segments that are tried. What takes least memory is about the square root of the steps.
+/// The maximum number of segments to try. The optimum is about the square root of the number of steps.
 const MOST_SEGMENTS: usize = 1000;
 
-/// For each node, whether the backward pass finds its value as the forward pass left it.
+/// For each node, whether its value is stored for the backward pass.
 ///
-/// Where one value alone leads from the steps before to the steps behind, such as at the end of a residual block, the
-/// network can be cut. Of all ways to cut it into segments of about the same size, the one is taken that keeps least: the
-/// values at the cuts, and those inside the largest segment, of which one is there at a time. The last segment, which
-/// the backward pass begins with, is kept as it is.
+/// The network can be cut where a single value connects the steps before to the steps after, such as at the end of a
+/// residual block. Of all partitions into segments of about equal size, this chooses the one with the lowest memory: the
+/// values at the cuts plus those inside the largest segment, as one segment is recomputed at a time. The last segment, with
+/// which the backward pass begins, is stored.
 pub(crate) fn stored(fused: &Fused, shapes: &[Shape], kept: &[NodeId]) -> Vec<bool> {
     let Fused { steps, source } = fused;
     let mut always = vec![false; source.len()];
     always[0] = true;
     kept.iter().for_each(|id| always[source[id.0].0] = true);
     let len = |node: NodeId| if always[node.0] { 0 } else { shapes[node.0].len() };
-    // Floats of all values that steps before each compute.
+    // Cumulative floats of the values computed before each step.
     let mut before = vec![0];
     steps.iter().for_each(|step| before.push(before[before.len() - 1] + len(step.output)));
     let cuts = cuts(steps, source.len(), &always);
@@ -44,7 +44,7 @@ pub(crate) fn stored(fused: &Fused, shapes: &[Shape], kept: &[NodeId]) -> Vec<bo
     always
 }
 
-/// A place between two steps over which one value leads.
+/// A cut between two steps that a single value crosses.
 struct Cut {
     /// The steps before it.
     end: usize,
@@ -56,7 +56,7 @@ fn cuts(steps: &[Step], nodes: usize, always: &[bool]) -> Vec<Cut> {
     for (index, step) in steps.iter().enumerate() {
         step.inputs.iter().for_each(|id| last_read[id.0] = index);
     }
-    // The values that are last read by each step, and what is alive: how many, and the sum of their ids.
+    // The values that are last read by each step, and the live values: their number, and the sum of their ids.
     let mut ends: Vec<Vec<NodeId>> = vec![Vec::new(); steps.len()];
     let (mut alive, mut sum) = (0, 0);
     let mut cuts = Vec::new();

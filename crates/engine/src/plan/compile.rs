@@ -1,5 +1,5 @@
-//! From a model to a plan, pass by pass: fold, fuse, choose algorithms and which activations are stored, schedule, choose what
-//! runs depth first, place buffers. No memory is taken and nothing runs yet.
+//! Compiles a model to a plan, pass by pass: fold, fuse, choose algorithms, choose stored activations, schedule, choose the
+//! layers that run depth first, place buffers. Nothing is allocated or run yet.
 
 use super::algorithms::choose;
 use super::checkpoint;
@@ -18,11 +18,11 @@ use residual_tensor::NamedTensors;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// What is computed: the model's graph and tensors, in inference with its batch norms and layer scales folded.
+/// The input of the other passes: the model's graph and tensors, in inference with batch norms and layer scales folded.
 pub(crate) struct Folded<'a> {
     pub(crate) graph: Cow<'a, Graph>,
     pub(crate) tensors: Cow<'a, NamedTensors>,
-    /// What weights have yet to be multiplied by.
+    /// Factors of the filters that folding left to be applied.
     pub(crate) scales: Scales,
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn compile_model<'a>(
     Ok((folded, plan))
 }
 
-/// Folds the batch norms and layer scales of a model for inference, but for those that `taps` name.
+/// Folds the batch norms and layer scales of a model for inference, except those named by `taps`.
 fn fold<'a>(model: &'a Model, mode: Mode, taps: &[&str]) -> Folded<'a> {
     if mode == Mode::Infer {
         let folded = fold_batch_norm_but_scales(model, taps);
@@ -54,26 +54,26 @@ fn fold<'a>(model: &'a Model, mode: Mode, taps: &[&str]) -> Folded<'a> {
     Folded { graph: Cow::Borrowed(&model.graph), tensors: Cow::Borrowed(&model.tensors), scales: Scales::new() }
 }
 
-/// A compiled graph: what is done in which order, how, and where each value stands.
+/// A compiled graph: the instructions in order, their algorithms, and the offset of each value.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) mode: Mode,
     pub(crate) schedule: Schedule,
-    /// What of the forward pass is run for a part of the batch at a time.
+    /// The early layers that run depth first, for a part of the batch at a time.
     pub(crate) depth_first: Option<DepthFirst>,
     pub(crate) layers: Layers,
-    /// How each of the layers' convolutions is computed.
+    /// The algorithm of each convolution of the layers.
     pub(crate) convs: Vec<Conv>,
     pub(crate) places: Places,
     pub(crate) packed: Packed,
     pub(crate) workspace_len: usize,
-    /// Floats for the statistics that a convolution takes for the batch norm after it.
+    /// Floats for the statistics that a convolution computes for the following batch norm.
     pub(crate) statistics_len: usize,
-    /// Floats of parameters, of those that are trained, and of running statistics.
+    /// Floats of all parameters, of trainable parameters, and of running statistics.
     parameters: [usize; 3],
     /// The shape of every node's value in memory, for one image.
     pub(crate) shapes: Vec<Shape>,
-    /// The channels that lie side by side in memory in every node's value: of a flattened feature map, those of the map.
+    /// The contiguous channels of every node's value: for a flattened feature map, the channels of the map.
     pub(crate) channels: Vec<usize>,
 }
 
@@ -126,7 +126,7 @@ impl Plan {
         })
     }
 
-    /// The bytes that an engine for this plan holds.
+    /// The memory of an engine for this plan, in bytes.
     pub(crate) fn memory(&self) -> Memory {
         let [parameters, trained, statistics] = self.parameters;
         let kept: usize = match self.mode {
@@ -144,10 +144,10 @@ impl Plan {
     }
 }
 
-/// The most floats that a process can address on the processors of today (47 bits of bytes).
+/// The maximum number of floats that a process can address on current processors (47-bit addresses).
 const ADDRESSABLE: usize = 1 << 45;
 
-/// Whether the largest value of a batch can be addressed at all. From here on the sizes of single values do not overflow.
+/// Whether the largest value of a batch can be addressed at all. After this check, sizes of single values do not overflow.
 fn check_addressable(shapes: &[Shape], batch: usize) -> Result<(), EngineError> {
     let largest = shapes.iter().map(Shape::len).max().unwrap_or(0).saturating_mul(batch);
     if largest <= ADDRESSABLE {
@@ -159,8 +159,8 @@ fn check_addressable(shapes: &[Shape], batch: usize) -> Result<(), EngineError> 
 
 /// Whether the engine can run every op at these shapes.
 ///
-/// A flattened feature map stays in memory what it was, its channels side by side: only what treats every element alike,
-/// and linear layers, can read it. In a plan with gradients the place of a maximum in its window must fit a byte.
+/// A flattened feature map keeps its NHWC layout in memory: only elementwise ops and linear layers can read it. In a plan
+/// with gradients, the position of a maximum in its window must fit a byte.
 fn check_supported(graph: &Graph, shapes: &[Shape], mode: Mode) -> Result<(), EngineError> {
     let mut flat = vec![false; graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -190,7 +190,7 @@ fn check_supported(graph: &Graph, shapes: &[Shape], mode: Mode) -> Result<(), En
     Ok(())
 }
 
-/// Whether an op treats every element alike, in whatever order they lie.
+/// Whether an op is elementwise, and so independent of the layout.
 fn is_elementwise(op: &Op) -> bool {
     match op {
         Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => true,
@@ -228,19 +228,19 @@ fn kept(graph: &Graph, taps: &[&str]) -> Result<Vec<NodeId>, EngineError> {
     Ok(kept)
 }
 
-/// Where packed weights and biases stand.
+/// The offsets of packed weights and biases.
 #[derive(Debug)]
 pub(crate) struct Packed {
-    /// In inference, the places of the packed weight and bias of each convolution.
+    /// In inference, the offsets of the packed weight and bias of each convolution.
     pub(crate) places: Vec<[Range<usize>; 2]>,
-    /// Whether inference packs on use: then all weights have the same place, and before it is room for those in the
-    /// engine's layout that have to stand in it first.
+    /// Whether inference packs on use: then all weights share one offset, preceded by a buffer for weights that must first
+    /// be converted to the engine's layout.
     pub(crate) on_use: bool,
-    /// Floats in all.
+    /// Floats in total.
     pub(crate) len: usize,
 }
 
-/// Training packs weights when they are needed, one convolution's at a time, and so does inference that packs on use.
+/// Training and inference with packing on use pack the weights of one convolution at a time, when it runs.
 fn place_weights(graph: &Graph, mode: Mode, layers: &Layers, convs: &[Conv], options: &Options) -> Packed {
     let longest = |len: fn(&Conv) -> usize| convs.iter().map(len).max().unwrap_or(0);
     if mode != Mode::Infer {
@@ -286,7 +286,7 @@ fn statistics_len(batch: usize, schedule: &Schedule, convs: &[Conv]) -> usize {
     schedule.forward.iter().map(len).max().unwrap_or(0)
 }
 
-/// Floats of the parameters, of those that are trained, and of the running statistics, each tensor in whole cache lines.
+/// Floats of all parameters, of trainable parameters, and of running statistics, each tensor padded to whole cache lines.
 fn parameters_len(graph: &Graph, frozen: &Frozen) -> [usize; 3] {
     let mut lens = [0; 3];
     for node in &graph.nodes {

@@ -1,11 +1,11 @@
-//! Chooses the beginning of an inference plan that is run for some images of the batch at a time, one part of the batch after
-//! the other, so that the large feature maps there are read again before the cache has lost them.
+//! Depth-first execution: chooses the early layers of an inference plan that run for one part of the batch after the other,
+//! so that their large feature maps are still in cache when the next layer reads them.
 
 use super::Scheduled;
 use super::schedule::Schedule;
 use residual_kernels::conv::{Conv, Direction};
 
-/// Bytes of a step's values that a cache is expected to keep until the next step.
+/// Bytes of a step's values that are expected to stay in cache until the next step.
 const CACHE: usize = 8 << 20;
 
 /// The first instructions of a plan, run for `images` images at a time before the rest runs for all.
@@ -15,8 +15,8 @@ pub(crate) struct DepthFirst {
     pub(crate) images: usize,
 }
 
-/// Where a part of the batch pays: what its values take less of memory's time is more than what its weights take, which are
-/// read again for every part. Values that are alive in the beginning alone get memory for one part.
+/// Splits the batch where the saved memory traffic of values exceeds that of the weights, which are read again for every
+/// part. Values whose lifetime lies inside these layers get memory for one part only.
 pub(crate) fn choose(schedule: &mut Schedule, convs: &[Conv], batch: usize) -> Option<DepthFirst> {
     let values: Vec<usize> = schedule.forward.iter().map(|scheduled| value_bytes(schedule, scheduled)).collect();
     let images = (CACHE / values.iter().max()?.max(&1)).max(1);
@@ -40,7 +40,7 @@ pub(crate) fn choose(schedule: &mut Schedule, convs: &[Conv], batch: usize) -> O
             continue;
         }
         if is_input || buffer.alive.end > end {
-            // Every part of the batch reads it or leaves its result in it.
+            // Every part of the batch reads or writes it.
             buffer.alive = 0..buffer.alive.end.max(end);
         } else {
             buffer.images = Some(images);

@@ -1,19 +1,19 @@
-//! Fuses nodes into steps: a convolution, linear layer, batch norm, layer scale or gate with the following add and ReLU, an add
-//! with its ReLU, wherever nothing else reads the value between.
+//! Fuses nodes into steps: a convolution, linear layer, batch norm, layer scale or gate with the following add and ReLU, an
+//! add with its ReLU, wherever nothing else reads the value between.
 
 use crate::Mode;
 use residual_graph::{Graph, NodeId, Op};
 
-/// What a step computes before its addition and ReLU.
+/// The operation of a step before its add and ReLU.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Head {
-    /// The node: anything but an input, a flattening, or a dropout or stochastic depth that does nothing.
+    /// A node: anything except inputs, flattens, and inactive dropout or stochastic depth.
     Node(NodeId),
-    /// The sum of all values, the first of them included.
+    /// The sum of all values, including the first.
     Sum(Vec<NodeId>),
 }
 
-/// Some nodes that are run as one.
+/// Nodes that are fused into one step.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Step {
     pub(crate) head: Head,
@@ -27,7 +27,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// The node that the step is called after: the one that computes.
+    /// The node that names the step: its main operation.
     pub(crate) fn name(&self) -> NodeId {
         match self.head {
             Head::Node(node) => node,
@@ -36,15 +36,15 @@ impl Step {
     }
 }
 
-/// The steps of a graph in execution order, and for each node the node whose value stands for its own: a flattening, or
-/// a dropout or stochastic depth outside training, has the value of what it reads.
+/// The steps of a graph in execution order, and for each node the node whose value it shares: a flatten, or inactive
+/// dropout or stochastic depth, shares the value of its input.
 #[derive(Debug)]
 pub(crate) struct Fused {
     pub(crate) steps: Vec<Step>,
     pub(crate) source: Vec<NodeId>,
 }
 
-/// Fuses `graph`, but leaves the value of every node in `kept` to be read.
+/// Fuses `graph`, but keeps the value of every node in `kept` readable.
 pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
     let source = sources(graph, mode);
     let readers = readers(graph, &source);
@@ -53,7 +53,7 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
         [reader] if !kept.contains(&id) => Some(reader),
         _ => None,
     };
-    // Nodes inside a fused step, and for each add that ends one what the step begins with.
+    // Nodes inside a fused step, and for each add that ends one, the first node of the step.
     let mut absorbed = vec![false; graph.nodes.len()];
     let mut head_of_sum = vec![None; graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -105,7 +105,7 @@ fn fuses_add(op: &Op) -> bool {
     matches!(op, Conv2d(_) | Linear { .. } | BatchNorm2d { .. } | LayerScale { .. } | Gate)
 }
 
-/// For each node, the node whose value stands for its own.
+/// For each node, the node whose value it shares.
 fn sources(graph: &Graph, mode: Mode) -> Vec<NodeId> {
     let mut source: Vec<NodeId> = Vec::with_capacity(graph.nodes.len());
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -118,7 +118,7 @@ fn sources(graph: &Graph, mode: Mode) -> Vec<NodeId> {
     source
 }
 
-/// For each node that stands for itself, the nodes that read its value.
+/// For each node with its own value, the nodes that read it.
 fn readers(graph: &Graph, source: &[NodeId]) -> Vec<Vec<NodeId>> {
     let mut readers = vec![Vec::new(); graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {

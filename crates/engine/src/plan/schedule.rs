@@ -1,4 +1,4 @@
-//! Turns steps into instructions, forward and backward, and finds out when each value is alive.
+//! Turns steps into instructions, forward and backward, and determines the lifetime of each value.
 
 use super::{Activation, ConvId, Factors, Fused, Head, Instruction, Mask, NormId, Pooling, Scheduled, Slice, Step};
 use crate::arena::{Buffer, BufferId};
@@ -15,11 +15,11 @@ pub(crate) struct Schedule {
     pub(crate) buffers: Vec<Buffer>,
     /// The input image.
     pub(crate) input: BufferId,
-    /// For each kept node, its value and where its gradient is seeded.
+    /// For each kept node, its value and the buffer of its seed gradient.
     pub(crate) kept: Vec<(NodeId, BufferId, Option<BufferId>)>,
 }
 
-/// The nodes whose instructions have state of their own; an instruction names one by its place here.
+/// The nodes whose instructions have state; an instruction refers to one by its index here.
 #[derive(Debug)]
 pub(crate) struct Layers {
     /// Convolutions and linear layers.
@@ -30,7 +30,7 @@ pub(crate) struct Layers {
     /// Layer scales.
     pub(crate) scales: Vec<NodeId>,
     pub(crate) gates: Vec<NodeId>,
-    /// The place of each node of the graph in its list, if it is in one.
+    /// The index of each node of the graph in its list, if it is in one.
     places: Vec<usize>,
 }
 
@@ -53,15 +53,15 @@ impl Layers {
         }
     }
 
-    /// The place of a layer of this graph among those of its kind.
+    /// The index of a layer of this graph among those of its kind.
     fn place(&self, node: NodeId) -> usize {
         self.places[node.0]
     }
 }
 
-/// Schedules the steps of `graph`, keeping the values of `kept` to the end. In training and frozen mode every kept
-/// node can be given a gradient to go backward from. `shapes` has the shape of every node's value in memory; values that
-/// are not `stored` are computed again when the backward pass needs them.
+/// Schedules the steps of `graph`, keeping the values of `kept` to the end. In training and frozen mode the
+/// backward pass can be seeded at every kept node. `shapes` has the shape of every node's value in memory; values that are
+/// not `stored` are recomputed when the backward pass needs them.
 pub(crate) fn schedule(
     graph: &Graph,
     fused: &Fused,
@@ -93,9 +93,9 @@ pub(crate) fn schedule(
 struct Scheduler<'a> {
     graph: &'a Graph,
     steps: &'a [Step],
-    /// For each node, the index of the step whose value it has.
+    /// For each node, the index of the step that computes its value.
     step_of: Vec<Option<usize>>,
-    /// For each node, the batch norm that reads it, if one alone does.
+    /// For each node, the batch norm that reads it, if it is the only reader.
     norms_after: Vec<Option<NormId>>,
     source: &'a [NodeId],
     layers: &'a Layers,
@@ -110,13 +110,13 @@ struct Scheduler<'a> {
     lens: Vec<usize>,
     values: Vec<Option<BufferId>>,
     gradients: Vec<Option<BufferId>>,
-    /// For each max pooling, where its maxima's places are noted.
+    /// For each max pooling, the buffer of its maxima's positions.
     indices: Vec<Option<BufferId>>,
     /// Whether a gradient of the node's value is needed.
     wanted: Vec<bool>,
-    /// Whether the node's gradient is the caller's to read and seed, and so not to be written over.
+    /// Whether the caller reads and seeds the node's gradient, so that it must not be overwritten.
     seeded: Vec<bool>,
-    /// Whether the backward pass has the node's value: from the forward pass, or computed again.
+    /// Whether the backward pass has the node's value: stored by the forward pass, or recomputed.
     stored: Vec<bool>,
 }
 
@@ -171,7 +171,7 @@ impl<'a> Scheduler<'a> {
         BufferId(self.lens.len() - 1)
     }
 
-    /// Gives the max pooling that `step` is, if it is one, somewhere to note its maxima's places.
+    /// If `step` is a max pooling, allocates the buffer of its maxima's positions.
     fn allocate_index(&mut self, step: &Step) {
         let node = step.name();
         if let Op::MaxPool2d(_) = self.graph.node(node).op {
@@ -184,12 +184,12 @@ impl<'a> Scheduler<'a> {
         self.values[self.source[node.0].0].expect("steps come after what they read")
     }
 
-    /// The value of `node` for the backward pass, computed again if the forward pass did not leave it.
+    /// The value of `node` for the backward pass, recomputed if it was not stored.
     fn again(&mut self, node: NodeId) -> BufferId {
         let node = self.source[node.0];
         if !self.stored[node.0] {
-            // Values that are not there either come first, those that they need before them: without recursion, which a
-            // deep network would have no stack for.
+            // Missing inputs are recomputed first, in dependency order; iteratively, as recursion would overflow the stack
+            // in deep networks.
             let mut pending = vec![node];
             while let Some(&node) = pending.last() {
                 let step = self.step_of(node);
@@ -204,7 +204,7 @@ impl<'a> Scheduler<'a> {
         self.value(node)
     }
 
-    /// The step whose value `node` has.
+    /// The step that computes the value of `node`.
     fn step_of(&self, node: NodeId) -> &'a Step {
         &self.steps[self.step_of[node.0].expect("every value but the input has its step")]
     }
@@ -227,7 +227,7 @@ impl<'a> Scheduler<'a> {
         self.layers.place(node)
     }
 
-    /// What a layer scale or gate multiplies with.
+    /// The factors of a layer scale or gate.
     fn factors(&self, node: NodeId) -> Factors {
         match self.graph.node(node).op {
             Op::Gate => Factors::Gate(self.value(self.graph.node(node).inputs[1])),
@@ -235,7 +235,7 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// The batch norm whose statistics convolution `node` takes in training: the only one that reads it.
+    /// The batch norm whose statistics convolution `node` computes in training: its only reader.
     fn norm_after(&self, node: NodeId) -> Option<NormId> {
         let fits = self.mode == Mode::Train && matches!(self.graph.node(node).op, Op::Conv2d(_));
         let norm = self.norms_after[node.0].filter(|_| fits)?;
@@ -253,7 +253,7 @@ impl<'a> Scheduler<'a> {
         !node.op.parameters().is_empty() && !self.frozen.parameters.contains(&node.name)
     }
 
-    /// The node whose value the only (or first) input of `node` has.
+    /// The node with the value of the only (or first) input of `node`.
     fn input(&self, node: NodeId) -> NodeId {
         self.source[self.graph.node(node).inputs[0].0]
     }
@@ -272,7 +272,7 @@ impl<'a> Scheduler<'a> {
         self.forward.extend(instructions.map(|instruction| Scheduled { node: step.name(), instruction }));
     }
 
-    /// What computes the value `y` of a step, for the first time or `again`.
+    /// The instructions that compute the value `y` of a step, for the first time or `again`.
     fn instructions(&self, step: &Step, y: BufferId, again: bool) -> Vec<Instruction> {
         let node = match &step.head {
             Head::Sum(values) => {
@@ -347,7 +347,7 @@ impl<'a> Scheduler<'a> {
         (input.height * input.width, input.channels)
     }
 
-    /// What a concatenation or padding shortcut copies: from which input, and where to.
+    /// The copies of a concatenation or padding shortcut: source input and destination.
     fn slices(&self, node: NodeId) -> Vec<(NodeId, Slice)> {
         let y_channels = self.shapes[node.0].channels;
         let slice = |input: NodeId, stride, y_offset| {
@@ -387,7 +387,7 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// The buffer that takes the caller's gradient of `node`.
+    /// The buffer for the caller's gradient of `node`.
     fn seed(&mut self, node: NodeId) -> BufferId {
         let node = self.source[node.0];
         self.seeded[node.0] = true;
@@ -399,7 +399,7 @@ impl<'a> Scheduler<'a> {
         buffer
     }
 
-    /// Where to write the gradient of `node`, and whether to add to what is there.
+    /// The buffer for the gradient of `node`, and whether to accumulate into it.
     fn gradient(&mut self, node: NodeId) -> (BufferId, bool) {
         match self.gradients[node.0] {
             Some(buffer) => (buffer, true),
@@ -411,7 +411,8 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Gives `node` the gradient in `buffer`, which nothing else needs any more: as its own buffer if it has none yet.
+    /// Adds the gradient in `buffer`, which has no other use, to that of `node`: the node takes over the buffer if it has
+    /// none.
     fn hand_over(&mut self, buffer: BufferId, node: NodeId) -> bool {
         match self.gradients[node.0] {
             Some(y) => {
@@ -451,7 +452,7 @@ impl<'a> Scheduler<'a> {
                     self.emit_backward(Instruction::ReluBackward { y, dy });
                 }
                 let mut inputs: Vec<NodeId> = inputs.iter().copied().filter(|id| self.wanted[id.0]).collect();
-                // The last takes the buffer itself.
+                // The last one takes over the buffer.
                 let last = inputs.pop();
                 for input in inputs {
                     let (dx, accumulate) = self.gradient(input);
@@ -516,7 +517,7 @@ impl<'a> Scheduler<'a> {
                 }
                 let norm = self.layers.place(node);
                 let x = self.again(input);
-                // The kernel writes dx on its way to the parameters' gradients, be it wanted or not.
+                // The kernel always writes dx while computing the parameters' gradients.
                 let (dx, accumulate) = match self.wanted[input.0] {
                     true => self.gradient(input),
                     false => (self.allocate(input), false),
@@ -588,7 +589,7 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// The gradient of what a layer scale or gate multiplies with.
+    /// The gradient of the factors of a layer scale or gate.
     fn factors_backward(&mut self, node: NodeId, dy: BufferId) {
         let input = self.input(node);
         if let Op::LayerScale { .. } = self.graph.node(node).op {
@@ -613,7 +614,7 @@ impl<'a> Scheduler<'a> {
         self.hand_over(dy, input);
     }
 
-    /// Whether the backward of a step's head writes over its dy.
+    /// Whether the backward pass of a step's main operation overwrites its dy.
     fn runs_in_place(&self, step: &Step) -> bool {
         match step.head {
             Head::Node(node) => {
@@ -623,7 +624,7 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Passes dy on to the value that was added; true if that value took the buffer over.
+    /// Propagates dy to the addend; true if the addend took over the buffer.
     fn add_gradient(&mut self, step: &Step, dy: BufferId) -> bool {
         match step.add {
             Some(add) if self.wanted[add.0] => self.hand_over(dy, add),

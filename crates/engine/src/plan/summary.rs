@@ -1,4 +1,4 @@
-//! What a plan does, step by step, and the memory it takes: for reports, before anything is allocated.
+//! The steps of a plan and its memory, for reports, before anything is allocated.
 
 use super::{Instruction, Plan, Scheduled, compile_model};
 use crate::{EngineError, Memory, Mode, Options};
@@ -39,28 +39,28 @@ pub struct PlanStep<'a> {
     pub direction: Direction,
     /// The kind of op.
     pub kind: Kind,
-    /// What is done there, for people.
+    /// Readable description of the operation.
     pub work: &'static str,
-    /// How a convolution's pass is computed for a whole batch.
+    /// The algorithm of a convolution's pass for a whole batch.
     pub kernel: Option<Description>,
     /// Bytes of the result for a whole batch.
     pub result: usize,
-    /// Bytes that are read or written for a whole batch: values and packed weights, each once.
+    /// Memory traffic for a whole batch in bytes: values and packed weights, each counted once.
     pub touched: usize,
-    /// How long it took in the last pass, after [`crate::Engine::time_steps`].
+    /// Its time in the last pass, after [`crate::Engine::time_steps`].
     pub time: Option<Duration>,
 }
 
-/// A plan as [`crate::Engine::new`] would make it, without its memory.
+/// The plan of [`crate::Engine::new`], without its memory.
 #[derive(Clone, Debug)]
 pub struct PlanSummary {
     memory: Memory,
-    /// The name of each node of the graph that runs: batch norms may have been folded away.
+    /// The name of each node of the compiled graph, without folded batch norms.
     names: Vec<String>,
     steps: Vec<Step>,
 }
 
-/// A [`PlanStep`] without what is borrowed or measured.
+/// A [`PlanStep`] without its borrowed and measured fields.
 #[derive(Clone, Debug)]
 struct Step {
     node: NodeId,
@@ -74,10 +74,10 @@ struct Step {
 }
 
 impl PlanSummary {
-    /// Compiles a plan, with the arguments of [`crate::Engine::new`], and takes no memory for it.
+    /// Compiles a plan, with the arguments of [`crate::Engine::new`], without allocating its memory.
     ///
     /// # Errors
-    /// As [`crate::Engine::new`], but that the machine may have less memory than the plan takes.
+    /// As [`crate::Engine::new`], except for lack of memory.
     ///
     /// # Panics
     /// If `batch` is zero.
@@ -104,12 +104,12 @@ impl PlanSummary {
         }
     }
 
-    /// The memory that the plan takes.
+    /// The memory of the plan.
     pub fn memory(&self) -> Memory {
         self.memory
     }
 
-    /// What the plan does, in order: the forward pass, then the backward pass.
+    /// The steps of the plan in order: the forward pass, then the backward pass.
     pub fn steps(&self) -> impl Iterator<Item = PlanStep<'_>> {
         self.steps.iter().map(|step| {
             let Step { node, pass, direction, kind, work, kernel, result, touched } = *step;
