@@ -23,7 +23,7 @@ const MAX_FILE_BYTES: u64 = 512 << 20;
 /// The largest file of class names that is read: the official ones have under 2 kB.
 const MAX_NAMES_BYTES: u64 = 1 << 20;
 
-/// Which of the two.
+/// CIFAR-10 or CIFAR-100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CifarKind {
     /// Ten classes.
@@ -69,7 +69,7 @@ impl CifarKind {
         }
     }
 
-    /// The names of the classes, as the official archives hold them.
+    /// The class names, as in the official archives.
     pub fn built_in_names(self) -> Vec<String> {
         let names = match self {
             Self::Cifar10 => "airplane automobile bird cat deer dog frog horse ship truck",
@@ -100,11 +100,11 @@ impl CifarKind {
 pub struct Records {
     /// The class of each image.
     pub labels: Vec<u32>,
-    /// 3072 bytes an image: a red, a green and a blue plane of 32×32.
+    /// 3072 bytes per image: a red, a green and a blue plane of 32×32.
     pub pixels: Vec<u8>,
 }
 
-/// A split of CIFAR-10 or CIFAR-100, held in memory (3 KiB an image).
+/// A split of CIFAR-10 or CIFAR-100, held in memory (3 KiB per image).
 pub struct Cifar {
     place: String,
     names: Vec<String>,
@@ -191,7 +191,7 @@ impl Dataset for Cifar {
     }
 }
 
-/// The names that lie beside the images, or those known from the official archives.
+/// The class names in the file next to the images, or those of the official archives.
 fn class_names(kind: CifarKind, folder: &Path) -> Result<Vec<String>, DataError> {
     let (text, pickle) = match kind {
         CifarKind::Cifar10 => ("batches.meta.txt", "batches.meta"),

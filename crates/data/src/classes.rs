@@ -1,25 +1,25 @@
 //! Matching class names of two sides: a dataset and a model, a validation folder and its training folder.
 //!
-//! A class index means something only together with the list of names it points into. Wherever indices of one side meet
-//! names of another they go through [`match_classes`].
+//! A class index is meaningful only with its list of names. Indices of one list are always converted to those of another
+//! with [`match_classes`].
 
 use std::collections::HashMap;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// How the classes of one side are numbered on the other.
+/// The mapping of class indices from one side to the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassMap {
-    /// For each class of the first side, its number on the second.
+    /// For each class of the first side, its index on the second.
     pub to: Vec<u32>,
     /// The names of the second side that the first lacks, in their order.
     pub absent: Vec<String>,
-    /// Whether names decided, or indices because one side has no names.
+    /// Whether classes were matched by name, or by index because one side has no names.
     pub by_name: bool,
 }
 
 impl ClassMap {
-    /// Whether every class keeps its number.
+    /// Whether every class keeps its index.
     pub fn is_identity(&self) -> bool {
         self.to.iter().enumerate().all(|(from, &to)| from as u32 == to)
     }
@@ -29,15 +29,15 @@ impl ClassMap {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("classes: expected classes among {}, got {}", quoted(known), quoted(unknown))]
 pub struct UnknownClasses {
-    /// The names that there are.
+    /// The existing names.
     pub known: Vec<String>,
-    /// Those that are not among them.
+    /// The unknown names.
     pub unknown: Vec<String>,
 }
 
-/// Numbers the classes `from` as `to` does. Names are compared in Unicode's normal form C, so that `é` typed in two ways is
-/// one letter; a subset or a permutation matches. Where one side has no names (its list is empty or holds just the
-/// classes' own numbers, as of a file of tensors) and they are not found on the other, indices are kept.
+/// Maps the classes `from` to the indices of `to`. Names are compared in Unicode's normal form C, so that `é` typed in two
+/// ways is one letter; a subset or a permutation matches. If one side has no names (its list is empty or contains only
+/// class indices, as for a file of tensors) and they are not found on the other, indices are kept.
 ///
 /// # Errors
 /// [`UnknownClasses`] if both sides have names and `to` lacks some of `from`.
@@ -68,7 +68,7 @@ pub fn match_classes(from: &[String], to: &[String]) -> Result<ClassMap, Unknown
     Ok(ClassMap { to: to_numbers, absent, by_name: true })
 }
 
-/// Whether these say what the classes are: a dataset that does not know has numbers.
+/// Whether these are real class names, not just indices.
 pub fn are_names(labels: &[String]) -> bool {
     labels.iter().enumerate().any(|(index, label)| *label != index.to_string())
 }

@@ -1,4 +1,4 @@
-//! What a dataset is to the rest of the program.
+//! The interface of a dataset.
 
 use residual_preprocess::{Image, Preprocessing};
 
@@ -18,8 +18,8 @@ pub trait Dataset: Send + Sync {
     /// sample.
     fn label(&self, index: usize) -> u32;
 
-    /// A probability for each of the [`class_names`](Self::class_names), in place of the class alone; `None` where the set
-    /// has classes only. A set that has them has them for every sample.
+    /// Soft targets: a probability for each of the [`class_names`](Self::class_names); `None` if the dataset has hard
+    /// labels only. A dataset has them for all samples or for none.
     fn soft_label(&self, _index: usize) -> Option<&[f32]> {
         None
     }
@@ -47,7 +47,7 @@ pub trait Dataset: Send + Sync {
     /// What all samples have in common.
     fn format(&self) -> &Format;
 
-    /// What a user should know about the set, one line each, such as files that were ignored.
+    /// Notes for the user about the dataset, one line each, such as ignored files.
     fn notes(&self) -> &[String] {
         &[]
     }
@@ -66,7 +66,7 @@ pub(crate) fn counted(count: usize, noun: &str) -> String {
 /// One image of a [`Dataset`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sample {
-    /// 8-bit pixels, yet to be normalised.
+    /// 8-bit pixels, not yet normalised.
     Pixels(Image),
     /// Values that are taken as already normalised: height × width × channels.
     Normalized {
@@ -74,30 +74,30 @@ pub enum Sample {
         height: usize,
         /// Columns.
         width: usize,
-        /// Values a pixel.
+        /// Values per pixel.
         channels: usize,
         /// Row by row, channels interleaved.
         values: Vec<f32>,
     },
 }
 
-/// What the samples of a [`Dataset`] have in common, and how they are normalised unless the user says otherwise.
+/// The common format of the samples of a [`Dataset`], and their default normalisation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Format {
     /// Height and width of every image in pixels; `None` if they differ.
     pub image_size: Option<[usize; 2]>,
-    /// Values a pixel.
+    /// Values per pixel.
     pub channels: usize,
     /// Whether samples are [`Sample::Normalized`].
     pub normalized: bool,
-    /// The usual mean of each channel, on a scale of 0 to 1.
+    /// The default mean of each channel, on a scale of 0 to 1.
     pub mean: Vec<f32>,
-    /// The usual standard deviation of each channel, on the same scale.
+    /// The default standard deviation of each channel, on the same scale.
     pub std: Vec<f32>,
 }
 
 impl Format {
-    /// What suits a network whose input is `input` (channels, height, width) where nothing better is known: see
+    /// The default preprocessing for a network with input `input` (channels, height, width): see
     /// [`Preprocessing::default_for`].
     pub fn default_preprocessing(&self, input: [usize; 3]) -> Preprocessing {
         Preprocessing::default_for(input, self.image_size, &self.mean, &self.std)

@@ -1,4 +1,4 @@
-//! What can be wrong with data, each in one line that says where, what was expected and what came.
+//! Errors of data, each in one line: where, what was expected, what was found.
 
 use std::error::Error;
 use std::io;
@@ -40,7 +40,7 @@ pub enum DataError {
         /// Which classes.
         cause: UnknownClasses,
     },
-    /// There is no memory for something whose size was chosen.
+    /// Not enough memory for a size chosen by the user.
     #[error("{what}: expected {} MiB of memory, got less", bytes.div_ceil(1 << 20))]
     Memory {
         /// What for.
@@ -84,9 +84,9 @@ impl From<PreprocessingError> for DataError {
 }
 
 impl DataError {
-    /// Whether one sample is at fault: an image that cannot be decoded, a record that is not what it should be, a file that is
-    /// missing, too large or no file. Such a one may be skipped. Anything else (too many open files, no memory, a
-    /// failing disk) would befall good images as well, and ends the work.
+    /// Whether the error concerns a single sample: an image that cannot be decoded, an invalid record, a file that is
+    /// missing, too large or not a regular file. Such a sample may be skipped. All other errors (too many open files, no
+    /// memory, a failing disk) would affect valid images as well, and end the run.
     pub fn is_bad_image(&self) -> bool {
         match self {
             Self::Image { .. } | Self::Invalid { .. } | Self::Panic { .. } => true,

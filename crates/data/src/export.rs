@@ -1,4 +1,4 @@
-//! A source written out as a folder of PNG files.
+//! Exports a source as a folder of PNG files.
 
 use std::fs;
 use std::path::Path;
@@ -10,12 +10,12 @@ use residual_files::{FileError, atomic_write};
 use crate::{DataError, Dataset, Sample, Source, Split};
 
 /// Writes every image of `source` to `folder/<split>/<class name>/<number>.png`, or without splits to
-/// `folder/<class name>/<number>.png`, creating the folders; returns the number of images. A file appears under its
-/// name when it is complete.
+/// `folder/<class name>/<number>.png`, creating the folders; returns the number of images. Files are written
+/// atomically.
 ///
 /// # Errors
-/// [`DataError::Invalid`] if `folder` exists and is not empty, if a class name cannot be a folder's name, or for images that
-/// are normalised or have more than 4 channels; [`DataError::File`] if a file cannot be written.
+/// [`DataError::Invalid`] if `folder` exists and is not empty, if a class name cannot be a folder's name, or for images
+/// that are normalised or have more than 4 channels; [`DataError::File`] if a file cannot be written.
 pub fn export(source: &Source, folder: &Path) -> Result<usize, DataError> {
     if folder.exists() && fs::read_dir(folder).map_err(FileError::read(folder))?.next().is_some() {
         return Err(DataError::invalid(folder.display(), "an empty folder or a new one", "a folder with files"));

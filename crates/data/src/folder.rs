@@ -1,4 +1,4 @@
-//! A folder of images, one subfolder a class, as torchvision's `ImageFolder` reads it.
+//! A folder of images, one subfolder per class, as in torchvision's `ImageFolder`.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub struct Folder {
     notes: Vec<String>,
 }
 
-/// A class folder: its name and where it lies.
+/// A class folder: its name and path.
 type ClassFolder = (String, PathBuf);
 
 impl Folder {
@@ -54,7 +54,7 @@ impl Folder {
         Self::gather(root, names, &folders, &labels, true)
     }
 
-    /// One split of a layout that has it. All splits have the classes of the training split.
+    /// One split of a layout. All splits have the classes of the training split.
     pub(crate) fn open(layout: &Layout, split: Split) -> Result<Self, DataError> {
         let root = layout.folder(split).expect("a split that the layout has");
         let training = layout.folder(Split::Train).filter(|training| *training != root);
@@ -96,7 +96,7 @@ impl Folder {
         if files.is_empty() {
             return Err(DataError::invalid(root.display(), expected_images(), "none"));
         }
-        // By label, where the folders' order is another than the classes'.
+        // By label, if the folders' order differs from that of the classes.
         files.sort_by_key(|(_, label)| *label);
         let mut notes = Vec::new();
         let place = root.display();

@@ -1,7 +1,7 @@
-//! Where the splits of an image folder lie.
+//! Finds the splits of an image folder.
 //!
-//! A split is a folder with a [usual name](Split::from_name) that holds class folders; a class is a folder that holds images,
-//! whatever its name. What was left out, or might have been meant otherwise, is told in notes.
+//! A split is a folder with a [usual name](Split::from_name) that holds class folders; a class is a folder that holds
+//! images, whatever its name. Skipped folders and ambiguities are reported in notes.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use residual_files::{is_image, printable, visible_entries};
 
 use crate::{DataError, Split};
 
-/// The splits of a folder that was looked at, but not read.
+/// The splits of a folder whose images are not read yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     root: PathBuf,
@@ -118,7 +118,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Notes classes that may have been meant as something else.
+    /// Adds notes about class folders that may not be meant as classes.
     fn note_classes(&mut self, folders: &[PathBuf]) -> Result<(), DataError> {
         let root = shown(&self.root);
         for path in folders {
@@ -138,7 +138,7 @@ impl Layout {
     }
 }
 
-/// The folders in `root` that may hold data, and the names of those that hold training runs of ours.
+/// The folders in `root` that may hold data, and the names of those that contain training runs.
 pub(crate) fn data_folders(root: &Path) -> Result<(Vec<PathBuf>, Vec<String>), DataError> {
     let (mut folders, mut runs) = (Vec::new(), Vec::new());
     for path in visible_entries(root)? {
@@ -149,7 +149,7 @@ pub(crate) fn data_folders(root: &Path) -> Result<(Vec<PathBuf>, Vec<String>), D
     Ok((folders, runs))
 }
 
-/// Whether `path` is a run folder of ours, or a folder of nothing else.
+/// Whether `path` is a run folder, or contains only run folders.
 fn holds_runs(path: &Path) -> Result<bool, DataError> {
     let is_run = |path: &Path| {
         path.join("config.toml").is_file() && (path.join("weights").is_dir() || path.join("state").is_dir())

@@ -1,4 +1,4 @@
-//! Datasets, augmentation and a deterministic parallel loader. Knows no network.
+//! Datasets, augmentation and a deterministic parallel loader. Independent of networks.
 //!
 //! A [`Source`] is what a user names (`shapes10`, `cifar10`, a folder, a file); its [splits](Source::split) are
 //! [`Dataset`]s; a [`Transform`] turns a sample into the network's input; a [`Loader`] does that in parallel and

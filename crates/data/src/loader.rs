@@ -10,25 +10,25 @@ use residual_tensor::{AlignedBuffer, Stream};
 use crate::targets::TargetBuffer;
 use crate::{DataError, Dataset, SampleRandom, Targets, Transform};
 
-/// How a [`Loader`] goes through a dataset.
+/// Options of a [`Loader`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderOptions {
-    /// Images a batch.
+    /// Batch size.
     pub batch_size: usize,
-    /// Whether the order is a permutation drawn from (seed, epoch) or the dataset's.
+    /// Whether to shuffle, by (seed, epoch), or to keep the dataset's order.
     pub shuffle: bool,
-    /// Whether every batch is full: the last one is left out if it is not, and with
-    /// [`skip_bad_images`](Self::skip_bad_images) another image takes the place of a bad one.
+    /// Whether every batch is full: an incomplete last batch is dropped, and with
+    /// [`skip_bad_images`](Self::skip_bad_images) a bad image is replaced by another one.
     pub drop_last: bool,
-    /// Decides, with the epoch and the index of the sample or batch, the order and every augmentation.
+    /// The random seed; with the epoch and the index of the sample or batch it determines order and augmentation.
     pub seed: u64,
     /// The epoch, from 0.
     pub epoch: u64,
-    /// The first batch to yield, from 0: where an interrupted epoch goes on.
+    /// The first batch to yield, from 0, to resume an interrupted epoch.
     pub start_batch: usize,
-    /// Threads that prepare batches ahead; 0 prepares them on the caller's thread.
+    /// Data-loading threads; 0 prepares batches on the caller's thread.
     pub workers: usize,
-    /// Whether a [bad image](DataError::is_bad_image) is left out and [listed](Loader::skipped) or ends the epoch.
+    /// Whether a [bad image](DataError::is_bad_image) is skipped and [listed](Loader::skipped), or ends the epoch.
     pub skip_bad_images: bool,
 }
 
@@ -62,17 +62,17 @@ impl Batch {
         &self.content.images[..self.len() * self.image_len]
     }
 
-    /// What the images should be classified as.
+    /// The targets of the images.
     pub fn targets(&self) -> Targets<'_> {
         self.content.targets.targets()
     }
 
-    /// The class of each image; where images are mixed, that of the image which another was mixed into.
+    /// The label of each image; if images are mixed, the label of the first image.
     pub fn labels(&self) -> &[u32] {
         self.content.targets.labels()
     }
 
-    /// Where each image stands in the dataset.
+    /// The dataset index of each image.
     pub fn indices(&self) -> &[usize] {
         &self.content.indices
     }
@@ -89,22 +89,22 @@ impl Batch {
 }
 
 impl Drop for Batch {
-    /// The memory goes back to the loader, for a later batch.
+    /// Returns the memory to the loader, for a later batch.
     fn drop(&mut self) {
         lock(&self.spare).push(std::mem::take(&mut self.content));
     }
 }
 
-/// An image that was left out.
+/// A skipped image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// Where it stands in the dataset.
+    /// Its dataset index.
     pub index: usize,
-    /// Which it is and what is wrong with it, in one line.
+    /// The image and its error, in one line.
     pub reason: String,
 }
 
-/// One epoch's batches, prepared in parallel and at most a few ahead. Dropping it ends its threads.
+/// One epoch's batches, prepared in parallel, at most a few in advance. Dropping it ends its threads.
 pub struct Loader {
     job: Arc<Job>,
     threads: Vec<JoinHandle<()>>,
@@ -158,12 +158,12 @@ impl Loader {
         Ok(loader)
     }
 
-    /// The number of batches in the epoch, those before the start included.
+    /// The number of batches in the epoch, including those before the start.
     pub fn batches(&self) -> usize {
         self.job.batches
     }
 
-    /// The images that were left out of the batches yielded so far, in their order.
+    /// The images skipped in the batches yielded so far, in order.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
@@ -200,11 +200,11 @@ impl Iterator for Loader {
 impl Drop for Loader {
     fn drop(&mut self) {
         self.job.stop.store(true, Ordering::Relaxed);
-        // Under the lock, so that no worker is between its look at `stop` and its sleep.
+        // Under the lock, so that no worker is between checking `stop` and sleeping.
         drop(lock(&self.job.progress));
         self.job.changed.notify_all();
         for thread in self.threads.drain(..) {
-            // A worker catches its panics; there is nothing to hear from it.
+            // Workers catch their panics, so the result carries no information.
             let _ = thread.join();
         }
     }
@@ -225,14 +225,14 @@ impl Default for Content {
 
 type Outcome = Result<(Content, Vec<Skipped>), DataError>;
 
-/// What the workers and the caller share.
+/// State shared by the workers and the caller.
 struct Job {
     dataset: Arc<dyn Dataset>,
     transform: Transform,
     options: LoaderOptions,
     order: Vec<u32>,
     batches: usize,
-    /// How many batches may be in work or ready at once.
+    /// Maximum number of batches in preparation or ready.
     ahead: usize,
     progress: Mutex<Progress>,
     changed: Condvar,
@@ -243,12 +243,12 @@ struct Job {
 struct Progress {
     issued: usize,
     delivered: usize,
-    /// Batches that are ready, each at its number modulo `ahead`.
+    /// Ready batches, each at its index modulo `ahead`.
     ready: Vec<Option<Outcome>>,
 }
 
 impl Job {
-    /// A worker's life: take the next batch's number, prepare it, lay it out.
+    /// A worker's loop: take the next batch index, prepare the batch, publish it.
     fn work(&self) {
         let mut progress = lock(&self.progress);
         loop {
@@ -317,8 +317,8 @@ impl Job {
         Ok((content, skipped))
     }
 
-    /// Prepares sample `index`, or the one that takes its place; `None` if it is left out. Depends on nothing but
-    /// (seed, epoch, index).
+    /// Prepares sample `index` or its substitute; `None` if it is skipped. A pure function of (seed, epoch,
+    /// index).
     fn place(&self, index: usize, place: &mut [f32], skipped: &mut Vec<Skipped>) -> Result<Option<usize>, DataError> {
         const TRIES: usize = 100;
         let LoaderOptions { seed, epoch, skip_bad_images, drop_last, .. } = self.options;
@@ -357,12 +357,12 @@ impl Job {
     }
 }
 
-/// Keeps the draw of substitutes apart from other random numbers of the same epoch and sample.
+/// Salt of the random substitutes.
 const SUBSTITUTE: u64 = u64::from_be_bytes(*b"substitu");
-/// Keeps the mixing of a batch apart from the samples' random numbers.
+/// Salt of batch mixing.
 const MIX: u64 = u64::from_be_bytes(*b"mixbatch");
 
-/// A lock whatever other threads did: every state the lock guards is whole between two statements.
+/// Locks and ignores poisoning: the guarded state is consistent between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

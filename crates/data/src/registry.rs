@@ -1,17 +1,17 @@
-//! The datasets that have a name.
+//! The named datasets.
 
-/// A dataset that is opened by its name.
+/// A dataset that is opened by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamedDataset {
     /// What a user writes.
     pub name: &'static str,
     /// What it is, in one line.
     pub description: &'static str,
-    /// The name of the recipe that suits it.
+    /// The name of its default preset.
     pub preset: &'static str,
 }
 
-/// Every dataset that has a name; anything else is a path.
+/// Every named dataset; anything else is a path.
 pub const DATASETS: [NamedDataset; 3] = [
     NamedDataset {
         name: "shapes10",

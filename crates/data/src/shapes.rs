@@ -1,4 +1,4 @@
-//! `shapes10`: ten classes of shapes, drawn from a seed.
+//! `shapes10`: ten classes of shapes, generated from a seed.
 
 mod figure;
 mod scene;
@@ -11,9 +11,9 @@ use crate::{DataError, Dataset, Format, Sample, Split};
 
 /// Procedurally drawn 32×32 colour images of ten shapes: a built-in dataset that needs no file.
 ///
-/// Every image is a pure function of (seed, split, index), drawn with IEEE additions, multiplications, divisions and
-/// square roots alone, so that it has the same pixels on every machine. An image is drawn when it is first asked for and
-/// then kept (3 KiB).
+/// Every image is a pure function of (seed, split, index), computed with IEEE additions, multiplications, divisions and
+/// square roots alone, so that it has the same pixels on every machine. An image is drawn on first access and
+/// then cached (3 KiB).
 pub struct Shapes {
     seed: u64,
     split: Split,

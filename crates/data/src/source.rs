@@ -1,4 +1,4 @@
-//! What a user names as data: a built-in set, CIFAR, a folder or a file.
+//! Resolves `--data`: a built-in dataset, CIFAR, a folder or a file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::folder::Folder;
 use crate::layout::Layout;
 use crate::{DATASETS, DataError, Dataset, HeldOut, Part, Selection, Shapes, Split, TensorFile, stratified_split};
 
-/// A source of data that was found, but not read yet.
+/// A source of data that is opened, but not read yet.
 ///
 /// It may have [splits](Self::splits) of its own; one without is a single set of images, which all belong to the
 /// training split. A split that a source lacks is never replaced by another.
@@ -71,7 +71,7 @@ impl Source {
         &self.name
     }
 
-    /// The splits that the source sets apart, in order; none if it is a single set of images.
+    /// The splits of the source, in order; none if it is a single set of images.
     pub fn splits(&self) -> Vec<Split> {
         match &self.kind {
             Kind::Shapes | Kind::Cifar(..) => vec![Split::Train, Split::Test],
@@ -80,7 +80,7 @@ impl Source {
         }
     }
 
-    /// Whether the source sets images apart from the training images: whether it has a split for validation or testing.
+    /// Whether the source has a validation or test split.
     pub fn has_held_out(&self) -> bool {
         self.splits().iter().any(|&split| split != Split::Train)
     }
@@ -88,9 +88,9 @@ impl Source {
     /// Reads a split; of a source without splits, `Train` is everything.
     ///
     /// # Errors
-    /// [`DataError::Invalid`] if the source has no such split, with the names of those it has, or its files do not hold what
-    /// they should; [`DataError::File`] if they cannot be read; [`DataError::Classes`] if a folder has classes that the
-    /// training folder lacks.
+    /// [`DataError::Invalid`] if the source has no such split, with the names of those it has, or its files do not hold
+    /// what they should; [`DataError::File`] if they cannot be read; [`DataError::Classes`] if a folder has classes that
+    /// the training folder lacks.
     pub fn split(&self, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
         let splits = self.splits();
         let undivided = splits.is_empty() && split == Split::Train;
@@ -115,9 +115,9 @@ impl Source {
         }
     }
 
-    /// What to train on, and what to validate on while training: the share `val_split` of each class of the training
-    /// images, drawn by `seed`; without a share (`None` or 0) the source's own split for validation, else the one for
-    /// testing, else nothing. Which images they are stands in [`Dataset::describe_set`].
+    /// The training set and the validation set: the fraction `val_split` of each class of the training images, chosen by
+    /// `seed`; without a fraction (`None` or 0) the source's own validation split, else its test split, else nothing.
+    /// [`Dataset::describe_set`] describes which images these are.
     ///
     /// # Errors
     /// As [`split`](Self::split) and [`stratified_split`].
@@ -136,15 +136,15 @@ impl Source {
         Ok((whole, own.map(|split| self.split(split)).transpose()?))
     }
 
-    /// What to judge a model on, and which images these are.
+    /// The images to evaluate a model on.
     ///
-    /// A named `split` is that split of the source, or, for `Val`, what the model's run held out. Without a name it
-    /// is the source's split for testing, else the one for validation, else what the run held out, else all that there is.
-    /// `held_out` is what the run of the model held out of this very source, `None` if it held out nothing or was
+    /// A given `split` is that split of the source, or, for `Val`, the images that the model's run held out. Without it:
+    /// the source's test split, else its validation split, else the images that the run held out, else all images.
+    /// `held_out` describes the images that the model's run held out of this source; `None` if it held out nothing or was
     /// trained on other data.
     ///
     /// # Errors
-    /// [`DataError::Invalid`] if there is no such split, with the names of those that there are; else as
+    /// [`DataError::Invalid`] if there is no such split, with the names of the existing ones; else as
     /// [`split`](Self::split) and [`stratified_split`].
     pub fn evaluation(&self, split: Option<Split>, held_out: Option<HeldOut>) -> Result<Selection, DataError> {
         let splits = self.splits();

@@ -1,17 +1,17 @@
-//! The parts of a source, by name and by share.
+//! The splits of a source, by name and by fraction.
 
 use std::sync::Arc;
 
 use crate::Dataset;
 
-/// A part that a source itself sets apart.
+/// A split of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Split {
-    /// To train on.
+    /// For training.
     Train,
-    /// To choose by, while training.
+    /// For validation during training.
     Val,
-    /// To be judged by, at the end.
+    /// For testing after training.
     Test,
 }
 
@@ -48,13 +48,13 @@ impl std::fmt::Display for Split {
     }
 }
 
-/// The share of its training images that a run holds out, class by class: see
+/// The fraction of the training images that a run holds out, per class: see
 /// [`stratified_split`](crate::stratified_split).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeldOut {
     /// In (0, 1).
     pub share: f32,
-    /// Decides, with the images' order, which ones.
+    /// The random seed; with the images' order it determines which ones.
     pub seed: u64,
 }
 
@@ -63,7 +63,7 @@ pub struct HeldOut {
 pub enum Part {
     /// A split of the source's own.
     Split(Split),
-    /// What a run holds out of its training images.
+    /// The images that a run holds out of its training images.
     HeldOut(HeldOut),
     /// All images of a source that has no splits.
     Everything,
@@ -90,7 +90,7 @@ impl std::fmt::Display for Part {
     }
 }
 
-/// Images of a source, and which ones they are. What they are in one line is [`Dataset::describe_set`].
+/// Images of a source, with their selection, which [`Dataset::describe_set`] describes in one line.
 #[derive(Clone)]
 pub struct Selection {
     /// The images.

@@ -1,4 +1,4 @@
-//! A part of a dataset, and the division of one into two.
+//! A subset of a dataset, and the stratified split.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl Subset {
         Self { whole, indices, part: "a part".into() }
     }
 
-    /// Where the samples stand in the whole set.
+    /// The indices of the samples in the whole dataset.
     pub fn indices(&self) -> &[usize] {
         &self.indices
     }
@@ -68,9 +68,9 @@ impl Dataset for Subset {
     }
 }
 
-/// Divides a set into one to train on and one to hold out, which gets its share of each class, rounded, but of a
-/// class with two samples or more at least one and never all. The same seed gives the same division; both parts
-/// keep the set's order.
+/// Stratified split into a training set and a held-out set, which gets its fraction of each class, rounded, but for classes
+/// with two or more samples at least one and never all. The same seed gives the same split; both sets keep the order of the
+/// dataset.
 ///
 /// # Errors
 /// [`DataError::Invalid`] if the share is not in (0, 1), or if no class has two samples.
@@ -101,5 +101,5 @@ pub fn stratified_split(whole: &Arc<dyn Dataset>, held_out: HeldOut) -> Result<(
     Ok((subset(train, rest), subset(held, Part::HeldOut(held_out).to_string())))
 }
 
-/// Keeps the division's random numbers apart from those of the epochs.
+/// Salt of the split's random numbers.
 const SPLIT: u64 = u64::from_be_bytes(*b"valsplit");

@@ -1,11 +1,11 @@
-//! What the images of a batch should be classified as: the loss's side of a batch.
+//! The targets of a batch, for the loss.
 
 /// The targets of a batch of `n` images, in their order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Targets<'a> {
-    /// One class an image.
+    /// Hard targets: one class per image.
     Hard(&'a [u32]),
-    /// Two classes an image, as MixUp and CutMix make them: the loss is `lambda` times that of `a` plus
+    /// Two classes per image, from MixUp and CutMix: the loss is `lambda` times that of `a` plus
     /// `1 − lambda` times that of `b`.
     Mixed {
         /// The image's own class.
@@ -15,11 +15,11 @@ pub enum Targets<'a> {
         /// The weight of `a`, in [0, 1].
         lambda: f32,
     },
-    /// A probability for each class, image by image: n × classes.
+    /// Soft targets: a probability for each class, n × classes.
     Soft {
         /// Non-negative values; those of an image sum to 1.
         values: &'a [f32],
-        /// Values an image.
+        /// Number of classes.
         classes: usize,
     },
 }
@@ -39,7 +39,7 @@ impl Targets<'_> {
     }
 }
 
-/// Targets as a batch gathers them, image by image. Cleared and filled again, it allocates nothing.
+/// Collects the targets of a batch, image by image. Reused after clearing, it does not allocate.
 #[derive(Debug, Default)]
 pub(crate) struct TargetBuffer {
     labels: Vec<u32>,
@@ -63,7 +63,7 @@ impl TargetBuffer {
         self.soft.extend_from_slice(soft.unwrap_or_default());
     }
 
-    /// The class of each image, whatever was mixed in.
+    /// The label of each image, without mixing.
     pub(crate) fn labels(&self) -> &[u32] {
         &self.labels
     }

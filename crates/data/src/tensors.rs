@@ -199,7 +199,7 @@ impl Dataset for TensorFile {
     }
 }
 
-/// Planes of values, one a channel, as pixels of interleaved channels.
+/// Converts planes, one per channel, to interleaved channels.
 pub(crate) fn interleave<T: Copy + Default>(planes: &[T], channels: usize) -> Vec<T> {
     let mut pixels = vec![T::default(); planes.len()];
     for (channel, plane) in planes.chunks_exact(planes.len() / channels).enumerate() {

@@ -1,4 +1,4 @@
-//! From a sample to the network's input, for training and for evaluation.
+//! Transforms a sample to the network's input, for training and for evaluation.
 
 use residual_preprocess::{Image, ImageError, Preprocessing, Preprocessor, Window};
 use residual_tensor::Stream;
@@ -14,7 +14,7 @@ pub struct Transform {
 }
 
 impl Transform {
-    /// Without chance, as evaluation and prediction do it.
+    /// Without randomness, for evaluation and prediction.
     ///
     /// # Errors
     /// A field of `preprocessing` out of its range.
@@ -68,7 +68,7 @@ impl Transform {
         Ok(())
     }
 
-    /// Writes `sample` to `output`; `place` names it in errors. All chance is drawn from `random`.
+    /// Writes `sample` to `output`; `place` names it in errors. All randomness comes from `random`.
     ///
     /// # Errors
     /// [`DataError::Image`] if the image cannot be converted to the network's channels, is too large when
@@ -126,8 +126,8 @@ impl Transform {
         Ok(())
     }
 
-    /// Mixes the images of a whole batch, n × height × width × channels, and their targets, where the augmentation says
-    /// so. All chance is drawn from `random`.
+    /// Mixes the images of a whole batch, n × height × width × channels, and their targets, if the augmentation mixes
+    /// them. All randomness comes from `random`.
     pub(crate) fn mix(&self, images: &mut [f32], targets: &mut TargetBuffer, random: &mut Stream) {
         if let Some(augmentation) = &self.augmentation {
             augmentation.mix.apply(images, self.size(), targets, random);

@@ -1,4 +1,4 @@
-//! Class names that do not come with the weights: those of well-known datasets, or a file's.
+//! Class names that are not in the weights file: those of well-known datasets, or of a file.
 
 use crate::InferError;
 use residual_data::{CifarKind, ClassMap, UnknownClasses, match_classes};
@@ -9,7 +9,7 @@ use std::path::Path;
 /// Longer files are refused: the longest list has 2^20 names, as many as a network may have outputs.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// The classes of a network by name, each with the number of its output. Several names may mean one output.
+/// The classes of a network by name, each with its output index. Several names may share an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassList {
     /// Where it comes from, for messages.
@@ -41,8 +41,8 @@ impl ClassList {
         Self::parse(&read_text(path, MAX_BYTES)?, &path.display().to_string())
     }
 
-    /// Reads one class a line: its name, which belongs to the output of the line's number, as in timm's class maps; or, if
-    /// every line ends in a number, a name and the output it belongs to (`n01440764 0`). Blank lines count for nothing.
+    /// Reads one class per line: its name, whose output index is the line number, as in timm's class maps; or, if every
+    /// line ends in a number, a name and its output index (`n01440764 0`). Blank lines are ignored.
     ///
     /// # Errors
     /// If there are no names, or one name belongs to two outputs.

@@ -1,4 +1,4 @@
-//! A dataset's classes as the outputs of a network.
+//! Maps a dataset's classes to the outputs of a network.
 
 use crate::{ClassList, InferError};
 use residual_data::{ClassMap, Dataset, are_names, match_classes};
@@ -6,9 +6,9 @@ use residual_data::{ClassMap, Dataset, are_names, match_classes};
 /// The output that each class of `dataset` belongs to, of a network with `outputs` outputs called `labels` (empty where
 /// their names are not known).
 ///
-/// Where both sides have names, names decide: a subset and a permutation are fine. `class_map`, where it is given, says the
-/// outputs of the dataset's names instead. Else classes keep their numbers: a file of tensors may have fewer than the network
-/// has outputs, but a dataset whose classes have names must have as many.
+/// If both sides have names, classes are matched by name: a subset or a permutation is accepted. A `class_map` gives the
+/// outputs of the dataset's names instead. Otherwise class indices are kept: a file of tensors may have fewer classes than
+/// the network has outputs, but a dataset with named classes must have the same number.
 ///
 /// # Errors
 /// If the dataset has classes that the network or the map does not know, more than there are outputs, or named ones of

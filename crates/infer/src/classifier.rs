@@ -1,4 +1,4 @@
-//! A model that is ready to name images.
+//! Image classification with a compiled model.
 
 use crate::UnknownLayer;
 use crate::error::one_line;
@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 /// A compiled model with its preprocessing and labels.
 ///
-/// It is `Send`, and classifying needs it mutably: a service has one for each thread that classifies. Those of one
-/// [`Options`] share its threads, and wait for each other there; with `Options::threads(1)` each computes on the thread that
-/// calls it.
+/// It is `Send`, and classifying takes `&mut self`: a service has one classifier per thread. Classifiers with the same
+/// [`Options`] share its thread pool and wait for each other; with `Options::threads(1)` each computes on the calling
+/// thread.
 ///
 /// ```
 /// use residual_infer::Classifier;
@@ -39,7 +39,7 @@ pub struct Classifier {
     input: Vec<f32>,
 }
 
-/// Why images could not be classified. The message is one line that says the causes too.
+/// Why images could not be classified. The message is one line and includes the causes.
 #[derive(Debug, thiserror::Error)]
 pub enum ClassifyError {
     /// The network cannot be run.
@@ -54,10 +54,10 @@ pub enum ClassifyError {
     /// The network has no such layer.
     #[error(transparent)]
     Layer(#[from] UnknownLayer),
-    /// The network's outputs for an image are no numbers to go by.
+    /// The logits of an image are not finite.
     #[error("image {index}: expected finite logits, got {got}")]
     NotFinite {
-        /// Which of the images that were given, from 0.
+        /// The index of the image, from 0.
         index: usize,
         /// The first logit that is not finite: `NaN`, `inf` or `-inf`.
         got: f32,
@@ -73,8 +73,8 @@ impl Classifier {
         Self::with_options(model, 1, &Options::default())
     }
 
-    /// Compiles `model` for up to `batch` images at a time. For one batch and no more, [`Options::pack_on_use`] is done
-    /// sooner.
+    /// Compiles `model` for up to `batch` images at a time. For a single batch, [`Options::pack_on_use`] has a lower
+    /// latency.
     ///
     /// # Errors
     /// If the model's parts do not fit together.
@@ -97,7 +97,7 @@ impl Classifier {
     /// Decodes the bytes of an image file (see [`Image::decode`]) and classifies it.
     ///
     /// # Errors
-    /// If the bytes are no image that can be decoded, or as [`Classifier::classify`].
+    /// If the bytes cannot be decoded as an image, or as [`Classifier::classify`].
     pub fn classify_bytes(&mut self, bytes: &[u8]) -> Result<Classification, ClassifyError> {
         self.classify(&Image::decode(bytes)?)
     }
@@ -117,8 +117,8 @@ impl Classifier {
         Self::run(&mut self.engine, self.batch, &self.input, len, &self.labels)
     }
 
-    /// Classifies images that are normalised already: n × height × width × channels (NHWC, channels last; torch's tensors are
-    /// NCHW) of the network's input size.
+    /// Classifies images that are normalised already: n × height × width × channels (NHWC, channels last; torch's tensors
+    /// are NCHW) of the network's input size.
     ///
     /// # Errors
     /// If the number of values is not a whole number of images, or logits are not finite.
@@ -127,7 +127,7 @@ impl Classifier {
         Self::run(&mut self.engine, self.batch, normalised, len, &self.labels)
     }
 
-    /// How an image becomes the network's input.
+    /// The preprocessing of images.
     pub fn preprocessor(&self) -> &Preprocessor {
         &self.preprocessor
     }
@@ -154,21 +154,21 @@ impl Classifier {
     }
 }
 
-/// What a network says about one image. It owns what it needs: the classifier is free for the next image.
+/// The classification of one image. It owns its data and does not borrow the classifier.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification {
     logits: Vec<f32>,
     labels: Arc<[String]>,
 }
 
-/// One class and how likely it is.
+/// A class and its probability.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
     /// The number of the class.
     pub index: usize,
     /// Its name, or its number if the model has no names.
     pub label: String,
-    /// Its share of softmax, 0 to 1.
+    /// Its softmax probability, 0 to 1.
     pub probability: f32,
 }
 
@@ -190,7 +190,7 @@ impl Classification {
         probabilities
     }
 
-    /// The `count` likeliest classes, the likeliest first; among equals the lower number first.
+    /// The `count` most likely classes in descending order; ties are ordered by class index.
     pub fn top(&self, count: usize) -> Vec<Prediction> {
         let probabilities = self.probabilities();
         let mut order: Vec<usize> = (0..probabilities.len()).collect();

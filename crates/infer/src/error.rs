@@ -12,7 +12,7 @@ use residual_zoo::ZooError;
 use std::error::Error;
 use std::path::PathBuf;
 
-/// An error of finding, reading or evaluating a model. The message is one line that says the causes too.
+/// An error of finding, reading or evaluating a model. The message is one line and includes the causes.
 #[derive(Debug, thiserror::Error)]
 pub enum InferError {
     /// The network is not in the registry, or cannot be built.
@@ -55,19 +55,19 @@ pub enum InferError {
         /// What it holds.
         got: String,
     },
-    /// A path that is no weights.
+    /// A path without weights.
     #[error("{}: expected {expected}, got {got}{}", path.display(), did_you_mean(suggestions))]
     NoWeights {
         /// The path, as it was given.
         path: PathBuf,
-        /// What is taken.
+        /// What is accepted.
         expected: &'static str,
         /// What is there.
         got: &'static str,
         /// What may have been meant.
         suggestions: Vec<String>,
     },
-    /// Tensors, but of no network that is known.
+    /// Tensors that match no known network.
     #[error(
         "{}: expected the name of its network, as the file holds tensors only and no network of the registry has just these{}",
         path.display(),
@@ -76,10 +76,10 @@ pub enum InferError {
     NoNetwork {
         /// The file.
         path: PathBuf,
-        /// The network that has most of them.
+        /// The closest network.
         nearest: Option<Nearest>,
     },
-    /// Tensors that several networks have.
+    /// Tensors that match several networks.
     #[error("{}: expected the name of its network, as the file holds tensors only and these are the same in {}", path.display(), networks.join(", "))]
     SeveralNetworks {
         /// The file.
@@ -87,7 +87,7 @@ pub enum InferError {
         /// The networks.
         networks: Vec<String>,
     },
-    /// Tensors that do not fit the network that was named, but others.
+    /// Tensors that do not match the given network, but others.
     #[error("{} (the tensors fit {}, not {model})", one_line(source), networks.join(", "))]
     OtherTensors {
         /// The tensors that do not fit.
@@ -97,7 +97,7 @@ pub enum InferError {
         /// The networks that they fit.
         networks: Vec<String>,
     },
-    /// A checkpoint of another network than the one that was named.
+    /// A checkpoint of a network other than the given one.
     #[error("{}: expected model \"{expected}\", as the checkpoint says, got \"{got}\"", path.display())]
     OtherNetwork {
         /// The file.
@@ -107,7 +107,7 @@ pub enum InferError {
         /// The name given.
         got: String,
     },
-    /// A label that the network has no output for.
+    /// A label without an output in the network.
     #[error("{place}: expected a label below num_classes ({classes}), got {label}")]
     Label {
         /// The image.
@@ -117,10 +117,10 @@ pub enum InferError {
         /// The label.
         label: u32,
     },
-    /// Data with classes that the model does not know.
+    /// Data with classes that the model does not have.
     #[error(transparent)]
     Classes(#[from] UnknownClasses),
-    /// Named classes for a network whose outputs have no names, and not as many.
+    /// Named classes, for a network with another number of unnamed outputs.
     #[error("classes: expected as many as the network has outputs ({outputs}), as these have no names, got {got}")]
     ClassCount {
         /// Outputs of the network.
@@ -128,7 +128,7 @@ pub enum InferError {
         /// Classes of the data.
         got: usize,
     },
-    /// A list of classes that is none, or does not fit the network.
+    /// An invalid list of classes, or one that does not match the network.
     #[error("{place}: expected {expected}, got {got}")]
     ClassList {
         /// Where the list comes from.
@@ -169,7 +169,7 @@ impl InferError {
     }
 }
 
-/// An error and its causes, those left out that the message before says already.
+/// An error and its causes, without those already contained in the message.
 pub(crate) fn one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! How well a model does on a dataset.
+//! Evaluation of a model on a dataset.
 
 use crate::metrics::{Metrics, finite_loss};
 use crate::{ClassList, InferError, map_classes};
@@ -10,63 +10,63 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Images at a time where nothing else was said.
+/// The default batch size.
 const BATCH: usize = 100;
 
-/// How an evaluation is run. Of these only `skip_bad_images` and `class_map` change its result.
+/// Options of an evaluation. Of these only `skip_bad_images` and `class_map` change its result.
 #[derive(Clone, Debug, Default)]
 pub struct EvaluateOptions {
     /// Instruction set and threads.
     pub engine: Options,
-    /// Images at a time; 0 means 100.
+    /// Batch size; 0 means 100.
     pub batch_size: usize,
-    /// Threads that prepare images; with 0 the caller's own does.
+    /// Data-loading threads; with 0 images are loaded on the caller's thread.
     pub workers: usize,
-    /// Whether images that cannot be read are left out and listed, instead of ending the evaluation.
+    /// Whether images that cannot be read are skipped and listed, instead of ending the evaluation.
     pub skip_bad_images: bool,
-    /// The outputs that the dataset's class names belong to, where the model calls them otherwise.
+    /// The outputs of the dataset's class names, if the model has other names.
     pub class_map: Option<ClassList>,
 }
 
-/// What a model does on a dataset. Accuracies are in percent.
+/// Metrics of a model on a dataset. Accuracies are in percent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// What was judged, as it is called where it came from; empty where that was not said.
+    /// The name of the evaluated dataset; empty if unknown.
     pub data: String,
-    /// Which part of it.
+    /// The evaluated part of it.
     pub split: String,
     /// Images evaluated.
     pub images: u64,
-    /// Share of images whose label has the highest logit.
+    /// Top-1 accuracy: fraction of images whose label has the highest logit.
     pub top1: f64,
-    /// Share of images whose label is among the five highest logits.
+    /// Top-5 accuracy: fraction of images whose label is among the five highest logits.
     pub top5: f64,
     /// Mean cross-entropy of the images with finite logits. Not a number (null in JSON) if there are none.
     pub loss: f64,
-    /// Images with logits that are not finite. They count as mistakes.
+    /// Images with non-finite logits. They count as misclassified.
     pub non_finite: u64,
-    /// Whether classes were matched by name. Where model or data have no names, their numbers count.
+    /// Whether classes were matched by name. If model or data have no names, indices are compared.
     pub classes_by_name: bool,
     /// Classes of the model that the data does not have.
     pub absent_classes: Vec<String>,
-    /// Images a second, everything counted.
+    /// Images per second, including data loading.
     pub images_per_second: f64,
-    /// Images that were left out, and why.
+    /// Skipped images and their errors.
     pub skipped: Vec<String>,
 }
 
 struct Counted {
     metrics: Metrics,
-    /// How the dataset's classes became the model's.
+    /// The mapping of the dataset's classes to the model's.
     classes: ClassMap,
     skipped: Vec<Skipped>,
 }
 
-/// Evaluates `model` on every image of `dataset`, in order, with the model's own preprocessing. The dataset's classes become
-/// the model's by name (see [`map_classes`]).
+/// Evaluates `model` on every image of `dataset`, in order, with the model's own preprocessing. The dataset's classes
+/// become the model's by name (see [`map_classes`]).
 ///
-/// Returns `None` if `stop` was set before the end. `on_progress` hears after every batch how many images are done, and of
-/// how many.
+/// Returns `None` if `stop` was set before the end. `on_progress` is called after every batch with the number of finished
+/// images and the total.
 ///
 /// # Errors
 /// If the dataset does not fit the model (channels, classes), an image cannot be read, or the network cannot be run.

@@ -1,6 +1,6 @@
 //! Features as files, written while they are computed: numpy arrays, safetensors, Parquet.
 //!
-//! Maps become N×C×H×W on their way into a file, as torch has them; vectors N×C.
+//! Feature maps are written as N×C×H×W, as in torch; vectors as N×C.
 
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -18,11 +18,11 @@ use std::path::{Path, PathBuf};
 pub struct FeatureRow {
     /// Where it comes from.
     pub path: String,
-    /// Its class, a place in the list of classes, where images have classes.
+    /// Its class index, if images have classes.
     pub label: Option<usize>,
 }
 
-/// What a file of features is about: its rows, of which some may never come, and its columns.
+/// The contents of a feature file: rows, some of which may be skipped, and columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeatureTable {
     /// The images, in the order of the rows.
@@ -33,14 +33,14 @@ pub struct FeatureTable {
     pub layers: Vec<(String, Shape)>,
 }
 
-/// A file of features that grows batch by batch. It has its name when it is [finished](Self::finish), and until then leaves
-/// what was there before alone.
+/// A file of features that grows batch by batch. It replaces an existing file only when it is
+/// [finished](Self::finish).
 ///
-/// - `.npy`: the values of one layer, one row an image.
+/// - `.npy`: the values of one layer, one row per image.
 /// - `.safetensors`: a tensor for each layer, `labels` (i64) where images have classes, and in the metadata `paths` and
-///   `classes` as JSON lists. Paths of more than 64 MiB in all are left out.
+///   `classes` as JSON lists. Paths are omitted if they exceed 64 MiB in total.
 /// - `.parquet` (with the Cargo feature `parquet`): the columns `path`, `label` (null where there is none), and a list
-///   of floats called `vector`, or, of several layers, as each is called. Shapes and classes are in the metadata.
+///   of floats named `vector`, or, for several layers, one per layer with its name. Shapes and classes are in the metadata.
 pub struct FeatureFile {
     path: PathBuf,
     writer: Box<dyn Writer>,
@@ -51,7 +51,7 @@ pub struct FeatureFile {
 /// Why features could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureFileError {
-    /// A name that says no format that can be written.
+    /// A file extension without a supported format.
     #[error("{}: expected {expected}", path.display())]
     Format {
         /// The file.
@@ -64,9 +64,9 @@ pub enum FeatureFileError {
     File(#[from] FileError),
 }
 
-/// How a format takes rows.
+/// A writer of one format.
 trait Writer {
-    /// Takes rows for these images, features in the order of the layers.
+    /// Writes rows for these images, features in the order of the layers.
     fn push(&mut self, contents: &FeatureTable, indices: &[usize], features: &[LayerFeatures]) -> io::Result<()>;
 
     /// Writes what is left. The rows that came are those of the images `written`.

@@ -1,4 +1,4 @@
-//! Feature maps: what a network makes of images on the way to its classes.
+//! Feature extraction: embedding vectors and feature maps of any layer.
 
 use crate::ClassifyError;
 use residual_engine::{Engine, Mode, Options};
@@ -6,11 +6,11 @@ use residual_graph::{Graph, GraphError, NodeId, Shape};
 use residual_model::Model;
 use residual_preprocess::{Image, Preprocessor};
 
-/// A model that gives the values of its layers.
+/// A model that returns the values of its layers.
 ///
-/// A layer is named `pooled` (the vector that the head reads), `C2` to `C5` (the last maps of stride 4 to 32, which the
-/// next stage reads; small networks have `C0` and `C1`), or by its module path (`layer1`, `layer1.0.conv2`), which means the
-/// last node of that module.
+/// A layer is named `pooled` (the vector that the head reads), `C2` to `C5` (the last feature maps of stride 4 to
+/// 32, which are the inputs of the next stage; networks for small images have `C0` and `C1`), or by its module path
+/// (`layer1`, `layer1.0.conv2`), which means the last node of that module.
 ///
 /// ```
 /// use residual_infer::FeatureExtractor;
@@ -40,7 +40,7 @@ pub struct FeatureExtractor {
 /// The values of a layer for some images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerFeatures {
-    /// The layer, as it was asked for.
+    /// The name of the layer, as requested.
     pub layer: String,
     /// Height, width and channels of an image's value. A vector has height and width 1.
     pub shape: Shape,
@@ -60,9 +60,9 @@ struct Compiled {
 pub struct UnknownLayer {
     /// The levels that it has.
     pub levels: Vec<String>,
-    /// The modules that it is made of.
+    /// Its modules.
     pub parts: Vec<String>,
-    /// The name asked for.
+    /// The requested name.
     pub got: String,
 }
 
@@ -70,7 +70,7 @@ fn join(levels: &[String]) -> String {
     levels.iter().map(|level| format!("{level}, ")).collect()
 }
 
-/// The node whose value the layer called `name` has (see [`FeatureExtractor`]).
+/// The node that computes the layer called `name` (see [`FeatureExtractor`]).
 ///
 /// # Errors
 /// If there is none, or the graph's shapes do not fit together.
@@ -120,8 +120,8 @@ impl FeatureExtractor {
         self.features_nhwc(&input, layers)
     }
 
-    /// As [`features`](Self::features), for images that are normalised already: n × height × width × channels (NHWC, channels last;
-    /// torch's tensors are NCHW) of the network's input size.
+    /// As [`features`](Self::features), for images that are normalised already: n × height × width × channels (NHWC,
+    /// channels last; torch's tensors are NCHW) of the network's input size.
     ///
     /// # Errors
     /// If a layer is not known, or the number of values is not a whole number of images.
@@ -157,7 +157,7 @@ impl FeatureExtractor {
         &self.model
     }
 
-    /// A plan that computes these layers and nothing that they do not need.
+    /// A plan that computes only these layers and the nodes that they depend on.
     fn compile(&mut self, layers: &[&str]) -> Result<&mut Compiled, ClassifyError> {
         let compiled = match self.compiled.take() {
             Some(compiled) if compiled.layers == layers => compiled,

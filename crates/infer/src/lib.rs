@@ -1,11 +1,11 @@
-//! What is done with a finished model: resolving what `--model` and `--weights` name, classifying images, extracting
-//! features, evaluating on a dataset. Prediction, evaluation, serving and training stand on it; nothing here trains.
+//! Inference with trained models: resolving `--model` and `--weights`, classifying images, extracting features, evaluating
+//! on a dataset. Prediction, evaluation, serving and training are built on it; nothing here trains.
 //!
 //! - [`ModelRequest`] and [`network()`]: a model from weights, a network from its name or description.
 //! - [`Classifier`]: a compiled model with its preprocessing and labels.
 //! - [`FeatureExtractor`] and [`FeatureFile`]: feature maps and embedding vectors, in memory and as files.
 //! - [`evaluate`] and [`Metrics`]: accuracy and loss on a dataset, whose classes [`map_classes`] matches by name.
-//! - [`ClassList`]: class names for models that come without.
+//! - [`ClassList`]: class names for models without names.
 //! - [`read_tuning`] and [`write_tuning`]: measured algorithms as a file.
 #![forbid(unsafe_code)]
 

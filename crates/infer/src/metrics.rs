@@ -1,11 +1,11 @@
-//! Counting how well logits fit labels.
+//! Accuracy and loss of logits against labels.
 
 use residual_kernels::loss::{Targets, cross_entropy_sum};
 use serde::{Deserialize, Serialize};
 
-/// Running totals over images: exact to add to, in the order in which they came.
+/// Running totals over images, accumulated in their order.
 ///
-/// An image of whose logits one is not finite counts as a mistake, and for [`non_finite`](Self::non_finite).
+/// An image with a non-finite logit counts as misclassified, and in [`non_finite`](Self::non_finite).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// Images counted.
@@ -25,7 +25,7 @@ pub struct Metrics {
 impl Metrics {
     /// Counts a batch: `logits` are labels × `classes`, `loss` is the sum over the batch.
     ///
-    /// Among equal logits the lower class stands first.
+    /// Ties are ordered by class index.
     ///
     /// # Panics
     /// If the lengths do not fit or a label is not below `classes`.
@@ -44,12 +44,12 @@ impl Metrics {
         self.loss += loss;
     }
 
-    /// Share of images whose label has the highest logit, in percent.
+    /// Top-1 accuracy: fraction of images whose label has the highest logit, in percent.
     pub fn top1_percent(&self) -> f64 {
         100.0 * self.top1 as f64 / self.images.max(1) as f64
     }
 
-    /// Share of images whose label is among the five highest logits, in percent.
+    /// Top-5 accuracy: fraction of images whose label is among the five highest logits, in percent.
     pub fn top5_percent(&self) -> f64 {
         100.0 * self.top5 as f64 / self.images.max(1) as f64
     }
@@ -63,7 +63,7 @@ impl Metrics {
     }
 }
 
-/// How many classes stand before `label`; `None` if a logit is not finite.
+/// The rank of `label` among the classes, from 0; `None` if a logit is not finite.
 fn rank(logits: &[f32], label: usize) -> Option<usize> {
     if !is_finite(logits) {
         return None;
@@ -83,7 +83,7 @@ pub(crate) fn finite_loss(logits: &[f32], labels: &[u32], classes: usize) -> f64
     rows.map(|(row, label)| cross_entropy_sum(row, Targets::Hard(label), classes, 0.0)).sum()
 }
 
-/// A double as its bits, so that a checkpoint gives back exactly what it was given.
+/// A double stored as its bits, so that a checkpoint restores it exactly.
 mod bits {
     use serde::{Deserialize, Deserializer, Serializer};
 

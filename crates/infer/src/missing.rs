@@ -1,4 +1,4 @@
-//! What was meant by a path that holds no weights.
+//! Suggestions for a path without weights.
 
 use crate::InferError;
 use residual_hub::pretrained;
@@ -6,10 +6,10 @@ use residual_weights::weights_file;
 use residual_zoo::{ZooError, find};
 use std::path::{Path, PathBuf};
 
-/// Suggestions of one kind, at most.
+/// Maximum number of suggestions of one kind.
 const MOST: usize = 3;
 
-/// Why `path`, which is neither a file nor a run folder nor a name, means no weights, with what may have been meant.
+/// Why `path`, which is neither a file nor a run folder nor a name, has no weights, with suggestions.
 pub fn no_weights(path: impl AsRef<Path>) -> InferError {
     let path = path.as_ref();
     if path.is_dir() {
@@ -46,8 +46,8 @@ fn run_folders(folder: &Path, start: &str) -> Vec<String> {
     runs.into_iter().take(MOST).map(|path| path.display().to_string()).collect()
 }
 
-/// Names of published weights of the network that `text` names, or nearly names: the newest of torchvision's and timm's own
-/// choice.
+/// Names of published weights of the network that `text` names, or nearly names: torchvision's newest and timm's
+/// default.
 fn names(text: &str) -> Vec<String> {
     let network = match find(&text.to_ascii_lowercase()) {
         Ok(entry) => entry.name.to_owned(),

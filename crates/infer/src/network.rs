@@ -1,14 +1,14 @@
-//! A network by name, or from a file that describes it.
+//! A network by name, or from a TOML description.
 
 use crate::InferError;
 use residual_files::read_text;
 use residual_zoo::{Config, find, from_toml};
 use std::path::Path;
 
-/// The longest description that is read, in bytes.
+/// Maximum length of a description, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The network that `model` means: a TOML file where it ends in `.toml` (see [`residual_zoo::from_toml`]), else a name of
+/// The network of `model`: a TOML file if it ends in `.toml` (see [`residual_zoo::from_toml`]), otherwise a name in
 /// the registry.
 ///
 /// # Errors
@@ -21,7 +21,7 @@ pub fn network(model: &str) -> Result<Config, InferError> {
     from_toml(&read_text(path, MAX_BYTES)?).map_err(|source| InferError::Description { path: path.into(), source })
 }
 
-/// Whether a description says how many channels its network reads, instead of leaving them as is usual.
+/// Whether a description sets the number of input channels explicitly.
 pub(crate) fn says_channels(description: &str) -> Result<bool, InferError> {
     let text = read_text(Path::new(description), MAX_BYTES)?;
     Ok(toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("in_chans")))

@@ -1,4 +1,4 @@
-//! Which network of the registry some tensors are of, by their names and shapes.
+//! Infers the network of a state dict from tensor names and shapes.
 
 use crate::InferError;
 use crate::resolve::{Head, Stored};
@@ -10,26 +10,26 @@ use residual_zoo::entries;
 /// other numbers of channels and outputs, are fewer.
 const FEW: usize = 8;
 
-/// The networks of the registry that some tensors may be of.
+/// The networks of the registry that match some tensors.
 pub(crate) struct Candidates {
-    /// Those whose tensors have exactly these names and shapes, but for the numbers of outputs and channels.
+    /// Networks with exactly these tensor names and shapes, up to the numbers of outputs and channels.
     pub(crate) fitting: Vec<String>,
-    /// Networks without shortcuts that have the tensors of one with shortcuts: they are there to be compared with it.
+    /// Plain networks with the same tensors as a residual one.
     pub(crate) without_shortcuts: Vec<String>,
-    /// If none fits, the one of which the fewest tensors do not.
+    /// If none matches, the one with the fewest mismatches.
     pub(crate) nearest: Option<Nearest>,
 }
 
-/// A network that tensors are nearly of.
+/// A network that nearly matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nearest {
     /// Its name.
     pub name: String,
-    /// How many tensors do not fit: missing, unexpected or of another shape.
+    /// Number of mismatches: missing, unexpected or mis-shaped tensors.
     pub differing: usize,
 }
 
-/// Compares `tensors` with every network of the registry. No tensor is made.
+/// Compares `tensors` with every network of the registry. No tensor is created.
 pub(crate) fn candidates(tensors: &StateDict, head: Head) -> Result<Candidates, InferError> {
     let mut fitting = Vec::new();
     let mut nearest: Option<Nearest> = None;

@@ -1,4 +1,4 @@
-//! A model from weights: a file, whether it says of what network it is or not, or the name of weights that lie elsewhere.
+//! Resolves weights to a model: a checkpoint, a bare state dict, or a name of pretrained weights.
 
 use crate::missing::no_weights;
 use crate::network::{is_description, network, says_channels};
@@ -15,14 +15,14 @@ use residual_zoo::Config;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// Which model is wanted.
+/// A request for a model.
 ///
 /// `weights` is
-/// - a checkpoint of ours (a file or a run folder), which holds its own network and preprocessing;
-/// - a bare state dict (safetensors, or torch's `.pth`), whose network is `model`, or is recognised by its tensors. The number
-///   of outputs is read off its last layer, that of channels off its first;
-/// - a name ([`HubName`]), whose file is taken from the cache of [`Hub::from_env`], or downloaded. Names that are known bring
-///   network, preprocessing and ImageNet's classes along.
+/// - a `residual` checkpoint (a file or a run folder), which contains network and preprocessing;
+/// - a bare state dict (safetensors, or torch's `.pth`), whose network is `model`, or is inferred from its tensors. The
+///   numbers of outputs and channels are inferred from its last and first layer;
+/// - a name ([`HubName`]), whose file is taken from the cache of [`Hub::from_env`] or downloaded. Known names come with
+///   network, preprocessing and ImageNet's classes.
 ///
 /// ```no_run
 /// use residual_infer::ModelRequest;
@@ -39,30 +39,30 @@ pub struct ModelRequest {
     /// The network: a name of the registry, or the path of a description (see [`network`](crate::network())). Weights of
     /// another network are refused.
     pub model: Option<String>,
-    /// The network of a bare state dict where `model` says none, if the tensors fit it.
+    /// The network of a bare state dict if `model` is `None` and the tensors match it.
     pub default_model: Option<String>,
-    /// Channels of the images; a first convolution of others is adapted (see [`replace_input`]). `None`: what a description
-    /// says, else the file's own.
+    /// Number of input channels; the first convolution is adapted (see [`replace_input`]). `None`: the number in a
+    /// description, otherwise that of the file.
     pub in_chans: Option<usize>,
-    /// Names of the classes, in place of those that the weights bring, if any.
+    /// Class names, which replace those of the weights.
     pub labels: Option<ClassList>,
-    /// What is done about a state dict without a head.
+    /// Handling of a state dict without a head.
     pub head: Head,
 }
 
-/// What is done about a state dict that lacks the last layer, such as that of a backbone.
+/// Handling of a state dict without the last layer, such as that of a backbone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Head {
     /// It is an error.
     #[default]
     Required,
-    /// The network is read without its last layer: it gives the vector that this would read.
+    /// The network is read without its last layer: its output is that layer's input.
     Optional,
-    /// The last layer is drawn at random, by this seed, with as many outputs as the network usually has.
+    /// The last layer is randomly initialised with this seed, with the network's default number of outputs.
     Drawn(u64),
 }
 
-/// Weights that were found and read, but are not a model yet.
+/// Opened weights that are not yet a model.
 #[derive(Debug)]
 pub struct OpenedModel {
     request: ModelRequest,
@@ -70,19 +70,19 @@ pub struct OpenedModel {
     weights: Weights,
 }
 
-/// A model and what became known while it was read.
+/// A model, its recipe and notes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedModel {
     /// The model.
     pub model: Model,
-    /// The recipe that it was trained with (TOML), which only a checkpoint of ours has.
+    /// The recipe that it was trained with (TOML), which only a `residual` checkpoint has.
     pub recipe: Option<String>,
-    /// What a user should know about how it was read, one line each.
+    /// Notes for the user about how it was read, one line each.
     pub notes: Vec<String>,
 }
 
 impl ModelRequest {
-    /// A request for the model of some weights, as they say themselves.
+    /// A request for the model of some weights, with defaults for all options.
     pub fn new(weights: impl Into<PathBuf>) -> Self {
         Self { weights: weights.into(), ..Self::default() }
     }
@@ -90,7 +90,7 @@ impl ModelRequest {
     /// Finds the weights and reads their file. A name that is not in the cache is downloaded.
     ///
     /// # Errors
-    /// If there are no such weights, or the file cannot be brought here or read, or is damaged.
+    /// If there are no such weights, or the file cannot be downloaded or read, or is damaged.
     pub fn open(self) -> Result<OpenedModel, InferError> {
         let name = HubName::of_path(&self.weights).transpose()?;
         let file = match &name {
@@ -107,8 +107,7 @@ impl ModelRequest {
         Ok(OpenedModel { weights: open(&file)?, pretrained, request: self })
     }
 
-    /// Finds the weights and reads them: [`open`](Self::open), then [`OpenedModel::read`] without knowing what images are to
-    /// come.
+    /// Finds the weights and reads them: [`open`](Self::open), then [`OpenedModel::read`] without an image format.
     ///
     /// # Errors
     /// As there.
@@ -118,7 +117,7 @@ impl ModelRequest {
 }
 
 impl OpenedModel {
-    /// The recipe of a checkpoint of ours, as TOML.
+    /// The recipe of a `residual` checkpoint, as TOML.
     pub fn recipe(&self) -> Option<&str> {
         match &self.weights {
             Weights::Checkpoint(checkpoint) => checkpoint.recipe.as_deref(),
@@ -126,7 +125,7 @@ impl OpenedModel {
         }
     }
 
-    /// The model. Where the weights say nothing about preprocessing it is what is usual for `images` and the network (see
+    /// The model. If the weights contain no preprocessing, it is the default for `images` and the network (see
     /// [`default_preprocessing`]).
     ///
     /// # Errors
@@ -171,7 +170,7 @@ impl OpenedModel {
     }
 }
 
-/// Whether a model is of the network that `name` means.
+/// Checks that a model has the network `name`.
 ///
 /// # Errors
 /// [`InferError::OtherNetwork`] if it is not, or if `name` is a description that cannot be read.
@@ -181,7 +180,7 @@ pub fn check_name(path: &Path, name: &str, model: &Model) -> Result<(), InferErr
     if got == expected { Ok(()) } else { Err(InferError::OtherNetwork { path: path.to_path_buf(), expected, got }) }
 }
 
-/// The model of a state dict, with as many channels as it has, and as many as its description says, if it does.
+/// The model of a state dict, with its number of channels, adapted to that of its description, if any.
 fn from_state(
     request: &ModelRequest,
     pretrained: Option<&Pretrained>,
@@ -190,7 +189,7 @@ fn from_state(
     notes: &mut Vec<String>,
 ) -> Result<(Model, Option<usize>), InferError> {
     let name = match (&request.model, pretrained) {
-        // A description may say more of the network than its name does.
+        // A description may specify more of the network than its name.
         (Some(name), _) if is_description(name) => name.clone(),
         (_, Some(pretrained)) => pretrained.network.to_owned(),
         (Some(name), None) => name.clone(),
@@ -220,7 +219,7 @@ fn from_state(
     Ok((drop_head(model, &config)?, described))
 }
 
-/// The network of the registry whose tensors these are.
+/// The network of the registry that matches these tensors.
 fn recognised(request: &ModelRequest, tensors: &StateDict, notes: &mut Vec<String>) -> Result<String, InferError> {
     if let Some(name) = &request.default_model {
         // Whoever describes a network means it.
@@ -248,7 +247,7 @@ fn recognised(request: &ModelRequest, tensors: &StateDict, notes: &mut Vec<Strin
     }
 }
 
-/// A network as a state dict holds it: with its numbers of outputs and of channels.
+/// A network with the numbers of outputs and channels of a state dict.
 pub(crate) struct Stored {
     config: Config,
     /// Whether the file lacks the last layer.
@@ -258,7 +257,7 @@ pub(crate) struct Stored {
 impl Stored {
     /// `config` with the outputs and channels of `tensors`.
     pub(crate) fn of(tensors: &StateDict, config: &Config, head: Head) -> Result<Self, InferError> {
-        // A network without a head tells nothing of the head that the file may have.
+        // A network without a head gives no information about a head in the file.
         let with_head = Config { num_classes: config.num_classes.max(1), ..config.clone() };
         let graph = with_head.graph()?;
         let outputs = tensors.outputs(&graph);
@@ -271,7 +270,7 @@ impl Stored {
         Ok(Self { config: Config { num_classes, in_chans, ..config.clone() }, is_headless: outputs.is_none() })
     }
 
-    /// How many tensors do not fit.
+    /// Number of mismatching tensors.
     pub(crate) fn problems(&self, tensors: &StateDict) -> Result<usize, InferError> {
         let graph = self.config.graph()?;
         let drawn = self.head_tensors(&graph, Head::Drawn(0))?;
@@ -291,7 +290,7 @@ impl Stored {
         Ok(tensors.into_model_with(&graph, &drawn, preprocessing, Vec::new())?)
     }
 
-    /// Random values for the last layer, where it is to be drawn.
+    /// Random values for the last layer, if it is to be initialised.
     fn head_tensors(&self, graph: &Graph, head: Head) -> Result<NamedTensors, InferError> {
         let Head::Drawn(seed) = head else { return Ok(NamedTensors::new()) };
         let backbone = keys(&Config { num_classes: 0, ..self.config.clone() }.graph()?);
@@ -317,8 +316,8 @@ fn drop_head(model: Model, config: &Config) -> Result<Model, InferError> {
     Ok(Model::new(graph, tensors, preprocessing, labels)?)
 }
 
-/// The preprocessing for `graph` where the weights say none: [`Preprocessing::default_for`] its input, with the size, mean and
-/// standard deviation of `images`, else ImageNet's.
+/// The preprocessing for `graph` if the weights contain none: [`Preprocessing::default_for`] its input, with the size, mean
+/// and standard deviation of `images`, else ImageNet's.
 pub fn default_preprocessing(graph: &Graph, images: Option<&Format>) -> Preprocessing {
     match images {
         Some(format) => format.default_preprocessing(graph.input_size()),

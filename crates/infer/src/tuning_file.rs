@@ -34,7 +34,7 @@ struct Choice {
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Pass {
-    /// Forward with weights that were packed before.
+    /// Forward with weights packed in advance.
     Infer,
     Forward,
     Data,
@@ -58,7 +58,7 @@ pub fn read_tuning(path: &Path) -> Result<Tuning, InferError> {
     Ok(tuning)
 }
 
-/// Writes a tuning, whole or not at all.
+/// Writes a tuning atomically.
 ///
 /// # Errors
 /// If the file cannot be written.

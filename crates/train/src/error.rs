@@ -1,4 +1,4 @@
-//! What can end a run.
+//! Errors that end a run.
 
 use crate::RecipeError;
 use residual_data::DataError;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// An error of preparing, running or resuming a training run.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The recipe cannot be followed.
+    /// The recipe is invalid.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
     /// The model that training starts from cannot be read, or an evaluation failed.
@@ -45,25 +45,25 @@ pub enum TrainError {
         /// Why.
         source: std::io::Error,
     },
-    /// The folder is not a run's.
+    /// The folder is not a run folder.
     #[error("{}: expected a run folder, got one without config.toml", path.display())]
     NoRun {
         /// The folder.
         path: PathBuf,
     },
-    /// A state file that does not hold what it should.
+    /// An invalid state file.
     #[error("{}: {what}: expected {expected}, got {got}", path.display())]
     State {
         /// The file.
         path: PathBuf,
-        /// The part at fault.
+        /// The invalid part.
         what: String,
-        /// What it should hold.
+        /// The expected content.
         expected: String,
-        /// What it holds.
+        /// The actual content.
         got: String,
     },
-    /// A resume that would be another run.
+    /// A resume with settings or data of another run.
     #[error(
         "{}: {what}: expected {expected}, as the run began, got {got} (a resumed run keeps its model, data and recipe)",
         path.display()
@@ -71,11 +71,11 @@ pub enum TrainError {
     OtherRun {
         /// The run's folder.
         path: PathBuf,
-        /// What differs.
+        /// The setting that differs.
         what: String,
-        /// What the run began with.
+        /// Its value when the run was started.
         expected: String,
-        /// What it was to go on with.
+        /// Its value at the resume.
         got: String,
     },
     /// Another process trains in the folder.
@@ -84,7 +84,7 @@ pub enum TrainError {
         /// The run's folder.
         run: PathBuf,
     },
-    /// A run that cannot be resumed, as its training state is gone.
+    /// A run that cannot be resumed because its training state is missing.
     #[error(
         "{}: expected the training state, got none; weights alone cannot be resumed, but a new run can start from {}",
         state.display(),
@@ -93,7 +93,7 @@ pub enum TrainError {
     NoState {
         /// Where the state should be.
         state: PathBuf,
-        /// The weights that are there.
+        /// The existing weights.
         weights: PathBuf,
     },
     /// The state of another optimiser.
@@ -107,12 +107,12 @@ pub enum TrainError {
     /// The system has no memory for part of a training step.
     #[error("memory: expected {bytes} bytes for {what}, got none")]
     Memory {
-        /// What it is for.
+        /// Its purpose.
         what: String,
-        /// How much it takes.
+        /// Its size.
         bytes: u64,
     },
-    /// The loss, or a weight, is no longer a number.
+    /// The loss or a weight is NaN or infinite.
     #[error(
         "step {step}: expected a finite loss and finite weights, got {got}; a lower lr, a longer warm-up or clip_grad may help; {}",
         last_good(good)
@@ -120,7 +120,7 @@ pub enum TrainError {
     Diverged {
         /// The step, from 1.
         step: u64,
-        /// The loss, or which tensor is at fault.
+        /// The loss, or the tensor that is not finite.
         got: String,
         /// The last checkpoint, if one was written.
         good: Option<(PathBuf, u64)>,

@@ -1,4 +1,4 @@
-//! What a run tells its caller while it goes on.
+//! Events that a run reports to its caller.
 
 use crate::prepare::Job;
 use crate::state::Progress;
@@ -8,55 +8,55 @@ use residual_model::Model;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Something that happened.
+/// An event of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The run begins, or is resumed.
     Started(Box<RunInfo>),
-    /// The weights that the run starts from are of other classes, and their head was replaced.
+    /// The initial weights have other classes, and their head was replaced.
     NewHead(NewHead),
-    /// Features of images were computed, to be kept.
+    /// Features of images were computed, to be cached.
     Features {
-        /// Images so far.
+        /// Number of images so far.
         done: u64,
-        /// Images in total.
+        /// Total number of images.
         total: u64,
     },
     /// A step was taken.
     Step(Step),
     /// Images were evaluated.
     Evaluated {
-        /// Images so far.
+        /// Number of images so far.
         done: u64,
-        /// Images in total.
+        /// Total number of images.
         total: u64,
     },
     /// An epoch was trained and evaluated.
     Epoch(EpochRow),
     /// A checkpoint was written.
     Checkpoint {
-        /// Steps that it holds.
+        /// Number of steps up to the checkpoint.
         step: u64,
     },
     /// An image was skipped, for the first time in this run.
     Skipped {
-        /// Which it is and what is wrong with it.
+        /// The image and its error.
         reason: String,
     },
     /// Something a user should know.
     Note(String),
 }
 
-/// What a run begins with.
+/// The configuration at the start of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunInfo {
     /// The run's folder.
     pub run: PathBuf,
-    /// Steps that a checkpoint already holds.
+    /// Number of steps taken before the resume.
     pub step: u64,
     /// Steps in total.
     pub steps: u64,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     pub epoch_steps: u64,
     /// The network's name.
     pub model: String,
@@ -74,9 +74,9 @@ pub struct RunInfo {
     pub held_out: Option<String>,
     /// Images of it.
     pub held_out_images: usize,
-    /// Images per forward batch.
+    /// Batch size of a forward pass.
     pub batch_size: usize,
-    /// Forward batches per step.
+    /// Forward passes per step (gradient accumulation).
     pub grad_accum_steps: usize,
     /// The optimiser's name.
     pub opt: &'static str,
@@ -88,11 +88,11 @@ pub struct RunInfo {
     pub threads: usize,
     /// The instruction set's name.
     pub isa: &'static str,
-    /// Bytes that the run will hold at most, a dataset in memory not counted.
+    /// Peak memory of the run in bytes, without a dataset in memory.
     pub memory: u64,
 }
 
-/// A head that took another's place.
+/// A replaced head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewHead {
     /// The layer's name.
@@ -116,11 +116,11 @@ pub struct Step {
     pub loss: f64,
     /// The learning rate it used.
     pub lr: f64,
-    /// Share of the epoch's images so far that were classified rightly, in percent.
+    /// Running training accuracy (top-1) of the epoch, in percent.
     pub top1: f64,
     /// Images per second of this step.
     pub images_per_second: f64,
-    /// Whether it stands in `events.jsonl`.
+    /// Whether it is written to `events.jsonl`.
     pub logged: bool,
 }
 
@@ -145,7 +145,7 @@ impl From<Step> for EventLine {
 pub struct EpochRow {
     /// The epoch, from 1.
     pub epoch: u64,
-    /// Steps taken by its end.
+    /// Number of steps taken by its end.
     pub step: u64,
     /// The learning rate of its last step.
     pub lr: f64,
@@ -153,7 +153,7 @@ pub struct EpochRow {
     pub train_loss: f64,
     /// Top-1 accuracy on its training images during training (running average over the epoch).
     pub train_top1: f64,
-    /// Mean loss of the held-out images; `None`, as the next two, if there are none.
+    /// Mean loss of the held-out images; `None`, like the next two, if there are none.
     pub loss: Option<f64>,
     /// Top-1 accuracy on the held-out images.
     pub top1: Option<f64>,
@@ -161,7 +161,7 @@ pub struct EpochRow {
     pub top5: Option<f64>,
     /// Training images per second.
     pub images_per_second: f64,
-    /// Seconds since the run began, interruptions not counted.
+    /// Seconds since the start of the run, without interruptions.
     pub seconds: f64,
     /// Whether it is the best epoch so far. Not in the file.
     pub is_best: bool,
@@ -171,7 +171,7 @@ impl EpochRow {
     /// The names of the columns.
     pub const HEADER: &'static str = "epoch,step,lr,train_loss,train_top1,loss,top1,top5,images_per_second,seconds";
 
-    /// The row as it stands in `metrics.csv`.
+    /// The row of `metrics.csv`.
     pub fn to_csv(&self) -> String {
         let Self { epoch, step, lr, train_loss, train_top1, images_per_second, seconds, .. } = self;
         let cell = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());

@@ -1,7 +1,7 @@
 //! Training: recipes, the training step, optimisers, learning-rate schedules, the loop over epochs, checkpoints and resume.
 //!
 //! A [`Recipe`] is resolved from [`Layer`]s, a [`Job`] is prepared from it, and [`train()`] runs the job in a new
-//! [`RunFolder`]; [`resume`] continues one. Nothing here prints: a run tells its caller what happens through [`Event`]s.
+//! [`RunFolder`]; [`resume`] continues one. Nothing here prints: a run reports to its caller through [`Event`]s.
 //!
 //! One step is [`TrainStep`]: forward pass, [`Objective`], backward pass, gradient hooks (accumulate, clip), optimiser.
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! The memory that a run will hold at most, known before it takes a step.
+//! The peak memory of a run, computed before its first step.
 
 use crate::TrainError;
 use crate::optimizer::Optimizer;
@@ -6,9 +6,9 @@ use crate::prepare::Job;
 use crate::train::training_options;
 use residual_engine::{Engine, Memory, Options};
 
-/// The bytes that a run will hold at most from `epoch` on, without those of the dataset: while it takes steps, or while it
-/// evaluates and so has a second engine beside the one that it trains. `cached` are the bytes of cached features and of the
-/// plan that computes them.
+/// The peak memory of a run from `epoch` on in bytes, without the dataset: the maximum of training steps and evaluation,
+/// which needs a second engine in addition to the training engine. `cached` is the size of cached features and of the plan
+/// that computes them.
 ///
 /// # Errors
 /// If a plan cannot be compiled.
@@ -21,7 +21,7 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
         Engine::required_memory(model, train_mode, train_batch, size, &[], &options)
     };
     let now = plan(epoch)?;
-    // When layers are unfrozen, the next engine is made beside the last.
+    // When layers are unfrozen, the next engine is created before the previous one is dropped.
     let later = transfer.thaws().range(epoch + 1..).map(|&epoch| plan(epoch)).collect::<Result<Vec<Memory>, _>>()?;
     let most = later.iter().map(Memory::total).max().unwrap_or(0);
     let before = if later.len() > 1 { most } else { now.total() };
@@ -31,7 +31,7 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
     let state = parameters * Optimizer::bytes_per_parameter(recipe);
     let accumulated = if recipe.grad_accum_steps > 1 { 4 * parameters } else { 0 };
     let image = 4 * model.graph.input_size()[0] * size.iter().product::<usize>();
-    // The loader's threads are at most two batches further than there are threads, beside the batch in use.
+    // The loader holds at most two batches more than it has threads, plus the current batch.
     let batches = |batch: usize| (recipe.workers + 3) * batch * image;
     let evaluation = match job.evaluation_plan() {
         Some((mode, batch)) => {
@@ -41,7 +41,7 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
         }
         None => 0,
     };
-    // Beside the engine: the optimiser's state, and the model as it was in the beginning.
+    // In addition to the engine: the optimiser's state, and the initial model.
     let beside = state + accumulated + 4 * parameters;
     let training = engine + beside + evaluation.max(batches(recipe.batch_size));
     let [features, backbone] = cached;

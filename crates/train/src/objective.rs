@@ -1,4 +1,4 @@
-//! What training minimises: a loss of the network's outputs against the targets.
+//! The training objective: a loss of the network's outputs against the targets.
 
 use crate::recipe::Recipe;
 use residual_data::Targets;

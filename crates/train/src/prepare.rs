@@ -1,4 +1,4 @@
-//! From a recipe to a model and the data it is trained on.
+//! Prepares model and data of a recipe.
 
 use crate::recipe::{Augment, Difference, Init, Origins, Recipe, Resolved};
 use crate::transfer::Transfer;
@@ -17,36 +17,36 @@ use residual_zoo::Config;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The share that is held out of a dataset that sets nothing apart.
+/// The fraction held out of a dataset without a validation or test split.
 const HELD_OUT: f64 = 0.1;
 
 /// The batch size of evaluations.
 pub(crate) const EVALUATION_BATCH: usize = 250;
 
-/// A recipe with everything it speaks of: ready to be run.
+/// A recipe with its model and data, ready to run.
 #[derive(Clone)]
 pub struct Job {
-    /// The recipe with every field that data and network decide filled in.
+    /// The recipe, with all fields resolved from data and network.
     pub recipe: Recipe,
-    /// The model before its first step.
+    /// The model before the first step.
     pub model: Model,
-    /// What is trained on.
+    /// The training images.
     pub train: Arc<dyn Dataset>,
-    /// What is evaluated on after every epoch; `None` if everything is trained on.
+    /// The held-out images, evaluated after every epoch; `None` if all images are trained on.
     pub held_out: Option<Arc<dyn Dataset>>,
-    /// The head that replaced that of weights of other classes.
+    /// The new head, if the weights have other classes.
     pub new_head: Option<NewHead>,
-    /// Which layers are trained from which epoch on, and at what learning rate.
+    /// The freezing schedule and per-layer learning rates.
     pub(crate) transfer: Transfer,
-    /// Who gave which setting of the recipe.
+    /// The source of each setting of the recipe.
     pub(crate) origins: Origins,
 }
 
 impl Job {
-    /// Opens the recipe's data, builds its network, draws or loads its weights.
+    /// Opens the recipe's data, builds its network, initialises or loads its weights.
     ///
     /// # Errors
-    /// If the data cannot be read, the network is not known, or one does not fit the other.
+    /// If the data cannot be read, the network is unknown, or they do not fit together.
     pub fn prepare(recipe: impl Into<Resolved>) -> Result<Self, TrainError> {
         let resolved = recipe.into();
         let weights = resolved.recipe.weights.clone();
@@ -57,12 +57,12 @@ impl Job {
         Ok(job)
     }
 
-    /// The job of a run that is to be resumed: its network comes from its last checkpoint, so that the weights it began
-    /// with need not be there any more.
+    /// The job of a run to be resumed: its network comes from its last checkpoint, so that the initial weights are no
+    /// longer needed.
     ///
     /// # Errors
-    /// [`TrainError::OtherRun`] if the recipe is not the one that the run began with, [`TrainError::NoState`] if its training
-    /// state is gone; else as [`Job::prepare`].
+    /// [`TrainError::OtherRun`] if the recipe differs from that of the run, [`TrainError::NoState`] if its training
+    /// state is missing; else as [`Job::prepare`].
     pub fn resume(recipe: impl Into<Resolved>, run: &RunFolder) -> Result<Self, TrainError> {
         let resolved = recipe.into();
         let recipe = &resolved.recipe;
@@ -111,7 +111,7 @@ impl Job {
         Ok(job)
     }
 
-    /// How training images become the network's input.
+    /// The transform of training images.
     ///
     /// # Errors
     /// If a field of the augmentation is out of range.
@@ -139,7 +139,7 @@ impl Job {
         Ok(Transform::training(self.model.preprocessing.clone(), augmentation)?)
     }
 
-    /// What a run compiles, with the batch size of each: a plan for training, and one for evaluation if images are held out.
+    /// The plans of a run, with the batch size of each: one for training, and one for evaluation if images are held out.
     pub fn plans(&self) -> Vec<(Mode, usize)> {
         [Some(self.train_plan()), self.evaluation_plan()].into_iter().flatten().collect()
     }
@@ -153,25 +153,25 @@ impl Job {
         Some((Mode::Infer, EVALUATION_BATCH.clamp(1, images.max(1))))
     }
 
-    /// Forward batches of an epoch.
+    /// Forward batches per epoch.
     pub(crate) fn batches(&self) -> usize {
         let (images, size) = (self.train.len(), self.recipe.batch_size);
         if self.drops_last_batch() { images / size } else { images.div_ceil(size) }
     }
 
-    /// Whether the last batch of an epoch is dropped: it is if it would hold a single image, of which a batch norm cannot
-    /// take a variance.
+    /// Whether the last batch of an epoch is dropped: it is if it consists of a single image, for which a batch norm cannot
+    /// compute a variance.
     pub(crate) fn drops_last_batch(&self) -> bool {
         let (images, size) = (self.train.len(), self.recipe.batch_size);
         images > size && images % size == 1
     }
 
-    /// Steps (updates of the weights) of an epoch. The last one may have fewer batches than the others.
+    /// Steps (updates of the weights) per epoch. The last one may have fewer batches than the others.
     pub(crate) fn epoch_steps(&self) -> u64 {
         self.batches().div_ceil(self.recipe.grad_accum_steps) as u64
     }
 
-    /// What a user should know about the data and the recipe, one line each.
+    /// Notes for the user about data and recipe, one line each.
     pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = self.train.notes().to_vec();
         for note in self.held_out.iter().flat_map(|images| images.notes()) {
@@ -185,7 +185,7 @@ impl Job {
     }
 }
 
-/// The model that training starts from, and its head if it is another than the weights'.
+/// The initial model, and its head if it was replaced.
 fn start(
     recipe: &Recipe,
     weights: Option<&Path>,
@@ -234,7 +234,7 @@ fn start(
     Ok((Model::new(graph, tensors, preprocessing, Vec::new())?, None))
 }
 
-/// The preprocessing that is there, with what the recipe says instead.
+/// The given preprocessing, with the values of the recipe.
 fn preprocessing(recipe: &Recipe, mut base: Preprocessing) -> Result<Preprocessing, TrainError> {
     let narrow = |values: &[f64]| values.iter().map(|&value| value as f32).collect();
     if let Some(mean) = &recipe.mean {
@@ -252,7 +252,7 @@ fn preprocessing(recipe: &Recipe, mut base: Preprocessing) -> Result<Preprocessi
     Ok(base)
 }
 
-/// Writes the preprocessing down in the recipe, so that it says all that was decided.
+/// Records the preprocessing in the recipe, so that it is fully resolved.
 fn fill(recipe: &mut Recipe, preprocessing: &Preprocessing) {
     let widen = |value: f32| value.to_string().parse().expect("a float prints as a float");
     recipe.mean = Some(preprocessing.mean.iter().copied().map(widen).collect());

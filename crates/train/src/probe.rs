@@ -1,4 +1,4 @@
-//! Features of a frozen backbone, computed once: what is left to train is a head on vectors.
+//! Linear probing: features of a frozen backbone are computed once, and only the head is trained on them.
 
 use crate::prepare::{EVALUATION_BATCH, Job};
 use crate::recipe::RecipeError;
@@ -11,10 +11,10 @@ use residual_preprocess::Preprocessing;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The most that is kept of the features of training and held-out images together.
+/// Maximum size of the cached features of training and held-out images together.
 const MAX_BYTES: usize = 4 << 30;
 
-/// A backbone that is ready to compute features, and the head that reads them.
+/// A compiled backbone, and the head that reads its features.
 pub(crate) struct Probe<'a> {
     job: &'a Job,
     backbone: Engine,
@@ -26,14 +26,14 @@ pub(crate) struct Probe<'a> {
 /// A job on features instead of images.
 pub(crate) struct Cached {
     pub(crate) job: Job,
-    /// Images that were left out.
+    /// Skipped images.
     pub(crate) skipped: Vec<Skipped>,
-    /// Bytes of the features, and of the plan that computed them.
+    /// Size in bytes of the features and of the plan that computed them.
     pub(crate) bytes: [usize; 2],
 }
 
 impl<'a> Probe<'a> {
-    /// Divides the job's network before the head, and what only flattens or drops out before it.
+    /// Splits the job's network before the head and the flatten or dropout nodes that precede it.
     ///
     /// # Errors
     /// If the head reads more than one value of the backbone, the features take too much memory, or the backbone
@@ -58,7 +58,7 @@ impl<'a> Probe<'a> {
     /// Computes the features of all images; `None` if `stop` was set before the end.
     ///
     /// # Errors
-    /// If an image cannot be read and is not to be left out, or all of a set are.
+    /// If an image cannot be read and bad images are not skipped, or all images of a set are skipped.
     pub(crate) fn run(
         mut self,
         stop: &AtomicBool,
@@ -112,7 +112,7 @@ fn fail(expected: impl Into<String>, got: impl Into<String>) -> TrainError {
     RecipeError::field("cache_features", expected, got).into()
 }
 
-/// The node whose value the head reads, before it is flattened and dropped out.
+/// The node whose value the head reads, before flatten and dropout.
 fn cut(graph: &Graph) -> Result<NodeId, TrainError> {
     let one = || fail("a head that reads one value of the backbone", "another network");
     let mut cut = graph.node(graph.head().ok_or_else(one)?).inputs[0];
@@ -126,7 +126,7 @@ fn cut(graph: &Graph) -> Result<NodeId, TrainError> {
     }
 }
 
-/// The head as a network of its own, whose images are features.
+/// The head as a separate network, whose images are features.
 fn head(model: &Model, cut: NodeId, [height, width, channels]: [usize; 3]) -> Result<Model, TrainError> {
     let input =
         Node { name: model.graph.nodes[0].name.clone(), op: Op::Input { channels, height, width }, inputs: Vec::new() };
@@ -149,7 +149,7 @@ fn part(model: &Model, graph: Graph, preprocessing: Preprocessing) -> Result<Mod
 /// The features of a dataset's images.
 struct Features {
     images: Arc<dyn Dataset>,
-    /// Where each image with features stands among them.
+    /// The index of each image's features.
     indices: Vec<usize>,
     values: Vec<f32>,
     format: Format,

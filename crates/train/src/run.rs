@@ -1,4 +1,4 @@
-//! The training loop: epochs, steps, evaluations and checkpoints, told as events.
+//! The training loop: epochs, steps, evaluations and checkpoints, reported as events.
 
 use crate::event::{EpochRow, Event, EventLine, RunInfo, Step};
 use crate::memory::forecast;
@@ -22,14 +22,14 @@ use std::time::Instant;
 /// Keeps the seeds of dropout masks apart from other random numbers.
 const DROPOUT: u64 = u64::from_be_bytes(*b"dropout.");
 
-/// A run under way.
+/// A run in progress.
 pub(crate) struct Run<'a> {
     job: &'a Job,
-    /// The model that the job's is a part of, if it is.
+    /// The whole model, if the job's model is only its head (cached features).
     whole: Option<&'a Model>,
     folder: RunFolder,
     step: TrainStep,
-    /// The epoch whose layers the step trains.
+    /// The epoch whose trainable layers the step is compiled for.
     trains: u64,
     progress: Progress,
     schedule: Schedule,
@@ -42,14 +42,14 @@ pub(crate) struct Run<'a> {
     saved: Option<u64>,
     /// Images that were skipped before the first step.
     skipped: Vec<Skipped>,
-    /// Bytes of features that are kept, and of the plan that computed them.
+    /// Bytes of cached features and of the plan that computed them.
     cached_bytes: [usize; 2],
 }
 
-/// Time spent by this process and those before it.
+/// Time spent by this process and by earlier processes of the run.
 struct Clock {
     began: Instant,
-    /// Seconds of work of the processes before.
+    /// Seconds of work of earlier processes.
     earlier: f64,
     /// Images trained on by this process, and the seconds that took.
     images: u64,
@@ -103,8 +103,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// A run on cached features: images that were skipped while they were computed, and the bytes of the features and of the
-    /// plan that computed them.
+    /// A run on cached features: images that were skipped while they were computed, and the bytes of the features and of
+    /// the plan that computed them.
     pub(crate) fn with_cached_features(self, skipped: Vec<Skipped>, cached_bytes: [usize; 2]) -> Self {
         Self { skipped, cached_bytes, ..self }
     }
@@ -123,7 +123,7 @@ impl<'a> Run<'a> {
         Ok(Outcome::Finished(Box::new(Trained { summary: self.summary(), model })))
     }
 
-    /// Tells what the run begins with.
+    /// Reports the start of the run.
     fn start(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
         let memory = forecast(self.job, self.options, self.progress.epoch, self.cached_bytes)?;
         let model = self.whole.unwrap_or(&self.job.model);
@@ -197,7 +197,7 @@ impl<'a> Run<'a> {
         self.progress.step >= self.schedule.total_steps() || self.progress.epoch_step >= self.job.epoch_steps()
     }
 
-    /// From the first step of an epoch on, trains the layers that are unfrozen in it too.
+    /// At the first step of an epoch, unfreezes the layers that are trained from it on.
     fn unfreeze(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
         let epoch = self.progress.epoch;
         let layers = self.job.transfer.unfrozen(epoch);
@@ -240,7 +240,7 @@ impl<'a> Run<'a> {
             let known = loader.skipped().len();
             let batch = loader.next().expect("an epoch has as many batches as it was planned with")?;
             self.note_skipped(&loader.skipped()[known..], on_event);
-            // If every image of the batch was skipped there is nothing to learn from it.
+            // If every image of the batch was skipped, the batch has no gradient.
             if !batch.is_empty() {
                 loss += batch.len() as f64 * self.backward(&batch, index, batches)?;
                 images += batch.len() as u64;
@@ -282,7 +282,7 @@ impl<'a> Run<'a> {
             return Err(self.diverged(step + 1, format!("a loss of {loss}")));
         }
         let logits = self.step.logits();
-        // Of mixed images, the one with the larger share decides what is right.
+        // For mixed images, the label with the larger weight counts as correct.
         let labels = match batch.targets() {
             Targets::Mixed { b, lambda, .. } if lambda < 0.5 => b,
             _ => batch.labels(),
@@ -292,7 +292,7 @@ impl<'a> Run<'a> {
         Ok(loss)
     }
 
-    /// Notes which images were skipped, each once.
+    /// Records skipped images, each once.
     fn note_skipped(&mut self, skipped: &[Skipped], on_event: &mut dyn FnMut(&Event)) {
         for Skipped { reason, .. } in skipped {
             if self.progress.skipped.insert(reason.clone()) {
@@ -301,7 +301,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Evaluates on the held-out images, if there are any. The outer `None` is that the stop flag was set.
+    /// Evaluates on the held-out images, if there are any. The outer `None` means that the stop flag was set.
     #[expect(
         clippy::option_option,
         reason = "an evaluation may be interrupted, or there may be nothing to evaluate on"
@@ -351,7 +351,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Writes the state, which is what a resume reads, and then the weights, which are what it holds.
+    /// Writes the training state, from which a run is resumed, and then the weights.
     fn checkpoint(&mut self, snapshot: &Snapshot, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
         self.metrics.sync()?;
         self.events.sync()?;
@@ -400,7 +400,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Of equal accuracies the lower loss is the better one.
+/// If accuracies are equal, the lower loss is better.
 fn is_better(new: &Metrics, old: &Metrics) -> bool {
     let (new_top1, old_top1) = (new.top1_percent(), old.top1_percent());
     new_top1 > old_top1 || new_top1 == old_top1 && new.mean_loss() < old.mean_loss()

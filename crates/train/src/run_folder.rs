@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// A run's folder and the names of what is in it.
+/// A run's folder and the names of its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFolder {
     path: PathBuf,
@@ -16,7 +16,7 @@ pub struct RunFolder {
 const MAX_NAME: usize = 60;
 
 impl RunFolder {
-    /// A new folder `<n>-<model>-<data>` under `root`, with n one above the highest there, and its sub-folders.
+    /// A new folder `<n>-<model>-<data>` under `root`, with n one above the highest existing number, and its subfolders.
     ///
     /// # Errors
     /// If a folder cannot be made.
@@ -55,7 +55,7 @@ impl RunFolder {
         Ok(run)
     }
 
-    /// Takes the folder for this process, until the lock is dropped or the process ends.
+    /// Locks the folder for this process, until the lock is dropped or the process ends.
     ///
     /// # Errors
     /// [`TrainError::Locked`] if another process trains in it.
@@ -72,7 +72,7 @@ impl RunFolder {
         }
     }
 
-    /// Removes temporary files that a killed process left beside the run's files.
+    /// Removes temporary files that a killed process left in the folder.
     ///
     /// # Errors
     /// If one cannot be removed.
@@ -82,7 +82,7 @@ impl RunFolder {
         written.iter().try_for_each(|path| sweep(path).map(drop)).map_err(TrainError::from)
     }
 
-    /// Whether the run has a training state to be resumed from; without one it begins anew.
+    /// Whether the run has a training state to resume from; without one it starts from the beginning.
     ///
     /// # Errors
     /// [`TrainError::NoState`] if it has none although it was trained: its weights alone cannot be resumed.
@@ -111,34 +111,33 @@ impl RunFolder {
         self.path.join("tuning.json")
     }
 
-    /// One row an epoch.
+    /// One row per epoch.
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.csv")
     }
 
-    /// One object a logged step.
+    /// One object per logged step.
     pub fn events(&self) -> PathBuf {
         self.path.join("events.jsonl")
     }
 
-    /// The model with the best top-1 on the held-out images, of equal ones that with the lowest loss.
+    /// The model with the best top-1 accuracy on the held-out images; ties are broken by the lower loss.
     pub fn best(&self) -> PathBuf {
         self.path.join("weights").join("best.safetensors")
     }
 
-    /// The model as the last checkpoint holds it.
+    /// The model of the last checkpoint.
     pub fn last(&self) -> PathBuf {
         self.path.join("weights").join("last.safetensors")
     }
 
-    /// All that a resume needs.
+    /// The training state for a resume.
     pub fn state(&self) -> PathBuf {
         self.path.join("state").join("last.safetensors")
     }
 }
 
-/// What keeps other processes from training in a run's folder. The system releases it when the process ends, however it
-/// does.
+/// The lock on a run's folder. The system releases it when the process ends for any reason.
 #[derive(Debug)]
 pub(crate) struct RunLock {
     _file: File,
@@ -158,7 +157,7 @@ fn last_number(root: &Path) -> Result<u64, TrainError> {
     Ok(last)
 }
 
-/// The longest such file that is read, in bytes: some ten million lines.
+/// Maximum size of such a file in bytes: some ten million lines.
 const MAX_LINES: u64 = 4 << 30;
 
 /// A text file that grows line by line, each written at once.
@@ -170,8 +169,8 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Opens the file with its first `keep` lines (after the `header`, if it has one) and nothing more: what stands
-    /// behind them came after the checkpoint that says so.
+    /// Opens the file with its first `keep` lines (after the `header`, if it has one) and truncates the rest,
+    /// which was written after the checkpoint.
     pub(crate) fn open(path: PathBuf, header: &str, keep: u64) -> Result<Self, TrainError> {
         let old = if path.try_exists().map_err(TrainError::io(&path))? {
             read_text(&path, MAX_LINES)?
@@ -199,7 +198,7 @@ impl Lines {
         self.count
     }
 
-    /// Waits until the disk has every line.
+    /// Syncs all lines to disk.
     pub(crate) fn sync(&self) -> Result<(), TrainError> {
         self.file.sync_data().map_err(TrainError::io(&self.path))
     }

@@ -20,7 +20,7 @@ enum Course {
 }
 
 impl Schedule {
-    /// The schedule of `recipe` where an epoch has `epoch_steps` steps.
+    /// The schedule of `recipe`, with `epoch_steps` steps per epoch.
     pub fn new(recipe: &Recipe, epoch_steps: u64) -> Self {
         let total = total_steps(recipe, epoch_steps);
         let warmup = match (recipe.warmup_epochs, recipe.warmup_steps) {
@@ -53,8 +53,8 @@ impl Schedule {
 
     /// The learning rate of `step`, counted from 0.
     ///
-    /// Step `t` of a warm-up of `w` steps has `lr × (t + 1) / w`. What follows is torch's closed form over the
-    /// steps that are left, except that milestones count from the very start.
+    /// Step `t` of a warm-up of `w` steps has `lr × (t + 1) / w`. After it, torch's closed form applies to the
+    /// remaining steps, except that milestones count from the start of training.
     pub fn lr(&self, step: u64) -> f64 {
         if step < self.warmup {
             return self.peak * (step + 1) as f64 / self.warmup as f64;

@@ -1,20 +1,20 @@
-//! The model at one moment of a run, gathered once from the engine for evaluation, best weights and checkpoint.
+//! The model at one step of a run, copied once from the engine for evaluation, best weights and checkpoint.
 
 use crate::TrainError;
 use residual_engine::Engine;
 use residual_model::Model;
 use residual_tensor::Tensor;
 
-/// A model as it is after some step.
+/// The model after some step.
 pub(crate) struct Snapshot {
-    /// The model that is trained, which with cached features is a part of the whole.
+    /// The trained model; with cached features, only the head.
     pub(crate) trained: Model,
     whole: Option<Model>,
 }
 
 impl Snapshot {
-    /// The parameters and running statistics of `engine` in `model`, which it was compiled from; `whole` is the model that
-    /// this is a part of, if it is.
+    /// The parameters and running statistics of `engine` in `model`, which it was compiled from; `whole` is the whole
+    /// model, if this is only its head.
     ///
     /// # Errors
     /// If the model's parts no longer fit together.

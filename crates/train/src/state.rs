@@ -1,4 +1,4 @@
-//! The training state: one file that holds all that a resume needs, and so is consistent with itself at any moment.
+//! The training state: a single file with everything that a resume needs, so that it is always consistent.
 
 use crate::{Job, Recipe, RunFolder, TrainError};
 use residual_infer::Metrics;
@@ -17,17 +17,17 @@ const PROGRESS: &str = "residual.progress";
 /// The metadata key of the resolved recipe, as TOML.
 const RECIPE: &str = "residual.recipe";
 
-/// Where a run stands. Steps, epochs and batches count from 0 here.
+/// The progress of a run. Steps, epochs and batches count from 0 here.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Progress {
     /// Steps taken.
     pub(crate) step: u64,
-    /// The epoch under way.
+    /// The current epoch.
     pub(crate) epoch: u64,
-    /// Its steps that were taken.
+    /// Number of its steps so far.
     pub(crate) epoch_step: u64,
-    /// Its training images so far.
+    /// Its training metrics so far.
     pub(crate) train_metrics: Metrics,
     /// Rows of `metrics.csv`.
     pub(crate) metrics_rows: u64,
@@ -37,13 +37,13 @@ pub(crate) struct Progress {
     pub(crate) best: Option<Best>,
     /// The last evaluation on the held-out images.
     pub(crate) last: Option<Metrics>,
-    /// Images that were skipped: which, and why.
+    /// Skipped images and their errors.
     pub(crate) skipped: BTreeSet<String>,
-    /// Seconds of work behind this state.
+    /// Seconds of work up to this state.
     pub(crate) seconds: f64,
-    /// What the data looked like.
+    /// Fingerprint of the data.
     pub(crate) data: DataShape,
-    /// The instruction set that the run began with.
+    /// The instruction set at the start of the run.
     pub(crate) isa: String,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Best {
     pub(crate) metrics: Metrics,
 }
 
-/// What tells two datasets of one name apart.
+/// Distinguishes datasets of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DataShape {
@@ -88,7 +88,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Writes the state as one file, whole or not at all.
+    /// Writes the state as one file, atomically.
     pub(crate) fn save(&self, path: &Path) -> Result<(), TrainError> {
         let named = |prefix, tensors: &NamedTensors| {
             let tensors = tensors.clone().into_iter();

@@ -9,19 +9,19 @@ use residual_engine::{Engine, Entry, Options};
 use residual_kernels::optim::scale;
 use residual_tensor::NamedTensors;
 
-/// An engine with all that updates its parameters.
+/// An engine with objective, hooks and optimiser.
 pub struct TrainStep {
     engine: Engine,
     objective: Objective,
     optimizer: Optimizer,
     hooks: Vec<Box<dyn GradientHook>>,
     device: Device,
-    /// The gradient of the loss with respect to the network's output, with room for a batch.
+    /// The gradient of the loss with respect to the network's output, for up to one batch.
     gradient: Vec<f32>,
 }
 
 impl TrainStep {
-    /// Everything that `recipe` says of a step but layer-wise rates, on `engine`, whose plan is one for training.
+    /// The step of `recipe`, without layer-wise learning rates, on `engine`, whose plan must be one for training.
     ///
     /// # Errors
     /// If the system has no memory for the optimiser's state.
@@ -42,8 +42,8 @@ impl TrainStep {
         Ok(Self { engine, objective: Objective::new(recipe), optimizer, hooks, device, gradient: Vec::new() })
     }
 
-    /// A whole step on one batch of normalised images (NHWC): one backward pass and an update at learning rate `lr`. Returns
-    /// the mean loss.
+    /// A whole step on one batch of normalised images (NHWC): one backward pass and an update at learning rate `lr`.
+    /// Returns the mean loss.
     ///
     /// # Errors
     /// If the batch does not fit the plan.
@@ -56,8 +56,8 @@ impl TrainStep {
         Ok(loss)
     }
 
-    /// Forward pass, objective and backward pass of one of the `batches` whose mean gradient makes an update; returns the
-    /// batch's mean loss. The logits stay readable. A loss that is not finite ends it before the backward pass.
+    /// Forward pass, objective and backward pass of one of the `batches` that are accumulated for an update; returns the
+    /// batch's mean loss. The logits stay readable. If the loss is not finite, the backward pass is skipped.
     ///
     /// # Errors
     /// If the batch does not fit the plan.
@@ -99,7 +99,7 @@ impl TrainStep {
         &self.engine
     }
 
-    /// The engine, to be timed or run by itself.
+    /// The engine, for timing or other passes.
     pub fn engine_mut(&mut self) -> &mut Engine {
         &mut self.engine
     }
@@ -109,11 +109,11 @@ impl TrainStep {
         self.optimizer.to_torch(&self.engine)
     }
 
-    /// Takes parameters, running statistics and the optimiser's state from a checkpoint. Parameters that were frozen when it
-    /// was written begin with the optimiser's state at zero.
+    /// Loads parameters, running statistics and the optimiser's state from a checkpoint. For parameters that were frozen
+    /// when it was written, the optimiser's state starts at zero.
     ///
     /// # Errors
-    /// If they are of another network or optimiser.
+    /// If they belong to another network or optimiser.
     pub(crate) fn load(&mut self, model: &NamedTensors, optimizer: &NamedTensors) -> Result<(), TrainError> {
         self.engine.load_state_dict(model)?;
         self.optimizer.load(&self.engine, optimizer)

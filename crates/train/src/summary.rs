@@ -1,4 +1,4 @@
-//! How a run ended, and what it came to.
+//! The outcome of a run.
 
 use crate::TrainError;
 use crate::run_folder::RunFolder;
@@ -16,7 +16,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What the run came to, finished or not.
+    /// The results of the run, finished or not.
     pub fn summary(&self) -> &Summary {
         match self {
             Self::Finished(trained) => &trained.summary,
@@ -28,7 +28,7 @@ impl Outcome {
 /// A run that took all its steps, and its model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
-    /// What it came to.
+    /// Its results.
     pub summary: Summary,
     /// The model after the last step.
     pub model: Model,
@@ -38,7 +38,7 @@ impl Trained {
     /// The model of the best epoch, which the run folder holds; the last one if no images were held out.
     ///
     /// # Errors
-    /// If the run folder is no longer what the run left behind.
+    /// If the run folder was changed after the run.
     pub fn best_model(&self) -> Result<Model, TrainError> {
         let best = RunFolder::open(&self.summary.run)?.best();
         if self.summary.best_epoch.is_none() {
@@ -49,12 +49,12 @@ impl Trained {
     }
 }
 
-/// What a run came to. Accuracies are in percent.
+/// The results of a run. Accuracies are in percent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
     /// The run's folder.
     pub run: PathBuf,
-    /// Epochs that were finished.
+    /// Number of finished epochs.
     pub epochs: u64,
     /// Steps (updates of the weights) that were taken.
     pub steps: u64,
@@ -66,12 +66,12 @@ pub struct Summary {
     pub loss: Option<f64>,
     /// The best top-1 of any epoch.
     pub best_top1: Option<f64>,
-    /// The epoch of the best top-1, from 1; of equal ones that with the lowest loss.
+    /// The epoch of the best top-1, from 1; ties are broken by the lower loss.
     pub best_epoch: Option<u64>,
-    /// Training images per second in this process, evaluations not counted.
+    /// Training images per second in this process, without evaluations.
     pub images_per_second: f64,
-    /// Seconds of work, interruptions not counted.
+    /// Seconds of work, without interruptions.
     pub seconds: f64,
-    /// Images that were skipped, and why.
+    /// Skipped images and their errors.
     pub skipped: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Starting a run: a new one, or one that was interrupted.
+//! Starts a new run or resumes an interrupted one.
 
 use crate::prepare::Job;
 use crate::probe::{Cached, Probe};
@@ -25,7 +25,7 @@ pub fn train(
     stop: &Arc<AtomicBool>,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, TrainError> {
-    // Compiled first: what cannot be run leaves no folder behind.
+    // Compiled first, so that a run that cannot start creates no folder.
     let start = Start::new(job, options, 0)?;
     let folder = RunFolder::create(runs, &job.model.graph.name, &job.recipe.data)?;
     let _lock = folder.lock()?;
@@ -37,13 +37,13 @@ pub fn train(
     start.run(job, folder, None, options, stop, on_event)
 }
 
-/// Resumes the run in `folder` from its last checkpoint, or from the beginning if it has none. With the same instruction set
-/// the result is bit-identical to that of a run that was never interrupted: algorithms that were measured are those that
-/// the run began with, whatever `options` say.
+/// Resumes the run in `folder` from its last checkpoint, or from the beginning if it has none. With the same instruction
+/// set the result is bit-identical to that of a run that was never interrupted: the measured algorithms are those of the
+/// start of the run, not those of `options`.
 ///
 /// # Errors
-/// If the checkpoint is not one of this job, another process trains in the folder, an image cannot be read, the loss is no
-/// longer a number, or a file cannot be written.
+/// If the checkpoint is not one of this job, another process trains in the folder, an image cannot be read, the loss is
+/// not finite, or a file cannot be written.
 pub fn resume(
     job: &Job,
     folder: RunFolder,
@@ -61,11 +61,11 @@ pub fn resume(
     Start::new(job, options, epoch)?.run(job, folder, state, options, stop, on_event)
 }
 
-/// What a run compiles before it begins.
+/// The engine that a run compiles before it starts.
 enum Start<'a> {
     /// The network, to be trained on images.
     Network(Box<TrainStep>),
-    /// The frozen backbone, whose features a head is trained on.
+    /// The frozen backbone, on whose features a head is trained.
     Probe(Box<Probe<'a>>),
 }
 
@@ -99,7 +99,7 @@ impl<'a> Start<'a> {
     }
 }
 
-/// The step that trains `model` where `frozen` is left as it is.
+/// The step that trains `model` except for `frozen`.
 pub(crate) fn train_step(job: &Job, model: &Model, options: &Options, frozen: Frozen) -> Result<TrainStep, TrainError> {
     let (mode, batch) = job.train_plan();
     let engine =

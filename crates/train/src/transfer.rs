@@ -1,4 +1,4 @@
-//! Which layers are trained from which epoch on, and at what share of the learning rate.
+//! Transfer learning: the freezing schedule and per-layer learning rates.
 
 use crate::optimizer::Multipliers;
 use crate::recipe::{Opt, Recipe, RecipeError};
@@ -6,11 +6,13 @@ use residual_engine::{Entry, Frozen};
 use residual_graph::{Graph, Op, Part, Role, is_inside};
 use std::collections::BTreeSet;
 
-/// The plan of a transfer. Without `freeze` and its like everything is trained from the beginning, at one rate.
+/// Freezing schedule and learning-rate multipliers. Without transfer settings, all layers are trained from the start at one
+/// learning rate.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Transfer {
     layers: Vec<Layer>,
-    /// Whether batch norms keep their running statistics: those of frozen layers, or without frozen layers all.
+    /// Whether batch norms keep their running statistics (`freeze_bn`): those of frozen layers, or all if no layer is
+    /// frozen.
     keeps_statistics: bool,
     freezes: bool,
 }
@@ -21,18 +23,18 @@ struct Layer {
     name: String,
     is_norm: bool,
     is_head: bool,
-    /// The epoch, from 0, that trains it first; `None` if none does.
+    /// The first epoch, from 0, in which it is trained; `None` if it never is.
     from: Option<u64>,
-    /// Its learning rate over the recipe's.
+    /// Its learning rate relative to the recipe's.
     rate: f64,
 }
 
 impl Transfer {
-    /// What `recipe` says of the layers of `graph`.
+    /// The transfer settings of `recipe`, applied to the layers of `graph`.
     ///
     /// # Errors
-    /// [`RecipeError::Field`] if `freeze` or `unfreeze_at` means nothing in this network, nothing is left to train, or
-    /// features are to be cached that change.
+    /// [`RecipeError::Field`] if `freeze` or `unfreeze_at` names nothing in this network, all layers are frozen, or
+    /// cached features would change.
     pub(crate) fn new(recipe: &Recipe, graph: &Graph) -> Result<Self, RecipeError> {
         let modules = Modules::of(graph);
         let rates = modules.rates(recipe);
@@ -76,7 +78,7 @@ impl Transfer {
         Ok(transfer)
     }
 
-    /// Whether features of the backbone stay the same for the whole run.
+    /// Whether the features of the backbone are constant during the run.
     fn check_cached(&self) -> Result<(), RecipeError> {
         if let Some(layer) = self.layers.iter().find(|layer| !layer.is_head && layer.from.is_some()) {
             let expected = "all layers but the head frozen (freeze \"backbone\")";
@@ -88,7 +90,7 @@ impl Transfer {
         }
     }
 
-    /// What is frozen in an epoch, counted from 0.
+    /// The frozen layers of an epoch, counted from 0.
     pub(crate) fn frozen(&self, epoch: u64) -> Frozen {
         let is_frozen = |layer: &&Layer| layer.from.is_none_or(|from| from > epoch);
         let name = |layer: &Layer| layer.name.clone();
@@ -99,7 +101,7 @@ impl Transfer {
         }
     }
 
-    /// The layers that an epoch trains and the one before did not.
+    /// The layers that are unfrozen at an epoch.
     pub(crate) fn unfrozen(&self, epoch: u64) -> Vec<&str> {
         let unfrozen = self.layers.iter().filter(|layer| epoch > 0 && layer.from == Some(epoch));
         unfrozen.map(|layer| layer.name.as_str()).collect()
@@ -110,7 +112,7 @@ impl Transfer {
         self.layers.iter().filter_map(|layer| layer.from).filter(|&from| from > 0).collect()
     }
 
-    /// How a parameter is trained relative to the recipe.
+    /// A parameter's learning rate and weight decay relative to the recipe.
     pub(crate) fn multipliers(&self, recipe: &Recipe, entry: &Entry) -> Multipliers {
         let node = entry.name.rsplit_once('.').map_or("", |(node, _)| node);
         let rate = self.layers.iter().find(|layer| layer.name == node).map_or(1.0, |layer| layer.rate);
@@ -119,7 +121,7 @@ impl Transfer {
     }
 }
 
-/// What a user can name of a network.
+/// The parts of a network that a user can name.
 struct Modules<'a> {
     /// The nodes with parameters, in the order of execution.
     layers: Vec<&'a str>,
@@ -137,12 +139,12 @@ impl<'a> Modules<'a> {
         }
     }
 
-    /// How many parts come before the first stage.
+    /// Number of parts before the first stage.
     fn stem(&self) -> usize {
         self.parts.iter().position(|part| part.is_stage).unwrap_or(0)
     }
 
-    /// The layers that `spec` means: a list of `backbone`, numbers, ranges and module paths.
+    /// The layers that `spec` selects: a list of `backbone`, numbers, ranges and module paths.
     fn find(&self, field: &'static str, spec: &str) -> Result<BTreeSet<usize>, RecipeError> {
         let mut found = BTreeSet::new();
         for item in spec.split(',').map(str::trim) {
@@ -187,7 +189,7 @@ impl<'a> Modules<'a> {
         Ok((start..=end).collect())
     }
 
-    /// What a number counts: the parts of the stem as one, and each that comes before the head's.
+    /// The parts that a number counts: the stem as one, then each part before the head.
     fn first_parts(&self) -> Vec<Vec<&str>> {
         let holds_head = |part: &&Part| self.head.is_some_and(|head| is_inside(head, &part.path));
         let (stem, others) = self.parts.split_at(self.stem());
@@ -196,9 +198,9 @@ impl<'a> Modules<'a> {
         [stem].into_iter().filter(|stem| !stem.is_empty()).chain(others).collect()
     }
 
-    /// The learning rate of each layer over the recipe's. As in timm, every block's is `layer_decay` times that of the
-    /// block behind it: the stem is the first group, each block of a stage one, and the head, with what comes after the
-    /// last stage, the last; what stands between two stages belongs to the block behind it.
+    /// The learning rate of each layer relative to the recipe's. As in timm, each block's is `layer_decay` times that of
+    /// the next, deeper block: the stem is the first group, each block of a stage is one, and the head, with everything
+    /// after the last stage, is the last group. Layers between two stages belong to the next block.
     fn rates(&self, recipe: &Recipe) -> Vec<f64> {
         let last_stage = self.parts.iter().rposition(|part| part.is_stage);
         let stem = usize::from(self.stem() > 0);
@@ -232,7 +234,7 @@ impl<'a> Modules<'a> {
     }
 }
 
-/// The block of a stage that holds `layer`: its path up to the first number after the stage's.
+/// The block of a stage that contains `layer`: its path up to the first number after the stage's.
 fn block_path<'a>(layer: &'a str, stage: &str) -> &'a str {
     let ends = layer.match_indices('.').map(|(end, _)| end).chain([layer.len()]);
     let mut blocks = ends.filter(|&end| end > stage.len()).map(|end| &layer[..end]);

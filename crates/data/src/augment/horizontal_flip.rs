@@ -5,7 +5,7 @@ use residual_tensor::Stream;
 
 use crate::DataError;
 
-/// Flips the image left to right with a probability.
+/// Flips the image horizontally with a probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HorizontalFlip {
     /// In [0, 1].

@@ -1,8 +1,8 @@
 //! Training-time data augmentation: one list of operations on an image, and one on a whole batch.
 //!
 //! An operation is a file here, a variant of [`Operation`], and the range of its settings; recipes lower to the list. All
-//! chance comes from counters: what happens to an image depends on (seed, epoch, sample index), what happens to
-//! a batch on (seed, epoch, batch index), and neither on the order in which workers ran.
+//! randomness is counter-based: the augmentation of an image is a function of (seed, epoch, sample index), that of a batch
+//! of (seed, epoch, batch index), and neither depends on the order in which workers run.
 
 mod horizontal_flip;
 mod pad_and_crop;
@@ -20,29 +20,29 @@ use crate::{DataError, Mix};
 /// How training images are augmented. The default does nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Augmentation {
-    /// What happens to each image, in this order.
+    /// The operations on each image, in order.
     pub operations: Vec<Operation>,
-    /// What happens to whole batches after that.
+    /// The mixing of whole batches after that.
     pub mix: Mix,
 }
 
 /// One operation of an [`Augmentation`].
 ///
-/// Crops and flips choose what the network sees of an image, before normalisation, and draw one after the other from the
-/// sample's [first stream](SampleRandom::stream). Any other operation draws from a
-/// [stream of its own](SampleRandom::stream_of), so that adding it does not move the others' random numbers.
+/// Crops and flips choose the window of the image, before normalisation, and take their random numbers in order from the
+/// sample's [first stream](SampleRandom::stream). Any other operation uses a
+/// [separate stream](SampleRandom::stream_of), so that adding it does not change the random numbers of the others.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
-    /// Shifts the evaluation's crop.
+    /// Pad and crop at random.
     PadAndCrop(PadAndCrop),
-    /// Replaces the evaluation's resizing and crop; comes first.
+    /// Random resized crop, in place of the evaluation's resize and crop; must be first.
     RandomResizedCrop(RandomResizedCrop),
-    /// Flips left to right.
+    /// Horizontal flip.
     HorizontalFlip(HorizontalFlip),
 }
 
 impl Augmentation {
-    /// The operations, and nothing that mixes images.
+    /// The operations, without mixing.
     pub fn new(operations: impl Into<Vec<Operation>>) -> Self {
         Self { operations: operations.into(), mix: Mix::default() }
     }
@@ -84,7 +84,7 @@ impl Augmentation {
     }
 }
 
-/// Where the random numbers of one sample in one epoch come from.
+/// The random streams of one sample in one epoch.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleRandom {
     seed: u64,
@@ -98,12 +98,12 @@ impl SampleRandom {
         Self { seed, epoch, index: index as u64 }
     }
 
-    /// The stream that crops and flips draw from.
+    /// The stream of crops and flips.
     pub fn stream(self) -> Stream {
         Stream::new(self.seed, &[self.epoch, self.index])
     }
 
-    /// The stream of one more purpose, told apart from all others by `salt`.
+    /// The stream of another purpose, identified by `salt`.
     pub fn stream_of(self, salt: u64) -> Stream {
         Stream::new(self.seed, &[self.epoch, self.index, salt])
     }
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(order, "random resized crop: expected the first operation, got operation 2");
     }
 
-    /// Draws of the first release: a run begun then goes on with the same images.
+    /// The random numbers of the first release, so that runs started with it resume with the same images.
     #[test]
     fn the_draws_of_crop_and_flip_are_the_recorded_ones() {
         let augmentation = Augmentation::new([

@@ -6,10 +6,10 @@ use residual_tensor::Stream;
 use crate::DataError;
 
 /// Shifts the evaluation's crop by up to `padding` pixels in each direction. For an image of the network's size this is
-/// torchvision's `RandomCrop(size, padding)`: what lies outside is black before normalisation.
+/// torchvision's `RandomCrop(size, padding)`: pixels outside are black before normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PadAndCrop {
-    /// The largest shift, in pixels.
+    /// The padding (maximum shift) in pixels.
     pub padding: usize,
 }
 

@@ -5,17 +5,17 @@ use residual_tensor::Stream;
 
 use crate::DataError;
 
-/// A rectangle of random area and shape, resized to the network's input.
+/// A rectangle of random area and aspect ratio, resized to the network's input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RandomResizedCrop {
-    /// The least and the greatest share of the image's area, in (0, 1].
+    /// The minimum and maximum fraction of the image's area, in (0, 1].
     pub scale: [f32; 2],
-    /// The least and the greatest width over height.
+    /// The minimum and maximum aspect ratio (width / height).
     pub ratio: [f32; 2],
 }
 
 impl RandomResizedCrop {
-    /// The greatest [`ratio`](Self::ratio); the least is above 0.
+    /// The upper limit of [`ratio`](Self::ratio); the lower limit is above 0.
     pub const MAX_RATIO: f32 = 100.0;
 
     pub(super) fn validate(&self) -> Result<(), DataError> {

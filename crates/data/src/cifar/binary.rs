@@ -3,8 +3,8 @@
 use super::{CifarKind, IMAGE_LEN, Records};
 use crate::DataError;
 
-/// Reads a file of the binary layout; `place` names it in errors. Never panics, and allocates no more than the bytes
-/// it was given and four bytes a record.
+/// Reads a file of the binary layout; `place` names it in errors. Never panics, and allocates at most the bytes
+/// it was given and four bytes per record.
 ///
 /// # Errors
 /// [`DataError::Invalid`] for an empty file, a record that is cut off, or a label out of range, with the offset.

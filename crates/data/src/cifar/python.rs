@@ -5,7 +5,7 @@ use crate::DataError;
 use residual_files::pickle::{Id, Pickle, Value};
 use std::borrow::Cow;
 
-/// The most operations of a pickle that are run; an official batch has about 60,000 to 400,000.
+/// Maximum number of pickle operations; an official batch has about 60,000 to 400,000.
 const MAX_OPERATIONS: usize = 1 << 22;
 
 /// Reads a pickled batch; `place` names it in errors. Nothing in the file is executed or imported. Never panics, and

@@ -1,15 +1,15 @@
-//! Random numbers of a beta distribution.
+//! Samples of a beta distribution.
 
 use residual_tensor::Stream;
 
-/// A number of Beta(`alpha`, `alpha`), in [0, 1], for a positive `alpha`: X / (X + Y) of two gamma variates.
+/// A sample of Beta(`alpha`, `alpha`), in [0, 1], for a positive `alpha`: X / (X + Y) of two gamma variates.
 pub(super) fn symmetric(alpha: f64, random: &mut Stream) -> f64 {
     // By logarithms: for a small alpha both variates may be too small for a float.
     let [x, y] = [0, 1].map(|_| ln_gamma(alpha, random));
     1.0 / (1.0 + (y - x).exp())
 }
 
-/// The logarithm of a number of Gamma(`shape`, 1), by Marsaglia and Tsang ("A simple method for generating gamma
+/// The logarithm of a sample of Gamma(`shape`, 1), by Marsaglia and Tsang ("A simple method for generating gamma
 /// variables", 2000).
 fn ln_gamma(shape: f64, random: &mut Stream) -> f64 {
     if shape < 1.0 {

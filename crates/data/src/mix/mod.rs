@@ -1,8 +1,8 @@
 //! MixUp (Zhang et al., 2018, arXiv:1710.09412) and CutMix (Yun et al., 2019, arXiv:1905.04899): augmentation of whole
 //! batches.
 //!
-//! The rule is that of torchvision's `transforms.v2.MixUp` and `CutMix`: an image's partner is the one before it in the
-//! batch, the first one's is the last. How often which of the two is done is set as in timm.
+//! As in torchvision's `transforms.v2.MixUp` and `CutMix`, each image is mixed with the previous one of its batch, the
+//! first with the last. The probabilities of the two are set as in timm.
 
 mod beta;
 
@@ -12,12 +12,13 @@ use crate::DataError;
 use crate::augment::probability;
 use crate::targets::TargetBuffer;
 
-/// How batches are mixed. The default does not mix.
+/// The settings of MixUp and CutMix. The default does not mix.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mix {
-    /// MixUp's alpha: the share of an image's own is drawn from Beta(alpha, alpha). 0 is no MixUp.
+    /// MixUp's alpha: lambda, the weight of the image itself, is sampled from Beta(alpha, alpha). 0 disables MixUp.
     pub mixup: f32,
-    /// CutMix's alpha: the share of the area that stays is drawn from Beta(alpha, alpha). 0 is no CutMix.
+    /// CutMix's alpha: lambda, the fraction of the area that is kept, is sampled from Beta(alpha, alpha). 0 disables
+    /// CutMix.
     pub cutmix: f32,
     /// The probability that a batch is mixed.
     pub probability: f32,
@@ -31,7 +32,7 @@ impl Default for Mix {
     }
 }
 
-/// What is done to one batch.
+/// The mixing of one batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mixing {
     /// The sum of `lambda` times the image and `1 − lambda` times its partner.
@@ -50,7 +51,7 @@ struct Rectangle {
 }
 
 impl Mix {
-    /// The greatest [`mixup`](Self::mixup) and [`cutmix`](Self::cutmix).
+    /// The upper limit of [`mixup`](Self::mixup) and [`cutmix`](Self::cutmix).
     pub const MAX_ALPHA: f32 = 1000.0;
 
     pub(crate) fn validate(&self) -> Result<(), DataError> {
@@ -63,7 +64,7 @@ impl Mix {
         probability("mixup_switch_prob", self.switch_probability)
     }
 
-    /// Mixes a batch of n × height × width × channels and its targets. A single image is left as it is.
+    /// Mixes a batch of n × height × width × channels and its targets. A single image is not changed.
     pub(crate) fn apply(&self, images: &mut [f32], size: [usize; 2], targets: &mut TargetBuffer, random: &mut Stream) {
         let count = targets.labels().len();
         if count < 2 {
@@ -75,7 +76,7 @@ impl Mix {
         }
     }
 
-    /// What is done to a batch, as timm's `Mixup._params_per_batch` decides it.
+    /// The mixing of a batch, chosen as in timm's `Mixup._params_per_batch`.
     fn draw(&self, size: [usize; 2], random: &mut Stream) -> Option<Mixing> {
         if self.mixup == 0.0 && self.cutmix == 0.0 || !random.chance(self.probability) {
             return None;
@@ -91,7 +92,7 @@ impl Mix {
 }
 
 impl Mixing {
-    /// The share of an image's own.
+    /// Lambda: the weight of the image itself.
     fn lambda(self, [height, width]: [usize; 2]) -> f32 {
         match self {
             Self::MixUp { lambda } => lambda,
@@ -119,7 +120,7 @@ impl Mixing {
 }
 
 impl Rectangle {
-    /// torchvision's box of a share `1 − lambda` of the area around `centre`, cut off at the image's border.
+    /// torchvision's box with a fraction `1 − lambda` of the area around `centre`, clipped to the image.
     fn new(lambda: f64, centre: [usize; 2], size: [usize; 2]) -> Self {
         let ratio = 0.5 * (1.0 - lambda).sqrt();
         let [[top, bottom], [left, right]] = [0, 1].map(|axis| {
@@ -137,14 +138,14 @@ pub(crate) fn blend(rows: &mut [f32], len: usize, lambda: f32) {
 }
 
 /// Calls `change` for each value in `range` of each row of `len` values, with that of the row's partner: the one before
-/// it, or the last for the first. Partners are seen as they were.
+/// it, or the last for the first. Partners are read before they are changed.
 fn with_partners(rows: &mut [f32], len: usize, range: std::ops::Range<usize>, change: impl Fn(&mut f32, f32)) {
     const BLOCK: usize = 1024;
     let count = rows.len() / len;
     let mut last = [0.0; BLOCK];
     for start in range.clone().step_by(BLOCK) {
         let width = BLOCK.min(range.end - start);
-        // From the last row to the first, a row changes after it was its successor's partner; the last one is kept aside.
+        // From the last row to the first, a row is changed after its successor has read it; the last one is copied first.
         last[..width].copy_from_slice(&rows[(count - 1) * len + start..][..width]);
         for row in (1..count).rev() {
             let (before, own) = rows.split_at_mut(row * len);

@@ -1,4 +1,4 @@
-//! One image: a textured ground, a shape in some pose and colour, something in front of it, and noise.
+//! One image: a textured background, a shape in random pose and colour, occlusion and noise.
 
 use residual_preprocess::Image;
 use residual_tensor::Stream;
@@ -38,7 +38,7 @@ pub(super) fn draw(label: usize, seed: u64, held_out: u64, index: u64) -> Image 
             if let Some(bar) = &cover {
                 colour = blend(colour, bar.colour, bar.coverage(at));
             }
-            // Two uniform bytes a channel: triangular noise.
+            // Two uniform bytes per channel: triangular noise.
             let bits = random.next_u64().to_le_bytes();
             for (channel, value) in colour.into_iter().enumerate() {
                 let sum = f32::from(bits[2 * channel]) + f32::from(bits[2 * channel + 1]);
@@ -49,7 +49,7 @@ pub(super) fn draw(label: usize, seed: u64, held_out: u64, index: u64) -> Image 
     Image::new(SIDE, SIDE, 3, pixels).expect("as many values as were drawn")
 }
 
-/// Keeps these random numbers apart from all others of the same seed.
+/// Salt of these random numbers.
 const SHAPES: u64 = u64::from_be_bytes(*b"shapes10");
 
 fn blend(under: Colour, over: Colour, coverage: f32) -> Colour {
@@ -61,7 +61,7 @@ fn colour(random: &mut Stream) -> Colour {
     std::array::from_fn(|_| random.range(20.0, 235.0))
 }
 
-/// A dark colour for the ground and a light one for the shape.
+/// A dark colour for the background and a light one for the shape.
 fn colours(random: &mut Stream) -> (Colour, Colour) {
     let light = |[r, g, b]: Colour| 0.3 * r + 0.6 * g + 0.1 * b;
     loop {
@@ -128,7 +128,7 @@ fn direction(random: &mut Stream) -> [f32; 2] {
     }
 }
 
-/// Where the shape stands, how large and how turned.
+/// Position, size and rotation of the shape.
 struct Pose {
     centre: [f32; 2],
     radius: f32,
@@ -141,7 +141,7 @@ impl Pose {
         let radius = random.range(7.5, 13.0);
         let slack = (SIDE as f32 / 2.0 - radius).max(2.0);
         let centre = [0; 2].map(|_| SIDE as f32 / 2.0 - 0.5 + random.range(-slack, slack));
-        // tan(θ/2) up to 0.3: turned by at most 33°, and mirrored half the time.
+        // tan(θ/2) up to 0.3: rotated by at most 33°, and mirrored half the time.
         let half = random.range(-0.3, 0.3);
         let (cos, sin) = ((1.0 - half * half) / (1.0 + half * half), 2.0 * half / (1.0 + half * half));
         let mirror = if random.chance(0.5) { -1.0 } else { 1.0 };
@@ -150,7 +150,7 @@ impl Pose {
         Self { centre, radius, matrix: [cos * across, sin * across, -sin * down, cos * down] }
     }
 
-    /// How much of the pixel at `at` the shape covers, 0 to 1.
+    /// Coverage of the pixel at `at` by the shape, 0 to 1.
     fn coverage(&self, label: usize, at: [f32; 2]) -> f32 {
         let (x, y) = (at[0] - self.centre[0], at[1] - self.centre[1]);
         let [a, b, c, d] = self.matrix;
@@ -162,7 +162,7 @@ impl Pose {
     }
 }
 
-/// A turned rectangle of one colour.
+/// A rotated rectangle of one colour.
 struct Bar {
     colour: Colour,
     centre: [f32; 2],
@@ -171,7 +171,7 @@ struct Bar {
 }
 
 impl Bar {
-    /// A dot or short dash anywhere, of no meaning.
+    /// Clutter: a dot or short dash at a random position.
     fn clutter(random: &mut Stream) -> Self {
         Self {
             colour: colour(random),
@@ -181,7 +181,7 @@ impl Bar {
         }
     }
 
-    /// A bar that hides a part of the shape.
+    /// Occlusion: a bar that covers a part of the shape.
     fn cover(pose: &Pose, random: &mut Stream) -> Self {
         Self {
             colour: colour(random),
@@ -191,7 +191,7 @@ impl Bar {
         }
     }
 
-    /// How much of the pixel at `at` the bar covers, 0 to 1.
+    /// Coverage of the pixel at `at` by the bar, 0 to 1.
     fn coverage(&self, at: [f32; 2]) -> f32 {
         let ([cos, sin], x, y) = (self.direction, at[0] - self.centre[0], at[1] - self.centre[1]);
         let (along, across) = ((cos * x + sin * y).abs() - self.half[0], (cos * y - sin * x).abs() - self.half[1]);

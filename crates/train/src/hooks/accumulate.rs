@@ -9,7 +9,7 @@ use residual_tensor::AlignedBuffer;
 /// Sums the gradients of an update's backward passes, in their order.
 pub(super) struct Accumulate {
     sum: AlignedBuffer,
-    /// Whether `sum` holds gradients of the update under way.
+    /// Whether `sum` holds gradients of the current update.
     is_begun: bool,
 }
 

@@ -18,7 +18,7 @@ impl ClipNorm {
 impl GradientHook for ClipNorm {
     fn before_update(&mut self, device: &Device, gradients: &mut [f32]) {
         let norm = sum_of_squares(device.isa, &device.pool, gradients).sqrt();
-        // Torch's small constant, which keeps the factor finite.
+        // Torch's epsilon, which keeps the factor finite.
         let factor = self.max_norm / (norm + 1e-6);
         if factor < 1.0 {
             scale(device.isa, &device.pool, gradients, factor as f32);

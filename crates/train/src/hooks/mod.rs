@@ -1,4 +1,4 @@
-//! What is done to gradients between the backward pass and the update.
+//! Gradient hooks: operations on gradients between the backward pass and the update.
 //!
 //! To add a hook: a file with a [`GradientHook`], and a line in [`hooks`], which also says the order.
 
@@ -12,19 +12,19 @@ use residual_engine::Engine;
 
 /// Changes or reads the gradients of an update, which has one backward pass or, with gradient accumulation, several.
 ///
-/// `gradients` is the bucket of all parameters that are trained; what lies between tensors is zero.
+/// `gradients` is the flat buffer of all trainable parameters; the padding between tensors is zero.
 pub(crate) trait GradientHook: Send {
     /// After each backward pass, whose gradients these are.
     fn after_backward(&mut self, _device: &Device, _gradients: &mut [f32]) {}
 
-    /// After the last backward pass: what it leaves in `gradients` is what the next hook and the optimiser get.
+    /// After the last backward pass. The next hook and the optimiser read the resulting `gradients`.
     fn before_update(&mut self, _device: &Device, _gradients: &mut [f32]) {}
 }
 
-/// The hooks that a recipe asks for, in the order in which they run.
+/// The hooks of a recipe, in the order in which they run.
 ///
 /// # Errors
-/// If the system has no memory for what they keep.
+/// If the system has no memory for their state.
 pub(crate) fn hooks(recipe: &Recipe, engine: &Engine) -> Result<Vec<Box<dyn GradientHook>>, TrainError> {
     let mut hooks: Vec<Box<dyn GradientHook>> = Vec::new();
     if recipe.grad_accum_steps > 1 {

@@ -1,4 +1,4 @@
-//! Optimisers: one file each, over parameter groups and named state tensors that a checkpoint carries.
+//! Optimisers: one file each, over parameter groups and named state tensors, which checkpoints contain.
 //!
 //! To add one: a file with an [`Update`], a variant of the recipe's `opt`, and a line in [`update`].
 
@@ -19,14 +19,14 @@ const STEP: &str = "step.";
 
 /// The rule of one optimiser.
 trait Update: Send {
-    /// The state tensors it keeps for each parameter, by torch's names. All start at zero.
+    /// The names of its state tensors per parameter, as in torch. All start at zero.
     fn state(&self) -> &'static [&'static str];
 
     /// Updates one group of parameters. `state` holds a slice for each name of [`state`](Self::state).
     fn update(&self, device: &Device, group: &Rates, values: &mut [f32], gradients: &[f32], state: &mut [&mut [f32]]);
 }
 
-/// The rule that a recipe chooses.
+/// The rule of a recipe's optimiser.
 fn update(recipe: &Recipe) -> Box<dyn Update> {
     match recipe.opt {
         Opt::Sgd => Box::new(sgd::Sgd::new(recipe)),
@@ -34,7 +34,7 @@ fn update(recipe: &Recipe) -> Box<dyn Update> {
     }
 }
 
-/// What kernels run on.
+/// Instruction set and threads of the kernels.
 #[derive(Clone, Debug)]
 pub(crate) struct Device {
     pub(crate) isa: Isa,
@@ -47,16 +47,16 @@ impl Device {
     }
 }
 
-/// What an update of one group goes by.
+/// The hyperparameters of one group's update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Rates {
     lr: f64,
     weight_decay: f64,
-    /// The number of this update, from 1.
+    /// The number of this update, from 1 (Adam's step count).
     step: u64,
 }
 
-/// How one parameter is trained: its learning rate and weight decay relative to the recipe's.
+/// Options of one parameter: learning rate and weight decay relative to the recipe's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Multipliers {
     pub(crate) lr: f64,
@@ -67,12 +67,12 @@ impl Multipliers {
     pub(crate) const ONE: Self = Self { lr: 1.0, weight_decay: 1.0 };
 }
 
-/// Neighbouring parameters of the bucket that are trained alike.
+/// A parameter group: adjacent parameters of the bucket with the same options.
 #[derive(Clone, Debug, PartialEq)]
 struct Group {
     range: Range<usize>,
     multipliers: Multipliers,
-    /// Updates that it has seen.
+    /// Number of its updates so far.
     steps: u64,
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Optimizer {
     device: Device,
     groups: Vec<Group>,
     weight_decay: f64,
-    /// A buffer shaped like the bucket for each name of [`Update::state`].
+    /// A buffer with the layout of the bucket for each name of [`Update::state`].
     state: Vec<AlignedBuffer>,
 }
 
@@ -108,7 +108,7 @@ impl Optimizer {
         Ok(Self { update, device, groups, weight_decay: recipe.weight_decay, state })
     }
 
-    /// Bytes of state for each parameter.
+    /// Bytes of state per parameter.
     pub(crate) fn bytes_per_parameter(recipe: &Recipe) -> usize {
         4 * update(recipe).state().len()
     }
@@ -136,7 +136,7 @@ impl Optimizer {
         }
     }
 
-    /// Every state tensor under `<state>.<parameter>` in torch's layout, and `step.<parameter>`: the updates it has seen.
+    /// Every state tensor under `<state>.<parameter>` in torch's layout, and `step.<parameter>`: its number of updates.
     pub(crate) fn to_torch(&self, engine: &Engine) -> NamedTensors {
         let mut tensors = NamedTensors::new();
         for (name, buffer) in self.update.state().iter().zip(&self.state) {
@@ -150,11 +150,11 @@ impl Optimizer {
         tensors
     }
 
-    /// Takes its state from what [`to_torch`](Self::to_torch) gave. Parameters that were not trained then, as they were
-    /// frozen, begin at zero.
+    /// Loads the state that [`to_torch`](Self::to_torch) returned. The state of parameters that were frozen then starts at
+    /// zero.
     ///
     /// # Errors
-    /// If a tensor has another shape, or one is there that this optimiser doesn't keep.
+    /// If a tensor has another shape, or is not part of this optimiser's state.
     pub(crate) fn load(&mut self, engine: &Engine, tensors: &NamedTensors) -> Result<(), TrainError> {
         let names = self.update.state();
         let known = |key: &str| key.split_once('.').is_some_and(|(name, _)| names.contains(&name) || name == "step");
@@ -184,8 +184,8 @@ impl Optimizer {
     }
 }
 
-/// Joins neighbouring parameters that are trained alike and have seen as many updates. Groups cover the whole bucket, the
-/// zeros between tensors included.
+/// Merges adjacent parameters with the same options and number of updates. Groups cover the whole bucket, including the
+/// padding between tensors.
 fn groups(entries: &[Entry], len: usize, of: impl Fn(&Entry) -> (Multipliers, u64)) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (index, entry) in entries.iter().enumerate() {

@@ -48,15 +48,15 @@ choices! {
         Constant = "constant",
         /// `lr × gammaⁿ` after n milestones, which count from the start of training (torch's `MultiStepLR`).
         Multistep = "multistep",
-        /// Half a cosine from `lr` to `min_lr` over the steps after the warm-up (torch's `CosineAnnealingLR`).
+        /// Cosine decay from `lr` to `min_lr` over the steps after the warm-up (torch's `CosineAnnealingLR`).
         Cosine = "cosine",
-        /// A straight line from `lr` to `min_lr` over the steps after the warm-up.
+        /// Linear decay from `lr` to `min_lr` over the steps after the warm-up.
         Linear = "linear",
     }
 
     /// The augmentation of training images.
     Augment {
-        /// None: training sees what evaluation sees.
+        /// None: the same preprocessing as in evaluation.
         #[default]
         None = "none",
         /// A random crop of the padded image, and a flip (He et al. 2015, section 4.2).
@@ -67,8 +67,8 @@ choices! {
 
     /// The initialisation of new weights.
     Init {
-        /// Kaiming normal, fan-out, as torchvision's ResNet; for networks of layer norms a normal of deviation 0.02, as
-        /// its ConvNeXt.
+        /// Kaiming normal, fan-out, as torchvision's ResNet; for networks with layer norms a normal with standard deviation
+        /// 0.02, as in its ConvNeXt.
         #[default]
         He = "he",
         /// The defaults of torch's modules.

@@ -4,7 +4,7 @@ use super::Recipe;
 use std::fmt;
 use toml::Value;
 
-/// What must hold for a setting to have an effect.
+/// The condition for a setting to have an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// Nothing.
@@ -31,7 +31,7 @@ impl Condition {
         self.broken(recipe).is_none()
     }
 
-    /// The first part of it that does not hold.
+    /// Its first part that does not hold.
     pub(super) fn broken(&self, recipe: &Recipe) -> Option<&Self> {
         let is_one_of = |name: &str, values: &[&str]| {
             recipe.value(name).as_ref().and_then(Value::as_str).is_some_and(|value| values.contains(&value))
@@ -50,7 +50,7 @@ impl Condition {
         (!holds).then_some(self)
     }
 
-    /// The settings that decide it.
+    /// The settings that it depends on.
     pub(super) fn deciders(&self) -> Vec<&'static str> {
         match self {
             Self::Always => Vec::new(),

@@ -1,4 +1,4 @@
-//! What is said about a recipe that cannot be followed.
+//! Errors of recipes.
 
 use super::condition::Condition;
 use super::resolve::Origins;
@@ -10,13 +10,13 @@ use toml::Value;
 /// Characters of a value that an error shows.
 const SHOWN: usize = 100;
 
-/// A recipe that cannot be followed.
+/// An invalid recipe.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
     /// No preset and no file has this name.
     #[error("recipe: expected a preset ({}) or a TOML file, got {}{}", preset_names(), show(name), hint(nearest))]
     UnknownPreset {
-        /// The name asked for.
+        /// The given name.
         name: String,
         /// The most similar preset, if one is similar at all.
         nearest: Option<String>,
@@ -31,7 +31,7 @@ pub enum RecipeError {
         origin: Origin,
         /// The line, from 1.
         line: usize,
-        /// What was expected and what came.
+        /// What was expected and what was found.
         message: String,
     },
     /// A key that no recipe has.
@@ -56,17 +56,17 @@ pub enum RecipeError {
         /// What it holds.
         got: String,
     },
-    /// Neither of two settings, of which the run needs one.
+    /// Two settings, one of which is required, are both missing.
     #[error("{either} or {or} is required{purpose}")]
     Missing {
         /// One of them.
         either: &'static str,
         /// The other.
         or: &'static str,
-        /// What for, with a space in front; empty where every run needs it.
+        /// The reason, with a leading space; empty if every run needs it.
         purpose: &'static str,
     },
-    /// A setting that was given and has no effect beside the others.
+    /// A setting that was given, but has no effect with the other settings.
     #[error("{}", requires(origin, setting, condition, is))]
     Requires {
         /// Who gave it, where that is known.
@@ -75,18 +75,18 @@ pub enum RecipeError {
         setting: &'static str,
         /// When it has one.
         condition: Condition,
-        /// What the setting holds that decides it.
+        /// The value of the setting that it depends on.
         is: String,
     },
 }
 
 impl RecipeError {
-    /// A setting that holds what it must not.
+    /// A setting with a value that is not allowed.
     pub(crate) fn field(setting: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Self {
         Self::Field { origin: None, setting, expected: expected.into(), got: got.into() }
     }
 
-    /// The same error, with the flag or file that gave the setting at fault.
+    /// The same error, with the flag or file that contains the invalid setting.
     #[must_use]
     pub fn located(mut self, origins: &Origins) -> Self {
         if let Self::Field { origin, setting, .. } | Self::Requires { origin, setting, .. } = &mut self
@@ -105,7 +105,7 @@ impl RecipeError {
     }
 }
 
-/// A setting as whoever gave it wrote it: a flag, or a key with its file.
+/// A setting as it was given: a flag, or a key with its file.
 fn place(origin: &Option<Origin>, setting: &str) -> String {
     match origin {
         Some(Origin::Flags) => format!("--{}", flag(setting)),

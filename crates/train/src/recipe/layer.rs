@@ -6,24 +6,24 @@ use residual_files::{nearest, read_text};
 use std::fmt;
 use std::path::Path;
 
-/// The longest recipe that is read, in bytes.
+/// Maximum length of a recipe file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Who gave a setting.
+/// The source of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A built-in recipe, by its name.
     Preset(String),
-    /// The run that is resumed, by the path of its `config.toml`.
+    /// The resumed run, by the path of its `config.toml`.
     Run(String),
-    /// A recipe file, by its path, or a text, by what its author calls it.
+    /// A recipe file, by its path, or a text, by the name that its author gave it.
     File(String),
     /// The command line.
     Flags,
 }
 
 impl Origin {
-    /// Whether the user gave it: presets and earlier runs are chosen as a whole.
+    /// Whether the user gave the single setting: presets and earlier runs are chosen as a whole.
     pub fn is_user(&self) -> bool {
         matches!(self, Self::File(_) | Self::Flags)
     }
@@ -38,7 +38,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Some settings and where they come from. Its keys are known and its values have the right types and are in range.
+/// Settings from one source. Keys are known, and values have the right types and are in range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
     pub(super) origin: Origin,
@@ -76,7 +76,7 @@ impl Layer {
         Self::read(Origin::Run(path.display().to_string()), &read_text(path, MAX_BYTES)?)
     }
 
-    /// The text of a recipe file; `name` is what errors call it.
+    /// The text of a recipe file; `name` identifies it in errors.
     ///
     /// # Errors
     /// As [`Layer::file`].
@@ -84,7 +84,7 @@ impl Layer {
         Self::read(Origin::File(name.into()), text)
     }
 
-    /// Flags: settings, each with what was typed after its flag, once for every time that it was typed.
+    /// Flags: settings, each with the texts typed after its flag, one per occurrence.
     ///
     /// # Errors
     /// [`RecipeError::Field`] with the first flag whose value is of the wrong type or out of range.
@@ -93,22 +93,22 @@ impl Layer {
         Self::checked(Origin::Flags, values.collect())
     }
 
-    /// What this layer gives for `key`, if it gives something.
+    /// This layer's value for `key`, if any.
     pub fn value(&self, key: &str) -> Option<&toml::Value> {
         self.table.get(key)
     }
 
-    /// The text that this layer gives for `key`, if it gives one.
+    /// This layer's text for `key`, if any.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.value(key).and_then(toml::Value::as_str)
     }
 
-    /// Gives `key` a text instead of what this layer gave.
+    /// Replaces this layer's value for `key` by a text.
     pub fn set_text(&mut self, key: &'static str, text: impl Into<String>) {
         self.table.insert(key.into(), text.into().into());
     }
 
-    /// Takes `key` away; whether it was there.
+    /// Removes `key`; returns whether it was present.
     pub fn remove(&mut self, key: &str) -> bool {
         self.table.remove(key).is_some()
     }
@@ -138,7 +138,7 @@ impl Layer {
     }
 }
 
-/// The setting that other programs call `key`, or else the one with the most similar name.
+/// The setting with the alias `key`, or else the one with the most similar name.
 fn nearest_setting(key: &str) -> Option<String> {
     let underscored = key.replace('-', "_").to_lowercase();
     let is_called = |setting: &&Setting| setting.name == underscored || setting.aliases.contains(&underscored.as_str());

@@ -1,6 +1,6 @@
-//! What a training run is told: model, data, length, optimiser, schedule, augmentation.
+//! The recipe of a training run: model, data, length, optimiser, schedule, augmentation.
 //!
-//! Every setting is defined once, in the table of settings.rs, which makes the fields of [`Recipe`], the keys of recipe
+//! Every setting is defined once, in the table of settings.rs, which generates the fields of [`Recipe`], the keys of recipe
 //! files, the flags of the command line, the validation and the documentation. A recipe is resolved from [`Layer`]s of
 //! rising precedence (preset, file, flags), written to the run folder as `config.toml`, and read back from there by a
 //! resume.
@@ -38,7 +38,7 @@ impl Recipe {
     }
 
     /// The first setting, in file order, that a resumed run may not change and that differs from `other`'s: its name, and
-    /// what it holds here and there.
+    /// both values.
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         SETTINGS.iter().find_map(|setting| {
             let (ours, theirs) = (self.effective(setting), other.effective(setting));
@@ -56,8 +56,8 @@ impl Recipe {
         })
     }
 
-    /// Makes the paths of weights and data absolute, so that they mean the same in every folder. Names of datasets
-    /// and of weights that lie elsewhere stay as they are.
+    /// Makes the paths of weights and data absolute, so that they are valid in every working directory. Names of
+    /// datasets and of pretrained weights are not changed.
     pub fn make_paths_absolute(&mut self) {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         if !is_dataset(&self.data) {
@@ -76,10 +76,10 @@ impl Recipe {
         }
     }
 
-    /// The epochs, from 1, of `unfreeze_at`, and what is trained from there on.
+    /// The epochs of `unfreeze_at`, from 1, and the parts that are trained from then on.
     ///
     /// # Errors
-    /// [`RecipeError::Field`] if one is not an epoch and what it unfreezes.
+    /// [`RecipeError::Field`] if one is not of the form EPOCH:SPEC.
     pub(crate) fn thaws(&self) -> Result<Vec<(u64, &str)>, RecipeError> {
         fn thaw(text: &str) -> Option<(u64, &str)> {
             let (epoch, spec) = text.split_once(':')?;
@@ -92,13 +92,13 @@ impl Recipe {
         texts.map(|text| thaw(text).ok_or_else(|| fail(text))).collect()
     }
 
-    /// What a setting holds, if it has an effect.
+    /// The value of a setting, if it has an effect.
     fn effective(&self, setting: &Setting) -> Option<toml::Value> {
         self.value(setting.name).filter(|_| setting.applies.holds(self))
     }
 }
 
-/// One setting in which two recipes differ.
+/// A setting that differs between two recipes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The setting's name.

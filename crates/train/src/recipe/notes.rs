@@ -1,11 +1,11 @@
-//! What a recipe says that its run will never come to.
+//! Notes about settings of a recipe that its run never reaches.
 
 use super::Resolved;
 use crate::Schedule;
 
 impl Resolved {
-    /// What was asked for and has no effect because the run ends before, for an epoch of `epoch_steps` steps: one line each.
-    /// A warm-up that fills the run is told whoever asked for it.
+    /// Settings given by the user that have no effect because the run ends earlier, for `epoch_steps` steps per epoch: one
+    /// line each. A warm-up as long as the run is reported for any source.
     pub fn notes(&self, epoch_steps: u64) -> Vec<String> {
         let recipe = &self.recipe;
         let schedule = Schedule::new(recipe, epoch_steps);

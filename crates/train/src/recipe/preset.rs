@@ -1,9 +1,9 @@
-//! The recipes that are built in: the files of the folder recipes/, which belongs to this crate so that its package has them.
+//! The built-in recipes: the files of the folder recipes/, which is inside this crate so that its package contains them.
 
-/// A recipe that is built in.
+/// A built-in recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preset {
-    /// Its name, as `--recipe` takes it.
+    /// Its name, as in `--recipe`.
     pub name: &'static str,
     /// The text of its file.
     pub text: &'static str,

@@ -1,45 +1,45 @@
-//! Layers of rising precedence, joined to one recipe.
+//! Merges layers of increasing precedence into one recipe.
 
 use super::condition::Condition;
 use super::error::show_value;
 use super::{Layer, Origin, Recipe, RecipeError, SETTINGS, Setting};
 use std::collections::BTreeMap;
 
-/// A recipe, and where its settings come from.
+/// A recipe, and the sources of its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
     /// The recipe.
     pub recipe: Recipe,
-    /// Who gave which of its settings.
+    /// The source of each of its settings.
     pub origins: Origins,
 }
 
-/// Who gave which setting; those that nobody gave have their defaults.
+/// The source of each setting; settings without a source have their defaults.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Origins(BTreeMap<&'static str, Origin>);
 
 impl Origins {
-    /// Who gave `setting`, if anybody did.
+    /// The source of `setting`, if it was given.
     pub fn get(&self, setting: &str) -> Option<&Origin> {
         self.0.get(setting)
     }
 
-    /// Whether the user gave `setting`, by flag or file; what a preset or a resumed run holds does not count.
+    /// Whether the user gave `setting`, by flag or file; presets and resumed runs do not count.
     pub fn is_given(&self, setting: &str) -> bool {
         self.get(setting).is_some_and(Origin::is_user)
     }
 }
 
 impl Recipe {
-    /// Joins `layers`, each stronger than the one before, and checks the result.
+    /// Merges `layers`, in increasing precedence, and checks the result.
     ///
-    /// A layer's `max_steps` replaces an `epochs` below it, as all settings do that say the same in another way. A setting
-    /// without effect beside the others is dropped if a preset or a run gave it, or if a higher layer decides that it has
-    /// none; else it is an error.
+    /// A layer's `max_steps` replaces an `epochs` of a lower layer; the same holds for all alternatives. A setting without
+    /// effect is dropped if it comes from a preset or a run, or if a higher layer makes it ineffective; otherwise it is an
+    /// error.
     ///
     /// # Errors
     /// [`RecipeError::Requires`] with the first setting that was given and has no effect, [`RecipeError::Field`] with the
-    /// first that does not go with another.
+    /// first that conflicts with another one.
     pub fn resolve(layers: &[Layer]) -> Result<Resolved, RecipeError> {
         let mut table = toml::Table::new();
         let mut givers: BTreeMap<&'static str, usize> = BTreeMap::new();
@@ -78,7 +78,7 @@ impl Recipe {
 }
 
 impl From<Recipe> for Resolved {
-    /// A recipe that was written by hand: its author gave what is not as by default.
+    /// A recipe that was constructed in code: settings that differ from the default count as given.
     fn from(recipe: Recipe) -> Self {
         let differs = |setting: &&Setting| recipe.value(setting.name) != setting.default_value();
         let author = || Origin::File("recipe".into());

@@ -1,4 +1,4 @@
-//! What is known about a setting, and the macro that makes a recipe of a table of them.
+//! The description of a setting, and the macro that generates the recipe from a table of them.
 
 use super::condition::Condition;
 use super::value::{Decimal, Kind, Order, Range};
@@ -12,40 +12,40 @@ pub struct Setting {
     pub name: &'static str,
     /// The group it belongs to.
     pub heading: &'static str,
-    /// What it does, with the names of other settings in backticks.
+    /// Its documentation, with the names of other settings in backticks.
     pub(super) doc: &'static str,
     /// The type of its values.
     pub kind: Kind,
     /// The numbers that it accepts.
     pub range: Range,
-    /// How the numbers of a list follow each other.
+    /// The order of the numbers in a list.
     pub order: Order,
-    /// What stands for a value in help; empty for the usual one of its kind.
+    /// The placeholder for a value in help; empty for the default of its kind.
     pub(super) value_name: &'static str,
-    /// What holds where it is not given, if that is not a value.
+    /// Description of the behaviour where it is not given, if it has no default value.
     pub(super) unset: &'static str,
-    /// The flag of one letter.
+    /// The short flag.
     pub short: Option<char>,
-    /// What other programs call it. Flags accept these names; in a recipe file they are answered with the right one.
+    /// Its names in other programs. Flags accept them; in a recipe file they are an error that suggests the right name.
     pub aliases: &'static [&'static str],
     /// When it has an effect.
     pub applies: Condition,
-    /// What a resumed run may change about it.
+    /// The changes that a resume may make.
     pub resume: Resume,
-    /// Settings that say the same in another way: a layer that gives this one replaces those of the layers below.
+    /// Alternatives: a layer with this setting replaces those of the layers below.
     pub(super) replaces: &'static [&'static str],
-    /// What people who give a value of another type are told.
+    /// The hint in errors about values of another type.
     pub(super) hint: &'static str,
 }
 
-/// What a resumed run may change about a setting.
+/// The changes of a setting that a resume may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resume {
-    /// Nothing: it decides the result.
+    /// None: it determines the result.
     Fixed,
-    /// Everything.
+    /// Any.
     Free,
-    /// Where something is, but not its name: one path may take another's place.
+    /// A path may be replaced by another path, but a name not by another name.
     Path,
 }
 
@@ -79,7 +79,7 @@ impl Setting {
         flag(self.name)
     }
 
-    /// What it does, in one sentence or a few, as `--help` says it: with flags where other settings are named.
+    /// Its documentation for `--help`, in one sentence or a few: other settings are named by their flags.
     pub fn help(&self) -> String {
         let parts = self.doc().split('`').map(str::to_owned).collect::<Vec<_>>();
         let name = |(index, part): (usize, String)| match index % 2 == 1 && Self::find(&part).is_some() {
@@ -89,12 +89,12 @@ impl Setting {
         parts.into_iter().enumerate().map(name).collect()
     }
 
-    /// What it does, with the names of settings in backticks as in a recipe file.
+    /// Its documentation, with the names of settings in backticks as in a recipe file.
     pub fn doc(&self) -> String {
         self.doc.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned()
     }
 
-    /// What stands for its value in help.
+    /// The placeholder for its value in help.
     pub fn value_name(&self) -> String {
         match self.kind {
             _ if !self.value_name.is_empty() => self.value_name.into(),
@@ -109,7 +109,7 @@ impl Setting {
         }
     }
 
-    /// What holds where neither preset, file nor flag gives it: a value as in a recipe file, or words.
+    /// The default where neither preset, file nor flag gives it: a value as in a recipe file, or a description.
     pub fn default(&self) -> String {
         match self.default_value() {
             Some(Value::Float(value)) => Decimal(value).to_string(),
@@ -123,12 +123,12 @@ impl Setting {
         Recipe::default().value(self.name)
     }
 
-    /// Whether it has a value where nobody gives one.
+    /// Whether it has a default value.
     pub fn has_default_value(&self) -> bool {
         self.default_value().is_some()
     }
 
-    /// Whether presets give it, so that its default rarely counts.
+    /// Whether presets contain it, so that its default rarely applies.
     pub fn is_in_presets(&self) -> bool {
         let key = format!("\n{} = ", self.name);
         PRESETS.iter().any(|preset| preset.text.contains(&key))
@@ -139,7 +139,7 @@ impl Setting {
         self.kind.describe(self.range, self.order)
     }
 
-    /// `value` in the form that the recipe keeps.
+    /// `value`, normalised to the recipe's form.
     ///
     /// # Errors
     /// What was expected, if it is of another type or out of range.
@@ -157,8 +157,8 @@ pub(super) fn flag(name: &str) -> String {
     name.replace('_', "-")
 }
 
-/// Makes [`Recipe`], its default and [`SETTINGS`](super::SETTINGS) of a table: for each heading its settings, each with its
-/// documentation, name, type, default, and what differs from [`Setting::new`].
+/// Generates [`Recipe`], its default and [`SETTINGS`](super::SETTINGS) from a table: for each heading its settings, each
+/// with documentation, name, type, default, and the fields that differ from [`Setting::new`].
 macro_rules! settings {
     ($(
         $heading:literal:
@@ -167,9 +167,9 @@ macro_rules! settings {
             $name:ident: $type:ty = $default:expr => { $($property:ident: $value:expr),* $(,)? }
         )+
     )+) => {
-        /// Everything that decides a training run, with the names that recipe files and flags use.
+        /// All settings of a training run, with the names used in recipe files and flags.
         ///
-        /// Fields that are `None` are left to the dataset, the given weights or the network.
+        /// Fields that are `None` are resolved from the dataset, the given weights or the network.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct Recipe {
@@ -181,14 +181,14 @@ macro_rules! settings {
         }
 
         impl Default for Recipe {
-            /// Plain SGD of no length yet, which every preset builds on.
+            /// Plain SGD without a length, the base of every preset.
             fn default() -> Self {
                 Self { $($($name: $default,)+)+ }
             }
         }
 
         impl Recipe {
-            /// What the setting `name` holds, as a recipe file has it; `None` if nothing, or if there is no such setting.
+            /// The value of the setting `name`, as in a recipe file; `None` if it has none, or if there is no such setting.
             pub fn value(&self, name: &str) -> Option<toml::Value> {
                 match name {
                     $($(stringify!($name) => self.$name.value(),)+)+

@@ -1,14 +1,15 @@
-//! Every setting checked by itself, and with the others.
+//! Validates every setting by itself and in combination with the others.
 
 use super::error::show_value;
 use super::resolve::requires;
 use super::{Augment, Recipe, RecipeError, SETTINGS};
 
 impl Recipe {
-    /// Checks the range of every setting, that it has an effect unless it has its default, and that it goes with the others.
+    /// Checks the range of every setting, that it has an effect unless it has its default, and that it is compatible with
+    /// the others.
     ///
     /// # Errors
-    /// [`RecipeError::Field`] or [`RecipeError::Requires`] with the first setting at fault.
+    /// [`RecipeError::Field`] or [`RecipeError::Requires`] with the first invalid setting.
     pub fn validate(&self) -> Result<(), RecipeError> {
         for setting in SETTINGS {
             let Some(value) = self.value(setting.name) else { continue };

@@ -1,4 +1,4 @@
-//! The types of settings, the values they accept, and how a value is read from text.
+//! The types of settings, the values they accept, and parsing of values.
 
 use residual_preprocess::Interpolation;
 use std::fmt;
@@ -107,7 +107,7 @@ impl fmt::Display for Range {
     }
 }
 
-/// A number as a person would write it.
+/// A number in readable form.
 pub(super) struct Decimal(pub(super) f64);
 
 impl fmt::Display for Decimal {
@@ -117,10 +117,10 @@ impl fmt::Display for Decimal {
     }
 }
 
-/// How the values of a list follow each other.
+/// The order of the values in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// As they like.
+    /// Any order.
     Any,
     /// None is below the one before.
     Ascending,
@@ -140,8 +140,8 @@ impl Order {
 }
 
 impl Kind {
-    /// Reads what was typed after a flag. A text that is no value of this kind comes back as a text, which
-    /// [`Kind::check`] refuses with what was expected.
+    /// Parses the texts typed after a flag. A text that is not a value of this kind is returned as text, which
+    /// [`Kind::check`] rejects with the expected kind.
     pub(super) fn read(self, texts: &[String]) -> Value {
         let one = |text: &str| {
             let text = text.trim();
@@ -158,7 +158,7 @@ impl Kind {
             Self::Pair | Self::Numbers | Self::Wholes => {
                 Value::Array(texts.iter().flat_map(|text| text.split(',')).map(one).collect())
             }
-            // Of a flag given twice the last one counts.
+            // If a flag is given twice, the last one applies.
             _ => one(texts.last().map_or("", String::as_str)),
         }
     }
@@ -202,7 +202,7 @@ impl Kind {
         })
     }
 
-    /// What a value of this kind is, for errors and documentation.
+    /// Description of this kind of value, for errors and documentation.
     pub(super) fn describe(self, range: Range, order: Order) -> String {
         let (each, ascending) = (
             if range == Range::Any { String::new() } else { format!(", each {range}") },
@@ -228,10 +228,10 @@ pub(super) trait Field {
     /// The kind of its values.
     const KIND: Kind;
 
-    /// What it holds; `None` for an option that holds nothing.
+    /// Its value; `None` for an empty option.
     fn value(&self) -> Option<Value>;
 
-    /// Whether it is an option that holds nothing.
+    /// Whether it is an empty option.
     fn is_none(&self) -> bool {
         self.value().is_none()
     }
