@@ -1,19 +1,19 @@
-//! What a network costs and sees, node by node: parameters, multiply-accumulates, activations, receptive field.
+//! Analysis of a network, node by node: parameters, multiply-accumulates, activations, receptive field.
 
 use crate::{Graph, GraphError, Op, Shape};
 
-/// How much of the input one value of a node can see along one axis, by the recurrences of Araujo et al.,
+/// The receptive field of a node along one axis, by the recurrences of Araujo et al.,
 /// "Computing receptive fields of convolutional neural networks" (2019).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceptiveField {
-    /// Extent in input pixels. Where paths of several lengths meet, the largest. It is counted past the image's edges, up
-    /// to `usize::MAX`.
+    /// Extent in input pixels. The maximum over all paths, not clipped to the image, saturating
+    /// at `usize::MAX`.
     pub size: usize,
     /// Distance in input pixels between neighbouring values.
     pub stride: usize,
 }
 
-/// One node's share of an [`Analysis`], for one image.
+/// The analysis of one node, for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeAnalysis {
     /// The node's name.
@@ -26,7 +26,7 @@ pub struct NodeAnalysis {
     pub parameters: usize,
     /// Multiply-accumulates of convolutions and linear layers.
     pub macs: u64,
-    /// Receptive field, the larger of height and width. `None` past a global mean or a flattening, which see everything.
+    /// Receptive field, the larger of height and width. `None` after a global mean or a flatten, which see the whole image.
     pub receptive_field: Option<ReceptiveField>,
 }
 
@@ -123,7 +123,7 @@ fn receptive_field(op: &Op, inputs: &[(Option<[ReceptiveField; 2]>, Shape)]) -> 
         | Op::Sigmoid
         | Op::Dropout { .. }
         | Op::DropPath { .. } => inputs[0].0,
-        // A gate that looks at the whole image weighs what is seen; it adds nothing to see.
+        // A gate computed from the whole image only scales values; it does not enlarge the receptive field.
         Op::Gate => inputs[0].0,
         Op::Add | Op::Concat => inputs.iter().map(|(field, _)| *field).reduce(widest).flatten(),
     }

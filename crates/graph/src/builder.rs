@@ -1,4 +1,4 @@
-//! Building a graph node by node, with shapes checked as they come.
+//! Builds a graph node by node, checking shapes at every step.
 
 use crate::shape::infer_node;
 use crate::{Conv2d, Graph, GraphError, Node, NodeId, Op, Pool2d, Shape};

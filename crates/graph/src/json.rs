@@ -1,4 +1,4 @@
-//! The JSON form of a graph, as it stands in a checkpoint.
+//! The JSON form of a graph, as stored in a checkpoint.
 
 use crate::{Graph, GraphError};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The version of the JSON form that this crate writes, and the only one it reads.
 const FORMAT: u32 = 1;
 
-/// Longer texts are refused unread: the largest graph of the zoo takes under 2 MB.
+/// Longer texts are rejected before parsing: the largest graph of the zoo takes under 2 MB.
 const MAX_BYTES: usize = 64 << 20;
 
 #[derive(Serialize, Deserialize)]
@@ -26,7 +26,7 @@ impl Graph {
     /// Reads [`Graph::to_json`]'s output and validates it.
     ///
     /// # Errors
-    /// If the text is not such JSON, of another format version, or no network.
+    /// If the text is not such JSON, has another format version, or is not a valid network.
     pub fn from_json(text: &str) -> Result<Self, GraphError> {
         let fail = |message: String| GraphError::new("graph", message);
         if text.len() > MAX_BYTES {

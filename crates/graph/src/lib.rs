@@ -67,7 +67,7 @@ impl Node {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Graph {
-    /// What the network is called, usually its registry name.
+    /// The name of the network, usually its registry name.
     pub name: String,
     /// The nodes; every node comes after its inputs.
     pub nodes: Vec<Node>,
@@ -75,9 +75,9 @@ pub struct Graph {
     pub output: NodeId,
 }
 
-/// The most nodes of a network: the deepest of the zoo has some thousands.
+/// Maximum number of nodes: the deepest network of the zoo has some thousands.
 const MAX_NODES: usize = 100_000;
-/// The longest name of a node or network, in bytes.
+/// Maximum length of the name of a node or network, in bytes.
 const MAX_NAME: usize = 256;
 
 impl Graph {
@@ -131,9 +131,9 @@ impl Graph {
         nodes.flat_map(|node| node.op.parameters().into_iter().map(|spec| (node.key(spec.name), spec)))
     }
 
-    /// The nodes with tensors in the order of torch's state dict: the graph's, but that a module's own tensors come before
-    /// those of the modules inside it (the `layer_scale` of `features.1.0` before `features.1.0.block.0`), whatever
-    /// is computed first.
+    /// The nodes with tensors in the order of torch's state dict: the graph's order, except that a module's own tensors
+    /// come before those of its submodules (the `layer_scale` of `features.1.0` before `features.1.0.block.0`), regardless
+    /// of the order of execution.
     pub fn state_order(&self) -> Vec<NodeId> {
         let holds_tensors = |index: &usize| !self.nodes[*index].op.parameters().is_empty();
         let holders: Vec<usize> = (0..self.nodes.len()).filter(holds_tensors).collect();
@@ -161,12 +161,12 @@ impl Graph {
             .sum()
     }
 
-    /// Checks that the list is a network: an input first and only there, nodes after their inputs, unique and non-empty names
-    /// of up to 256 bytes that are fit to be printed (without control characters), up to 100,000 nodes, sensible extents,
-    /// and shapes that fit at the designed input size.
+    /// Checks that the list is a network: an input first and only there, nodes after their inputs, unique and non-empty
+    /// names of up to 256 bytes without control characters, up to 100,000 nodes, sensible extents, and shapes that fit at
+    /// the designed input size.
     ///
     /// # Errors
-    /// The first node at fault, by name.
+    /// The first invalid node, by name.
     pub fn validate(&self) -> Result<(), GraphError> {
         check_name(&self.name)?;
         if self.nodes.len() > MAX_NODES {

@@ -1,9 +1,9 @@
-//! A network as torch's module paths and its resolutions divide it: head, parts, blocks, levels.
+//! The structure of a network by module paths and resolutions: head, parts, blocks, levels.
 
 use crate::{Graph, GraphError, Node, NodeId, Op};
 use std::collections::HashMap;
 
-/// One of the modules that a network is made of, one after another.
+/// One of the top-level modules of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Its module path: `layer1`, `features.0`.
@@ -13,8 +13,8 @@ pub struct Part {
 }
 
 impl Graph {
-    /// The layer that decides the classes: the last node with parameters, if it is a linear layer of a vector, or a
-    /// convolution of a single pixel that is one (timm's `head.fc`), and decides the number of outputs.
+    /// The classification head: the last node with parameters, if it is a linear layer of a vector, or an equivalent
+    /// convolution of a single pixel (timm's `head.fc`), and determines the number of outputs.
     pub fn head(&self) -> Option<NodeId> {
         let [_, height, width] = self.input_size();
         let shapes = self.shapes(height, width).ok()?;
@@ -28,8 +28,8 @@ impl Graph {
         (is_head && shapes[head].channels == shapes[self.output.0].channels).then_some(NodeId(head))
     }
 
-    /// The modules that hold the layers with parameters, in the order of execution. They are the outermost ones, but a
-    /// module with layers at three or more resolutions (`features`, `stages`) counts as the modules inside it.
+    /// The modules with parameters, in execution order. They are the outermost ones, except that a module with layers at
+    /// three or more resolutions (`features`, `stages`) is replaced by its submodules.
     ///
     /// # Errors
     /// If the graph's shapes do not fit together.
@@ -68,12 +68,12 @@ impl Graph {
         Ok(parts)
     }
 
-    /// The last node of the module at `path`, or the node of that name: what the module gives to what comes after it.
+    /// The last node of the module at `path`, or the node of that name: the output of the module.
     pub fn module_output(&self, path: &str) -> Option<NodeId> {
         self.find(path).or_else(|| self.nodes.iter().rposition(|node| is_inside(&node.name, path)).map(NodeId))
     }
 
-    /// What is needed to compute the nodes at `ids`, and nothing else; the last of them is the output.
+    /// The subgraph that computes the nodes at `ids`; the last of them is the output.
     ///
     /// # Panics
     /// If there are none, or one is not of this graph.
@@ -97,8 +97,8 @@ impl Graph {
         Self { name: self.name.clone(), nodes, output: moved[output.0] }
     }
 
-    /// The feature maps of rising stride that detectors build on: for every stride, a power of two, the last node of that
-    /// stride that all paths through the network go through, which is what the next stage reads. C2 has stride 4, C5 32.
+    /// The feature maps of increasing stride that detectors use: for every power-of-two stride, the last node of that
+    /// stride that all paths pass through, which is the input of the next stage. C2 has stride 4, C5 32.
     ///
     /// # Errors
     /// If the graph's shapes do not fit together.

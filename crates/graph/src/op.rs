@@ -1,11 +1,11 @@
-//! What a node can compute, and the tensors it needs for it.
+//! The ops and their tensors.
 
 use serde::{Deserialize, Serialize};
 
-/// Extents above this are refused, so that products of three of them stay far from overflow.
+/// Maximum extent, so that products of three extents do not overflow.
 const MAX_EXTENT: usize = 1 << 20;
 
-/// The most elements of one tensor.
+/// Maximum number of elements of a tensor.
 const MAX_TENSOR: usize = 1 << 32;
 
 /// A 2-d convolution (torch's `Conv2d` with zero padding). `[usize; 2]` is height, width.
@@ -81,8 +81,8 @@ pub struct Pool2d {
     pub stride: [usize; 2],
     /// Padding on either side in pixels, at most half the window.
     pub padding: [usize; 2],
-    /// Whether a last window that is only partly filled counts too (torch's `ceil_mode`). It is cut off at the edge of
-    /// the padded input, and one that would begin past the input and its left padding is left out.
+    /// Whether a partial last window is included (torch's `ceil_mode`). It is clipped at the edge of
+    /// the padded input, and one that would begin after the input and its left padding is dropped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ceil_mode: bool,
 }
@@ -99,7 +99,7 @@ impl Pool2d {
     }
 }
 
-/// What a node computes. Feature maps have channels, height and width; vectors have height and width 1.
+/// The op of a node. Feature maps have channels, height and width; vectors have height and width 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Op {
@@ -130,7 +130,7 @@ pub enum Op {
         /// Added to the variance.
         eps: f32,
     },
-    /// x · `layer_scale`, one factor a channel (Touvron et al., arXiv:2103.17239; torchvision's `CNBlock`). The parameter
+    /// x · `layer_scale`, one factor per channel (Touvron et al., arXiv:2103.17239; torchvision's `CNBlock`). The parameter
     /// has shape C×1×1.
     LayerScale {
         /// Channels.
@@ -146,7 +146,7 @@ pub enum Op {
     Gate,
     /// The sum of all inputs, which have one shape.
     Add,
-    /// The inputs' channels one after another.
+    /// Concatenation of the inputs along channels.
     Concat,
     /// Maximum over windows; padding never wins.
     MaxPool2d(Pool2d),
@@ -200,7 +200,7 @@ pub enum Op {
     },
 }
 
-/// What a tensor is to its op.
+/// The role of a tensor in its op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// The weight of a convolution or linear layer.
@@ -220,7 +220,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether the tensor is a parameter, which gradient descent changes.
+    /// Whether the tensor is a trainable parameter.
     pub fn is_parameter(self) -> bool {
         match self {
             Role::Weight | Role::Bias | Role::NormWeight | Role::NormBias | Role::LayerScale => true,
@@ -236,7 +236,7 @@ pub struct ParameterSpec {
     pub name: &'static str,
     /// Its shape in torch's order.
     pub shape: Vec<usize>,
-    /// What it is to the op.
+    /// Its role in the op.
     pub role: Role,
 }
 
@@ -246,7 +246,7 @@ macro_rules! names {
         /// The name of every op: a test that claims to see all of them compares with this list.
         pub const NAMES: &'static [&'static str] = &[$($name),*];
 
-        /// The op's name as it stands in files and tables.
+        /// The op's name in files and tables.
         pub fn name(&self) -> &'static str {
             match self {
                 $($op => $name,)*
@@ -319,7 +319,7 @@ impl Op {
         }
     }
 
-    /// Compares the op's own numbers with their ranges; the message says what was expected and what came.
+    /// Validates the op's attributes; the message says what was expected and what was found.
     pub(crate) fn validate(&self) -> Result<(), String> {
         self.validate_numbers()?;
         for ParameterSpec { name, shape, .. } in self.parameters() {

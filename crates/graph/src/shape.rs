@@ -32,7 +32,7 @@ impl std::fmt::Display for Shape {
     }
 }
 
-/// The largest feature map of one image, in elements, that shape inference accepts, and all of a network together.
+/// Maximum number of elements per image of a feature map, and of all feature maps of a network together.
 const MAX_ELEMENTS: usize = 1 << 32;
 const MAX_TOTAL: usize = 1 << 40;
 
@@ -156,7 +156,7 @@ fn window(
             return Some(padded.checked_sub(reach)? / stride[axis] + 1);
         }
         let windows = (padded + (stride[axis] - 1)).checked_sub(reach)? / stride[axis] + 1;
-        // As torch has it: the last window must begin inside the input or its left padding.
+        // As in torch, the last window must begin inside the input or its left padding.
         let begins_outside = (windows - 1) * stride[axis] >= size + padding[axis];
         Some(windows - usize::from(begins_outside))
     };

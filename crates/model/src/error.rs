@@ -28,16 +28,16 @@ pub enum ModelError {
         /// Labels given.
         got: usize,
     },
-    /// Something else than a convolution reads the image.
+    /// A node other than a convolution reads the image.
     #[error("input: expected convolutions without groups as the only readers of the image, got {got}")]
     NoInput {
-        /// What reads it.
+        /// The node that reads it.
         got: String,
     },
-    /// No linear layer decides the number of outputs.
+    /// The network does not end in a linear layer.
     #[error("head: expected a linear layer of a vector as the last op with parameters, got {got}")]
     NoHead {
-        /// What stands there.
+        /// The last node with parameters.
         got: String,
     },
     /// The graph is no network.
@@ -51,7 +51,7 @@ pub enum ModelError {
 /// One tensor that does not fit the graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TensorProblem {
-    /// The graph names it, but it is not there.
+    /// Missing.
     #[error("tensor \"{key}\": expected {expected:?}, got none")]
     Missing {
         /// The state-dict key.
@@ -59,7 +59,7 @@ pub enum TensorProblem {
         /// The shape the graph gives it.
         expected: Vec<usize>,
     },
-    /// It is there, but the graph does not name it.
+    /// Unexpected.
     #[error("tensor \"{key}\": expected none, got {got:?}")]
     Unexpected {
         /// The state-dict key.
@@ -67,7 +67,7 @@ pub enum TensorProblem {
         /// Its shape.
         got: Vec<usize>,
     },
-    /// It has another shape.
+    /// Mis-shaped.
     #[error("tensor \"{key}\": expected {expected:?}, got {got:?}")]
     Shape {
         /// The state-dict key.
@@ -77,7 +77,7 @@ pub enum TensorProblem {
         /// Its shape.
         got: Vec<usize>,
     },
-    /// It has another element type.
+    /// Of another element type.
     #[error("tensor \"{key}\": expected elements of type {expected}, got {got}")]
     Type {
         /// The state-dict key.
@@ -103,8 +103,8 @@ impl TensorProblem {
 /// Problems shown in a message; the rest are counted.
 const SHOWN: usize = 3;
 
-/// The first problems and the first of each kind, in their order, and what all names that are not expected begin with: where a file
-/// has its tensors under a prefix, that is what explains the others.
+/// The first problems and the first of each kind, in order, and the common prefix of all unexpected names: if a file's
+/// tensors have a prefix, it explains the other problems.
 fn list(problems: &[TensorProblem]) -> String {
     let kind = std::mem::discriminant::<TensorProblem>;
     let mut firsts: Vec<usize> = Vec::new();

@@ -1,19 +1,19 @@
-//! Batch norms and layer scales folded into the convolutions before them.
+//! Folds batch norms and layer scales into the preceding convolutions.
 
 use crate::Model;
 use residual_graph::{Graph, Node, NodeId, Op};
 use residual_tensor::{NamedTensors, Tensor};
 use std::collections::HashMap;
 
-/// A network whose batch norms and layer scales are folded but for one product: see [`fold_batch_norm_but_scales`].
+/// A network with folded batch norms and layer scales, except for the scaling of the weights: see
+/// [`fold_batch_norm_but_scales`].
 #[derive(Clone, Debug)]
 pub struct Folded {
     /// The network without the batch norms and layer scales.
     pub graph: Graph,
-    /// Its tensors; the weights of `scales` are those from before.
+    /// Its tensors; the weights of `scales` are not scaled yet.
     pub tensors: NamedTensors,
-    /// For each weight that one of them folds into, by key, what every output's filter has yet to be multiplied by, in
-    /// f64.
+    /// For each weight that one of them is folded into, by key, the factor of every output's filter, in f64.
     pub scales: HashMap<String, Vec<f64>>,
 }
 
@@ -24,8 +24,8 @@ pub struct Folded {
 /// computed in f64. The convolution keeps its name and gains a bias, the batch norm's node disappears, and all others
 /// stay as they are. A layer scale folds in the same way: s is its factors, weight and bias become s·w and s·b.
 ///
-/// A batch norm or layer scale stays if it follows something else, or a convolution that others read too, or if `keep` names it or
-/// the node it follows: a caller that will ask for a node's value names that node.
+/// A batch norm or layer scale is not folded if it follows another op or a convolution with other readers, or if `keep`
+/// names it or the node before it: callers name the nodes whose values they will read.
 ///
 /// # Panics
 /// If the model's public fields were changed so that tensors and graph no longer fit (see [`crate::check_tensors`]).
@@ -35,8 +35,8 @@ pub fn fold_batch_norm(model: &Model, keep: &[&str]) -> Model {
     Model { graph, tensors, preprocessing: model.preprocessing.clone(), labels: model.labels.clone() }
 }
 
-/// As [`fold_batch_norm`], but leaves it to the caller to multiply the weights: one that brings them into another order
-/// anyway need not have them copied first. All tensors but the new biases are shared with the model.
+/// As [`fold_batch_norm`], but the caller scales the weights, which avoids a copy if the caller changes their layout
+/// anyway. All tensors but the new biases are shared with the model.
 ///
 /// # Panics
 /// As [`fold_batch_norm`].
@@ -79,7 +79,7 @@ pub fn fold_batch_norm_but_scales(model: &Model, keep: &[&str]) -> Folded {
     Folded { graph, tensors, scales }
 }
 
-/// What a node does to each channel: the factor, and what is added to the product.
+/// The affine function of a node per channel: factor and offset.
 fn affine(node: &Node, tensors: &NamedTensors) -> (Vec<f64>, Vec<f64>) {
     let values = |name: &str| tensors.get(&node.key(name)).and_then(Tensor::as_f32).expect("a model has its tensors");
     let Op::BatchNorm2d { channels, eps, .. } = node.op else {
@@ -109,7 +109,7 @@ fn fold(target: &mut Node, node: &Node, tensors: &mut NamedTensors, scales: &mut
         tensors.insert(bias, Tensor::f32(&[factors.len()], new));
         *has_bias = true;
     }
-    // What folds in second multiplies what the first one made, rounded as it is without folding.
+    // A second folded node multiplies the result of the first, rounded as without folding.
     if let Some(first) = scales.insert(weight.clone(), factors) {
         multiply(&mut tensors[weight.as_str()], &first);
     }

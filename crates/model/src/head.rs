@@ -1,11 +1,11 @@
-//! A new classifier on an old network.
+//! Replaces the classification head.
 
 use crate::initialise::{Initialisation, first_values};
 use crate::{Model, ModelError};
 use residual_graph::Op;
 
-/// The model with a fresh last linear layer of `num_classes` outputs, drawn from `seed` as torch does; everything
-/// before it stays, the labels are cleared. A 1×1 convolution of a single pixel (timm's `head.fc`) is a linear layer too.
+/// The model with a fresh last linear layer of `num_classes` outputs, initialised from `seed` as in torch; everything
+/// before it is kept, the labels are cleared. A 1×1 convolution of a single pixel (timm's `head.fc`) is a linear layer too.
 ///
 /// # Errors
 /// If the last op with parameters is no linear layer of a vector, if it does not decide the number of outputs, or if
@@ -15,10 +15,10 @@ pub fn replace_head(model: &Model, num_classes: usize, seed: u64) -> Result<Mode
 }
 
 /// The model with other outputs in its last linear layer: number i is the old output `order[i]` with its trained weights
-/// and bias, or where that is `None` a fresh one, drawn as [`replace_head`] draws it. The classes of a new dataset thus
-/// keep what was learnt of those that the old one had too.
+/// and bias, or, if that is `None`, a new one, initialised as in [`replace_head`]. Classes that the old and the new
+/// dataset share thus keep their trained weights.
 ///
-/// The labels move with their outputs; they are cleared if some output is fresh.
+/// The labels move with their outputs; they are cleared if some output is new.
 ///
 /// # Errors
 /// As [`replace_head`].
@@ -29,7 +29,7 @@ pub fn reorder_head(model: &Model, order: &[Option<usize>], seed: u64) -> Result
     change_head(model, order.len(), |output| order[output], seed)
 }
 
-/// The model with `outputs` outputs: for each the old one that it is `from`, or a fresh one.
+/// The model with `outputs` outputs: each copied from an old output or new.
 fn change_head(
     model: &Model,
     outputs: usize,

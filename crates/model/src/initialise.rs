@@ -1,16 +1,16 @@
-//! First values for every tensor of a graph.
+//! Initial values of every tensor of a graph.
 
 use residual_graph::{Graph, Node, NodeId, Op, ParameterSpec, Role};
 use residual_tensor::{NamedTensors, Stream, Tensor};
 use std::collections::HashSet;
 
-/// The distribution that weights are drawn from.
+/// The distribution of initial weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Initialisation {
-    /// What torch's modules do when they are made: convolutions and linear layers, weight and bias, uniform in
+    /// The defaults of torch's modules: convolutions and linear layers, weight and bias, uniform in
     /// ±1/√fan_in (`kaiming_uniform_(a=√5)`); batch norms 1 and 0.
     Torch,
-    /// What torchvision's ResNets do: convolution weights normal with variance 2/fan_out (He et al.,
+    /// As in torchvision's ResNets: convolution weights normal with variance 2/fan_out (He et al.,
     /// arXiv:1502.01852), everything else as [`Initialisation::Torch`].
     KaimingFanOut {
         /// Whether the batch norm that ends a residual branch starts with weight 0, so that every block starts as
@@ -18,8 +18,8 @@ pub enum Initialisation {
         /// convolution, its weight does.
         zero_init_residual: bool,
     },
-    /// What torchvision's ConvNeXts do: weights of convolutions and linear layers normal, their biases 0. (torchvision also
-    /// cuts the normal off at ±2, which for its deviation of 0.02 no value ever meets.)
+    /// As in torchvision's ConvNeXts: weights of convolutions and linear layers normal, their biases 0. (torchvision also
+    /// truncates the normal at ±2, which has no effect for its standard deviation of 0.02.)
     Normal {
         /// The standard deviation.
         deviation: f32,
@@ -27,8 +27,8 @@ pub enum Initialisation {
 }
 
 impl Initialisation {
-    /// What the authors of such networks do: [`Initialisation::Normal`] where layer norms stand in place of batch
-    /// norms, else [`Initialisation::KaimingFanOut`] without the zeros.
+    /// As in the papers: [`Initialisation::Normal`] for networks with layer norms instead of batch
+    /// norms, otherwise [`Initialisation::KaimingFanOut`] without the zeros.
     pub fn usual(graph: &Graph) -> Self {
         match graph.nodes.iter().any(|node| matches!(node.op, Op::LayerNorm { .. })) {
             true => Self::Normal { deviation: 0.02 },
@@ -37,15 +37,15 @@ impl Initialisation {
     }
 }
 
-/// What a [`Op::LayerScale`] starts with (Liu et al., arXiv:2201.03545, appendix A).
+/// The initial value of an [`Op::LayerScale`] (Liu et al., arXiv:2201.03545, appendix A).
 const LAYER_SCALE: f32 = 1e-6;
 
-/// Keeps these streams apart from others that are drawn from the same seed.
+/// Salt of these random streams.
 const DOMAIN: u64 = u64::from_be_bytes(*b"initial.");
 
 /// A state dict for `graph`: torch's keys, shapes and order.
 ///
-/// Every tensor has a random stream of its own, given by `seed` and its place in the state dict.
+/// Every tensor has a separate random stream, given by `seed` and its index in the state dict.
 pub fn initialise(graph: &Graph, how: Initialisation, seed: u64) -> NamedTensors {
     let zeroed = match how {
         Initialisation::KaimingFanOut { zero_init_residual: true } => ends_of_branches(graph),
@@ -125,8 +125,8 @@ pub(crate) fn first_values(node: &Node, spec: &ParameterSpec, how: Initialisatio
     }
 }
 
-/// The batch norms, or convolutions in pre-activation blocks, that end a residual branch: those that an [`Op::Add`] reads as
-/// its first input, directly or through a gate or stochastic depth. The shortcut is its second.
+/// The batch norms, or convolutions in pre-activation blocks, that end a residual branch: those that an [`Op::Add`] reads
+/// as its first input, directly or through a gate or stochastic depth. The shortcut is its second.
 fn ends_of_branches(graph: &Graph) -> HashSet<NodeId> {
     let sums = graph.nodes.iter().filter(|node| node.op == Op::Add);
     let ends = sums.filter_map(|node| {

@@ -1,18 +1,18 @@
-//! An old network for images of other channels.
+//! Adapts a network to another number of input channels.
 
 use crate::{Model, ModelError};
 use residual_graph::{NodeId, Op};
 use residual_tensor::Tensor;
 
 /// The model for images of `in_chans` channels, its first convolution rewritten as timm rewrites pretrained ones
-/// (`adapt_input_conv`): for one channel each filter becomes the sum over its channels; for others its channels are
-/// repeated in turn and scaled by the old number over the new, so that the layer's outputs keep their size.
+/// (`adapt_input_conv`): for one channel each filter becomes the sum over its channels; otherwise its channels are
+/// repeated cyclically and scaled by old / new number of channels, so that the layer's outputs keep their magnitude.
 ///
-/// The preprocessing's means and standard deviations become their averages for one channel, and are repeated in turn for
-/// others.
+/// The preprocessing's means and standard deviations become their averages for one channel, and are repeated cyclically
+/// otherwise.
 ///
 /// # Errors
-/// If something else than convolutions without groups reads the image, or `in_chans` is out of range.
+/// If a node other than an ungrouped convolution reads the image, or `in_chans` is out of range.
 pub fn replace_input(model: &Model, in_chans: usize) -> Result<Model, ModelError> {
     let mut model = model.clone();
     let old = model.graph.input_size()[0];

@@ -41,14 +41,14 @@ use residual_graph::{Graph, ParameterSpec, Role};
 use residual_preprocess::Preprocessing;
 use residual_tensor::{Elements, NamedTensors, Tensor};
 
-/// A network that can be run: a graph, a tensor for every key the graph names, and what surrounds them.
+/// A network that can be run: a graph, a tensor for every key of the graph, preprocessing and labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     /// The network.
     pub graph: Graph,
     /// Its state dict: torch's keys, shapes and order.
     pub tensors: NamedTensors,
-    /// How an image becomes the network's input.
+    /// The preprocessing of images.
     pub preprocessing: Preprocessing,
     /// The name of each class; empty when they are not known.
     pub labels: Vec<String>,
@@ -76,7 +76,7 @@ impl Model {
         Ok(Self { graph, tensors, preprocessing, labels })
     }
 
-    /// The model for images that are prepared in another way.
+    /// The model with another preprocessing.
     ///
     /// # Errors
     /// If preprocessing and graph disagree about the channels, or the graph cannot run at the preprocessing's size.
@@ -85,7 +85,7 @@ impl Model {
         Ok(Self { preprocessing, ..self })
     }
 
-    /// The model with other names for its classes, or with none.
+    /// The model with other class names, or with none.
     ///
     /// # Errors
     /// If there are labels but not one for each output.

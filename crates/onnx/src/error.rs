@@ -1,19 +1,19 @@
-//! What can keep a model from being an ONNX file.
+//! Errors of ONNX export.
 
 use crate::file::MAX_BYTES;
 use residual_graph::GraphError;
 use residual_model::ModelError;
 
-/// Why a model cannot be an ONNX file.
+/// Why a model cannot be exported to ONNX.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum OnnxError {
     /// Its parts do not fit together.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// It is larger than protobuf, which ONNX is written in, allows.
+    /// It exceeds the size limit of protobuf, ONNX's encoding.
     #[error("onnx: expected at most {MAX_BYTES} bytes, the limit of protobuf, got {got}")]
     TooLarge {
-        /// The bytes it would take.
+        /// Its size in bytes.
         got: u64,
     },
 }

@@ -1,8 +1,8 @@
-//! The file: what stands around the nodes, and in which order bytes are written.
+//! The ONNX file: the messages around the nodes, and the order of the bytes.
 //!
-//! The weights are written straight from the model. So the messages around them, `ModelProto` and `GraphProto`, are not
-//! encoded as a whole: in protobuf, fields may stand in any order, and a message cut in two between fields is two messages
-//! whose bytes follow each other.
+//! The weights are written straight from the model. Therefore the messages around them, `ModelProto` and `GraphProto`, are
+//! not encoded as a whole: protobuf allows fields in any order, and a message split between fields equals the concatenation
+//! of two messages.
 
 use crate::initializer::{Initializer, key, length_bytes, write_key};
 use crate::nodes::{Nodes, lay_out};
@@ -24,14 +24,14 @@ const GRAPH: u8 = key(7);
 /// `GraphProto.initializer`.
 const INITIALIZER: u8 = key(5);
 
-/// A model laid out as an ONNX file, not yet written.
+/// A model prepared as an ONNX file, not yet written.
 ///
-/// - The input `input` is N×C×H×W, f32 and normalised, of the size that the model's preprocessing says; N is free. The output
+/// - The input `input` is N×C×H×W, f32 and normalised, with the size of the model's preprocessing; N is dynamic. The output
 ///   `logits` is N×classes, or N×C×H×W where the network ends in a feature map.
-/// - Nodes are called as in the graph, and so are their values. An op that takes several nodes gives its name to the one that
-///   does the most; the others are called `name/…`.
-/// - Constants are called by their state-dict keys and have their shapes, but a linear layer of a feature map is a 1×1
-///   convolution, whose weight has two dimensions more. `num_batches_tracked` is left out, as are dropout and stochastic
+/// - Nodes and their values have the names of the graph. If an op is exported as several nodes, the main one has its name; the
+///   others are called `name/…`.
+/// - Initializers have state-dict keys and shapes, except that a linear layer of a feature map is a 1×1
+///   convolution, whose weight has two dimensions more. `num_batches_tracked` is omitted, as are dropout and stochastic
 ///   depth, which do nothing in inference.
 /// - The metadata hold the network's name ([`MODEL`]), the preprocessing ([`PREPROCESSING`]) and, where there are any, the
 ///   labels ([`LABELS`]).
@@ -40,18 +40,19 @@ const INITIALIZER: u8 = key(5);
 /// equal bytes.
 #[derive(Debug)]
 pub struct OnnxModel<'a> {
-    /// `ModelProto` but for the graph.
+    /// `ModelProto` without the graph.
     model: Vec<u8>,
-    /// `GraphProto` but for the initializers.
+    /// `GraphProto` without the initializers.
     graph: Vec<u8>,
     initializers: Vec<Initializer<'a>>,
 }
 
 impl<'a> OnnxModel<'a> {
-    /// Lays `model` out. Its weights stay where they are.
+    /// Prepares the export of `model`. Its weights are not copied.
     ///
     /// # Errors
-    /// If the model's public fields were changed so that they no longer fit together, or the file would be larger than 2 GiB.
+    /// If the model's public fields were changed so that they no longer fit together, or the file would be larger than 2
+    /// GiB.
     pub fn new(model: &'a Model) -> Result<Self, OnnxError> {
         model.graph.validate()?;
         check_tensors(&model.graph, &model.tensors)?;
@@ -104,7 +105,7 @@ impl<'a> OnnxModel<'a> {
     }
 }
 
-/// What stands around the graph.
+/// The message around the graph.
 fn describe(model: &Model) -> ModelProto {
     let [height, width] = model.preprocessing.size;
     let json = |text: serde_json::Result<String>| text.expect("strings and finite numbers, which JSON can express");

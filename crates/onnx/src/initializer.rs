@@ -19,7 +19,7 @@ const CHUNK: usize = 4096;
 /// A constant tensor.
 #[derive(Debug)]
 pub(crate) struct Initializer<'a> {
-    /// Its `TensorProto` but for the data.
+    /// Its `TensorProto` without the data.
     head: Vec<u8>,
     data: Data<'a>,
 }
@@ -76,7 +76,7 @@ pub(crate) fn write_key(out: &mut dyn Write, key: u8, length: u64) -> io::Result
     out.write_all(&bytes)
 }
 
-/// Bytes that a length takes.
+/// Encoded size of a length in bytes.
 pub(crate) fn length_bytes(length: u64) -> u64 {
     prost::length_delimiter_len(length as usize) as u64
 }

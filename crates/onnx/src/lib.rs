@@ -1,7 +1,7 @@
-//! Residual networks as ONNX files.
+//! ONNX export of residual networks.
 //!
-//! [`OnnxModel`] lays a model out as ONNX and writes it. Every op of `residual-graph` has its form in opset [`OPSET`],
-//! which onnxruntime, OpenVINO, tract and rten read. [`proto`] holds the messages, for those who read such a file.
+//! [`OnnxModel`] exports a model. Every op of `residual-graph` has a form in opset [`OPSET`], which onnxruntime, OpenVINO,
+//! tract and rten support. [`proto`] contains the messages, for reading such files.
 //!
 //! ```
 //! use residual_graph::Builder;
@@ -38,9 +38,9 @@ pub mod proto;
 pub use error::OnnxError;
 pub use file::OnnxModel;
 
-/// The version of ONNX's operators that files use: the first with layer normalisation.
+/// The opset of the files: the first with layer normalisation.
 pub const OPSET: i64 = 17;
-/// The input: N×C×H×W, normalised; N is free.
+/// The input: N×C×H×W, normalised; N is dynamic.
 pub const INPUT: &str = "input";
 /// The output: N×classes, or N×C×H×W where the network ends in a feature map.
 pub const OUTPUT: &str = "logits";

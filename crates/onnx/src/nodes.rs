@@ -1,4 +1,4 @@
-//! Each op of a graph as nodes of ONNX.
+//! Converts each op of a graph to ONNX nodes.
 
 use crate::initializer::Initializer;
 use crate::proto::{AttributeProto, NodeProto};
@@ -9,14 +9,14 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::f32::consts::SQRT_2;
 
-/// A graph laid out: nodes in execution order, and the constants they read.
+/// A converted graph: nodes in execution order, and their constants.
 #[derive(Debug)]
 pub(crate) struct Nodes<'a> {
     pub(crate) nodes: Vec<NodeProto>,
     pub(crate) initializers: Vec<Initializer<'a>>,
 }
 
-/// Lays out a model whose parts fit together. `shapes` are those of its graph's nodes at the size of its images.
+/// Converts a valid model. `shapes` are those of its graph's nodes at the size of its images.
 pub(crate) fn lay_out<'a>(model: &'a Model, shapes: &[Shape]) -> Nodes<'a> {
     let mut layout = Layout {
         model,
@@ -43,7 +43,7 @@ struct Layout<'a, 'b> {
     values: Vec<Value>,
     /// The names of values so far, constants among them.
     names: HashSet<String>,
-    /// Constants that several nodes read, by what they are called.
+    /// Constants shared by several nodes, by name.
     scalars: HashMap<&'static str, String>,
     nodes: Vec<NodeProto>,
     initializers: Vec<Initializer<'a>>,
@@ -172,7 +172,7 @@ impl<'a> Layout<'a, '_> {
         }
     }
 
-    /// x/2 · (1 + erf(x/√2)), as torch's exporter writes it and runtimes look for it.
+    /// x/2 · (1 + erf(x/√2)), in the form that torch's exporter writes and runtimes recognise.
     fn gelu(&mut self, node: &Node) -> Value {
         let Value { name: x, is_vector } = self.values[node.inputs[0].0].clone();
         let [root, one, half] = [("sqrt2", SQRT_2), ("one", 1.0), ("half", 0.5)].map(|(name, v)| self.scalar(name, v));
@@ -264,7 +264,7 @@ impl<'a> Layout<'a, '_> {
         self.helper("Unsqueeze", &format!("{}/map", reader.name), vec![name, axes], Vec::new())
     }
 
-    /// A node that does with each element the same.
+    /// An elementwise node.
     fn elementwise(&mut self, op: &str, node: &Node) -> Value {
         let Value { name, is_vector } = self.values[node.inputs[0].0].clone();
         Value { name: self.node(op, node, vec![name], Vec::new()), is_vector }
@@ -358,8 +358,8 @@ fn both_sides([height, width]: [usize; 2]) -> [usize; 4] {
     [height, width, height, width]
 }
 
-/// The padding of a pooling whose last windows may reach beyond it (`ceil_mode`): they get what they miss, as runtimes do not
-/// agree about where such windows end.
+/// The padding of a pooling whose last windows may reach beyond it (`ceil_mode`): missing padding is added, as runtimes
+/// disagree about where such windows end.
 fn pads(pool: Pool2d, from: Shape, to: Shape) -> [usize; 4] {
     let after = |axis: usize, from: usize, to: usize| {
         let reach = (to - 1) * pool.stride[axis] + pool.kernel[axis];

@@ -1,4 +1,4 @@
-//! From a file's bytes to an [`Image`]: JPEG, PNG, WebP, BMP, GIF, TIFF and PNM.
+//! Decodes a file's bytes to an [`Image`]: JPEG, PNG, WebP, BMP, GIF, TIFF and PNM.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use crate::{Image, ImageError, jpeg};
 
 impl Image {
-    /// The most memory that a decoder may take beside the file's bytes.
+    /// Maximum memory of a decoder, in addition to the file's bytes.
     pub const MAX_DECODER_BYTES: u64 = 512 << 20;
 
     /// Decodes the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF or PNM file, wherever they come from: a file, a request, an
@@ -16,9 +16,9 @@ impl Image {
     ///
     /// The image has the channels of the file: 1 for grey, 2 for grey and alpha, 3 for red, green and blue, 4 for those and
     /// alpha, as Pillow's `Image.open(file).convert` to `L`, `LA`, `RGB` or `RGBA` gives them. A
-    /// [`Preprocessor`](crate::Preprocessor) brings it to the network's channels; [`with_channels`](Self::with_channels) to
-    /// others. Palettes are resolved, CMYK becomes RGB, colour profiles and the EXIF orientation are not applied
-    /// (torchvision's `ImageFolder` does not either), of an animation the first frame is taken, and 16-bit values give their
+    /// [`Preprocessor`](crate::Preprocessor) converts it to the network's channels, [`with_channels`](Self::with_channels)
+    /// to others. Palettes are resolved, CMYK becomes RGB, colour profiles and the EXIF orientation are not applied
+    /// (torchvision's `ImageFolder` does not either), animations are reduced to the first frame, and 16-bit values to their
     /// upper byte.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl Image {
 impl TryFrom<DynamicImage> for Image {
     type Error = ImageError;
 
-    /// The image with its own channels, 8 bits each: 16-bit values give their upper byte.
+    /// The image with its own channels, 8 bits each: 16-bit values are reduced to their upper byte.
     ///
     /// # Errors
     /// [`ImageError::Size`] for an image without pixels, [`ImageError::Decode`] for floats, whose range is not known.
@@ -85,7 +85,7 @@ fn decode_with(bytes: &[u8], format: ImageFormat) -> Result<Image, ImageError> {
     DynamicImage::from_decoder(decoder).map_err(fault)?.try_into()
 }
 
-/// Whether the palettes of a PNG file hold whole colours: the decoder counts on it.
+/// Whether the palettes of a PNG file contain whole colours, which the decoder relies on.
 fn check_palette(bytes: &[u8], format: ImageFormat) -> Result<(), ImageError> {
     let mut chunks = if format == ImageFormat::Png { bytes.get(8..).unwrap_or_default() } else { &[] };
     while let Some((&[l3, l2, l1, l0, ref kind @ ..], rest)) = chunks.split_first_chunk::<8>() {
@@ -93,13 +93,13 @@ fn check_palette(bytes: &[u8], format: ImageFormat) -> Result<(), ImageError> {
         if kind == b"PLTE" && !len.is_multiple_of(3) {
             return Err(fault(format!("damaged PNG: a palette of {len} bytes")));
         }
-        // Behind the data, its checksum.
+        // After the data, its checksum.
         chunks = rest.get(len.saturating_add(4)..).unwrap_or_default();
     }
     Ok(())
 }
 
-/// What bytes are that are no image of a supported format.
+/// Describes bytes that are not an image of a supported format.
 fn kind(bytes: &[u8]) -> &'static str {
     const BEGINNINGS: [(&[u8], &str); 13] = [
         (b"\xff\x0a", "JPEG XL"),

@@ -1,8 +1,8 @@
-//! The description of an image's way into a network, as a checkpoint stores it.
+//! The description of preprocessing, as stored in checkpoints.
 
 use serde::{Deserialize, Serialize};
 
-/// How pixels are interpolated when an image is resized. Both filters widen with the scale when an image
+/// The interpolation of resized images. Both filters widen with the scale when an image
 /// shrinks, as Pillow's and torchvision's (`antialias=True`) do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -14,14 +14,14 @@ pub enum Interpolation {
     Bicubic,
 }
 
-/// From a decoded image to the network's input, for evaluation, with timm's meaning: the shorter side is resized
+/// The preprocessing of evaluation, with timm's meaning: the shorter side is resized
 /// to `input size / crop_pct`, the centre is cropped, values become `(x / 255 − mean) / std`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
     /// Height and width of the network's input, in pixels.
     pub size: [usize; 2],
-    /// Share of the resized image that the centre crop keeps, in (0, 1].
+    /// Fraction of the resized image's side that the centre crop keeps, in (0, 1].
     pub crop_pct: f32,
     /// The resizing filter.
     pub interpolation: Interpolation,
@@ -31,7 +31,7 @@ pub struct Preprocessing {
     pub std: Vec<f32>,
 }
 
-/// A description that cannot be carried out.
+/// An invalid description.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("preprocessing: {field}: expected {expected}, got {got}")]
 pub struct PreprocessingError {
@@ -65,11 +65,10 @@ impl Preprocessing {
         Self { size, crop_pct: 1.0, interpolation: Interpolation::Bilinear, mean: mean.to_vec(), std: std.to_vec() }
     }
 
-    /// What suits a network whose input is `input` (channels, height, width) where nothing better is known. Images that all
-    /// have one `image_size` (height, width) are taken as they are. Others are brought to the network's size: as
-    /// torchvision's classification preset does it for photographs, without its margin for networks of small images
-    /// (below 64 pixels). `mean` and `std` are those of the images' channels; for a grey network their averages, for more
-    /// channels repeated.
+    /// The default for a network with input `input` (channels, height, width). Images of one common `image_size` (height,
+    /// width) are not resized. Others are resized and cropped to the network's size: as in torchvision's classification
+    /// preset, but without cropping for networks for small images (below 64 pixels). `mean` and `std` are those of the
+    /// images' channels; for a grey network their averages, for more channels repeated.
     pub fn default_for(input: [usize; 3], image_size: Option<[usize; 2]>, mean: &[f32], std: &[f32]) -> Self {
         let [channels, height, width] = input;
         let spread = |values: &[f32]| match values.len() {
@@ -133,7 +132,7 @@ mod tests {
         let default = |input, size, values: &[f32]| Preprocessing::default_for(input, size, values, values);
         let (mean, std) = (Preprocessing::IMAGENET_MEAN, Preprocessing::IMAGENET_STD);
         assert_eq!(Preprocessing::default_for([3, 224, 224], None, &mean, &std), Preprocessing::imagenet());
-        // A network of 32x32 images sees one of that size whole.
+        // A network for 32x32 images sees an image of that size without cropping.
         assert_eq!(default([3, 32, 32], None, &mean), Preprocessing::unscaled([32, 32], &mean, &mean));
         assert_eq!(default([3, 224, 224], Some([48, 40]), &mean).size, [48, 40]);
         // Image.convert("L") weighs the channels, the average does not: torchvision's users take the average.

@@ -1,4 +1,4 @@
-//! Carrying a [`Preprocessing`] out on a decoded image.
+//! Applies a [`Preprocessing`] to decoded images.
 
 use std::borrow::Cow;
 
@@ -35,7 +35,7 @@ impl Preprocessor {
         Ok(Self { description, normalizer, scaled })
     }
 
-    /// What is carried out.
+    /// The description.
     pub fn description(&self) -> &Preprocessing {
         &self.description
     }
@@ -68,7 +68,7 @@ impl Preprocessor {
     }
 
     /// The first half of [`run`](Self::run): the image with the description's number of channels, resized so that
-    /// the centre crop keeps its share of the shorter side.
+    /// the centre crop keeps its fraction of the shorter side.
     ///
     /// # Errors
     /// As [`run`](Self::run).

@@ -23,17 +23,17 @@ pub enum ImageError {
         height: usize,
         /// Columns.
         width: usize,
-        /// Values a pixel.
+        /// Values per pixel.
         channels: usize,
-        /// The number of values that came.
+        /// The given number of values.
         got: usize,
     },
     /// There is no conversion between the two numbers of channels.
     #[error("expected an image of {}, got {}", channels_named(*expected), channels_named(*got))]
     Channels {
-        /// What was asked for.
+        /// The requested number.
         expected: usize,
-        /// What the image has.
+        /// The image's number.
         got: usize,
     },
     /// The bytes are no image of a supported format, or a damaged one.
@@ -51,20 +51,20 @@ pub enum ImageError {
         /// Columns.
         width: u64,
     },
-    /// The place for the result does not have its size.
+    /// The output slice has the wrong length.
     #[error("output: expected room for {expected} values, got {got}")]
     Output {
         /// height × width × channels of the network's input.
         expected: usize,
-        /// The length of the slice that came.
+        /// The length of the given slice.
         got: usize,
     },
 }
 
 impl Image {
-    /// The most rows, and the most columns, that are decoded.
+    /// Maximum number of rows and of columns.
     pub const MAX_SIDE: u32 = 16_384;
-    /// The most pixels that are decoded (Pillow's limit as well): 256 MiB of RGB.
+    /// Maximum number of pixels (also Pillow's limit): 256 MiB of RGB.
     pub const MAX_PIXELS: u64 = 89_478_485;
 
     /// An image of the given size.
@@ -89,7 +89,7 @@ impl Image {
         self.width
     }
 
-    /// Values a pixel.
+    /// Values per pixel.
     pub fn channels(&self) -> usize {
         self.channels
     }
@@ -105,7 +105,7 @@ impl Image {
     }
 
     /// The image with `channels` channels, as Pillow's `convert` to `L`, `LA`, `RGB` or `RGBA`: grey is repeated, alpha
-    /// is dropped, colour becomes grey with ITU-R 601 weights. Alpha is not invented for images without.
+    /// is dropped, colour becomes grey with ITU-R 601 weights. Alpha is not added to images without it.
     ///
     /// # Errors
     /// [`ImageError::Channels`] for any other pair of numbers.
@@ -128,7 +128,7 @@ impl Image {
     /// A copy of the rectangle whose upper left corner is at (`top`, `left`).
     ///
     /// # Panics
-    /// If the rectangle is empty or does not lie inside the image.
+    /// If the rectangle is empty or not inside the image.
     pub fn crop(&self, top: usize, left: usize, height: usize, width: usize) -> Self {
         assert!(height > 0 && width > 0 && top + height <= self.height && left + width <= self.width, "crop outside");
         let (row, from, count) = (self.width * self.channels, left * self.channels, width * self.channels);
@@ -170,7 +170,7 @@ mod tests {
         // Image.new("LA", (1, 1), (9, 3)).convert("RGBA") and Image.new("RGBA", (1, 1), (200, 100, 50, 3)).convert("LA").
         assert_eq!(converted(image(2, &[9, 3, 1, 2]), 4), [9, 9, 9, 3, 1, 1, 1, 2]);
         assert_eq!(converted(image(4, &[200, 100, 50, 3, 7, 7, 7, 9]), 2), [124, 3, 7, 9]);
-        // Image.new("RGB", (1, 1), (200, 100, 50)).convert("L") is 124; grey survives the way there and back.
+        // Image.new("RGB", (1, 1), (200, 100, 50)).convert("L") is 124; grey survives the round trip.
         assert_eq!(converted(image(3, &[200, 100, 50, 77, 77, 77]), 1), [124, 77]);
         assert_eq!(
             image(3, &[0; 6]).with_channels(4),

@@ -1,9 +1,8 @@
 //! Baseline and progressive JPEG to RGB, with the arithmetic of libjpeg-turbo: its accurate integer inverse transform, its
-//! smooth ("fancy") chroma upsampling and its colour conversion, so that the pixels are those that Pillow sees.
+//! smooth ("fancy") chroma upsampling and its colour conversion, so that the pixels are bit-identical to Pillow's.
 //!
-//! Faster decoders round elsewhere and are up to 4 grey levels away. Kinds that libjpeg-turbo does not read as 8-bit images
-//! either, or hardly anybody writes (lossless, hierarchical and arithmetic coding, other sample depths), are refused by
-//! name.
+//! Faster decoders round differently, by up to 4 grey levels. Variants that libjpeg-turbo does not decode to 8 bits either,
+//! or that are rare (lossless, hierarchical and arithmetic coding, other sample depths), are errors that name the variant.
 
 mod coefficients;
 mod entropy;
@@ -15,9 +14,9 @@ use crate::{Image, ImageError};
 use coefficients::Decoder;
 use header::{Parser, Segment};
 
-/// The most scans that are followed; encoders write about ten.
+/// Maximum number of scans; encoders write about ten.
 const MAX_SCANS: usize = 200;
-/// The most blocks that all scans may visit together, some seconds of work: 15 passes over the largest image in three
+/// Maximum number of blocks of all scans together, some seconds of work: 15 passes over the largest image in three
 /// colours.
 const MAX_VISITS: u64 = 64 << 20;
 
@@ -25,7 +24,7 @@ const MAX_VISITS: u64 = 64 << 20;
 ///
 /// # Errors
 /// [`ImageError::TooLarge`] before anything is allocated; [`ImageError::Decode`] for a kind of JPEG that is not
-/// handled, with its name, and for a file that breaks off or contradicts itself.
+/// handled, with its name, and for a truncated or inconsistent file.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Image, ImageError> {
     decode_file(bytes).map_err(|fault| match fault {
         Fault::Unsupported(what) => ImageError::Decode(format!("a JPEG with {what} is not supported")),

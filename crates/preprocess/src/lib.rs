@@ -1,7 +1,7 @@
-//! What happens to an image before a network sees it: decode, resize, crop, normalise.
+//! Image preprocessing: decode, resize, crop, normalise.
 //!
 //! One [`Preprocessing`] is stored in a checkpoint and used by training, evaluation, prediction and serving;
-//! a [`Preprocessor`] carries it out on an [`Image`]. Augmentation is built on the same steps: [`resize`],
+//! a [`Preprocessor`] applies it to an [`Image`]. Augmentation is built on the same steps: [`resize`],
 //! [`Window`] and [`Normalizer`].
 #![forbid(unsafe_code)]
 

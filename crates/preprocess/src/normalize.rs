@@ -1,16 +1,16 @@
-//! From 8-bit pixels to the network's input: crop, flip and normalise in one pass.
+//! Converts 8-bit pixels to the network's input: crop, flip and normalise in one pass.
 
 use crate::Image;
 
-/// Which part of an image becomes the network's input. The rectangle may reach outside the image; what lies
-/// outside is black (pixel value 0), as torchvision's `RandomCrop(padding)` and `CenterCrop` pad.
+/// The window of an image that becomes the network's input. The rectangle may extend beyond the image; pixels
+/// outside are black (pixel value 0), as torchvision's `RandomCrop(padding)` and `CenterCrop` pad.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// The image's row that becomes the first.
     pub top: isize,
     /// The image's column that becomes the first (the last one with `flip`).
     pub left: isize,
-    /// Whether the window is mirrored left to right.
+    /// Whether the window is flipped horizontally.
     pub flip: bool,
 }
 

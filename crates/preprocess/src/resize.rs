@@ -1,7 +1,7 @@
-//! Antialiased resizing: Pillow's `Image.resize` to the bit (`libImaging/Resample.c`, 8 bits a channel).
+//! Antialiased resizing: Pillow's `Image.resize` to the bit (`libImaging/Resample.c`, 8 bits per channel).
 //!
 //! One direction is resized first and rounded to bytes, then the other. The order and the fixed point matter
-//! where the bicubic filter overshoots; crates that choose otherwise are up to 5 grey levels away.
+//! where the bicubic filter overshoots; crates with another order differ by up to 5 grey levels.
 
 use crate::{Image, Interpolation};
 
@@ -42,7 +42,7 @@ fn rows_first(from: [usize; 2], to: [usize; 2]) -> bool {
     height > 0 && height > 2 * width
 }
 
-/// The source values that one resized value is a weighted sum of.
+/// The source range and weights of one resized value.
 struct Taps {
     first: usize,
     weights: Vec<i32>,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use toml::{Table, Value};
 
-/// Trains a pretrained model on other data: the head is replaced where the classes are others. What is not set is as in the
-/// preset `folder-quick`.
+/// Trains a pretrained model on other data: the head is replaced if the classes differ. Settings that are not given are
+/// those of the preset `folder-quick`.
 ///
 /// ```no_run
 /// use residual::{Classifier, FineTune, train::Event};
@@ -38,15 +38,15 @@ pub struct FineTune {
 pub struct FineTuned {
     /// The model of the epoch with the best accuracy on the held-out images.
     pub model: Model,
-    /// What the run came to, and its folder.
+    /// The results of the run, and its folder.
     pub summary: Summary,
     /// Whether it was stopped before its last step. Then its folder can be resumed.
     pub interrupted: bool,
 }
 
 impl FineTune {
-    /// Starts from `weights` (whatever [`load`](crate::load) takes), and trains on `data`: a folder of class folders, or what
-    /// else [`Source::open`](residual_data::Source::open) takes.
+    /// Starts from `weights` (as in [`load`](crate::load)), and trains on `data`: a folder of class folders, or another
+    /// source of [`Source::open`](residual_data::Source::open).
     pub fn new(weights: impl AsRef<Path>, data: impl AsRef<Path>) -> Self {
         let text = |path: &Path| Value::String(path.to_string_lossy().into_owned());
         let settings = Table::from_iter([
@@ -56,22 +56,22 @@ impl FineTune {
         Self { settings, runs: "runs".into(), options: Options::default(), stop: Arc::default() }
     }
 
-    /// Passes over the training images.
+    /// Number of epochs.
     pub fn epochs(self, epochs: u64) -> Self {
         self.set("epochs", integer(epochs))
     }
 
-    /// Images of a step.
+    /// Batch size.
     pub fn batch_size(self, images: usize) -> Self {
         self.set("batch_size", integer(images as u64))
     }
 
-    /// The learning rate that the schedule begins with.
+    /// The initial learning rate.
     pub fn lr(self, rate: f64) -> Self {
         self.set("lr", rate)
     }
 
-    /// The share of the training images that is held out to evaluate on, from 0 to 1, in place of the data's own split.
+    /// The fraction of the training images held out for validation, from 0 to 1, instead of the data's own split.
     pub fn val_split(self, share: f64) -> Self {
         self.set("val_split", share)
     }
@@ -81,13 +81,13 @@ impl FineTune {
         self.set("img_size", integer(pixels as u64))
     }
 
-    /// What stays as it is: `backbone` (all but the head), or modules, separated by commas. Its batch norms keep their
+    /// Freezes `backbone` (all but the head) or modules, separated by commas. Their batch norms keep their running
     /// statistics too.
     pub fn freeze(self, modules: &str) -> Self {
         self.set("freeze", modules).set("freeze_bn", true)
     }
 
-    /// Trains `modules` from `epoch` on (the first is 1), of those that are frozen.
+    /// Unfreezes `modules` at `epoch` (the first is 1).
     pub fn unfreeze_at(mut self, epoch: u64, modules: &str) -> Self {
         let entry = Value::String(format!("{epoch}:{modules}"));
         let list = self.settings.entry("unfreeze_at").or_insert_with(|| Value::Array(Vec::new()));
@@ -97,17 +97,17 @@ impl FineTune {
         self
     }
 
-    /// Leaves out images that cannot be read, instead of ending; the summary lists them.
+    /// Skips images that cannot be read, instead of ending; the summary lists them.
     pub fn skip_bad_images(self) -> Self {
         self.set("skip_bad_images", true)
     }
 
-    /// The seed of every random number.
+    /// The random seed.
     pub fn seed(self, seed: u64) -> Self {
         self.set("seed", integer(seed))
     }
 
-    /// Any setting by its key in a recipe (see the recipes' documentation). What is unknown or out of range is an error of
+    /// Any setting by its key in a recipe (see the recipes' documentation). Unknown keys and invalid values are errors of
     /// [`run`](Self::run).
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.settings.insert(key.to_owned(), value.into());

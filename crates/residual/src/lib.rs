@@ -16,10 +16,10 @@
 //! # }
 //! ```
 //!
-//! Images in memory are as good as files: [`Classifier::classify_bytes`] takes the bytes of an image file,
-//! [`Image::new`] takes pixels. A [`Classification`] owns its values, so the classifier is free for the next image. Weights of
-//! torchvision and timm come by name (`residual::load("torchvision:resnet50.v2")`), or as a `.pth` or `.safetensors` file,
-//! whose network is recognised by its tensors.
+//! Images need not be files: [`Classifier::classify_bytes`] takes the bytes of an image file,
+//! [`Image::new`] takes pixels. A [`Classification`] owns its values and does not borrow the classifier. Weights of
+//! torchvision and timm are loaded by name (`residual::load("torchvision:resnet50.v2")`), or as a `.pth` or `.safetensors`
+//! file, whose network is inferred from its tensors.
 //!
 //! In a service each thread that classifies has a [`Classifier`] of its own, which is `Send` but needs `&mut`; give it one
 //! thread to compute on. In async code call it inside `spawn_blocking`:
@@ -38,7 +38,8 @@
 //!     .map(|_| {
 //!         let mut classifier = Classifier::with_options(model.clone(), 1, &one_thread())?;
 //!         Ok(std::thread::spawn(move || {
-//!             let image = Image::new(32, 32, 3, vec![128; 32 * 32 * 3]).expect("one value for each channel of each pixel");
+//!             let image = Image::new(32, 32, 3, vec![128; 32 * 32 * 3]).expect("one value for each channel of each
+//! pixel");
 //!             classifier.classify(&image)
 //!         }))
 //!     })
@@ -51,7 +52,7 @@
 //! # }
 //! ```
 //!
-//! Fine-tune a model on a folder of photos, `photos/<class>/…`; a head of other classes is replaced (see [`FineTune`]):
+//! Fine-tune a model on a folder of photos, `photos/<class>/…`; a head for other classes is replaced (see [`FineTune`]):
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -85,21 +86,21 @@
 //!
 //! # Layouts
 //!
-//! Values in memory are NHWC (channels last): what [`Classifier::classify_nhwc`] takes and what [`LayerFeatures`] hold. Files
+//! Values in memory are NHWC (channels last): as in [`Classifier::classify_nhwc`] and [`LayerFeatures`]. Files
 //! (`.npy`, `.safetensors`, ONNX) are torch's NCHW.
 //!
 //! # Cargo features
 //!
-//! - `hub` (default): weights by name are downloaded, which takes an HTTPS client and its C code (`ring`). Without it
-//!   (`default-features = false`) they are found only if they are in the cache already.
+//! - `hub` (default): weights by name are downloaded, which needs an HTTPS client and its C code (`ring`). Without it
+//!   (`default-features = false`) only cached weights are found.
 //! - `parquet`: features as Parquet files.
 //!
 //! # Modules
 //!
-//! What most programs need stands at the root. The parts, each a module here: [`graph`] (networks as data), [`zoo`] (networks
-//! by name), [`model`] (networks with their tensors), [`weights`] (models as files), [`hub`] (weights by name), [`preprocess`]
-//! and [`data`] (images), [`infer`] (classifying, features, evaluation), [`engine`] (running a network, forward and backward),
-//! [`onnx`] (models for other programs), and [`train`].
+//! The most common items are at the root. The crates, each a module here: [`graph`] (networks as data), [`zoo`] (networks
+//! by name), [`model`] (networks with their tensors), [`weights`] (models as files), [`hub`] (weights by name),
+//! [`preprocess`] and [`data`] (images), [`infer`] (classifying, features, evaluation), [`engine`] (running a network,
+//! forward and backward), [`onnx`] (models for other programs), and [`train`].
 #![forbid(unsafe_code)]
 
 mod fine_tune;
@@ -136,12 +137,12 @@ use residual_data::{Selection, Source};
 use residual_preprocess::Preprocessing;
 use std::path::Path;
 
-/// Reads a model: a checkpoint of ours (a file, or the folder of a run, whose best weights are taken), a bare state dict
-/// (safetensors, or torch's `.pth`) whose network its tensors show, or weights by name, as [`pretrained`]. Where more is to be
-/// said about it, see [`ModelRequest`].
+/// Reads a model: a `residual` checkpoint (a file, or a run folder, whose best weights are used), a bare state dict
+/// (safetensors, or torch's `.pth`) whose network is inferred from its tensors, or weights by name, as [`pretrained`]. For
+/// more options, see [`ModelRequest`].
 ///
 /// # Errors
-/// If there are no such weights, they cannot be read or are damaged, or are a state dict of no network that is known, or of
+/// If there are no such weights, they cannot be read or are damaged, or are a state dict that matches no known network, or
 /// several (see [`load_state_dict`]).
 pub fn load(weights: impl AsRef<Path>) -> Result<Model, Error> {
     Ok(ModelRequest::new(weights.as_ref()).read()?.model)
@@ -151,19 +152,19 @@ pub fn load(weights: impl AsRef<Path>) -> Result<Model, Error> {
 /// many outputs as the file's last layer has.
 ///
 /// # Errors
-/// If the file cannot be read, the name is not known, or one does not fit the other.
+/// If the file cannot be read, the name is not known, or they do not fit together.
 pub fn load_state_dict(path: impl AsRef<Path>, name: &str, preprocessing: Preprocessing) -> Result<Model, Error> {
     let request = ModelRequest { model: Some(name.to_owned()), ..ModelRequest::new(path.as_ref()) };
     let Model { graph, tensors, labels, .. } = request.read()?.model;
     Ok(Model::new(graph, tensors, preprocessing, labels)?)
 }
 
-/// The model of weights by name: `torchvision:resnet50.v2`, `timm:resnet50.a1_in1k`, which bring network, preprocessing and
-/// ImageNet's classes along; see [`hub`]. The file is downloaded if it is not in the cache; [`hub::Hub::fetch`] tells how a
-/// download goes on.
+/// The model of weights by name: `torchvision:resnet50.v2`, `timm:resnet50.a1_in1k`, which come with network, preprocessing
+/// and ImageNet's classes; see [`hub`]. The file is downloaded if it is not in the cache; [`hub::Hub::fetch`] reports the
+/// progress.
 ///
 /// # Errors
-/// If the name is not known, or its file is neither here nor can be brought here.
+/// If the name is not known, or its file is not cached and cannot be downloaded.
 pub fn pretrained(name: &str) -> Result<Model, Error> {
     match hub::HubName::parse(name) {
         Some(_) => load(name),
@@ -171,9 +172,9 @@ pub fn pretrained(name: &str) -> Result<Model, Error> {
     }
 }
 
-/// Evaluates `model` on `data`: a folder of class folders, with or without splits, or what else [`data::Source::open`] takes.
-/// Its test split is judged where it has one, else its validation split, else all images. Classes are matched by name. [`infer::evaluate`] has options, tells of progress
-/// and can be stopped.
+/// Evaluates `model` on `data`: a folder of class folders, with or without splits, or another source of
+/// [`data::Source::open`]. Uses its test split, else its validation split, else all images. Classes are matched by name.
+/// [`infer::evaluate`] has options, reports progress and can be stopped.
 ///
 /// # Errors
 /// If the data cannot be read, or has classes that the model does not know.
@@ -187,10 +188,11 @@ pub fn evaluate(model: &Model, data: impl AsRef<Path>) -> Result<Evaluation, Err
     Ok(Evaluation { data: source.name().to_owned(), split: part.name().into(), ..evaluation })
 }
 
-/// Threads that prepare images, at most: beside them the network computes on all cores.
+/// Maximum number of data-loading threads, in addition to the compute threads.
 const MOST_WORKERS: usize = 8;
 
-/// Reads and decodes an image file (JPEG, PNG, WebP, BMP, GIF, TIFF or PNM). [`Image::decode`] does the same with bytes in memory.
+/// Reads and decodes an image file (JPEG, PNG, WebP, BMP, GIF, TIFF or PNM). [`Image::decode`] does the same with bytes in
+/// memory.
 ///
 /// # Errors
 /// If it cannot be read or decoded.

@@ -1,7 +1,7 @@
 //! Shapes, element types, aligned storage, named tensors and counter-based random streams.
 //!
-//! A [`Tensor`] is what stands in a file: a shape in torch's order and its elements. The engine works on
-//! flat [`AlignedBuffer`]s and meets tensors only where a model is loaded or saved.
+//! A [`Tensor`] has a shape in torch's order and its elements, as in a file. The engine works on flat [`AlignedBuffer`]s;
+//! tensors are used only where a model is loaded or saved.
 #![forbid(unsafe_code)]
 
 mod buffer;

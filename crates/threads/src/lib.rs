@@ -1,4 +1,4 @@
-//! A pool of threads that spins, then parks, and runs numbered tasks.
+//! A thread pool that spins, then parks, and runs indexed tasks.
 //!
 //! The tasks of a job are chosen by the caller from shapes alone, never from the number of threads, and each task
 //! writes what no other task writes. Which thread takes a task then cannot change a result.

@@ -1,6 +1,6 @@
 //! The pool. This file holds the one `unsafe` of the crate: handing a closure that lives on the caller's stack to
-//! threads that outlive it. No safe construct of the standard library does that without starting threads anew for
-//! every job, which costs more than a small layer takes.
+//! threads that outlive it. No safe construct of the standard library does that without starting new threads for
+//! every job, which takes longer than a small layer.
 
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Builder, Condvar, JoinHandle, Mutex, MutexGuard, Ordering, spin_loop,
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// network, shorter than anything a person or a loader would notice.
 #[cfg(not(loom))]
 const SPIN: Duration = Duration::from_micros(100);
-/// A model has no clock: its workers park at once.
+/// loom has no clock: workers park at once.
 #[cfg(loom)]
 const SPIN: Duration = Duration::ZERO;
 
@@ -37,17 +37,17 @@ thread_local! {
     static IN_TASK: Cell<bool> = Cell::new(false);
 }
 
-/// A fixed number of threads, the caller's among them, that run the tasks of one job at a time.
+/// A fixed number of threads, including the caller's, that run the tasks of one job at a time.
 ///
-/// The tasks of a job are partitioned into one range for each thread; a thread that has done its own range takes tasks of
-/// the others'. Jobs whose tasks go through memory in the same order, as the layers of a network do, thus find what they
-/// read in the cache of the core that wrote it.
+/// The tasks of a job are partitioned into one range for each thread; a thread that has finished its own range steals
+/// tasks from other ranges. Jobs whose tasks access memory in the same order, as the layers of a network do, thus find
+/// their input in the cache of the core that wrote it.
 ///
 /// A worker without a job spins for 100 µs, then parks; a job does not wait for a worker that wakes up late.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Held for the length of a job, so that two callers take turns.
+    /// Held during a job, so that callers run one after the other.
     caller: Mutex<()>,
 }
 
@@ -67,22 +67,22 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// In a cache line of its own, or two that are fetched together.
+/// Padded to its own cache line, or two that are fetched together.
 #[repr(align(128))]
 struct Next(AtomicUsize);
 
-/// Why a pool could not be had.
+/// Why a pool could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
-    /// A number of threads that no pool has.
+    /// An invalid number of threads.
     #[error("threads: expected 1 to {max}, got {0}", max = Pool::MAX_THREADS)]
     Count(usize),
     /// The system started fewer.
     #[error("threads: expected {threads}, the system started {started}")]
     Refused {
-        /// What was asked for.
+        /// The requested number.
         threads: usize,
-        /// How many there were before the system refused, the caller's included.
+        /// The number of threads before the system refused, including the caller's.
         started: usize,
         /// The system's reason.
         source: io::Error,
@@ -90,12 +90,12 @@ pub enum PoolError {
 }
 
 impl Pool {
-    /// Most threads of a pool: more than any machine has cores, and few enough that their stacks leave a process its
-    /// memory mappings.
+    /// Maximum number of threads of a pool: more than any machine has cores, and few enough that their stacks leave a
+    /// process its memory mappings.
     pub const MAX_THREADS: usize = 1024;
 
-    /// A pool of up to `threads` threads in all: of fewer, down to the caller's alone, if that is more than
-    /// [`Pool::MAX_THREADS`] or the system refuses to start them. [`Pool::threads`] says how many. One thread starts none.
+    /// A pool of up to `threads` threads in total: fewer, down to the caller's alone, if `threads` exceeds
+    /// [`Pool::MAX_THREADS`] or the system refuses to start them. [`Pool::threads`] returns the number.
     ///
     /// # Panics
     /// If `threads` is zero.
@@ -110,11 +110,11 @@ impl Pool {
         }
     }
 
-    /// A pool of `threads` threads in all, neither more nor fewer.
+    /// A pool of exactly `threads` threads in total.
     ///
     /// # Errors
-    /// If `threads` is zero or above [`Pool::MAX_THREADS`], or the system refuses to start one. Those that were started
-    /// have ended then.
+    /// If `threads` is zero or above [`Pool::MAX_THREADS`], or the system refuses to start one. Threads that were already
+    /// started are ended.
     pub fn try_new(threads: usize) -> Result<Self, PoolError> {
         if !(1..=Self::MAX_THREADS).contains(&threads) {
             return Err(PoolError::Count(threads));
@@ -142,7 +142,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The number of threads, the caller's included.
+    /// The number of threads, including the caller's.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
@@ -150,8 +150,8 @@ impl Pool {
     /// Calls `task(index, worker)` once for every index below `tasks`, on all threads, and returns when all calls have.
     /// `worker` is below [`Pool::threads`], and no two calls of one job that overlap in time have the same.
     ///
-    /// Callers on several threads take turns. A job of a single task, or of a pool of one thread, takes no turn: the caller
-    /// runs it at once as worker 0, beside whatever other callers run.
+    /// Jobs of several calling threads run one after the other. A job of a single task, or of a pool of one thread, does
+    /// not wait: the caller runs it immediately as worker 0, concurrently with other jobs.
     ///
     /// # Panics
     /// If a task panics, with the payload of the first one, after all threads have left the job; the payloads of others
@@ -317,7 +317,7 @@ impl Shared {
     }
 }
 
-/// No code panics while it holds one of this file's locks, so a poisoned one is as good as any.
+/// No code panics while it holds one of this file's locks, so poisoning can be ignored.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

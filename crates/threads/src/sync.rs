@@ -1,4 +1,4 @@
-//! What the pool is built of: the standard library's primitives, or loom's (`--cfg loom`), which run every interleaving
+//! Synchronisation primitives of the pool: the standard library's, or loom's (`--cfg loom`), which run every interleaving
 //! of a small pool in `tests/loom.rs`.
 
 #[cfg(not(loom))]

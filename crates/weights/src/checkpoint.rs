@@ -19,7 +19,7 @@ const PREPROCESSING: &str = "residual.preprocessing";
 const LABELS: &str = "residual.labels";
 const RECIPE: &str = "residual.recipe";
 
-/// A model and what it was made by.
+/// A model and the recipe of its training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// The model.
@@ -28,16 +28,16 @@ pub struct Checkpoint {
     pub recipe: Option<String>,
 }
 
-/// What a weights file holds.
+/// The contents of a weights file.
 #[derive(Clone, Debug)]
 pub enum Weights {
-    /// A checkpoint of ours: all that is needed to run it.
+    /// A `residual` checkpoint, with everything needed to run it.
     Checkpoint(Box<Checkpoint>),
     /// Tensors without a network.
     StateDict(StateDict),
 }
 
-/// Tensors of a file that does not say of what network. The file is parsed once.
+/// The tensors of a file without a graph. The file is parsed once.
 #[derive(Clone, Debug)]
 pub struct StateDict {
     path: PathBuf,
@@ -45,10 +45,10 @@ pub struct StateDict {
     tensors: Vec<(String, StoredTensor)>,
 }
 
-/// Writes `model` to `path`, as a whole or not at all, with `recipe` (TOML) beside it.
+/// Writes `model` and `recipe` (TOML) to `path`, atomically.
 ///
-/// The file is safetensors with torch's keys, so that Python reads it too:
-/// `net.load_state_dict(safetensors.torch.load_file(path))`. Graph, preprocessing, labels and recipe stand in its
+/// The file is safetensors with torch's keys, so that Python can read it too:
+/// `net.load_state_dict(safetensors.torch.load_file(path))`. Graph, preprocessing, labels and recipe are in its
 /// metadata. Equal models give equal bytes.
 ///
 /// # Errors
@@ -71,7 +71,7 @@ pub fn save(path: &Path, model: &Model, recipe: Option<&str>) -> Result<(), Weig
     Ok(save_tensors(path, &model.tensors, &metadata)?)
 }
 
-/// Reads a checkpoint of ours. `path` is a file or a run folder (see [`weights_file`]).
+/// Reads a `residual` checkpoint. `path` is a file or a run folder (see [`weights_file`]).
 ///
 /// # Errors
 /// If the file cannot be read, or is damaged, or is a state dict without a graph.
@@ -82,8 +82,8 @@ pub fn load(path: &Path) -> Result<Checkpoint, WeightsError> {
     }
 }
 
-/// Reads the tensors of any weights file (safetensors or torch's, a checkpoint of ours as well) into a network that
-/// is given.
+/// Reads the tensors of any weights file (safetensors or torch's, or a `residual` checkpoint) into a given
+/// network.
 ///
 /// # Errors
 /// If the file cannot be read, or its tensors do not fit the graph (all that do not are listed), or the parts do not
@@ -104,7 +104,7 @@ pub fn load_into(
     Model::new(graph.clone(), tensors, preprocessing, labels).map_err(|error| WeightsError::new(&path, error))
 }
 
-/// Reads a weights file, whatever its name: its first bytes say what it is. `path` is a file or a run folder (see
+/// Reads a weights file, whose format is detected from its first bytes. `path` is a file or a run folder (see
 /// [`weights_file`]).
 ///
 /// # Errors
@@ -126,7 +126,8 @@ pub fn open(path: &Path) -> Result<Weights, WeightsError> {
     }
 }
 
-/// The weights of a run folder (`weights/best.safetensors` in it, or `last.safetensors` if no images were held out), or `path` itself if it is no folder.
+/// The weights of a run folder (`weights/best.safetensors` in it, or `last.safetensors` if no images were held out), or
+/// `path` itself if it is no folder.
 pub fn weights_file(path: &Path) -> PathBuf {
     if !path.is_dir() {
         return path.to_owned();
@@ -135,7 +136,7 @@ pub fn weights_file(path: &Path) -> PathBuf {
     if !best.exists() && last.exists() { last } else { best }
 }
 
-/// The checkpoint that `bytes` are, or `None` if they are a state dict without a graph.
+/// The checkpoint in `bytes`, or `None` if they are a state dict without a graph.
 ///
 /// # Errors
 /// If `bytes` are damaged, or neither safetensors nor a torch checkpoint.
@@ -183,23 +184,23 @@ pub fn parse_state_dict(bytes: &[u8]) -> Result<(Vec<(String, TensorView<'_>)>, 
 }
 
 impl StateDict {
-    /// The number of outputs of the network whose tensors these are, if it is `graph` but for the number of its
-    /// outputs: the first extent of the last weight.
+    /// The number of outputs of these tensors' network, if it equals `graph` up to the number of outputs: the first extent
+    /// of the last weight.
     pub fn outputs(&self, graph: &Graph) -> Option<usize> {
         let tensors = self.resolved(graph).tensors;
         let last = graph.parameters().filter(|(key, _)| key.ends_with(".weight")).last();
         last.and_then(|(key, _)| shape_of(&tensors, &key)?.first().copied())
     }
 
-    /// The number of channels that the network of these tensors reads, if it is `graph` but for that: the second extent of
-    /// the weight of the first convolution.
+    /// The number of input channels of these tensors' network, if it equals `graph` otherwise: the second extent of the
+    /// first convolution's weight.
     pub fn inputs(&self, graph: &Graph) -> Option<usize> {
         let tensors = self.resolved(graph).tensors;
         let first = graph.nodes.iter().find(|node| node.inputs.contains(&NodeId(0)))?;
         shape_of(&tensors, &first.key("weight"))?.get(1).copied()
     }
 
-    /// How many tensors there are.
+    /// The number of tensors.
     pub fn len(&self) -> usize {
         self.tensors.len()
     }
@@ -209,18 +210,18 @@ impl StateDict {
         self.tensors.is_empty()
     }
 
-    /// What stands in the way of reading these tensors into `graph`, by names and shapes alone: missing, mis-shaped and
-    /// unexpected tensors. None is converted.
+    /// The mismatches between these tensors and `graph`, by names and shapes: missing, mis-shaped and unexpected tensors.
+    /// No tensor is converted.
     pub fn problems(&self, graph: &Graph) -> Vec<TensorProblem> {
         compare(self.resolved(graph), graph)
     }
 
-    /// The model of these tensors and a network that is given, and what the user should know of how the tensors were found:
-    /// averaged ones taken, a module entered, some left out.
+    /// The model of these tensors and a given network, and notes for the user about how the tensors were found: averaged
+    /// weights used, a submodule entered, tensors ignored.
     ///
     /// # Errors
-    /// If the tensors do not fit the graph (all that do not are listed), hold values that are not finite, or the parts do not
-    /// fit together.
+    /// If the tensors do not fit the graph (all that do not are listed), hold values that are not finite, or the parts do
+    /// not fit together.
     pub fn into_model(
         self,
         graph: &Graph,

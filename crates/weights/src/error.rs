@@ -22,27 +22,27 @@ pub enum Cause {
     /// It cannot be read or written.
     #[error(transparent)]
     File(#[from] FileCause),
-    /// Its bytes are not what they should be.
+    /// Its content is invalid.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// Its tensors do not fit the graph, or the graph not what surrounds it.
+    /// The parts of the model do not fit together.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// It holds tensors but does not say of what network.
+    /// It contains tensors, but no graph.
     #[error("a state dict without a graph: name the network with --model")]
     NoGraph,
 }
 
-/// Bytes that are not what they should be.
+/// Invalid content.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
     /// Neither of the formats this crate reads.
     #[error("expected a safetensors file or a torch checkpoint, got {got}")]
     Unknown {
-        /// What stands at the beginning.
+        /// The first bytes.
         got: String,
     },
-    /// A file that ends before it should.
+    /// A truncated file.
     #[error("{format}: expected a whole file, got one that was cut off after {length} bytes (get it again)")]
     CutOff {
         /// What it is.
@@ -56,7 +56,7 @@ pub enum FormatError {
         /// What is wrong with it.
         what: String,
     },
-    /// A safetensors file whose header is longer than what is read.
+    /// A safetensors file with a header above the limit.
     #[error(transparent)]
     Header(#[from] HeaderError),
     /// Not a torch checkpoint, or one that this crate does not read.
@@ -75,17 +75,17 @@ pub enum FormatError {
         /// Its element type.
         got: String,
     },
-    /// A tensor that is no weight.
+    /// A tensor with non-finite values.
     #[error("tensor \"{key}\": expected finite values, got {count} of {len} that are NaN or infinite in 32 bits")]
     NotFinite {
         /// Its key.
         key: String,
-        /// How many of its values are not finite.
+        /// The number of non-finite values.
         count: usize,
         /// How many values it has.
         len: usize,
     },
-    /// A tensor that repeats its stored elements and was not bounded by the shape that a network needs.
+    /// A tensor with repeated elements (zero strides), outside a network whose shapes bound it.
     #[error("tensor \"{key}\": expected at most as many elements as are stored ({stored}), got {len}")]
     Expanded {
         /// Its key.
@@ -115,7 +115,7 @@ pub enum FormatError {
         /// The key of the metadata.
         key: &'static str,
     },
-    /// A checkpoint with metadata that is not what it should be.
+    /// A checkpoint with invalid metadata.
     #[error("metadata \"{key}\"")]
     Metadata {
         /// The key of the metadata.
@@ -144,7 +144,7 @@ impl std::fmt::Display for WeightsError {
 }
 
 impl Error for WeightsError {
-    /// The cause of the cause, whose own text stands in this error's message already.
+    /// The cause of the cause, whose text is already contained in this error's message.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.source()
     }

@@ -1,4 +1,4 @@
-//! Tensors of a foreign state dict under the names of a graph.
+//! Maps the tensors of a foreign state dict to the names of a graph.
 
 use crate::renames::torchvision_names;
 use crate::view::{MAX_SHOWN, StoredTensor, TensorView, check_finite};
@@ -10,42 +10,42 @@ use residual_model::{ModelError, TensorProblem};
 use residual_tensor::{Elements, NamedTensors, Tensor};
 use std::collections::{HashMap, HashSet};
 
-/// Dictionaries that training scripts keep averaged weights in: these are the ones that were evaluated, so they count first.
+/// Dictionaries of averaged weights in training checkpoints. They take precedence, as these weights were evaluated.
 const AVERAGED: [&str; 4] = ["model_ema", "state_dict_ema", "ema_state_dict", "ema"];
 
-/// Dictionaries that training scripts (torchvision's, timm's, akamaster's, Lightning's) keep the weights in, beside others.
-/// Where there are several the first counts.
+/// Dictionaries that training scripts (torchvision's, timm's, akamaster's, Lightning's) keep the weights in. If there are
+/// several, the first applies.
 const WRAPPERS: [&str; 5] = ["state_dict", "model_state_dict", "model_state", "model", "net"];
 
-/// Modules around modules, which add a component to the names inside: of `DataParallel` and `AveragedModel`, `torch.compile`,
+/// Wrapper modules, which add a component to the names: of `DataParallel` and `AveragedModel`, `torch.compile`,
 /// FSDP and activation checkpointing.
 const AROUND: [&str; 4] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
-/// Names that other code gives to a module of ours, as one component of the path.
+/// Alternative module names, as one component of the path.
 const ALIASES: [(&str, &str); 3] = [("linear", "fc"), ("shortcut", "downsample"), ("i_downsample", "downsample")];
 
-/// Kept beside the averaged weights by torch's `AveragedModel`.
+/// A counter of torch's `AveragedModel`.
 const COUNT_OF_AVERAGED: &str = "n_averaged";
 
-/// What the profiler thop leaves in every module.
+/// Buffers that the profiler thop adds to every module.
 const COUNTS_OF_PROFILER: [&str; 2] = ["total_ops", "total_params"];
 
-/// What torch's pruning puts behind the name of a parameter: the values before, and which of them are kept.
+/// Suffixes of torch's pruning: the original values and the mask.
 const PRUNED: [&str; 2] = ["_orig", "_mask"];
 
-/// Wrappers within wrappers that are followed.
+/// Maximum nesting of wrappers.
 const MAX_WRAPPERS: usize = 8;
 
-/// The longest name that is compared with the graph's, in bytes. No graph has one as long.
+/// Maximum length of names to compare with the graph's, in bytes. No graph has longer ones.
 const MAX_NAME: usize = 512;
 
-/// The tensors that `graph` names, found among `entries` under its names or other code's, and converted, and what the user
-/// should know of how they were found. Missing ones are those of `otherwise`; missing `num_batches_tracked` (as from torch
+/// The tensors that `graph` names, found among `entries` by its names or alternative names, and converted, and notes for
+/// the user. Missing ones are taken from `otherwise`; missing `num_batches_tracked` (as from torch
 /// before 0.4.1) become 0.
 ///
-/// A tensor is converted only if its shape is the graph's but for how others write it down, so that no more is allocated than
-/// the graph needs. Where it is most of `file` that the graph needs, the tensors share the file's bytes instead of copying
-/// theirs; a file that holds much else, such as the state of an optimiser, would stay in memory for a small part of it.
+/// A tensor is converted only if its shape is equivalent to the graph's, so that no more is allocated than the graph needs.
+/// If the graph needs most of `file`, the tensors share the file's bytes instead of copying them; a file with much else,
+/// such as an optimiser's state, would otherwise stay in memory for a small part of it.
 pub(crate) fn tensors_of_graph(
     entries: Vec<(String, TensorView<'_>)>,
     graph: &Graph,
@@ -73,7 +73,7 @@ pub(crate) fn tensors_of_graph(
             }
             continue;
         };
-        // A counter is taken from numbers of any type, as torch takes it; averaging scripts make floats of it.
+        // A counter may have any numeric type, as in torch; averaging scripts convert it to floats.
         let fits = if is_counter { view.is_float().is_some() } else { view.is_float() == Some(true) };
         if !fits {
             let expected = if is_counter { "i64" } else { "f32" };
@@ -92,7 +92,7 @@ pub(crate) fn tensors_of_graph(
         }
     }
     entries.sort_unstable_keys();
-    // What lies beside the weights is no problem, but may tell what is, where they do not fit.
+    // Entries outside the weights are no error, but may explain one if the weights do not fit.
     let beside = if problems.is_empty() { Vec::new() } else { outside };
     let unexpected = |(key, view): (String, TensorView<'_>)| TensorProblem::Unexpected {
         key: printable(&key, MAX_SHOWN),
@@ -107,7 +107,7 @@ pub(crate) fn tensors_of_graph(
     }
 }
 
-/// What stands in the way of reading `resolved` into `graph`, by names and shapes alone.
+/// The mismatches between `resolved` and `graph`, by names and shapes.
 pub(crate) fn compare(resolved: Resolved<&StoredTensor>, graph: &Graph) -> Vec<TensorProblem> {
     let mut entries = resolved.tensors;
     let mut problems = Vec::new();
@@ -131,7 +131,7 @@ pub(crate) fn compare(resolved: Resolved<&StoredTensor>, graph: &Graph) -> Vec<T
     problems
 }
 
-/// The parameter `key` that torch's pruning keeps as its values and a mask: their product, as its `remove` makes it permanent.
+/// The parameter `key` that torch's pruning stores as original values and a mask: their product, as in `prune.remove`.
 fn pruned(
     entries: &mut IndexMap<String, TensorView<'_>>,
     key: &str,
@@ -157,7 +157,7 @@ fn pruned(
     Ok(Some(Tensor::f32(expected, product)))
 }
 
-/// Whether a tensor of shape `got` is one of `expected`, written down in another way: with or without extents of 1 (a layer
+/// Whether shape `got` is equivalent to `expected`: with or without extents of 1 (a layer
 /// scale, or a linear layer as a 1×1 convolution), or a linear layer of a whole feature map as a convolution of its size.
 fn is_same(expected: &[usize], got: &[usize]) -> bool {
     fn extents(shape: &[usize]) -> impl Iterator<Item = usize> {
@@ -179,19 +179,19 @@ fn reshaped(tensor: Tensor, shape: &[usize]) -> Tensor {
     }
 }
 
-/// The names that the tensors of a state dict get when it is read into `graph`: the graph's where there is one for them, else
-/// their own. Those of wrapping dictionaries that are not entered are left out.
+/// The names that the tensors of a state dict get when it is read into `graph`: the graph's, or their own if the graph has
+/// none. Entries of dictionaries that are not used are ignored.
 pub fn resolved_names(names: &[&str], graph: &Graph) -> Vec<String> {
     resolve(names.iter().map(|name| ((*name).to_owned(), ())).collect(), graph).tensors.into_keys().collect()
 }
 
 /// The entries of a state dict by the names of a graph.
 pub(crate) struct Resolved<T> {
-    /// Under the graph's names where there is one for them, else under their own.
+    /// By the graph's names, or their own if the graph has none.
     pub(crate) tensors: IndexMap<String, T>,
-    /// Beside the dictionary or module that the graph's are in.
+    /// Outside the dictionary or module of the graph's tensors.
     outside: Vec<(String, T)>,
-    /// What the user should know.
+    /// Notes for the user.
     pub(crate) notes: Vec<String>,
 }
 
@@ -202,7 +202,7 @@ struct Entry<T> {
     value: T,
 }
 
-/// `entries` under the names of `graph` where there is one for them, else under their own.
+/// `entries` by the names of `graph`, or their own if it has none.
 pub(crate) fn resolve<T>(entries: Vec<(String, T)>, graph: &Graph) -> Resolved<T> {
     let known: HashSet<String> = graph.parameters().map(|(key, _)| key).collect();
     let mut notes = Vec::new();
@@ -217,7 +217,7 @@ pub(crate) fn resolve<T>(entries: Vec<(String, T)>, graph: &Graph) -> Resolved<T
     }
     let mut tensors = IndexMap::with_capacity(entries.len());
     let mut left = Vec::new();
-    // A tensor under the graph's own name counts before one under another's.
+    // A tensor with the graph's own name takes precedence over one with an alternative name.
     for entry in entries {
         if known.contains(&entry.name) && !tensors.contains_key(&entry.name) {
             tensors.insert(entry.name, entry.value);
@@ -234,7 +234,7 @@ pub(crate) fn resolve<T>(entries: Vec<(String, T)>, graph: &Graph) -> Resolved<T
     Resolved { tensors, outside, notes }
 }
 
-/// `name` without the components that modules around modules add.
+/// `name` without the components of wrapper modules.
 fn without_wrappers(name: &str, known: &HashSet<String>) -> String {
     if known.contains(name) || !AROUND.iter().any(|around| name.contains(around)) {
         return name.to_owned();
@@ -246,7 +246,7 @@ fn last(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
-/// Whether a tensor is none of a network, but was left in the state dict by a tool.
+/// Whether a tensor was added to the state dict by a tool and is not part of a network.
 fn is_debris(name: &str, known: &HashSet<String>) -> bool {
     !known.contains(name) && (name == COUNT_OF_AVERAGED || COUNTS_OF_PROFILER.contains(&last(name)))
 }
@@ -285,15 +285,15 @@ fn inside<'a>(name: &'a str, wrapper: &str) -> Option<&'a str> {
     name.strip_prefix(wrapper)?.strip_prefix('.')
 }
 
-/// A name without none, one, two … of its first components.
+/// A name without its first 0, 1, 2 … components.
 fn suffixes(name: &str) -> impl Iterator<Item = &str> {
     let name = if name.len() <= MAX_NAME { name } else { "" };
     std::iter::successors(Some(name), |rest| Some(rest.split_once('.')?.1))
 }
 
-/// Where few names are the graph's as they stand, but many are behind one prefix (a module that others put the network in, such as
-/// `backbone`): the entries with that prefix taken off, and those that are neither there nor in the graph. Two prefixes behind
-/// which there is as much are left alone.
+/// If few names match the graph directly, but many with one prefix (a module that contains the network, such as
+/// `backbone`): the entries with that prefix stripped, and the entries that match neither way. Two prefixes with the same
+/// number of matches are not stripped.
 fn below_prefix<T>(
     entries: Vec<Entry<T>>,
     known: &HashSet<String>,
@@ -337,7 +337,7 @@ fn below_prefix<T>(
     (here, outside)
 }
 
-/// The name in the graph of what other code calls `name`.
+/// The graph's name for the alternative name `name`.
 fn translate(name: &str, known: &HashSet<String>) -> Option<String> {
     if known.contains(name) {
         return Some(name.to_owned());

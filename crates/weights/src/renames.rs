@@ -1,7 +1,7 @@
-//! What torchvision calls the modules that others named anew: timm's ConvNeXt and VGG, the ConvNeXt of its authors, and the
+//! Maps alternative module names to torchvision's: timm's ConvNeXt and VGG, the ConvNeXt of its authors, and the
 //! DenseNet of torchvision's own old files.
 
-/// Names of the graph that `name` may stand for, the likeliest first; the graph decides which there is.
+/// Candidate names in the graph for `name`, the most likely first.
 pub(crate) fn torchvision_names(name: &str) -> Vec<String> {
     let parts: Vec<&str> = name.split('.').collect();
     match parts.as_slice() {

@@ -10,10 +10,11 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Reads a safetensors file: floats as f32, integers as i64, the order as stored ([`crate::save_tensors`] puts integers first).
+/// Reads a safetensors file: floats as f32, integers as i64, the order as stored ([`crate::save_tensors`] puts integers
+/// first).
 ///
 /// # Errors
-/// If the file cannot be read or is no such file, or holds floats that are not finite.
+/// If the file cannot be read, is not a safetensors file, or contains non-finite floats.
 pub fn load_tensors(path: &Path) -> Result<(NamedTensors, Metadata), WeightsError> {
     let bytes = read_bytes(path, MAX_BYTES)?;
     let read = || {
@@ -33,7 +34,7 @@ pub fn load_tensors(path: &Path) -> Result<(NamedTensors, Metadata), WeightsErro
 /// converted yet, and nothing allocated beyond a multiple of the header's length.
 ///
 /// # Errors
-/// If `bytes` are no such file: the header's length, its JSON, its shapes and its offsets must fit together and cover
+/// If `bytes` are not such a file: the header's length, its JSON, its shapes and its offsets must fit together and cover
 /// the bytes exactly.
 pub fn parse_safetensors(bytes: &[u8]) -> Result<(Vec<(String, TensorView<'_>)>, Metadata), FormatError> {
     if let Some(length) = bytes.first_chunk().map(|length| u64::from_le_bytes(*length))
@@ -66,7 +67,7 @@ pub fn parse_safetensors(bytes: &[u8]) -> Result<(Vec<(String, TensorView<'_>)>,
     Ok((views, metadata))
 }
 
-/// A key that stands twice in a JSON object.
+/// A duplicate key in a JSON object.
 fn repeated_key(json: &[u8]) -> Option<String> {
     struct Keys;
     impl<'de> Visitor<'de> for Keys {

@@ -14,15 +14,15 @@ use zip::{CompressionMethod, ZipArchive};
 
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
-/// The longest pickle that is run. Torch needs some forty operations a tensor.
+/// Maximum number of pickle operations. Torch needs about forty per tensor.
 const MAX_OPERATIONS: usize = 1 << 21;
-/// Dictionaries within dictionaries that are entered.
+/// Maximum nesting of dictionaries.
 const MAX_DEPTH: usize = 16;
-/// Dictionary items that are looked at: shared dictionaries count wherever they stand.
+/// Maximum number of dictionary items visited; shared dictionaries count at each occurrence.
 const MAX_ITEMS: usize = 1 << 17;
 /// The longest path of a tensor, in bytes.
 const MAX_NAME: usize = 512;
-/// The most dimensions of a tensor.
+/// Maximum number of dimensions of a tensor.
 const MAX_DIMENSIONS: usize = 16;
 
 /// Whether `bytes` begin as a torch checkpoint does.
@@ -31,7 +31,7 @@ pub(crate) fn is_torch(bytes: &[u8]) -> bool {
 }
 
 /// The tensors of a torch checkpoint's bytes (`.pth`, `.pt`, `.th`), named by their paths through its dictionaries, and
-/// not converted yet. Entries that are no tensors are ignored.
+/// not converted yet. Entries that are not tensors are ignored.
 ///
 /// Nothing in the pickle is ever called. At most a fixed amount (under 500 MB, for a pickle of two million operations)
 /// is allocated.
@@ -84,11 +84,11 @@ impl<'a> Archive<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self, FormatError> {
         let fail = |what: &str| FormatError::Torch(what.into());
         let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| match error {
-            // The directory stands at the end.
+            // The central directory is at the end.
             _ if !has_directory(bytes) => FormatError::CutOff { format: "torch checkpoint", length: bytes.len() },
             error => error.into(),
         })?;
-        // Everything lies in one folder, which has the file's name at the time of writing.
+        // All entries are in one folder, which has the file's name at the time of writing.
         let names: Vec<String> = (0..archive.len())
             .map(|index| Ok(archive.by_index_raw(index)?.name()?.into_owned()))
             .collect::<Result<_, ZipError>>()?;
@@ -101,7 +101,7 @@ impl<'a> Archive<'a> {
             return Err(fail("expected a state dict, got a TorchScript archive (save its state_dict())"));
         }
         let (mut pickle, mut storages) = (None, Storages::new());
-        // Entries lie side by side; that the same bytes are read again and again would take for ever.
+        // Entries must not overlap, so that the total work is bounded.
         let mut left = bytes.len();
         for (index, name) in names.iter().enumerate() {
             match name.strip_prefix(folder) {
@@ -132,7 +132,7 @@ fn has_directory(bytes: &[u8]) -> bool {
     end.windows(4).any(|window| window == b"PK\x05\x06")
 }
 
-/// The bytes of a zip entry, which are a part of the archive's and come off what is `left` of it.
+/// The bytes of a zip entry, whose length is subtracted from the budget `left`.
 fn entry<'a>(
     archive: &mut ZipArchive<impl Read + Seek>,
     index: usize,
@@ -158,7 +158,7 @@ fn entry<'a>(
         Some(less) => *left = less,
         None => return fail("expected bytes of its own, got another entry's".into()),
     }
-    // `torch.save` can leave the checksums out; they are 0 then.
+    // `torch.save` can omit the checksums; they are 0 then.
     let got = crc32fast::hash(data);
     if crc32 != 0 && got != crc32 {
         return fail(format!("expected checksum {crc32:08x}, got {got:08x}"));
@@ -175,8 +175,8 @@ fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
         rest = &rest[pickle.length()..];
         Ok::<_, String>(pickle)
     };
-    // The magic number, 0x1950a86a20f9469cfc6c, does not fit 64 bits; its bytes tell. Before it stand the protocol and, from
-    // protocol 4 on, the length of a frame.
+    // The magic number, 0x1950a86a20f9469cfc6c, does not fit 64 bits; its bytes tell. Before it stand the protocol and,
+    // from protocol 4 on, the length of a frame.
     let magic = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
     let starts_at = |place: usize| bytes.get(place..place + magic.len()) == Some(magic);
     let has_magic = starts_at(2) || starts_at(11) && bytes[2] == 0x95;
@@ -233,7 +233,8 @@ fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
     Ok((object, storages))
 }
 
-/// Bytes of an element of torch's storages that become no tensor here; in the stream those behind them would not be found without.
+/// Bytes of an element of torch's storages that become no tensor here; in the stream those behind them would not be found
+/// without.
 fn foreign_size(class: &str) -> Option<usize> {
     Some(match class {
         "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" => 1,

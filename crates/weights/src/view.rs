@@ -1,4 +1,4 @@
-//! Tensors as they stand in a file, not yet converted.
+//! Tensors in a file, not yet converted.
 
 use crate::FormatError;
 use half::{bf16, f16};
@@ -57,8 +57,8 @@ impl ElementType {
 
 /// A tensor in the bytes of a file: little-endian elements, possibly strided.
 ///
-/// Its extents were compared with the bytes when the file was parsed; it lies within its storage, some elements of which it may
-/// repeat.
+/// Its extents were compared with the bytes when the file was parsed; it lies within its storage, some elements of which it
+/// may repeat.
 #[derive(Clone, Debug)]
 pub struct TensorView<'a> {
     element: Result<ElementType, String>,
@@ -171,7 +171,7 @@ impl<'a> TensorView<'a> {
         }
     }
 
-    /// [`TensorView::to_tensor_within`], for a view of `file`, which the tensor goes on sharing if it can.
+    /// [`TensorView::to_tensor_within`], for a view of `file`, which the tensor shares if it can.
     pub(crate) fn share(&self, key: &str, bound: usize, file: &Bytes) -> Result<Tensor, FormatError> {
         let is_stored = self.element == Ok(ElementType::F32) && self.strides.is_none();
         match is_stored.then(|| file.floats(self.bytes)).flatten() {
@@ -256,7 +256,7 @@ impl StoredTensor {
     /// A view into `file`.
     pub(crate) fn new(view: TensorView<'_>, file: &[u8]) -> Self {
         let start = view.bytes.as_ptr().addr().wrapping_sub(file.as_ptr().addr());
-        // Views without elements may lie elsewhere.
+        // Views without elements may be outside the file.
         let range = if view.bytes.is_empty() { 0..0 } else { start..start + view.bytes.len() };
         Self { element: view.element, shape: view.shape, strides: view.strides, range }
     }
@@ -276,7 +276,7 @@ impl StoredTensor {
     }
 }
 
-/// Refuses floats that are NaN or infinite: a network with them answers nothing, and says so nowhere.
+/// Rejects NaN and infinite floats: a network with them would silently produce meaningless results.
 pub(crate) fn check_finite(key: &str, tensor: &Tensor) -> Result<(), FormatError> {
     let Elements::F32(values) = tensor.elements() else { return Ok(()) };
     let count = values.iter().map(|value| usize::from(!value.is_finite())).sum();

@@ -6,7 +6,7 @@ use crate::layers::{Block, conv_norms, head, post_activation, small_stem};
 use residual_graph::{Builder, GraphError, NodeId, Op};
 use serde::{Deserialize, Serialize};
 
-/// How the shortcut crosses a change of shape.
+/// The shortcut of blocks that change the shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shortcut {
@@ -26,7 +26,7 @@ pub struct CifarResNet {
     pub depths: [usize; 3],
     /// Channels inside each stage's blocks; the stem has as many as the first.
     pub widths: [usize; 3],
-    /// How the shortcut crosses a change of shape.
+    /// The shortcut of blocks that change the shape.
     pub shortcut: Shortcut,
 }
 

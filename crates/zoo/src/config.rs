@@ -1,4 +1,4 @@
-//! A network before it is built: its family's numbers, and what every network has.
+//! The configuration of a network: the fields of its family, and those of every network.
 
 use crate::{
     CifarResNeXt, CifarResNet, ConvNeXt, DenseNet, LectureResNet, Plain, PreActResNet, ResNet, ResNetV2, Vgg,
@@ -9,7 +9,7 @@ use residual_graph::{Builder, Graph, GraphError, NodeId};
 /// Networks with more trainable values are refused: their tensors would take over 16 GB.
 const MAX_PARAMETERS: usize = 1 << 32;
 
-/// A network of the zoo, described in full.
+/// The complete configuration of a network.
 ///
 /// ```
 /// use residual_zoo::{Config, ResNet, Stem};
@@ -20,19 +20,19 @@ const MAX_PARAMETERS: usize = 1 << 32;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// What the graph is called.
+    /// The name of the graph.
     pub name: String,
     /// Channels of the image.
     pub in_chans: usize,
     /// Height and width in pixels of the image that the network is designed for.
     pub image_size: [usize; 2],
-    /// Number of outputs. With 0 there is no head: the result is the vector that the last linear layer would read.
+    /// Number of outputs. With 0 there is no head: the output is the input of the last linear layer.
     pub num_classes: usize,
-    /// The family, with its numbers.
+    /// The family, with its fields.
     pub family: Family,
 }
 
-/// A family of networks with the numbers that make one of it.
+/// A family of networks with the fields of one network.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Family {
     /// ResNets for photographs: also ResNet-D, SE-ResNet, ResNeXt and torchvision's wide ResNets.
@@ -41,7 +41,7 @@ pub enum Family {
     CifarResNet(CifarResNet),
     /// Pre-activation ResNets for small images.
     PreActResNet(PreActResNet),
-    /// Pre-activation ResNets for photographs, as timm has them.
+    /// Pre-activation ResNets for photographs, as in timm.
     ResNetV2(ResNetV2),
     /// Wide ResNets for 32×32 images.
     WideResNet(WideResNet),
@@ -59,15 +59,15 @@ pub enum Family {
     LectureResNet(LectureResNet),
 }
 
-/// What a family knows about itself.
+/// The interface of a family.
 pub(crate) trait Architecture {
-    /// Checks every number against its range.
+    /// Validates every field.
     fn validate(&self) -> Result<(), ZooError>;
 
     /// Appends the network to a builder that holds its input. With `num_classes` 0 without its last linear layer.
     fn layers(&self, net: &mut Builder, num_classes: usize) -> Result<NodeId, GraphError>;
 
-    /// Height and width of the images that such networks are made for.
+    /// The default image size: height and width.
     fn image_size(&self) -> [usize; 2];
 }
 
@@ -115,7 +115,7 @@ families!(
 );
 
 impl Config {
-    /// A network called `name` for colour images of the family's usual size, with as many outputs as is usual for them:
+    /// A network called `name` for colour images of the family's default size, with the default number of outputs:
     /// 1000 for photographs, 10 for images under 64 pixels.
     pub fn new(name: &str, family: impl Into<Family>) -> Self {
         let family = family.into();
@@ -127,7 +127,7 @@ impl Config {
     /// The network.
     ///
     /// # Errors
-    /// The first field that is out of range, or numbers that do not go together.
+    /// The first field that is out of range, or incompatible values.
     pub fn graph(&self) -> Result<Graph, ZooError> {
         self.validate()?;
         let [height, width] = self.image_size;
@@ -156,7 +156,7 @@ impl Config {
     }
 }
 
-/// Checks a number against its range.
+/// Validates a number.
 pub(crate) fn number(field: &str, value: usize, least: usize, most: usize) -> Result<(), ZooError> {
     if (least..=most).contains(&value) {
         Ok(())
@@ -165,7 +165,7 @@ pub(crate) fn number(field: &str, value: usize, least: usize, most: usize) -> Re
     }
 }
 
-/// Checks each number of a list against one range.
+/// Validates each number of a list.
 pub(crate) fn numbers(field: &str, values: &[usize], least: usize, most: usize) -> Result<(), ZooError> {
     if values.iter().all(|value| (least..=most).contains(value)) {
         return Ok(());

@@ -19,7 +19,7 @@ pub struct ConvNeXt {
 }
 
 impl ConvNeXt {
-    /// The network of `depths` and `widths`, with the rate of stochastic depth that torchvision trains it with.
+    /// The network of `depths` and `widths`, with torchvision's rate of stochastic depth.
     pub fn new(depths: [usize; 4], widths: [usize; 4], drop_path: f32) -> Self {
         Self { depths, widths, drop_path }
     }
@@ -33,7 +33,7 @@ impl ConvNeXt {
 /// Added to the variance in layer norms.
 const EPS: f32 = 1e-6;
 
-/// A 7×7 convolution of each channel, layer norm, and two linear layers around a GELU at each pixel.
+/// A depthwise 7×7 convolution, layer norm, and two linear layers around a GELU at each pixel.
 fn block(net: &mut Builder, path: &str, x: NodeId, depth: &mut StochasticDepth) -> Result<NodeId, GraphError> {
     let channels = net.shape(x).channels;
     let conv = Conv2d::new(channels, channels, 7).padding(3).groups(channels).bias();

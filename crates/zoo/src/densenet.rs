@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 pub struct DenseNet {
     /// Layers in each dense block.
     pub depths: [usize; 4],
-    /// Channels that each layer adds.
+    /// Channels added by each layer (growth rate).
     pub growth_rate: usize,
-    /// Channels that the stem gives.
+    /// Output channels of the stem.
     pub stem_width: usize,
-    /// Channels between a layer's two convolutions, over `growth_rate`.
+    /// Channels between a layer's two convolutions, as a multiple of `growth_rate`.
     pub bottleneck: usize,
     /// Rate of dropout after each layer.
     pub dropout: f32,

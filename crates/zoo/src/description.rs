@@ -9,15 +9,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-/// Longer texts are refused unread: the longest description has some twenty lines.
+/// Longer texts are rejected before parsing: the longest description has some twenty lines.
 const MAX_BYTES: usize = 1 << 16;
-/// Longer values are cut short in an error.
+/// Longer values are truncated in errors.
 const MAX_SHOWN: usize = 60;
 
-/// Makes the network of a family that a description begins with.
+/// Creates the default network of a family.
 type Member = fn() -> Family;
 
-/// What a description may call a family, and the network that it is if it says nothing else.
+/// The names of families in descriptions, with their default networks.
 const FAMILIES: &[(&str, Member)] = &[
     ("resnet", || ResNet::resnet50().into()),
     ("resnext", || ResNet::resnext([3, 4, 6, 3], 32, 4).into()),
@@ -37,7 +37,7 @@ const FAMILIES: &[(&str, Member)] = &[
 /// Keys that every family has.
 const COMMON: [&str; 5] = ["family", "name", "in_chans", "num_classes", "image_size"];
 
-/// Reads a network from TOML: `family`, and as many of the family's fields as are to differ from its best-known member.
+/// Reads a network from TOML: `family`, and the fields that differ from the family's default network.
 /// Every family also has `name`, `in_chans`, `num_classes` (0: no head) and `image_size` (a side, or height and width).
 ///
 /// ```
@@ -111,7 +111,7 @@ pub fn from_toml(text: &str) -> Result<Config, ZooError> {
     Ok(config)
 }
 
-/// `default` with the fields of `table` in place of its own.
+/// `default`, overridden by the fields of `table`.
 fn overlay<T: Serialize + DeserializeOwned>(default: &T, table: Table) -> Result<T, ZooError> {
     let fields = Table::try_from(default).expect("every field of a family has a TOML form");
     let mut joined = fields.clone();
@@ -120,7 +120,7 @@ fn overlay<T: Serialize + DeserializeOwned>(default: &T, table: Table) -> Result
             let nearest = nearest(&key, fields.keys().map(String::as_str).chain(COMMON)).map(str::to_owned);
             return Err(ZooError::UnknownKey { key: printable(&key, MAX_SHOWN), nearest });
         }
-        // One after the other, so that an error is about this key.
+        // One key at a time, so that an error refers to this key.
         let mut one = fields.clone();
         one.insert(key.clone(), value.clone());
         one.try_into::<T>().map_err(|error| mistyped(&key, &value, &error))?;

@@ -1,14 +1,14 @@
-//! Why there is no such network.
+//! Errors of names and descriptions of networks.
 
 use residual_graph::GraphError;
 
-/// A name that is not in the registry, or a description that no network fits.
+/// A name that is not in the registry, or an invalid description.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ZooError {
     /// No such name.
     #[error("model: expected a name from `residual models list`, got \"{name}\"{}", hint(nearest))]
     Name {
-        /// The name asked for.
+        /// The given name.
         name: String,
         /// The most similar name, if one is similar at all.
         nearest: Option<String>,
@@ -29,7 +29,7 @@ pub enum ZooError {
         /// The most similar key, if one is similar at all.
         nearest: Option<String>,
     },
-    /// A value of the wrong type or out of range, or one that does not go with another.
+    /// A value of the wrong type or out of range, or incompatible with another one.
     #[error("{field}: expected {expected}, got {got}")]
     Field {
         /// The field at fault.
@@ -39,7 +39,7 @@ pub enum ZooError {
         /// What it held.
         got: String,
     },
-    /// The numbers are possible each by itself, but not together.
+    /// The values are valid individually, but not together.
     #[error(transparent)]
     Graph(#[from] GraphError),
 }

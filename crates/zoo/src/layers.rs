@@ -1,4 +1,4 @@
-//! Layers that several families are made of, under torchvision's names.
+//! Layers shared by several families, with torchvision's names.
 
 use residual_graph::{Builder, Conv2d, GraphError, NodeId, Op};
 
@@ -13,7 +13,7 @@ pub enum Block {
 }
 
 impl Block {
-    /// Channels at the end of the block over channels inside it.
+    /// Expansion: output channels of the block divided by its inner channels.
     pub fn expansion(self) -> usize {
         match self {
             Block::Basic => 1,
@@ -51,7 +51,7 @@ pub(crate) fn conv_norms(net: &mut Builder, path: &str, x: NodeId, convs: &[Conv
 }
 
 /// A residual block: `convs` with their batch norms, the shortcut, which is a 1×1 convolution with batch norm where the
-/// shape changes (`downsample`), and a ReLU behind the sum.
+/// shape changes (`downsample`), and a ReLU after the sum.
 pub(crate) fn post_activation(
     net: &mut Builder,
     path: &str,
@@ -71,7 +71,7 @@ pub(crate) fn post_activation(
     net.relu(format!("{path}.relu{}", convs.len()), sum)
 }
 
-/// The usual stem of networks for small images: `conv1` (3×3, stride 1), `bn1`, `relu`.
+/// The standard stem for small images: `conv1` (3×3, stride 1), `bn1`, `relu`.
 pub(crate) fn small_stem(net: &mut Builder, width: usize) -> Result<NodeId, GraphError> {
     let in_channels = net.shape(net.input()).channels;
     let x = net.conv("conv1", net.input(), Conv2d::new(in_channels, width, 3).padding(1))?;
@@ -79,7 +79,7 @@ pub(crate) fn small_stem(net: &mut Builder, width: usize) -> Result<NodeId, Grap
     net.relu("relu", x)
 }
 
-/// The usual end: mean over all pixels, dropout, linear layer `fc`.
+/// The standard head: global average pooling, dropout, linear layer `fc`.
 pub(crate) fn head(net: &mut Builder, x: NodeId, num_classes: usize, dropout: f32) -> Result<NodeId, GraphError> {
     let x = net.global_avg_pool("avgpool", x)?;
     let x = net.flatten("flatten", x)?;
@@ -90,13 +90,13 @@ pub(crate) fn head(net: &mut Builder, x: NodeId, num_classes: usize, dropout: f3
     net.linear("fc", x, num_classes, true)
 }
 
-/// Dropout, where there is any.
+/// Dropout, if the rate is above 0.
 pub(crate) fn dropout(net: &mut Builder, name: impl Into<String>, x: NodeId, p: f32) -> Result<NodeId, GraphError> {
     if p > 0.0 { net.push(name, Op::Dropout { p }, &[x]) } else { Ok(x) }
 }
 
-/// The places of blocks in a network: the rate of stochastic depth rises linearly from 0 in the first to its full
-/// value in the last (Huang et al., arXiv:1603.09382, section 3).
+/// The drop-path schedule of a network's blocks: the rate of stochastic depth rises linearly from 0 in the first to its
+/// full value in the last (Huang et al., arXiv:1603.09382, section 3).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StochasticDepth {
     rate: f32,

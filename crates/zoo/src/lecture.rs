@@ -1,7 +1,8 @@
-//! The ResNet-50 of lecture notes on CIFAR-10, kept as it was trained there. It is no ResNet-50 of the paper:
+//! The ResNet-50 of lecture notes on CIFAR-10, reproduced as it was trained there. It differs from the ResNet-50 of the
+//! paper:
 //!
 //! - every convolution has a bias; the stem and the shortcuts have no batch norm;
-//! - a ReLU follows the third batch norm of a block, and none the sum;
+//! - a ReLU follows the third batch norm of a block, and none follows the sum;
 //! - the last block of each of the first three stages has stride 2, on its first 1×1 and on its shortcut;
 //! - the shortcut of every block is a 1×1 convolution.
 

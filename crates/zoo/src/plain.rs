@@ -1,5 +1,5 @@
-//! Plain networks (He et al., arXiv:1512.03385, sections 3.3 and 4): ResNets of basic blocks without the shortcuts, to
-//! show what the shortcuts are for.
+//! Plain networks (He et al., arXiv:1512.03385, sections 3.3 and 4): ResNets of basic blocks without the shortcuts, for
+//! comparison.
 
 use crate::ZooError;
 use crate::config::{Architecture, stages};

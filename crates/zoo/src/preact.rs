@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 /// A pre-activation ResNet with a 3×3 stem of stride 1. Module paths: `conv1`, `layerN.M.bnK`, `layerN.M.convK`,
 /// `layerN.M.downsample.0`, `bn` for the norm after the last sum, `fc`.
 ///
-/// Where a block changes the shape, its shortcut is a 1×1 convolution of what the first batch norm and ReLU give; else it
-/// is the block's input as it is.
+/// Where a block changes the shape, its shortcut is a 1×1 convolution of the output of the first batch norm and ReLU;
+/// otherwise it is the identity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreActResNet {
@@ -20,7 +20,7 @@ pub struct PreActResNet {
     pub depths: Vec<usize>,
     /// Channels inside each stage's blocks.
     pub widths: Vec<usize>,
-    /// Channels that the stem gives.
+    /// Output channels of the stem.
     pub stem_width: usize,
     /// Rate of dropout before the last convolution of every block.
     pub dropout: f32,

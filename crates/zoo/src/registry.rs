@@ -10,14 +10,14 @@ use residual_graph::Graph;
 /// A named network of the zoo.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// Its name, as `--model` takes it.
+    /// Its name, as in `--model`.
     pub name: &'static str,
-    /// What its kind of networks is called.
+    /// The name of its family.
     pub family: &'static str,
     /// The paper it comes from, as an arXiv identifier; empty where there is none.
     pub paper: &'static str,
-    /// Pretrained weights of exactly this network, as `--weights` takes them: torchvision's (`torchvision:resnet50.v2`)
-    /// and timm's (`timm:resnet50.a1_in1k`), the most usual first. Known names, which may be gone by now.
+    /// Pretrained weights of exactly this network, as in `--weights`: torchvision's (`torchvision:resnet50.v2`)
+    /// and timm's (`timm:resnet50.a1_in1k`), the most common first. The names may no longer be available.
     pub weights: Vec<&'static str>,
     /// The network, with as many outputs as the published one.
     pub config: Config,

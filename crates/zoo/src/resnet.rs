@@ -1,6 +1,6 @@
-//! ResNet for photographs (He et al., arXiv:1512.03385), as torchvision and timm build it, with the options that make a
+//! ResNet for photographs (He et al., arXiv:1512.03385), as torchvision and timm build it, with the options for
 //! ResNet-D (He et al., arXiv:1812.01187), SE-ResNet (Hu et al., arXiv:1709.01507), ResNeXt (Xie et al.,
-//! arXiv:1611.05431) or wide ResNet (Zagoruyko & Komodakis, arXiv:1605.07146) of it.
+//! arXiv:1611.05431) and wide ResNet (Zagoruyko & Komodakis, arXiv:1605.07146).
 
 use crate::ZooError;
 use crate::config::{Architecture, depths, number, rate, widths};
@@ -8,7 +8,7 @@ use crate::layers::{Block, StochasticDepth, head, small_stem};
 use residual_graph::{Builder, Conv2d, GraphError, NodeId, Op, Pool2d};
 use serde::{Deserialize, Serialize};
 
-/// What stands before the first stage.
+/// The stem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stem {
@@ -28,11 +28,11 @@ pub struct ResNet {
     pub block: Block,
     /// Blocks in each stage.
     pub depths: [usize; 4],
-    /// Channels inside each stage's blocks, before `cardinality` and `base_width` count (torch's `planes`).
+    /// Channels inside each stage's blocks, before `cardinality` and `base_width` are applied (torch's `planes`).
     pub widths: [usize; 4],
-    /// What stands before the first stage.
+    /// The stem.
     pub stem: Stem,
-    /// Channels that the stem gives.
+    /// Output channels of the stem.
     pub stem_width: usize,
     /// Groups of a bottleneck's 3×3 convolution.
     pub cardinality: usize,
@@ -44,7 +44,7 @@ pub struct ResNet {
     pub avg_shortcut: bool,
     /// Whether blocks end in squeeze-and-excitation with a reduction of 16 (timm's `SEModule`).
     pub squeeze_excitation: bool,
-    /// For stages 2 to 4, whether a dilation takes the place of the stride, so that the feature map keeps its size.
+    /// For stages 2 to 4, whether the stride is replaced by a dilation, so that the feature map keeps its size.
     pub replace_stride_with_dilation: [bool; 3],
     /// Rate of dropout before the head.
     pub dropout: f32,
@@ -77,7 +77,7 @@ impl ResNet {
         Self::new(Block::Bottleneck, [3, 4, 6, 3])
     }
 
-    /// With the changes that make a ResNet-D: deep stem, average pooling in shortcuts.
+    /// With the changes of ResNet-D: deep stem, average pooling in shortcuts.
     pub fn d(self) -> Self {
         Self { stem: Stem::Deep, avg_shortcut: true, ..self }
     }
@@ -182,7 +182,7 @@ struct Step {
     first_dilation: usize,
 }
 
-/// timm's `SEModule`: x times a gate for each channel, made of the means of all channels.
+/// timm's `SEModule`: x times a gate per channel, computed from the channel means.
 fn squeeze_excitation(net: &mut Builder, path: &str, x: NodeId) -> Result<NodeId, GraphError> {
     let channels = net.shape(x).channels;
     // A sixteenth, rounded to a multiple of 8.

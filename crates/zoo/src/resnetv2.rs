@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// A pre-activation bottleneck ResNet with timm's module paths: `stem.conv`, `stages.N.blocks.M.normK` and `convK`, `norm`,
 /// and the head `head.fc`, a 1×1 convolution.
 ///
-/// timm's state dict has a block's `downsample.conv` before its `norm1`, which is computed first and stands first here.
+/// timm's state dict has a block's `downsample.conv` before its `norm1`, which is computed first and comes first here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetV2 {
@@ -17,7 +17,7 @@ pub struct ResNetV2 {
     pub depths: [usize; 4],
     /// Channels at the end of each stage's blocks; there are a quarter as many inside.
     pub widths: [usize; 4],
-    /// Channels that the stem gives.
+    /// Output channels of the stem.
     pub stem_width: usize,
     /// Rate of dropout before the head.
     pub dropout: f32,

@@ -1,4 +1,4 @@
-//! From scans to the planes of the components.
+//! Decodes scans to the planes of the components.
 
 use super::Fault;
 use super::entropy::{Bits, Huffman};
@@ -9,7 +9,7 @@ use crate::Image;
 /// The samples of a component, and while it is decoded its coefficients.
 #[derive(Debug)]
 pub(super) struct Plane {
-    /// Samples a row of `samples`: a multiple of 8.
+    /// Samples per row of `samples`: a multiple of 8.
     pub(super) stride: usize,
     /// Rows and columns that belong to the image.
     pub(super) size: [usize; 2],

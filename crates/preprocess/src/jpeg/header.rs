@@ -1,4 +1,4 @@
-//! Markers and their segments: what stands between the scans.
+//! Markers and their segments, between the scans.
 
 use super::Fault;
 use super::entropy::Huffman;
@@ -50,14 +50,14 @@ pub(super) struct Tables {
     pub(super) restart: usize,
 }
 
-/// A segment that something is to be done about.
+/// A segment that needs further decoding.
 pub(super) enum Segment {
     Frame(Frame),
     Scan(Scan),
     End,
 }
 
-/// What the components of a frame stand for.
+/// The colour model of a frame's components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Colours {
     Grey,
@@ -68,7 +68,7 @@ pub(super) enum Colours {
     Ycck,
 }
 
-/// Goes through a file's markers.
+/// Iterates over a file's markers.
 pub(super) struct Parser<'a> {
     bytes: &'a [u8],
     pub(super) tables: Tables,
@@ -123,7 +123,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What the components stand for, by libjpeg's rules (`default_decompress_parms`).
+    /// The colour model, by libjpeg's rules (`default_decompress_parms`).
     pub(super) fn colours(&self, frame: &Frame) -> Colours {
         match frame.components[..] {
             [_] => Colours::Grey,

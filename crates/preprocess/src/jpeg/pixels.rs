@@ -1,12 +1,12 @@
-//! From the components' planes to pixels: libjpeg's smooth upsampling (`jdsample.c`) and colour conversion (`jdcolor.c`), to
-//! the bit.
+//! Converts the components' planes to pixels: libjpeg's smooth upsampling (`jdsample.c`) and colour conversion
+//! (`jdcolor.c`), to the bit.
 
 use super::Fault;
 use super::coefficients::Plane;
 use super::header::{Colours, Frame};
 use crate::Image;
 
-/// Puts the image together from its planes: one channel of grey, or red, green and blue.
+/// Assembles the image from its planes: one channel of grey, or red, green and blue.
 pub(super) fn assemble((frame, planes): (Frame, Vec<Plane>), colours: Colours) -> Result<Image, Fault> {
     let Frame { height, width, .. } = frame;
     let channels = if colours == Colours::Grey { 1 } else { 3 };
