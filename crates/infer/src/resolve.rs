@@ -222,7 +222,7 @@ fn from_state(
 /// The network of the registry that matches these tensors.
 fn recognised(request: &ModelRequest, tensors: &StateDict, notes: &mut Vec<String>) -> Result<String, InferError> {
     if let Some(name) = &request.default_model {
-        // Whoever describes a network means it.
+        // An explicit description takes precedence.
         if is_description(name) {
             return Ok(name.clone());
         }

@@ -55,7 +55,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Joins the parts and checks that they fit together. The tensors are brought into the graph's order.
+    /// Combines the parts and checks that they fit together. The tensors are sorted into the graph's order.
     ///
     /// # Errors
     /// If the graph is no network, if a tensor is missing, unexpected, mis-shaped or of the wrong type (all at fault

@@ -1,7 +1,7 @@
 //! Torch checkpoints: the zip archive of torch 1.6 and later, and the stream of pickles before it.
 //!
 //! Both hold a pickle (see `pickle`), in which a tensor is a call of one of torch's rebuilding functions with a
-//! storage, an offset, a shape and strides; the storages' bytes lie outside of it. No other call means anything here.
+//! storage, an offset, a shape and strides; the storages' bytes are outside of it. No other call is interpreted.
 
 use crate::FormatError;
 use crate::view::{ElementType, MAX_SHOWN, TensorView};
@@ -175,7 +175,7 @@ fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
         rest = &rest[pickle.length()..];
         Ok::<_, String>(pickle)
     };
-    // The magic number, 0x1950a86a20f9469cfc6c, does not fit 64 bits; its bytes tell. Before it stand the protocol and,
+    // The magic number, 0x1950a86a20f9469cfc6c, does not fit 64 bits; its bytes tell. It is preceded by the protocol and,
     // from protocol 4 on, the length of a frame.
     let magic = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
     let starts_at = |place: usize| bytes.get(place..place + magic.len()) == Some(magic);
@@ -233,7 +233,7 @@ fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
     Ok((object, storages))
 }
 
-/// Bytes of an element of torch's storages that become no tensor here; in the stream those behind them would not be found
+/// Element size of torch storages that are not read as tensors; in the stream those behind them would not be found
 /// without.
 fn foreign_size(class: &str) -> Option<usize> {
     Some(match class {

@@ -57,7 +57,7 @@ impl ElementType {
 
 /// A tensor in the bytes of a file: little-endian elements, possibly strided.
 ///
-/// Its extents were compared with the bytes when the file was parsed; it lies within its storage, some elements of which it
+/// Its extents were compared with the bytes when the file was parsed; it is within its storage, some elements of which it
 /// may repeat.
 #[derive(Clone, Debug)]
 pub struct TensorView<'a> {
@@ -79,8 +79,8 @@ impl<'a> TensorView<'a> {
         Self { element: Err(printable(kind, MAX_SHOWN)), shape: Vec::new(), strides: None, bytes: &[] }
     }
 
-    /// A tensor that begins with the first of `bytes` and lies in them with `strides`, in elements. The message says
-    /// what is wrong.
+    /// A tensor that starts at the first of `bytes`, with `strides` in elements. The message says what is
+    /// wrong.
     pub(crate) fn strided(
         element: ElementType,
         shape: Vec<usize>,

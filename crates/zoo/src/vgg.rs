@@ -22,7 +22,7 @@ pub struct Vgg {
     pub dropout: f32,
 }
 
-/// Height and width that the last feature map is brought to.
+/// Height and width to which the last feature map is pooled.
 const POOLED: [usize; 2] = [7; 2];
 
 impl Vgg {

@@ -1,4 +1,4 @@
-//! Arrays one after another behind a header: `.npy` with one, `.safetensors` with several. Every array has room for all
+//! Consecutive arrays after a header: `.npy` with one, `.safetensors` with several. Every array has room for all
 //! rows, so that they can come side by side; if some never came, the arrays move together in the end.
 
 use super::{FeatureTable, Writer, each_in_torch_order, extents};
@@ -70,7 +70,7 @@ impl Tensors {
         self.file.write_all(bytes)
     }
 
-    /// What stands before the arrays: as long as it was when the rows were laid out, as with fewer rows it is never longer.
+    /// The header before the arrays, padded to its length for all rows; with fewer rows it is never longer.
     fn safetensors_header(&self, contents: &FeatureTable, written: &[usize]) -> io::Result<Vec<u8>> {
         let mut metadata = Metadata::new();
         let json = |texts: &[&str]| serde_json::json!(texts).to_string();

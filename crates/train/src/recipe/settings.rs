@@ -1,7 +1,7 @@
 //! The settings: the one place where a setting is defined.
 //!
 //! Field, key, flag, validation and documentation come from the entries here. The first sentence of a setting's documentation
-//! is its line in `--help` and in docs/settings.md; the names of other settings in it stand in backticks.
+//! is its line in `--help` and in docs/settings.md; the names of other settings in it are in backticks.
 
 use super::choices::{Augment, Init, Opt, Sched};
 use super::condition::Condition::{Absent, All, AllAboveZero, AnyAboveZero, Given, Is, IsNot};
