@@ -6,7 +6,7 @@ use crate::plan::{Activation, Factors, Instruction, Mask, Slice};
 use crate::{Mode, Options};
 use residual_kernels::conv::{Conv, Epilogue, Statistics};
 use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
-use residual_kernels::{activation, layer_norm, norm, pool, scale};
+use residual_kernels::{activation, batch_norm, layer_norm, pool, rows, scale};
 use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
 use std::ops::Range;
@@ -94,7 +94,8 @@ pub(crate) struct NormState {
     shift: Vec<f32>,
     sum: Vec<f32>,
     sum_x: Vec<f32>,
-    slopes: [Vec<f32>; 3],
+    /// Those of the gradient of x.
+    coefficients: [Vec<f32>; 3],
 }
 
 impl NormState {
@@ -107,53 +108,40 @@ impl NormState {
             shift: zeros(),
             sum: zeros(),
             sum_x: zeros(),
-            slopes: [zeros(), zeros(), zeros()],
+            coefficients: [zeros(), zeros(), zeros()],
         }
     }
 }
 
 impl PlannedNorm {
-    /// Computes scale and shift from mean and variance.
-    fn set_affine(&mut self, weight: &[f32], bias: &[f32]) {
-        let state = &mut self.state;
-        for c in 0..self.channels {
-            let scale = f64::from(weight[c]) / (f64::from(state.variance[c]) + f64::from(self.eps)).sqrt();
-            state.scale[c] = scale as f32;
-            state.shift[c] = (f64::from(bias[c]) - f64::from(state.mean[c]) * scale) as f32;
-        }
+    /// scale and shift from mean and variance.
+    fn set_scale_and_shift(&mut self, weight: &[f32], bias: &[f32]) {
+        let NormState { mean, variance, scale, shift, .. } = &mut self.state;
+        batch_norm::scale_and_shift(weight, bias, mean, variance, self.eps, scale, shift);
     }
 
     /// Updates the running statistics with those of the batch, which has `count` values per channel.
     fn update_running(&self, statistics: &mut [f32], count: usize) {
-        let unbiased = count as f32 / (count as f32 - 1.0);
-        let follow = |running: &mut [f32], batch: &[f32], factor: f32| {
-            for (running, batch) in running.iter_mut().zip(batch) {
-                *running = (1.0 - self.momentum) * *running + self.momentum * (batch * factor);
-            }
-        };
-        follow(&mut statistics[self.running_mean.clone()], &self.state.mean, 1.0);
-        follow(&mut statistics[self.running_var.clone()], &self.state.variance, unbiased);
+        let NormState { mean, variance, .. } = &self.state;
+        let [running_mean, running_var] = statistics
+            .get_disjoint_mut([self.running_mean.clone(), self.running_var.clone()])
+            .expect("statistics have places of their own");
+        batch_norm::update_running(self.momentum, count, mean, variance, running_mean, running_var);
     }
 
-    /// The gradients of weight and bias, and the coefficients of dx = a·dy + b·x + c, from the sums over dy. With running
-    /// statistics (`frozen`) mean and variance do not depend on x.
-    fn set_slopes(&mut self, weight: &[f32], count: usize, frozen: bool, gradients: &mut [f32]) {
-        let state = &mut self.state;
-        let [a, b, shift] = &mut state.slopes;
-        for c in 0..self.channels {
-            let inverse = 1.0 / (f64::from(state.variance[c]) + f64::from(self.eps)).sqrt();
-            let (sum, sum_x) = (f64::from(state.sum[c]), f64::from(state.sum_x[c]));
-            if self.trained {
-                gradients[self.weight.start + c] = (sum_x * inverse) as f32;
-                gradients[self.bias.start + c] = sum as f32;
-            }
-            let scale = f64::from(weight[c]) * inverse;
-            let slope = if frozen { 0.0 } else { -scale * inverse * inverse * sum_x / count as f64 };
-            let mean_dy = if frozen { 0.0 } else { sum / count as f64 };
-            a[c] = scale as f32;
-            b[c] = slope as f32;
-            shift[c] = (-scale * mean_dy - slope * f64::from(state.mean[c])) as f32;
+    /// The gradients of weight and bias, and the coefficients of that of x, from the sums over dy. With running statistics
+    /// (`frozen`) mean and variance do not depend on x.
+    fn set_gradients(&mut self, weight: &[f32], count: usize, frozen: bool, gradients: &mut [f32]) {
+        let NormState { mean, variance, sum, sum_x, coefficients, .. } = &mut self.state;
+        let sums = [&sum[..], sum_x];
+        if self.trained {
+            let [weight, bias] = gradients
+                .get_disjoint_mut([self.weight.clone(), self.bias.clone()])
+                .expect("parameters have places of their own");
+            batch_norm::parameter_gradients(variance, self.eps, sums, weight, bias);
         }
+        let (count, [a, b, c]) = ((!frozen).then_some(count), coefficients);
+        batch_norm::input_gradient_coefficients(weight, mean, variance, self.eps, sums, count, [a, b, c]);
     }
 }
 
@@ -240,7 +228,7 @@ impl Machine {
         for norm in self.norms.iter_mut().filter(|norm| self.mode != Mode::Train || norm.keeps_statistics) {
             norm.state.mean.copy_from_slice(&parameters.statistics[norm.running_mean.clone()]);
             norm.state.variance.copy_from_slice(&parameters.statistics[norm.running_var.clone()]);
-            norm.set_affine(&values[norm.weight.clone()], &values[norm.bias.clone()]);
+            norm.set_scale_and_shift(&values[norm.weight.clone()], &values[norm.bias.clone()]);
         }
     }
 
@@ -331,14 +319,14 @@ impl Machine {
             }
             Instruction::BatchNormSums { norm, x, mask, dy } => self.batch_norm_sums(norm, x, mask, dy, images),
             Instruction::BatchNormData { norm, masked, x, dy, accumulate, dx } => {
-                let NormState { slopes: [a, b, c], scale, shift, .. } = &self.norms[norm].state;
-                let (slopes, mask) = ([a.as_slice(), b, c], masked.then_some([scale.as_slice(), shift]));
+                let NormState { coefficients: [a, b, c], scale, shift, .. } = &self.norms[norm].state;
+                let (coefficients, mask) = ([a.as_slice(), b, c], masked.then_some([scale.as_slice(), shift]));
                 if dx == dy {
                     let (dx, [x]) = arena.write_and_read(dx, [x], images);
-                    norm::backward_apply(isa, threads, None, x, slopes, mask, accumulate, dx);
+                    batch_norm::backward_apply(isa, threads, None, x, coefficients, mask, accumulate, dx);
                 } else {
                     let (dx, [x, dy]) = arena.write_and_read(dx, [x, dy], images);
-                    norm::backward_apply(isa, threads, Some(dy), x, slopes, mask, accumulate, dx);
+                    batch_norm::backward_apply(isa, threads, Some(dy), x, coefficients, mask, accumulate, dx);
                 }
             }
             Instruction::LayerNormBackward { norm, x, dy, accumulate, dx } => {
@@ -415,7 +403,7 @@ impl Machine {
     fn take_statistics(&mut self, norm: usize, x: BufferId, images: usize) {
         let (x, state) = (self.arena.get(x, images), &mut self.norms[norm].state);
         let (mean, variance) = (&mut state.mean, &mut state.variance);
-        norm::statistics(self.options.isa, &self.options.pool, x, mean, variance, &mut self.workspace);
+        batch_norm::statistics(self.options.isa, &self.options.pool, x, mean, variance, &mut self.workspace);
         let rows = x.len() / self.norms[norm].channels;
         self.use_statistics(norm, rows);
     }
@@ -426,14 +414,14 @@ impl Machine {
         let parameters = self.parameters.as_mut().expect("training keeps its parameters");
         norm.update_running(&mut parameters.statistics, rows);
         parameters.counters[norm.counter].1 += 1;
-        norm.set_affine(&parameters.values[norm.weight.clone()], &parameters.values[norm.bias.clone()]);
+        norm.set_scale_and_shift(&parameters.values[norm.weight.clone()], &parameters.values[norm.bias.clone()]);
     }
 
     fn batch_norm(&mut self, norm: usize, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
         let state = &self.norms[norm].state;
         let (y, [x, added]) = self.arena.write_and_read(y, [x, add.unwrap_or(x)], images);
         let (isa, pool) = (self.options.isa, &*self.options.pool);
-        norm::affine(isa, pool, x, &state.scale, &state.shift, add.map(|_| added), relu, y);
+        batch_norm::affine(isa, pool, x, &state.scale, &state.shift, add.map(|_| added), relu, y);
     }
 
     fn conv_weights(&mut self, conv: usize, x: BufferId, dy: BufferId, images: usize) {
@@ -444,7 +432,7 @@ impl Machine {
         let dw = &mut parameters.gradients[planned.range()];
         planned.conv.backward_weights(pool, images, x, dy, dw, &mut self.workspace);
         if let Some(bias) = &planned.bias {
-            norm::column_sums(isa, pool, dy, &mut parameters.gradients[bias.clone()], &mut self.workspace);
+            rows::column_sums(isa, pool, dy, &mut parameters.gradients[bias.clone()], &mut self.workspace);
         }
     }
 
@@ -498,15 +486,15 @@ impl Machine {
         let (dy, [x, value]) = self.arena.write_and_read(dy, [x, value], images);
         let NormState { mean, scale, shift, sum, sum_x, .. } = &mut norm.state;
         let mask = match mask {
-            Mask::None => norm::Mask::None,
-            Mask::Value(_) => norm::Mask::Result(value),
-            Mask::Again => norm::Mask::Affine { scale, shift },
+            Mask::None => batch_norm::Mask::None,
+            Mask::Value(_) => batch_norm::Mask::Result(value),
+            Mask::Again => batch_norm::Mask::Affine { scale, shift },
         };
-        norm::backward_sums(isa, pool, dy, mask, x, mean, sum, sum_x, &mut self.workspace);
+        batch_norm::backward_sums(isa, pool, dy, mask, x, mean, sum, sum_x, &mut self.workspace);
         let Parameters { values, gradients, .. } =
             self.parameters.as_mut().expect("a plan with gradients keeps its parameters");
         let frozen = self.mode != Mode::Train || norm.keeps_statistics;
-        norm.set_slopes(&values[norm.weight.clone()], x.len() / norm.channels, frozen, gradients);
+        norm.set_gradients(&values[norm.weight.clone()], x.len() / norm.channels, frozen, gradients);
     }
 }
 

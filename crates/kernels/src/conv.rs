@@ -23,6 +23,7 @@ pub use forward::Epilogue;
 pub use moments::Statistics;
 pub use winograd::Tile;
 
+use crate::extents::{elements, is_product, travel};
 use crate::isa::Isa;
 use gather::Gather;
 use residual_threads::Pool;
@@ -53,28 +54,39 @@ impl ConvShape {
     /// Output height and width.
     ///
     /// # Panics
-    /// If the padded input is smaller than the window.
+    /// If the padded input is smaller than the window, or the stride is zero.
     pub fn output(&self) -> [usize; 2] {
         std::array::from_fn(|axis| {
-            let reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
-            (self.input[axis] + 2 * self.padding[axis] - reach) / self.stride[axis] + 1
+            let gaps = self.kernel[axis].checked_sub(1).and_then(|gaps| gaps.checked_mul(self.dilation[axis]));
+            let reach = gaps.and_then(|gaps| gaps.checked_add(1));
+            let reach = reach.unwrap_or_else(|| panic!("{self:?}: expected a window of at least one tap"));
+            travel(self.input[axis], self.padding[axis], reach) / self.stride[axis] + 1
         })
     }
 
     /// Elements of one input image.
+    ///
+    /// # Panics
+    /// If no memory holds so many.
     pub fn input_len(&self) -> usize {
-        self.input[0] * self.input[1] * self.in_channels
+        elements(&[self.input[0], self.input[1], self.in_channels])
     }
 
     /// Elements of one output image.
+    ///
+    /// # Panics
+    /// As [`ConvShape::output`], or if no memory holds so many.
     pub fn output_len(&self) -> usize {
         let [height, width] = self.output();
-        height * width * self.out_channels
+        elements(&[height, width, self.out_channels])
     }
 
     /// Elements of the weights.
+    ///
+    /// # Panics
+    /// If there are no groups, or no memory holds so many elements.
     pub fn weight_len(&self) -> usize {
-        self.kernel[0] * self.kernel[1] * (self.in_channels / self.groups) * self.out_channels
+        elements(&[self.kernel[0], self.kernel[1], self.in_channels / self.groups, self.out_channels])
     }
 }
 
@@ -213,7 +225,8 @@ impl Conv {
     /// Plans the convolution of batches of about `images` with the algorithms expected to be fastest.
     ///
     /// # Panics
-    /// If the groups do not divide the channels or the padded input is smaller than the window.
+    /// If the groups do not divide the channels, the padded input is smaller than the window, the stride is zero, or no memory
+    /// holds an image or the weights.
     pub fn new(isa: Isa, shape: ConvShape, images: usize) -> Self {
         Self::with_algorithms(isa, shape, Algorithms::choose(isa, &shape, images))
     }
@@ -225,6 +238,8 @@ impl Conv {
     pub fn with_algorithms(isa: Isa, shape: ConvShape, algorithms: Algorithms) -> Self {
         let grouped = |channels: usize| channels.is_multiple_of(shape.groups);
         assert!(grouped(shape.in_channels) && grouped(shape.out_channels), "{shape:?}");
+        // All lengths below are at most small multiples of these.
+        let _ = (shape.input_len(), shape.output_len(), shape.weight_len());
         let possible = |algorithm| match algorithm {
             Algorithm::Winograd(_) if !winograd::fits(isa, &shape) => Algorithm::Direct,
             Algorithm::Grouped if shape.groups == 1 => Algorithm::Direct,
@@ -422,8 +437,8 @@ impl Conv {
         dw: &mut [f32],
         workspace: &mut [f32],
     ) {
-        assert_eq!(x.len(), images * self.shape.input_len());
-        assert_eq!(dy.len(), images * self.shape.output_len());
+        assert!(is_product(x.len(), &[images, self.shape.input_len()]), "x of {}", x.len());
+        assert!(is_product(dy.len(), &[images, self.shape.output_len()]), "dy of {}", dy.len());
         assert_eq!(dw.len(), self.shape.weight_len());
         if dy.is_empty() {
             // The passes store their first sums instead of adding them to zeros.

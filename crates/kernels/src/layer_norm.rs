@@ -3,9 +3,8 @@
 //! Mean and variance of a row are taken again on the way back: the row is in cache by then, and nothing need be kept.
 
 use crate::isa::{Isa, Kernel, Simd};
-use crate::norm::{block_rows, for_rows};
 use crate::raw::SharedMut;
-use crate::sums::join;
+use crate::rows::{block_rows, for_rows, join};
 use residual_threads::Pool;
 
 /// y = (x − mean) / √(variance + eps) · weight + bias for each row of `x` (rows × channels), with the row's mean and
@@ -91,7 +90,7 @@ fn sums<S: Simd, const K: usize>(s: S, channels: usize, values: impl Fn(usize, u
 }
 
 /// Gradients of [`forward`]: `dx` is written, or added to if `accumulate`; those of weight and bias, if they are asked
-/// for, are written to `gradients`. `workspace` is at least as long as [`crate::norm::workspace_len`] says.
+/// for, are written to `gradients`. `workspace` is at least as long as [`crate::rows::workspace_len`] says.
 ///
 /// # Panics
 /// If a slice has not the length stated.
@@ -125,7 +124,7 @@ pub fn backward(
         });
     }
     for (partial, gradient) in [weights, biases].into_iter().zip(gradients.into_iter().flatten()) {
-        join(pool, partial, false, gradient);
+        join(pool, partial, false, [gradient]);
     }
 }
 

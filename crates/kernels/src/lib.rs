@@ -7,19 +7,20 @@
 //! [`mod@reference`] holds the naive, safe twin of each kernel.
 
 pub mod activation;
+pub mod batch_norm;
 pub mod conv;
 pub mod elementwise;
+mod extents;
 mod isa;
 pub mod layer_norm;
 pub mod loss;
-pub mod norm;
 pub mod optim;
 mod peak;
 pub mod pool;
 mod raw;
 pub mod reference;
+pub mod rows;
 pub mod scale;
-mod sums;
 
 pub use isa::{Isa, IsaError};
 pub use peak::peak_gflops;

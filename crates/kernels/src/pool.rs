@@ -1,5 +1,6 @@
 //! Pooling on NHWC: maxima here, means in `mean`.
 
+use crate::extents::{elements, is_product, travel};
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::{SharedMut, bytes, bytes_mut};
 use residual_threads::Pool;
@@ -34,18 +35,21 @@ pub struct PoolShape {
 
 impl PoolShape {
     /// Output height and width.
+    ///
+    /// # Panics
+    /// If the padded input is smaller than the window, or the stride is zero.
     pub fn output(&self) -> [usize; 2] {
         std::array::from_fn(|axis| {
             let (size, padding, stride) = (self.input[axis], self.padding[axis], self.stride[axis]);
-            let round = if self.ceil_mode { stride - 1 } else { 0 };
-            let windows = (size + 2 * padding + round - self.kernel[axis]) / stride + 1;
+            let round = if self.ceil_mode { stride.saturating_sub(1) } else { 0 };
+            let windows = travel(size.saturating_add(round), padding, self.kernel[axis]) / stride + 1;
             windows - usize::from(self.ceil_mode && (windows - 1) * stride >= size + padding)
         })
     }
 
     /// Whether the place of a maximum in its window can be noted: windows have at most 256 pixels.
     pub fn has_index(&self) -> bool {
-        self.kernel[0] * self.kernel[1] <= MAX_WINDOW
+        self.kernel[0].checked_mul(self.kernel[1]).is_some_and(|pixels| pixels <= MAX_WINDOW)
     }
 
     /// Floats that the places of one image's maxima take: a byte each.
@@ -54,18 +58,19 @@ impl PoolShape {
     }
 
     fn input_len(&self) -> usize {
-        self.input[0] * self.input[1] * self.channels
+        elements(&[self.input[0], self.input[1], self.channels])
     }
 
     fn output_len(&self) -> usize {
         let [height, width] = self.output();
-        height * width * self.channels
+        elements(&[height, width, self.channels])
     }
 
     /// The part of window `index` along `axis` that lies inside the image.
     fn window(&self, axis: usize, index: usize) -> std::ops::Range<usize> {
         let start = index * self.stride[axis];
-        start.saturating_sub(self.padding[axis])..(start + self.kernel[axis] - self.padding[axis]).min(self.input[axis])
+        start.saturating_sub(self.padding[axis])
+            ..(start + self.kernel[axis]).saturating_sub(self.padding[axis]).min(self.input[axis])
     }
 
     /// The place in window `at` of an input pixel: row by row from the window's first, be it in the padding.
@@ -138,7 +143,8 @@ pub fn max_pool(
     y: &mut [f32],
     index: Option<&mut [f32]>,
 ) {
-    assert!(x.len() == images * shape.input_len() && y.len() == images * shape.output_len());
+    assert!(is_product(x.len(), &[images, shape.input_len()]), "x of {}", x.len());
+    assert!(is_product(y.len(), &[images, shape.output_len()]), "y of {}", y.len());
     let input = |image: usize| &x[image * shape.input_len()..][..shape.input_len()];
     let Some(index) = index else {
         for_output_rows(pool, shape.output(), shape.channels, y, |image, i, y| {
@@ -146,7 +152,7 @@ pub fn max_pool(
         });
         return;
     };
-    assert!(shape.has_index() && index.len() == images * shape.index_len());
+    assert!(shape.has_index() && is_product(index.len(), &[images, shape.index_len()]), "index of {}", index.len());
     let image_len = 4 * shape.index_len();
     let index = SharedMut::new(bytes_mut(index));
     for_output_rows(pool, shape.output(), shape.channels, y, |image, i, y| {
@@ -239,11 +245,14 @@ impl Kernel for IndexedMaxRow<'_> {
     }
 }
 
+/// The offset of a place that is no pixel of its window: past the end of every tensor, wherever the window begins.
+const OUTSIDE: usize = usize::MAX / 2;
+
 /// The gradient of [`max_pool`], whose `index` it reads: each window's goes to the first pixel that held its maximum, or
 /// to its last NaN, as in torch. Overwrites `dx`, or adds to it if `accumulate`.
 ///
 /// # Panics
-/// If a slice has not the length stated, or `index` is not of such a pooling.
+/// If a slice has not the length stated, or `index` names a pixel that is not in its window or the window's image.
 pub fn max_pool_backward(
     pool: &Pool,
     shape: &PoolShape,
@@ -253,20 +262,38 @@ pub fn max_pool_backward(
     accumulate: bool,
     dx: &mut [f32],
 ) {
-    assert!(dx.len() == images * shape.input_len() && dy.len() == images * shape.output_len());
-    assert!(shape.has_index() && index.len() == images * shape.index_len());
+    assert!(is_product(dx.len(), &[images, shape.input_len()]), "dx of {}", dx.len());
+    assert!(is_product(dy.len(), &[images, shape.output_len()]), "dy of {}", dy.len());
+    assert!(shape.has_index() && is_product(index.len(), &[images, shape.index_len()]), "index of {}", index.len());
     let index = bytes(index);
     let [height, width] = shape.output();
     // How far behind the first pixel of its window each place is, in elements.
-    let mut offsets = [usize::MAX; MAX_WINDOW];
-    for (place, offset) in offsets.iter_mut().enumerate().take(shape.kernel[0] * shape.kernel[1]) {
+    let pixels = shape.kernel[0] * shape.kernel[1];
+    let mut offsets = [OUTSIDE; MAX_WINDOW];
+    for (place, offset) in offsets.iter_mut().enumerate().take(pixels) {
         *offset = (place / shape.kernel[1] * shape.input[1] + place % shape.kernel[1]) * shape.channels;
     }
     for_channel_blocks(pool, shape.input, shape.channels, images, accumulate, dx, |image, channels, dx| {
         let index = &index[4 * image * shape.index_len()..];
         let dy = &dy[image * shape.output_len()..];
+        let mut clipped_offsets = offsets;
         for i in 0..height {
+            let rows = shape.window(0, i);
             for j in 0..width {
+                let columns = shape.window(1, j);
+                let offsets = if rows.len() * columns.len() == pixels {
+                    &offsets
+                } else {
+                    let at = |axis: usize, index: usize, step: usize| {
+                        (index * shape.stride[axis] + step).wrapping_sub(shape.padding[axis])
+                    };
+                    for (place, offset) in clipped_offsets.iter_mut().enumerate().take(pixels) {
+                        let inside = rows.contains(&at(0, i, place / shape.kernel[1]))
+                            && columns.contains(&at(1, j, place % shape.kernel[1]));
+                        *offset = if inside { offsets[place] } else { OUTSIDE };
+                    }
+                    &clipped_offsets
+                };
                 let at = (i * width + j) * shape.channels;
                 let (index, dy) = (&index[at..][channels.clone()], &dy[at..][channels.clone()]);
                 // Of the first pixel's first channel; before the image where the window begins in the padding.
@@ -275,7 +302,8 @@ pub fn max_pool_backward(
                 let start = row.wrapping_mul(shape.input[1]).wrapping_add(column).wrapping_mul(shape.channels);
                 for ((channel, &place), dy) in channels.clone().zip(index).zip(dy) {
                     let to = start.wrapping_add(offsets[usize::from(place)]).wrapping_add(channel);
-                    // SAFETY: only this task touches this channel of this image.
+                    // SAFETY: only this task touches this channel of this image, where the pixel lies: a place outside
+                    // of it is outside of all of `dx`.
                     let dx = unsafe { dx.part(to..to.wrapping_add(1)) };
                     dx[0] += dy;
                 }

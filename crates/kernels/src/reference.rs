@@ -1,21 +1,21 @@
-//! The naive twins: loops that follow the definitions, summing in f64, for tests to hold the kernels against.
+//! The naive twins: loops that follow the definitions, summing in f64, for tests to compare the kernels with.
 
 mod activation;
+mod batch_norm;
 mod conv;
 mod elementwise;
 mod layer_norm;
 mod loss;
-mod norm;
 mod optim;
 mod pool;
 mod scale;
 
 pub use activation::{gelu, gelu_backward, sigmoid, sigmoid_backward};
+pub use batch_norm::{affine, backward_apply, backward_sums, batch_norm_backward, column_sums, statistics};
 pub use conv::{conv_backward_data, conv_backward_weights, conv_forward};
 pub use elementwise::{accumulate, accumulate_relu, copy_channels, copy_channels_backward, relu, relu_backward};
 pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use loss::{cross_entropy, softmax};
-pub use norm::{affine, backward_apply, backward_sums, column_sums, statistics};
 pub use optim::{adamw, sgd, sum_of_squares};
 pub use pool::{
     adaptive_avg_pool, adaptive_avg_pool_backward, avg_pool, avg_pool_backward, global_avg_pool,

@@ -2,9 +2,8 @@
 //! squeeze-and-excitation, whose factors are each image's own.
 
 use crate::isa::{Isa, Kernel, Simd};
-use crate::norm::MAX_BLOCKS;
 use crate::raw::SharedMut;
-use crate::sums::join;
+use crate::rows::{MAX_BLOCKS, join};
 use residual_threads::Pool;
 
 /// Floats of a task.
@@ -93,7 +92,7 @@ impl Kernel for Forward<'_> {
 
 /// The gradient of the factors: for each image and channel the sum over its rows of x · dy. Overwrites `sums`, which are
 /// laid out as the factors are, or adds to them if `accumulate`. `workspace` is at least as long as
-/// [`crate::norm::workspace_len`] says.
+/// [`crate::rows::workspace_len`] says.
 ///
 /// # Panics
 /// If the slices do not fit.
@@ -137,7 +136,7 @@ pub fn sums(
         });
     }
     for (sums, partial) in sums.chunks_exact_mut(channels).zip(partial.chunks_exact(blocks * channels)) {
-        join(pool, partial, accumulate, sums);
+        join(pool, partial, accumulate, [sums]);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::parameters::Scales;
 use crate::{EngineError, Frozen, Memory, Mode, Options};
 use residual_graph::{Graph, NodeId, Op, Role, Shape};
 use residual_kernels::conv::Conv;
-use residual_kernels::norm;
+use residual_kernels::rows;
 use residual_model::{Model, fold_batch_norm_but_scales};
 use residual_tensor::NamedTensors;
 use std::borrow::Cow;
@@ -275,7 +275,7 @@ fn workspace_len(mode: Mode, batch: usize, convs: &[Conv], layers: &Layers, shap
     let widest = convs.iter().map(|conv| conv.shape().out_channels);
     let summed = layers.norms.iter().chain(&layers.layer_norms).chain(&layers.scales).chain(&layers.gates);
     let widest = widest.chain(summed.map(|node| shapes[node.0].channels)).max().unwrap_or(0);
-    convs.iter().map(of_conv).max().unwrap_or(0).max(norm::workspace_len(widest))
+    convs.iter().map(of_conv).max().unwrap_or(0).max(rows::workspace_len(widest))
 }
 
 fn statistics_len(batch: usize, schedule: &Schedule, convs: &[Conv]) -> usize {

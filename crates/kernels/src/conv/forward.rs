@@ -5,9 +5,10 @@ use super::gather::{Gather, MAX_ROWS, Position};
 use super::moments::{self, Moments, Statistics};
 use super::pack::{packed_len, panel_count};
 use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
+use crate::extents::is_product;
 use crate::isa::{Isa, Kernel, Simd};
-use crate::norm::join_moments;
 use crate::raw::{SharedMut, is_streamed};
+use crate::rows::join_moments;
 use residual_threads::Pool;
 
 /// Columns of the matrix that one panel holds. The panel's share of the packed weights (64 channels wide at most)
@@ -79,8 +80,9 @@ pub(super) fn multiply(
     y: &mut [f32],
     workspace: &mut [f32],
 ) {
-    assert_eq!(x.len(), images * gather.source[0] * gather.source[1] * gather.source_channels);
-    assert_eq!(y.len(), images * gather.target[0] * gather.target[1] * gather.target_channels);
+    let fits = |len: usize, [height, width]: [usize; 2], channels| is_product(len, &[images, height, width, channels]);
+    assert!(fits(x.len(), gather.source, gather.source_channels), "source of {}", x.len());
+    assert!(fits(y.len(), gather.target, gather.target_channels), "target of {}", y.len());
     assert_eq!(packed.len(), packed_len(isa, gather));
     assert!(workspace.len() >= pool.threads() * PANEL_LEN, "workspace of {}", workspace.len());
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == gather.target_channels));

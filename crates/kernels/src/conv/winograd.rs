@@ -14,9 +14,10 @@ use super::moments::{self, Moments, Statistics};
 use super::pack::panel_width;
 use super::tile::{multiply_blocks, tile_rows, tile_vectors};
 use super::{Algorithm, ConvShape};
+use crate::extents::is_product;
 use crate::isa::{Isa, Kernel, Simd};
-use crate::norm::join_moments;
 use crate::raw::{SharedMut, is_streamed};
+use crate::rows::join_moments;
 use residual_threads::{Pool, split};
 use std::ops::Range;
 
@@ -191,8 +192,10 @@ impl Winograd {
         y: &mut [f32],
         workspace: &mut [f32],
     ) {
-        assert_eq!(x.len(), images * self.source[0] * self.source[1] * self.channels);
-        assert_eq!(y.len(), images * self.target[0] * self.target[1] * self.outputs);
+        let fits =
+            |len: usize, [height, width]: [usize; 2], channels| is_product(len, &[images, height, width, channels]);
+        assert!(fits(x.len(), self.source, self.channels), "source of {}", x.len());
+        assert!(fits(y.len(), self.target, self.outputs), "target of {}", y.len());
         assert_eq!(packed.len(), self.packed_len(isa));
         let share = self.workspace_len(isa);
         assert!(workspace.len() >= pool.threads() * share, "workspace of {}", workspace.len());

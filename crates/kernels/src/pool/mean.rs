@@ -1,6 +1,7 @@
 //! Means over windows: average pooling, adaptive and global.
 
 use super::{CHANNEL_BLOCK, PoolShape, for_channel_blocks, for_output_rows};
+use crate::extents::is_product;
 use crate::raw::SharedMut;
 use residual_threads::Pool;
 use std::ops::Range;
@@ -88,13 +89,14 @@ impl Windows for AdaptiveShape {
     }
 }
 
-fn lens(windows: &impl Windows, images: usize) -> [usize; 2] {
-    [windows.input(), windows.output()].map(|[height, width]| images * height * width * windows.channels())
+/// Whether the slices are as long as `images` inputs and outputs.
+fn fit(windows: &impl Windows, images: usize, input: &[f32], output: &[f32]) -> bool {
+    let fits = |[height, width]: [usize; 2], len| is_product(len, &[images, height, width, windows.channels()]);
+    fits(windows.input(), input.len()) && fits(windows.output(), output.len())
 }
 
 fn forward(pool: &Pool, windows: &impl Windows, images: usize, x: &[f32], y: &mut [f32]) {
-    let lens = lens(windows, images);
-    assert!(x.len() == lens[0] && y.len() == lens[1]);
+    assert!(fit(windows, images, x, y), "slices of {} and {}", x.len(), y.len());
     let (channels, [height, width]) = (windows.channels(), windows.input());
     for_output_rows(pool, windows.output(), channels, y, |image, i, y| {
         let x = &x[image * height * width * channels..];
@@ -113,8 +115,7 @@ fn forward(pool: &Pool, windows: &impl Windows, images: usize, x: &[f32], y: &mu
 }
 
 fn backward(pool: &Pool, windows: &impl Windows, images: usize, dy: &[f32], accumulate: bool, dx: &mut [f32]) {
-    let lens = lens(windows, images);
-    assert!(dx.len() == lens[0] && dy.len() == lens[1]);
+    assert!(fit(windows, images, dx, dy), "slices of {} and {}", dx.len(), dy.len());
     let (channels, input, [height, width]) = (windows.channels(), windows.input(), windows.output());
     for_channel_blocks(pool, input, channels, images, accumulate, dx, |image, own, dx| {
         for i in 0..height {
@@ -186,7 +187,7 @@ pub fn adaptive_avg_pool_backward(
 /// # Panics
 /// If a slice has not the length stated.
 pub fn global_avg_pool(pool: &Pool, pixels: usize, channels: usize, x: &[f32], y: &mut [f32]) {
-    assert!(y.len().is_multiple_of(channels) && x.len() == y.len() * pixels);
+    assert!(y.len().is_multiple_of(channels) && is_product(x.len(), &[y.len(), pixels]));
     let images = y.len() / channels;
     let blocks = channels.div_ceil(CHANNEL_BLOCK);
     let y = SharedMut::new(y);
@@ -216,7 +217,7 @@ pub fn global_avg_pool_backward(
     accumulate: bool,
     dx: &mut [f32],
 ) {
-    assert!(dy.len().is_multiple_of(channels) && dx.len() == dy.len() * pixels);
+    assert!(dy.len().is_multiple_of(channels) && is_product(dx.len(), &[dy.len(), pixels]));
     let images = dy.len() / channels;
     let dx = SharedMut::new(dx);
     let scale = 1.0 / pixels as f32;

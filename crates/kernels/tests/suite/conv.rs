@@ -15,6 +15,7 @@ stamp!(
     gradients_are_finite_differences,
     empty_phases_give_zero_gradients,
     no_images_give_zero_gradients,
+    images_larger_than_memory_are_refused,
     statistics_are_those_of_the_output,
     outputs_stored_past_the_caches_are_the_same,
     winograd_is_the_definition,
@@ -116,6 +117,31 @@ fn no_images_give_zero_gradients(isa: Isa) {
         let (mut dw, mut workspace) = (vec![f32::NAN; 9 * 32 * 32], vec![f32::NAN; conv.workspace_len(1)]);
         conv.backward_weights(&Pool::new(1), 0, &[], &[], &mut dw, &mut workspace);
         assert!(dw.iter().all(|&value| value == 0.0), "{algorithms:?}");
+    }
+}
+
+/// Products that wrap would let a short slice pass for a large image, or for many images.
+fn images_larger_than_memory_are_refused(isa: Isa) {
+    let panics = |run: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err();
+    let wraps = usize::MAX / 3 * 2 + 1;
+    assert_eq!(wraps.wrapping_mul(3), 1);
+    let tall = ConvShape { input: [wraps, 3], ..square(1, [1, 1], 1, 1, 0) };
+    let deep = square(1, [wraps, 3], 1, 1, 0);
+    let no_room = square(2, [1, 1], 3, 1, 0);
+    let padded = square(2, [1, 1], 3, 1, usize::MAX / 2);
+    for shape in [tall, deep, no_room, padded] {
+        assert!(panics(&|| _ = Conv::new(isa, shape, 1)), "{shape:?}");
+    }
+    for algorithms in [DIRECT, GROUPED] {
+        let groups = if algorithms == DIRECT { 1 } else { 3 };
+        let conv = Conv::with_algorithms(isa, ConvShape { groups, ..square(1, [3, 3], 1, 1, 0) }, algorithms);
+        let packed = vec![0.0; conv.packed_forward_len()];
+        let run = |images: usize, len: usize| {
+            let (x, mut y, mut workspace) = (vec![0.0; len], vec![0.0; len], vec![0.0; conv.workspace_len(1)]);
+            conv.forward(&Pool::new(1), images, &x, &packed, Epilogue::default(), &mut y, &mut workspace);
+        };
+        run(1, 3);
+        assert!(panics(&|| run(wraps, 1)), "{algorithms:?}: images");
     }
 }
 

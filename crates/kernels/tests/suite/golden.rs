@@ -1,13 +1,14 @@
 //! Kernels against what PyTorch computed in float64: `tests/golden/ops.json`, whose format and tensors are documented in
 //! the script that wrote it, `crates/engine/tests/golden/make_golden.py`.
 
-use crate::norm::batch_norm;
+use crate::batch_norm::batch_norm;
 use crate::{close, stamp};
 use residual_kernels::conv::{Algorithms, Conv, ConvShape, Epilogue};
 use residual_kernels::loss::{Targets, cross_entropy};
 use residual_kernels::optim::{AdamW, adamw};
 use residual_kernels::pool::{self, PoolShape};
-use residual_kernels::{Isa, norm};
+use residual_kernels::rows;
+use residual_kernels::{Isa, batch_norm as kernel};
 use residual_threads::Pool;
 use serde_json::Value;
 
@@ -150,7 +151,7 @@ fn convolutions_are_torch_s(isa: Isa) {
         close(&dw, &group_hwio(&case.floats("grad_weight"), weight, shape.groups), 1e-6, &what);
 
         let mut db = vec![f32::NAN; bias.len()];
-        norm::column_sums(isa, &pool, &dy, &mut db, &mut vec![f32::NAN; norm::workspace_len(bias.len())]);
+        rows::column_sums(isa, &pool, &dy, &mut db, &mut vec![f32::NAN; rows::workspace_len(bias.len())]);
         close(&db, &case.floats("grad_bias"), 1e-6, &what);
     }
 }
@@ -231,20 +232,20 @@ fn batch_norms_are_torch_s(isa: Isa) {
         let training = case.flag("training");
         let frozen = (!training).then_some((&running_mean[..], &running_var[..]));
 
-        let got = batch_norm(isa, &x, &gamma, &beta, frozen, case.number("eps"), &dy);
+        let got = batch_norm(isa, &x, &gamma, &beta, frozen, case.number("eps") as f32, &dy);
         close(&got.y, &nhwc(&case.floats("output"), sizes), 2e-6, &what);
         close(&got.dx, &nhwc(&case.floats("grad_input"), sizes), 2e-6, &what);
         close(&got.dgamma, &case.floats("grad_weight"), 2e-6, &what);
         close(&got.dbeta, &case.floats("grad_bias"), 2e-6, &what);
 
-        // torch keeps the unbiased variance.
-        let rows = (len / channels) as f32;
-        let share = if training { case.number("momentum") as f32 } else { 0.0 };
-        let follow = |old: &[f32], new: &[f32], scale: f32| -> Vec<f32> {
-            old.iter().zip(new).map(|(old, new)| (1.0 - share) * old + share * scale * new).collect()
-        };
-        close(&follow(&running_mean, &got.mean, 1.0), &case.floats("running_mean"), 1e-6, &what);
-        close(&follow(&running_var, &got.variance, rows / (rows - 1.0)), &case.floats("running_var"), 1e-6, &what);
+        let (mut followed_mean, mut followed_var) = (running_mean.clone(), running_var.clone());
+        if training {
+            let momentum = case.number("momentum") as f32;
+            let (mean, variance) = (&mut followed_mean, &mut followed_var);
+            kernel::update_running(momentum, len / channels, &got.mean, &got.variance, mean, variance);
+        }
+        close(&followed_mean, &case.floats("running_mean"), 1e-6, &what);
+        close(&followed_var, &case.floats("running_var"), 1e-6, &what);
     }
 }
 

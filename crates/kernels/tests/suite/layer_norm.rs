@@ -1,7 +1,8 @@
 //! Layer normalisation against its definition and finite differences.
 
 use crate::{close, dot, same_on_any_pool, slopes, stamp, uniform};
-use residual_kernels::{Isa, layer_norm, norm, reference};
+use residual_kernels::rows::workspace_len;
+use residual_kernels::{Isa, layer_norm, reference};
 use residual_threads::Pool;
 
 stamp!(
@@ -40,7 +41,7 @@ fn backward(isa: Isa, pool: &Pool, case: &Case, accumulate: bool, dx: &[f32]) ->
     let channels = weight.len();
     let mut dx = dx.to_vec();
     let (mut dweight, mut dbias) = (vec![f32::NAN; channels], vec![f32::NAN; channels]);
-    let mut workspace = vec![f32::NAN; norm::workspace_len(channels)];
+    let mut workspace = vec![f32::NAN; workspace_len(channels)];
     let gradients = Some([&mut dweight[..], &mut dbias]);
     layer_norm::backward(isa, pool, x, weight, EPS, dy, accumulate, &mut dx, gradients, &mut workspace);
     [dx, dweight, dbias].concat()

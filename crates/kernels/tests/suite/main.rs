@@ -2,12 +2,12 @@
 //! `RESIDUAL_REQUIRE_ISA` (`avx2,avx512`) names it.
 
 mod activation;
+mod batch_norm;
 mod conv;
 mod elementwise;
 mod golden;
 mod layer_norm;
 mod loss;
-mod norm;
 mod optim;
 mod pool;
 mod scale;

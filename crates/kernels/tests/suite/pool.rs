@@ -202,6 +202,50 @@ fn an_index_of_another_pooling_is_refused() {
     pool::max_pool_backward(&Pool::new(1), &shape, 1, &index, &[1.0; 4], false, &mut [0.0; 16]);
 }
 
+/// Of a window at the border only the pixels inside the image can hold its maximum: others would be the next row's, the next
+/// image's or another task's.
+#[test]
+fn an_index_outside_of_the_image_is_refused() {
+    let shape = square([4, 4], 64, 3, 2, 1);
+    let refused = |output: usize, place: u8| {
+        let mut index = vec![0.0; shape.index_len()];
+        // A place inside for every window: its middle.
+        let mut bytes = vec![4u8; 4 * index.len()];
+        bytes[output * shape.channels] = place;
+        for (float, bytes) in index.iter_mut().zip(bytes.chunks_exact(4)) {
+            *float = f32::from_ne_bytes(bytes.try_into().unwrap());
+        }
+        let (dy, mut dx) = (vec![1.0; 4 * 64], vec![0.0; 16 * 64]);
+        let run = || pool::max_pool_backward(&Pool::new(1), &shape, 1, &index, &dy, false, &mut dx);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err()
+    };
+    // Outputs 0 and 1 lie at the top, output 3 has all of its window inside.
+    for (output, inside) in [(0, [4, 5, 7, 8].as_slice()), (1, &[3, 4, 5, 6, 7, 8]), (3, &[0, 1, 2, 3, 4, 5, 6, 7, 8])]
+    {
+        for place in (0..12).chain([200, 255]) {
+            assert_eq!(refused(output, place), !inside.contains(&place), "output {output}, place {place}");
+        }
+    }
+}
+
+/// Products that wrap would let a short slice pass for a large image.
+#[test]
+fn an_image_larger_than_memory_is_refused() {
+    let (pool, wraps) = (Pool::new(1), usize::MAX / 3 * 2 + 1);
+    let panics = |run: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err();
+    assert_eq!(wraps.wrapping_mul(3), 1);
+    let shape = square([wraps, 3], 1, 1, 1, 0);
+    assert!(panics(&|| pool::max_pool(Isa::detect(), &pool, &shape, 1, &[0.0], &mut [0.0], None)));
+    assert!(panics(&|| pool::avg_pool(&pool, &shape, true, 1, &[0.0], &mut [0.0])));
+    let shape = square([3, 1], 1, 1, 1, 0);
+    assert!(panics(&|| pool::max_pool(Isa::detect(), &pool, &shape, wraps, &[0.0], &mut [0.0], None)));
+    assert!(panics(&|| pool::max_pool_backward(&pool, &shape, wraps, &[0.0], &[0.0], false, &mut [0.0])));
+    assert!(panics(&|| pool::global_avg_pool(&pool, wraps, 1, &[0.0], &mut [0.0; 3])));
+    let shape = AdaptiveShape { input: [wraps, 3], output: [1, 1], channels: 1 };
+    assert!(panics(&|| pool::adaptive_avg_pool(&pool, &shape, 1, &[0.0], &mut [0.0])));
+    assert!(panics(&|| _ = square([2, 2], 1, 3, 1, 0).output()), "a window that does not fit");
+}
+
 #[test]
 fn adaptive_avg_pool_and_its_gradient_are_the_definition() {
     let shapes =

@@ -1,7 +1,8 @@
 //! Products with one factor a channel against their definition.
 
 use crate::{close, dot, same_on_any_pool, stamp, uniform};
-use residual_kernels::{Isa, norm, reference, scale};
+use residual_kernels::rows::workspace_len;
+use residual_kernels::{Isa, reference, scale};
 use residual_threads::Pool;
 
 stamp!(products_are_the_definition, sums_are_the_definition, sums_are_the_gradient_of_factors);
@@ -66,7 +67,7 @@ fn products_are_the_definition(isa: Isa) {
 fn sums(isa: Isa, pool: &Pool, case: &Case, accumulate: bool, before: &[f32]) -> Vec<f32> {
     let Case { channels, x, other, .. } = case;
     let mut sums = before.to_vec();
-    let mut workspace = vec![f32::NAN; norm::workspace_len(*channels)];
+    let mut workspace = vec![f32::NAN; workspace_len(*channels)];
     scale::sums(isa, pool, x, other, *channels, accumulate, &mut sums, &mut workspace);
     sums
 }

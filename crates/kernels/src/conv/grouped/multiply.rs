@@ -12,9 +12,10 @@ use super::{Operand, Own, Panel, Panels, Read, Run, Splat, Window, columns, each
 use crate::conv::forward::Epilogue;
 use crate::conv::gather::{Gather, Position};
 use crate::conv::moments::{Moments, Statistics};
+use crate::extents::is_product;
 use crate::isa::{Isa, Kernel, Simd};
-use crate::norm::join_moments;
 use crate::raw::{SharedMut, is_streamed};
+use crate::rows::join_moments;
 use residual_threads::Pool;
 use std::ops::Range;
 
@@ -60,8 +61,9 @@ pub(in crate::conv) fn multiply(
 ) {
     let own = workspace_len(isa, gather);
     assert!(workspace.len() >= pool.threads() * own, "workspace of {}", workspace.len());
-    assert_eq!(x.len(), images * gather.source[0] * gather.source[1] * gather.source_channels);
-    assert_eq!(y.len(), images * gather.target[0] * gather.target[1] * gather.target_channels);
+    let fits = |len: usize, [height, width]: [usize; 2], channels| is_product(len, &[images, height, width, channels]);
+    assert!(fits(x.len(), gather.source, gather.source_channels), "source of {}", x.len());
+    assert!(fits(y.len(), gather.target, gather.target_channels), "target of {}", y.len());
     assert_eq!(packed.len(), packed_len(isa, gather));
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == gather.target_channels));
     assert!(epilogue.add.is_none_or(|add| add.len() == y.len()));

@@ -1,34 +1,18 @@
-//! Batch normalisation on a matrix of rows (pixels) and channels, and sums over its rows.
+//! Batch normalisation (Ioffe & Szegedy, arXiv:1502.03167) on a matrix of rows (pixels) and channels.
 //!
 //! Statistics are taken block by block, first the mean and then the squared deviations while the block is in cache, and
-//! joined in f64 in a fixed order (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm", 1979).
+//! joined in f64 in a fixed order.
 
 #![allow(clippy::needless_range_loop, reason = "vectors are addressed by number")]
 
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::{SharedMut, is_streamed};
+use crate::rows::{WIDE, block_rows, chunks, column_sum, for_rows, join, join_moments};
 use residual_threads::Pool;
 use std::ops::Range;
 
-/// Floats of a block: two passes over it find it in the L2 cache.
-const BLOCK: usize = 32 << 10;
-/// Floats of the rows that a sum takes together.
-const CHUNK: usize = 4096;
-/// Most blocks of a reduction.
-pub(crate) const MAX_BLOCKS: usize = 256;
-
-/// Floats of workspace that the reductions of this module need for `channels` channels.
-pub fn workspace_len(channels: usize) -> usize {
-    2 * MAX_BLOCKS * channels
-}
-
-/// Rows of each block of a reduction over `rows` rows: a function of the matrix's shape alone.
-pub(crate) fn block_rows(rows: usize, channels: usize) -> usize {
-    let blocks = (rows * channels).div_ceil(BLOCK).clamp(1, MAX_BLOCKS);
-    rows.div_ceil(blocks).max(1)
-}
-
-/// Mean and biased variance of each channel of `x` (rows × channels).
+/// Mean and biased variance of each channel of `x` (rows × channels). `workspace` has at least
+/// [`crate::rows::workspace_len`]`(channels)` floats.
 ///
 /// # Panics
 /// If a slice has not the length stated.
@@ -49,42 +33,6 @@ pub fn statistics(isa: Isa, pool: &Pool, x: &[f32], mean: &mut [f32], variance: 
         });
     }
     join_moments(pool, partial, |index| block.min(rows - index * block), mean, variance);
-}
-
-/// Mean and biased variance of each channel from those of blocks: each block's means and then its sums of squared
-/// deviations stand in `partial`, over `count(block)` rows.
-pub(crate) fn join_moments(
-    pool: &Pool,
-    partial: &[f32],
-    count: impl Fn(usize) -> usize + Sync,
-    mean: &mut [f32],
-    variance: &mut [f32],
-) {
-    const GROUP: usize = 16;
-    let channels = mean.len();
-    let (mean, variance) = (SharedMut::new(mean), SharedMut::new(variance));
-    pool.run(channels.div_ceil(GROUP), |task, _| {
-        let group = task * GROUP..((task + 1) * GROUP).min(channels);
-        let (mut average, mut squares, mut rows) = ([0.0; GROUP], [0.0; GROUP], 0.0);
-        for (index, moments) in partial.chunks_exact(2 * channels).enumerate() {
-            let (means, deviations) = moments.split_at(channels);
-            let n = count(index) as f64;
-            let share = n / (rows + n);
-            let block = means[group.clone()].iter().zip(&deviations[group.clone()]);
-            for ((average, squares), (&mean, &deviations)) in average.iter_mut().zip(&mut squares).zip(block) {
-                let delta = f64::from(mean) - *average;
-                *average += delta * share;
-                *squares += f64::from(deviations) + delta * delta * rows * share;
-            }
-            rows += n;
-        }
-        // SAFETY: every task has its own channels.
-        let (mean, variance) = unsafe { (mean.part(group.clone()), variance.part(group)) };
-        for (lane, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
-            *mean = average[lane] as f32;
-            *variance = (squares[lane] / rows) as f32;
-        }
-    });
 }
 
 /// The mean and the sum of squared deviations of one block.
@@ -123,12 +71,6 @@ impl Kernel for Moments<'_> {
             }
         }
     }
-}
-
-/// The (first row, rows) of chunks that are summed before the next: memory is then read in order.
-fn chunks(rows: usize, channels: usize) -> impl Iterator<Item = (usize, usize)> {
-    let step = (CHUNK / channels).max(4);
-    (0..rows).step_by(step).map(move |first| (first, step.min(rows - first)))
 }
 
 /// Adds to `sums`, for each of the channels, the sum over `rows` rows of x, or of (x − mean)².
@@ -210,38 +152,50 @@ unsafe fn wide_sums<S: Simd>(
     sums
 }
 
-/// Vectors of neighbouring channels that a sum over rows takes together, so that memory is read in longer runs.
-const WIDE: usize = 4;
-
-/// Σ over rows of `map` of the vector at `x + row · stride`, of which `n` lanes are there.
+/// The factors of [`affine`]: scale = weight / √(variance + `eps`) and shift = bias − mean · scale for each channel.
 ///
-/// # Safety
-/// `min(n, LANES)` floats can be read at `x + row · stride` for every row.
-#[inline(always)]
-unsafe fn column_sum<S: Simd>(
-    s: S,
-    x: *const f32,
-    rows: usize,
-    stride: usize,
-    n: usize,
-    map: impl Fn(S::Reg) -> S::Reg,
-) -> S::Reg {
-    // Four sums hide the latency of an addition.
-    let mut sums = [s.zero(); 4];
-    let mut row = 0;
-    while row + 4 <= rows {
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: row + lane < rows.
-            *sum = s.add(*sum, map(unsafe { s.load_up_to(x.add((row + lane) * stride), n) }));
+/// # Panics
+/// If a slice has not a number for each channel.
+pub fn scale_and_shift(
+    weight: &[f32],
+    bias: &[f32],
+    mean: &[f32],
+    variance: &[f32],
+    eps: f32,
+    scale: &mut [f32],
+    shift: &mut [f32],
+) {
+    let channels = weight.len();
+    assert!([bias, mean, variance, &*scale, &*shift].iter().all(|numbers| numbers.len() == channels));
+    for c in 0..channels {
+        let exact = f64::from(weight[c]) / (f64::from(variance[c]) + f64::from(eps)).sqrt();
+        scale[c] = exact as f32;
+        shift[c] = (f64::from(bias[c]) - f64::from(mean[c]) * exact) as f32;
+    }
+}
+
+/// Moves running statistics towards those of a batch: running = (1 − `momentum`) · running + `momentum` · batch, with the
+/// unbiased variance of the `count` rows whose biased one is `variance`, as torch's `BatchNorm2d` does.
+///
+/// # Panics
+/// If a slice has not a number for each channel.
+pub fn update_running(
+    momentum: f32,
+    count: usize,
+    mean: &[f32],
+    variance: &[f32],
+    running_mean: &mut [f32],
+    running_variance: &mut [f32],
+) {
+    let unbiased = count as f32 / (count as f32 - 1.0);
+    let follow = |running: &mut [f32], batch: &[f32], factor: f32| {
+        assert_eq!(running.len(), batch.len());
+        for (running, batch) in running.iter_mut().zip(batch) {
+            *running = (1.0 - momentum) * *running + momentum * (batch * factor);
         }
-        row += 4;
-    }
-    while row < rows {
-        // SAFETY: row < rows.
-        sums[0] = s.add(sums[0], map(unsafe { s.load_up_to(x.add(row * stride), n) }));
-        row += 1;
-    }
-    s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]))
+    };
+    follow(running_mean, mean, 1.0);
+    follow(running_variance, variance, unbiased);
 }
 
 /// y = x · scale + shift for each channel, plus `add`, then ReLU if asked: batch normalisation once its statistics are
@@ -266,24 +220,6 @@ pub fn affine(
     for_rows(pool, channels, y, |range, y| {
         let (x, add) = (&x[range.clone()], add.map(|add| &add[range.clone()]));
         isa.run(Affine { x, scale, shift, add, relu, streams, y });
-    });
-}
-
-/// Calls `body` with ranges of whole rows of `y` that together cover it.
-pub(crate) fn for_rows(
-    pool: &Pool,
-    channels: usize,
-    y: &mut [f32],
-    body: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
-) {
-    let step = (BLOCK / 2).div_ceil(channels) * channels;
-    let len = y.len();
-    let y = SharedMut::new(y);
-    pool.run(len.div_ceil(step), |task, _| {
-        let range = task * step..((task + 1) * step).min(len);
-        // SAFETY: every task has its own range.
-        let part = unsafe { y.part(range.clone()) };
-        body(range, part);
     });
 }
 
@@ -361,7 +297,8 @@ impl Mask<'_> {
 }
 
 /// The sums that the gradient of a batch normalisation needs: Σ dy and Σ dy · (x − mean) for each channel, with `dy` taken as
-/// zero where `mask` says so. With [`Mask::Result`] those zeros are written to `dy`.
+/// zero where `mask` says so. With [`Mask::Result`] those zeros are written to `dy`. `workspace` has at least
+/// [`crate::rows::workspace_len`]`(channels)` floats.
 ///
 /// # Panics
 /// If a slice has not the length stated.
@@ -396,18 +333,7 @@ pub fn backward_sums(
             isa.run(BackwardSums { dy, mask, x: &x[range], mean, sums });
         });
     }
-    join(partial, channels, sum, sum_x);
-}
-
-/// Adds the blocks' sums, in order, in f64.
-fn join(partial: &[f32], channels: usize, first: &mut [f32], second: &mut [f32]) {
-    for channel in 0..channels {
-        let total = |offset: usize| -> f64 {
-            partial.chunks_exact(2 * channels).map(|sums| f64::from(sums[offset + channel])).sum()
-        };
-        first[channel] = total(0) as f32;
-        second[channel] = total(channels) as f32;
-    }
+    join(pool, partial, false, [sum, sum_x]);
 }
 
 struct BackwardSums<'a> {
@@ -535,6 +461,59 @@ impl BackwardSums<'_> {
     }
 }
 
+/// The gradients of weight and bias, from the sums of [`backward_sums`]: Σ dy · (x − mean) / √(variance + `eps`), and Σ dy.
+///
+/// # Panics
+/// If a slice has not a number for each channel.
+pub fn parameter_gradients(
+    variance: &[f32],
+    eps: f32,
+    [sum, sum_x]: [&[f32]; 2],
+    weight_gradient: &mut [f32],
+    bias_gradient: &mut [f32],
+) {
+    let channels = variance.len();
+    assert!(sum.len() == channels && sum_x.len() == channels && weight_gradient.len() == channels);
+    bias_gradient.copy_from_slice(sum);
+    for c in 0..channels {
+        let inverse = 1.0 / (f64::from(variance[c]) + f64::from(eps)).sqrt();
+        weight_gradient[c] = (f64::from(sum_x[c]) * inverse) as f32;
+    }
+}
+
+/// The coefficients a, b and c of the gradient dx = a · dy + b · x + c that [`backward_apply`] writes, from the sums of
+/// [`backward_sums`]. `count` is the number of rows whose mean and variance these are; without it they are running
+/// statistics, which do not depend on x.
+///
+/// # Panics
+/// If a slice has not a number for each channel.
+pub fn input_gradient_coefficients(
+    weight: &[f32],
+    mean: &[f32],
+    variance: &[f32],
+    eps: f32,
+    [sum, sum_x]: [&[f32]; 2],
+    count: Option<usize>,
+    [a, b, c]: [&mut [f32]; 3],
+) {
+    let channels = weight.len();
+    assert!([mean, variance, sum, sum_x, &*a, &*b, &*c].iter().all(|numbers| numbers.len() == channels));
+    for channel in 0..channels {
+        let inverse = 1.0 / (f64::from(variance[channel]) + f64::from(eps)).sqrt();
+        let scale = f64::from(weight[channel]) * inverse;
+        let (of_x, mean_dy) = match count {
+            None => (0.0, 0.0),
+            Some(count) => {
+                let (sum, sum_x) = (f64::from(sum[channel]), f64::from(sum_x[channel]));
+                (-scale * inverse * inverse * sum_x / count as f64, sum / count as f64)
+            }
+        };
+        a[channel] = scale as f32;
+        b[channel] = of_x as f32;
+        c[channel] = (-scale * mean_dy - of_x * f64::from(mean[channel])) as f32;
+    }
+}
+
 /// dx = dy · a + x · b + c for each channel; `dy` absent means that `dx` holds it. Added to `dx` if `accumulate`. With
 /// `mask`, a scale and a shift, dy counts as zero where x · scale + shift is not positive.
 ///
@@ -545,26 +524,26 @@ pub fn backward_apply(
     pool: &Pool,
     dy: Option<&[f32]>,
     x: &[f32],
-    slopes: [&[f32]; 3],
+    coefficients: [&[f32]; 3],
     mask: Option<[&[f32]; 2]>,
     accumulate: bool,
     dx: &mut [f32],
 ) {
-    let channels = slopes[0].len();
-    assert!(slopes.iter().chain(mask.iter().flatten()).all(|numbers| numbers.len() == channels));
+    let channels = coefficients[0].len();
+    assert!(coefficients.iter().chain(mask.iter().flatten()).all(|numbers| numbers.len() == channels));
     assert!(x.len().is_multiple_of(channels) && dx.len() == x.len());
     assert!(dy.is_none_or(|dy| dy.len() == x.len()) && !(dy.is_none() && accumulate));
     let streams = dy.is_some() && !accumulate && is_streamed(dx, channels);
     for_rows(pool, channels, dx, |range, dx| {
         let (dy, x) = (dy.map(|dy| &dy[range.clone()]), &x[range.clone()]);
-        isa.run(BackwardApply { dy, x, slopes, mask, accumulate, streams, dx });
+        isa.run(BackwardApply { dy, x, coefficients, mask, accumulate, streams, dx });
     });
 }
 
 struct BackwardApply<'a> {
     dy: Option<&'a [f32]>,
     x: &'a [f32],
-    slopes: [&'a [f32]; 3],
+    coefficients: [&'a [f32]; 3],
     mask: Option<[&'a [f32]; 2]>,
     accumulate: bool,
     /// Whether `dx`, in whole vectors then, is stored past the caches.
@@ -577,7 +556,7 @@ impl Kernel for BackwardApply<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (channels, dx) = (self.slopes[0].len(), self.dx.as_mut_ptr());
+        let (channels, dx) = (self.coefficients[0].len(), self.dx.as_mut_ptr());
         let dy = self.dy.map_or(dx.cast_const(), <[f32]>::as_ptr);
         let mut start = 0;
         while start < self.x.len() {
@@ -588,7 +567,7 @@ impl Kernel for BackwardApply<'_> {
                 // for each channel.
                 unsafe {
                     let number = |numbers: &[f32]| s.load_up_to(numbers.as_ptr().add(channel), n);
-                    let [a, b, c] = self.slopes.map(number);
+                    let [a, b, c] = self.coefficients.map(number);
                     let (x, mut value) = (s.load_up_to(self.x.as_ptr().add(at), n), s.load_up_to(dy.add(at), n));
                     if let Some([scale, shift]) = self.mask {
                         value = s.where_positive(s.mul_add(x, number(scale), number(shift)), value);
@@ -606,54 +585,6 @@ impl Kernel for BackwardApply<'_> {
         }
         if self.streams {
             s.settle();
-        }
-    }
-}
-
-/// The sum of each column of `x` (rows × channels): the gradient of a bias.
-///
-/// # Panics
-/// If a slice has not the length stated.
-pub fn column_sums(isa: Isa, pool: &Pool, x: &[f32], sums: &mut [f32], workspace: &mut [f32]) {
-    let channels = sums.len();
-    assert!(x.len().is_multiple_of(channels));
-    let rows = x.len() / channels;
-    let block = block_rows(rows, channels);
-    let blocks = rows.div_ceil(block);
-    let partial = &mut workspace[..blocks * channels];
-    {
-        let partial = SharedMut::new(partial);
-        pool.run(blocks, |task, _| {
-            let x = &x[task * block * channels..((task + 1) * block * channels).min(x.len())];
-            // SAFETY: every task has its own part.
-            isa.run(ColumnSums { x, sums: unsafe { partial.part(task * channels..(task + 1) * channels) } });
-        });
-    }
-    for (channel, sum) in sums.iter_mut().enumerate() {
-        *sum = partial.chunks_exact(channels).map(|sums| f64::from(sums[channel])).sum::<f64>() as f32;
-    }
-}
-
-struct ColumnSums<'a> {
-    x: &'a [f32],
-    sums: &'a mut [f32],
-}
-
-impl Kernel for ColumnSums<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let channels = self.sums.len();
-        let mut c = 0;
-        while c < channels {
-            let n = channels - c;
-            // SAFETY: each row of `x` has `n` channels from `c` on, and so have the sums.
-            unsafe {
-                let sum = column_sum(s, self.x.as_ptr().add(c), self.x.len() / channels, channels, n, |x| x);
-                s.store_up_to(self.sums.as_mut_ptr().add(c), n, sum);
-            }
-            c += S::LANES;
         }
     }
 }

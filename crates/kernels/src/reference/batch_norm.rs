@@ -48,6 +48,40 @@ pub fn backward_apply(dy: &[f32], x: &[f32], [a, b, c]: [&[f32]; 3]) -> Vec<f32>
     narrow((0..x.len()).map(value).collect())
 }
 
+/// dx, dweight and dbias of batch normalisation with the statistics of the batch, or with `running` ones: with
+/// n = (x − mean) / √(variance + eps), dx = weight / √(variance + eps) · (dy − mean of dy − n · mean of dy · n), where the
+/// means are zero for running statistics.
+pub fn batch_norm_backward(
+    x: &[f32],
+    weight: &[f32],
+    eps: f64,
+    running: Option<[&[f32]; 2]>,
+    dy: &[f32],
+) -> [Vec<f32>; 3] {
+    let channels = weight.len();
+    let rows = (x.len() / channels) as f64;
+    let [mean, variance] = match running {
+        Some(statistics) => statistics.map(|numbers| numbers.iter().copied().map(f64::from).collect::<Vec<_>>()),
+        None => {
+            let mean = sums(x.len(), channels, |index, _| f64::from(x[index]) / rows);
+            let variance =
+                sums(x.len(), channels, |index, channel| (f64::from(x[index]) - mean[channel]).powi(2) / rows);
+            [mean, variance]
+        }
+    };
+    let inverse = |channel: usize| 1.0 / (variance[channel] + eps).sqrt();
+    let normal = |index: usize, channel: usize| (f64::from(x[index]) - mean[channel]) * inverse(channel);
+    let dbias = sums(x.len(), channels, |index, _| f64::from(dy[index]));
+    let dweight = sums(x.len(), channels, |index, channel| f64::from(dy[index]) * normal(index, channel));
+    let share = if running.is_none() { 1.0 / rows } else { 0.0 };
+    let value = |index: usize| {
+        let c = index % channels;
+        let through = f64::from(dy[index]) - share * (dbias[c] + normal(index, c) * dweight[c]);
+        f64::from(weight[c]) * inverse(c) * through
+    };
+    [narrow((0..x.len()).map(value).collect()), narrow(dweight), narrow(dbias)]
+}
+
 /// The sum of each column.
 pub fn column_sums(x: &[f32], channels: usize) -> Vec<f32> {
     narrow(sums(x.len(), channels, |index, _| f64::from(x[index])))

@@ -1,7 +1,8 @@
 //! Batch normalisation against its naive twins, finite differences and statistics with a large mean.
 
 use crate::{close, same_on_any_pool, slopes, stamp, uniform};
-use residual_kernels::norm::{self, Mask};
+use residual_kernels::batch_norm::{self, Mask};
+use residual_kernels::rows::{column_sums, workspace_len};
 use residual_kernels::{Isa, reference};
 use residual_tensor::{AlignedBuffer, Stream};
 use residual_threads::Pool;
@@ -13,6 +14,7 @@ stamp!(
     backward_sums_are_the_definition,
     backward_apply_is_the_definition,
     column_sums_are_the_definition,
+    gradients_are_the_definition,
     training_gradients_are_finite_differences,
     frozen_gradients_are_finite_differences,
     nan_passes_relu,
@@ -28,14 +30,14 @@ const LARGE: (usize, usize) = (65_000, 130);
 
 fn statistics(isa: Isa, pool: &Pool, x: &[f32], channels: usize) -> (Vec<f32>, Vec<f32>) {
     let (mut mean, mut variance) = (vec![f32::NAN; channels], vec![f32::NAN; channels]);
-    let mut workspace = vec![f32::NAN; norm::workspace_len(channels)];
-    norm::statistics(isa, pool, x, &mut mean, &mut variance, &mut workspace);
+    let mut workspace = vec![f32::NAN; workspace_len(channels)];
+    batch_norm::statistics(isa, pool, x, &mut mean, &mut variance, &mut workspace);
     (mean, variance)
 }
 
 fn affine(isa: Isa, pool: &Pool, x: &[f32], scale: &[f32], shift: &[f32], add: Option<&[f32]>, relu: bool) -> Vec<f32> {
     let mut y = vec![f32::NAN; x.len()];
-    norm::affine(isa, pool, x, scale, shift, add, relu, &mut y);
+    batch_norm::affine(isa, pool, x, scale, shift, add, relu, &mut y);
     y
 }
 
@@ -49,8 +51,8 @@ fn backward_sums(
     mean: &[f32],
 ) -> (Vec<f32>, Vec<f32>) {
     let (mut sum, mut sum_x) = (vec![f32::NAN; mean.len()], vec![f32::NAN; mean.len()]);
-    let mut workspace = vec![f32::NAN; norm::workspace_len(mean.len())];
-    norm::backward_sums(isa, pool, dy, mask, x, mean, &mut sum, &mut sum_x, &mut workspace);
+    let mut workspace = vec![f32::NAN; workspace_len(mean.len())];
+    batch_norm::backward_sums(isa, pool, dy, mask, x, mean, &mut sum, &mut sum_x, &mut workspace);
     (sum, sum_x)
 }
 
@@ -136,7 +138,7 @@ fn backward_apply_is_the_definition(isa: Isa) {
             let got = same_on_any_pool(&what, |pool| {
                 let mut dx = if in_place { dy.clone() } else { before.clone() };
                 let dy = (!in_place).then_some(&dy[..]);
-                norm::backward_apply(isa, pool, dy, &x, factors, mask, accumulate, &mut dx);
+                batch_norm::backward_apply(isa, pool, dy, &x, factors, mask, accumulate, &mut dx);
                 dx
             });
             close(&got, if accumulate { &added } else { &plain }, 1e-6, &what);
@@ -150,14 +152,14 @@ fn column_sums_are_the_definition(isa: Isa) {
         let what = format!("{rows} x {channels}");
         let got = same_on_any_pool(&what, |pool| {
             let mut sums = vec![f32::NAN; channels];
-            norm::column_sums(isa, pool, &x, &mut sums, &mut vec![f32::NAN; norm::workspace_len(channels)]);
+            column_sums(isa, pool, &x, &mut sums, &mut vec![f32::NAN; workspace_len(channels)]);
             sums
         });
         close(&got, &reference::column_sums(&x, channels), 1e-6, &what);
     }
 }
 
-const EPS: f64 = 1e-5;
+const EPS: f32 = 1e-5;
 
 /// Batch normalisation with all of its gradients, composed of the kernels.
 pub(crate) struct Norm {
@@ -176,27 +178,47 @@ pub(crate) fn batch_norm(
     gamma: &[f32],
     beta: &[f32],
     frozen: Option<(&[f32], &[f32])>,
-    eps: f64,
+    eps: f32,
     dy: &[f32],
 ) -> Norm {
     let (pool, channels) = (Pool::new(2), gamma.len());
-    let rows = (x.len() / channels) as f32;
-    let each = |value: &dyn Fn(usize) -> f32| (0..channels).map(value).collect::<Vec<f32>>();
     let (mean, variance) = match frozen {
         Some((mean, variance)) => (mean.to_vec(), variance.to_vec()),
         None => statistics(isa, &pool, x, channels),
     };
-    let invstd = each(&|c| (1.0 / (f64::from(variance[c]) + eps).sqrt()) as f32);
-    let a = each(&|c| gamma[c] * invstd[c]);
-    let y = affine(isa, &pool, x, &a, &each(&|c| beta[c] - mean[c] * a[c]), None, false);
+    let numbers = || vec![f32::NAN; channels];
+    let (mut scale, mut shift) = (numbers(), numbers());
+    batch_norm::scale_and_shift(gamma, beta, &mean, &variance, eps, &mut scale, &mut shift);
+    let y = affine(isa, &pool, x, &scale, &shift, None, false);
 
     let (sum, sum_x) = backward_sums(isa, &pool, &mut dy.to_vec(), Mask::None, x, &mean);
-    let batch = if frozen.is_none() { 1.0 } else { 0.0 };
-    let b = each(&|c| -batch * gamma[c] * invstd[c].powi(3) * sum_x[c] / rows);
-    let c = each(&|c| -batch * a[c] * sum[c] / rows - b[c] * mean[c]);
+    let (sums, count) = ([&sum[..], &sum_x], frozen.is_none().then_some(x.len() / channels));
+    let (mut dgamma, mut dbeta) = (numbers(), numbers());
+    batch_norm::parameter_gradients(&variance, eps, sums, &mut dgamma, &mut dbeta);
+    let mut coefficients = [numbers(), numbers(), numbers()];
+    let into = coefficients.each_mut().map(|numbers| &mut numbers[..]);
+    batch_norm::input_gradient_coefficients(gamma, &mean, &variance, eps, sums, count, into);
     let mut dx = vec![f32::NAN; x.len()];
-    norm::backward_apply(isa, &pool, Some(dy), x, [&a, &b, &c], None, false, &mut dx);
-    Norm { mean, variance, y, dx, dgamma: each(&|c| sum_x[c] * invstd[c]), dbeta: sum }
+    let coefficients = coefficients.each_ref().map(|numbers| &numbers[..]);
+    batch_norm::backward_apply(isa, &pool, Some(dy), x, coefficients, None, false, &mut dx);
+    Norm { mean, variance, y, dx, dgamma, dbeta }
+}
+
+fn gradients_are_the_definition(isa: Isa) {
+    for (rows, channels) in [(2, 64), (33, 17), (70, 64), (1000, 70), (12_345, 3)] {
+        let (x, dy) = (uniform(1, rows * channels), uniform(2, rows * channels));
+        let gamma: Vec<f32> = uniform(3, channels).iter().map(|gamma| 1.0 + gamma / 2.0).collect();
+        let (beta, mean, variance) = (uniform(4, channels), uniform(5, channels), vec![0.7; channels]);
+        for frozen in [None, Some((&mean[..], &variance[..]))] {
+            let what = format!("{rows} x {channels}, frozen {}", frozen.is_some());
+            let got = batch_norm(isa, &x, &gamma, &beta, frozen, EPS, &dy);
+            let running = frozen.map(|(mean, variance)| [mean, variance]);
+            let [dx, dgamma, dbeta] = reference::batch_norm_backward(&x, &gamma, EPS.into(), running, &dy);
+            close(&got.dx, &dx, 1e-5, &format!("{what}: dx"));
+            close(&got.dgamma, &dgamma, 1e-5, &format!("{what}: dgamma"));
+            close(&got.dbeta, &dbeta, 1e-5, &format!("{what}: dbeta"));
+        }
+    }
 }
 
 /// Batch normalisation by its definition.
@@ -213,7 +235,7 @@ fn definition(x: &[f64], gamma: &[f64], beta: &[f64], frozen: Option<(&[f32], &[
             }
         };
         for y in y.iter_mut().skip(channel).step_by(channels) {
-            *y = gamma[channel] * (*y - mean) / (variance + EPS).sqrt() + beta[channel];
+            *y = gamma[channel] * (*y - mean) / (variance + f64::from(EPS)).sqrt() + beta[channel];
         }
     }
     y
@@ -273,11 +295,11 @@ fn results_stored_past_the_caches_are_the_same(isa: Isa) {
     let unaligned = &mut rest[1..][..len];
     let pool = Pool::new(2);
     for y in [&mut *aligned, &mut *unaligned] {
-        norm::affine(isa, &pool, &x, &a, &b, Some(&other), true, y);
+        batch_norm::affine(isa, &pool, &x, &a, &b, Some(&other), true, y);
     }
     assert!(aligned == unaligned && aligned.iter().any(|value| *value != 0.0), "affine");
     for dx in [&mut *aligned, &mut *unaligned] {
-        norm::backward_apply(isa, &pool, Some(&other), &x, [&a, &b, &c], None, false, dx);
+        batch_norm::backward_apply(isa, &pool, Some(&other), &x, [&a, &b, &c], None, false, dx);
     }
     assert!(aligned == unaligned && aligned.iter().any(|value| *value != 0.0), "backward_apply");
 }
