@@ -6,7 +6,7 @@
 #![allow(clippy::needless_range_loop, reason = "vectors are addressed by number")]
 
 use crate::isa::{Isa, Kernel, Simd};
-use crate::raw::{SharedMut, is_streamed};
+use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::{WIDE, block_rows, chunks, column_sum, for_rows, join, join_moments};
 use residual_threads::Pool;
 use std::ops::Range;
@@ -216,10 +216,10 @@ pub fn affine(
     let channels = scale.len();
     assert!(shift.len() == channels && y.len() == x.len() && x.len().is_multiple_of(channels));
     assert!(add.is_none_or(|add| add.len() == x.len()));
-    let streams = is_streamed(y, channels);
+    let non_temporal = is_non_temporal(y, channels);
     for_rows(pool, channels, y, |range, y| {
         let (x, add) = (&x[range.clone()], add.map(|add| &add[range.clone()]));
-        isa.run(Affine { x, scale, shift, add, relu, streams, y });
+        isa.run(Affine { x, scale, shift, add, relu, non_temporal, y });
     });
 }
 
@@ -229,8 +229,8 @@ struct Affine<'a> {
     shift: &'a [f32],
     add: Option<&'a [f32]>,
     relu: bool,
-    /// Whether `y`, in whole vectors then, is stored past the caches.
-    streams: bool,
+    /// Whether `y`, in whole vectors then, is stored with non-temporal stores.
+    non_temporal: bool,
     y: &'a mut [f32],
 }
 
@@ -257,14 +257,14 @@ impl Kernel for Affine<'_> {
                         y = s.max(y, s.zero());
                     }
                     let to = self.y.as_mut_ptr().add(at);
-                    if self.streams { s.stream(to, y) } else { s.store_up_to(to, n, y) }
+                    if self.non_temporal { s.store_non_temporal(to, y) } else { s.store_up_to(to, n, y) }
                 }
                 c += S::LANES;
             }
             start += channels;
         }
-        if self.streams {
-            s.settle();
+        if self.non_temporal {
+            s.store_fence();
         }
     }
 }
@@ -533,10 +533,10 @@ pub fn backward_apply(
     assert!(coefficients.iter().chain(mask.iter().flatten()).all(|numbers| numbers.len() == channels));
     assert!(x.len().is_multiple_of(channels) && dx.len() == x.len());
     assert!(dy.is_none_or(|dy| dy.len() == x.len()) && !(dy.is_none() && accumulate));
-    let streams = dy.is_some() && !accumulate && is_streamed(dx, channels);
+    let non_temporal = dy.is_some() && !accumulate && is_non_temporal(dx, channels);
     for_rows(pool, channels, dx, |range, dx| {
         let (dy, x) = (dy.map(|dy| &dy[range.clone()]), &x[range.clone()]);
-        isa.run(BackwardApply { dy, x, coefficients, mask, accumulate, streams, dx });
+        isa.run(BackwardApply { dy, x, coefficients, mask, accumulate, non_temporal, dx });
     });
 }
 
@@ -546,8 +546,8 @@ struct BackwardApply<'a> {
     coefficients: [&'a [f32]; 3],
     mask: Option<[&'a [f32]; 2]>,
     accumulate: bool,
-    /// Whether `dx`, in whole vectors then, is stored past the caches.
-    streams: bool,
+    /// Whether `dx`, in whole vectors then, is stored with non-temporal stores.
+    non_temporal: bool,
     dx: &'a mut [f32],
 }
 
@@ -577,14 +577,14 @@ impl Kernel for BackwardApply<'_> {
                     if self.accumulate {
                         value = s.add(value, s.load_up_to(to, n));
                     }
-                    if self.streams { s.stream(to, value) } else { s.store_up_to(to, n, value) }
+                    if self.non_temporal { s.store_non_temporal(to, value) } else { s.store_up_to(to, n, value) }
                 }
                 channel += S::LANES;
             }
             start += channels;
         }
-        if self.streams {
-            s.settle();
+        if self.non_temporal {
+            s.store_fence();
         }
     }
 }

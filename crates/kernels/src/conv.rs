@@ -3,15 +3,16 @@
 //! Activations are NHWC. Weights and their gradients are `[group][tap row][tap column][input channel][output channel]`
 //! with the channels of one group; the forward and backward-data passes read them repacked (see [`Conv::pack_forward`]).
 //!
-//! 3×3 convolutions of stride 1 take the shorter way of Winograd (`winograd`), and small groups of channels are multiplied
-//! several to a vector (`grouped`); which way each pass goes is in [`Algorithms`]. Directly, every pass is the same operation: rows of a matrix are gathered from an image (`gather`), a
-//! block at a time, into a panel that stays in the L2 cache, and multiplied there by a micro-kernel (`tile`).
+//! 3×3 convolutions of stride 1 are computed by Winograd's minimal filtering (`winograd`), and small groups of channels are
+//! multiplied several to a vector (`grouped`); the algorithm of each pass is in [`Algorithms`]. Directly, every pass is an
+//! implicit im2col and a matrix product: rows are gathered from an image (`im2col`), a block at a time, into a panel that
+//! stays in the L2 cache, and multiplied there by a micro-kernel (`tile`).
 
 mod blocks;
 mod describe;
 mod forward;
-mod gather;
 mod grouped;
+mod im2col;
 mod moments;
 mod pack;
 mod tile;
@@ -25,7 +26,7 @@ pub use winograd::Tile;
 
 use crate::extents::{elements, is_product, travel};
 use crate::isa::Isa;
-use gather::Gather;
+use im2col::Im2col;
 use residual_threads::Pool;
 use winograd::{Winograd, WinogradWeights};
 
@@ -147,7 +148,7 @@ pub struct Conv {
     shape: ConvShape,
     isa: Isa,
     algorithms: Algorithms,
-    gather: Gather,
+    im2col: Im2col,
     forward: Pass,
     backward: Pass,
     weights: WeightsPass,
@@ -155,10 +156,10 @@ pub struct Conv {
 
 #[derive(Clone, Debug)]
 enum Pass {
-    /// One gather for each phase of the stride: targets that see the same taps. The forward pass has one.
-    Direct(Vec<Gather>),
+    /// One im2col for each phase of the stride: targets that see the same taps. The forward pass has one.
+    Direct(Vec<Im2col>),
     /// The same gathers.
-    Grouped(Vec<Gather>),
+    Grouped(Vec<Im2col>),
     Winograd(Winograd),
 }
 
@@ -251,13 +252,13 @@ impl Conv {
             backward_weights: possible(algorithms.backward_weights),
         };
         let forward = match algorithms.forward {
-            Algorithm::Direct => Pass::Direct(vec![Gather::forward(&shape)]),
-            Algorithm::Grouped => Pass::Grouped(vec![Gather::forward(&shape)]),
+            Algorithm::Direct => Pass::Direct(vec![Im2col::forward(&shape)]),
+            Algorithm::Grouped => Pass::Grouped(vec![Im2col::forward(&shape)]),
             Algorithm::Winograd(tile) => Pass::Winograd(Winograd::forward(&shape, tile)),
         };
         let backward = match algorithms.backward_data {
-            Algorithm::Direct => Pass::Direct(Gather::backward(&shape)),
-            Algorithm::Grouped => Pass::Grouped(Gather::backward(&shape)),
+            Algorithm::Direct => Pass::Direct(Im2col::backward(&shape)),
+            Algorithm::Grouped => Pass::Grouped(Im2col::backward(&shape)),
             Algorithm::Winograd(tile) => Pass::Winograd(Winograd::backward(&shape, tile)),
         };
         let weights = match algorithms.backward_weights {
@@ -268,7 +269,7 @@ impl Conv {
                 WeightsPass::Winograd(WinogradWeights::new(&shape))
             }
         };
-        Self { shape, isa, algorithms, gather: Gather::forward(&shape), forward, backward, weights }
+        Self { shape, isa, algorithms, im2col: Im2col::forward(&shape), forward, backward, weights }
     }
 
     /// The extents.
@@ -309,7 +310,7 @@ impl Conv {
     pub fn weights_workspace_len(&self, images: usize, threads: usize) -> usize {
         match &self.weights {
             WeightsPass::Direct => weights::workspace_len(self, images, threads),
-            WeightsPass::Grouped => grouped::weights_workspace_len(self.isa, &self.gather, images),
+            WeightsPass::Grouped => grouped::weights_workspace_len(self.isa, &self.im2col, images),
             WeightsPass::Winograd(winograd) => winograd.workspace_len(images, threads),
         }
     }
@@ -448,8 +449,8 @@ impl Conv {
         match &self.weights {
             WeightsPass::Direct => weights::backward_weights(self, pool, images, x, dy, dw, workspace),
             WeightsPass::Grouped => {
-                let (shape, gather) = (&self.shape, &self.gather);
-                grouped::backward_weights(self.isa, pool, shape, gather, images, x, dy, dw, workspace);
+                let (shape, im2col) = (&self.shape, &self.im2col);
+                grouped::backward_weights(self.isa, pool, shape, im2col, images, x, dy, dw, workspace);
             }
             WeightsPass::Winograd(winograd) => winograd.run(self.isa, pool, images, x, dy, dw, workspace),
         }

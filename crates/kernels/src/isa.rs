@@ -160,19 +160,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES` floats can be written at `p`.
     unsafe fn store(self, p: *mut f32, x: Self::Reg);
-    /// Stores past the caches, where the set can; [`Simd::settle`] has to follow before anyone reads there.
+    /// A non-temporal store, past the caches, where the set has one; [`Simd::store_fence`] has to follow before anyone reads there.
     ///
     /// # Safety
-    /// `LANES` floats can be written at `p`, which is aligned to a vector, and are not read before `settle`.
+    /// `LANES` floats can be written at `p`, which is aligned to a vector, and are not read before `store_fence`.
     #[inline(always)]
-    unsafe fn stream(self, p: *mut f32, x: Self::Reg) {
+    unsafe fn store_non_temporal(self, p: *mut f32, x: Self::Reg) {
         // SAFETY: the caller's promise.
         unsafe { self.store(p, x) }
     }
 
-    /// Lets everything that was streamed be seen by other threads before what is stored from now on.
+    /// A store fence: non-temporal stores are seen by other threads before what is stored from now on.
     #[inline(always)]
-    fn settle(self) {}
+    fn store_fence(self) {}
 
     /// Stores the first `n < LANES` lanes.
     ///
@@ -206,7 +206,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The lanes of `x` that `lanes` names.
     fn pick(self, x: Self::Reg, lanes: Self::Lanes) -> Self::Reg;
 
-    /// Asks for the cache line at `p`, which need not be readable.
+    /// Prefetches the cache line at `p`, which need not be readable.
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
         #[cfg(target_arch = "x86_64")]
@@ -218,7 +218,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         let _ = p;
     }
 
-    /// Asks for the cache line at `p`, which need not be writable, to write to it.
+    /// Prefetches the cache line at `p`, which need not be writable, to write to it.
     #[inline(always)]
     fn prefetch_to_write(self, p: *const f32) {
         #[cfg(target_arch = "x86_64")]

@@ -97,7 +97,7 @@ fn for_output_rows(
     });
 }
 
-/// Channels that one task of a backward pass takes: windows overlap in space, so channels are what can be shared out.
+/// Channels that one task of a backward pass takes: windows overlap in space, so channels are what can be partitioned.
 const CHANNEL_BLOCK: usize = 64;
 
 /// Calls `body(image, channels, image's dx)` for inputs of this height, width and `channels`; only those channels may be touched. They are zeroed before unless

@@ -48,9 +48,9 @@ impl<'a, T: Copy> SharedMut<'a, T> {
 /// Bytes of a tensor that the caches have lost before it is read.
 const LARGE: usize = 12 << 20;
 
-/// Whether kernels store `y`, pixels of `channels`, past the caches: memory then need not be read before it is written. For
+/// Whether kernels store `y`, pixels of `channels`, with non-temporal stores: no cache line is read before it is written. For
 /// tensors that no cache would keep, of whole cache lines.
-pub(crate) fn is_streamed(y: &[f32], channels: usize) -> bool {
+pub(crate) fn is_non_temporal(y: &[f32], channels: usize) -> bool {
     size_of_val(y) >= LARGE && channels.is_multiple_of(16) && y.as_ptr().addr().is_multiple_of(64)
 }
 

@@ -1,10 +1,10 @@
-//! How a product is shared out: rows into blocks, and the panels of weights among a block's tasks.
+//! How a matrix product is partitioned: rows into blocks, and the panels of weights among a block's tasks.
 //!
-//! Every number of the result is summed by one task in an order that the cut does not change, so the cut may depend on the
+//! Every number of the result is summed by one task in an order that the partition does not change, so it may depend on the
 //! number of threads.
 
 /// A product of rows and panels, with what its parts are expected to cost, in cycles.
-pub(super) struct Work {
+pub(super) struct Workload {
     pub(super) rows: usize,
     /// Rows that a micro-kernel takes at a time.
     pub(super) grain: usize,
@@ -22,9 +22,9 @@ pub(super) struct Work {
     pub(super) panel_len: usize,
 }
 
-/// The cut with the lowest cost.
+/// The partition with the lowest cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cut {
+pub(super) struct Partition {
     /// Rows of a block.
     pub(super) block: usize,
     pub(super) blocks: usize,
@@ -35,27 +35,27 @@ pub(super) struct Cut {
 /// Weights up to this many floats stay in the L2 cache while all blocks go past them.
 const RESIDENT: usize = 128 << 10;
 
-impl Work {
-    pub(super) fn cut(&self) -> Cut {
+impl Workload {
+    pub(super) fn partition(&self) -> Partition {
         let fewest = self.rows.div_ceil(self.most);
         let counts = [1, 2, 3, 4].into_iter().flat_map(|n| [fewest + n - 1, fewest.next_multiple_of(n * self.threads)]);
-        let cuts = counts.flat_map(|count| {
+        let partitions = counts.flat_map(|count| {
             let block = self.rows.div_ceil(count).next_multiple_of(self.grain).min(self.most);
             let blocks = self.rows.div_ceil(block);
             let splits = [1, 2, 4, 8, 16, self.threads, 2 * self.threads];
-            splits.map(|splits| Cut { block, blocks, splits: splits.min(self.panels) })
+            splits.map(|splits| Partition { block, blocks, splits: splits.min(self.panels) })
         });
-        cuts.min_by_key(|cut| self.cost(cut)).expect("there are several")
+        partitions.min_by_key(|partition| self.cost(partition)).expect("there are several")
     }
 
-    /// More blocks than any cut of so many rows, or of fewer, has.
+    /// More blocks than any partition of so many rows, or of fewer, has.
     pub(super) fn most_blocks(&self) -> usize {
         self.rows.div_ceil(self.most) + 4 * self.threads
     }
 
     /// The time in cycles until the last thread is done.
-    fn cost(&self, cut: &Cut) -> usize {
-        let Cut { block, blocks, splits } = *cut;
+    fn cost(&self, partition: &Partition) -> usize {
+        let Partition { block, blocks, splits } = *partition;
         let panels = self.panels.div_ceil(splits);
         // Bytes over what a core gets from its L2 cache, or from further away, in a cycle.
         let bytes_per_cycle = if self.panels * self.panel_len <= RESIDENT { 32 } else { 8 };
@@ -75,36 +75,39 @@ impl Work {
 mod tests {
     use super::*;
 
-    fn work(rows: usize, panels: usize, depth: usize, threads: usize) -> Work {
+    fn work(rows: usize, panels: usize, depth: usize, threads: usize) -> Workload {
         let (grain, most) = (6, 96);
-        Work { rows, grain, most, panels, groups: 1, threads, row: 0, product: 4 * depth, panel_len: 64 * depth }
+        Workload { rows, grain, most, panels, groups: 1, threads, row: 0, product: 4 * depth, panel_len: 64 * depth }
     }
 
     #[test]
     fn many_rows_are_shared_out_evenly() {
         for threads in [1, 2, 3, 4, 8] {
-            let cut = work(50176, 1, 576, threads).cut();
-            let rounds = cut.blocks.div_ceil(threads) * threads;
-            assert!(rounds * cut.block < 50176 + 50176 / 50, "{threads} threads: {cut:?}");
+            let partition = work(50176, 1, 576, threads).partition();
+            let rounds = partition.blocks.div_ceil(threads) * threads;
+            assert!(rounds * partition.block < 50176 + 50176 / 50, "{threads} threads: {partition:?}");
         }
     }
 
     #[test]
     fn few_rows_share_out_the_panels_and_each_panel_is_read_once() {
-        let cut = work(49, 32, 512, 2).cut();
-        assert_eq!((cut.blocks, cut.block), (1, 54));
-        assert!(cut.splits >= 2, "{cut:?}");
+        let partition = work(49, 32, 512, 2).partition();
+        assert_eq!((partition.blocks, partition.block), (1, 54));
+        assert!(partition.splits >= 2, "{partition:?}");
     }
 
     #[test]
     fn every_row_and_panel_has_its_place() {
         for rows in [1, 5, 6, 49, 97, 196, 1000] {
             for panels in [1, 2, 3, 8, 33] {
-                let cut = work(rows, panels, 64, 2).cut();
-                assert!(cut.block <= 96 && cut.block.is_multiple_of(6), "{cut:?}");
-                assert!((cut.blocks - 1) * cut.block < rows && rows <= cut.blocks * cut.block, "{cut:?}");
-                assert!((1..=panels).contains(&cut.splits), "{cut:?}");
-                assert!(cut.blocks <= work(rows, panels, 64, 2).most_blocks(), "{cut:?}");
+                let partition = work(rows, panels, 64, 2).partition();
+                assert!(partition.block <= 96 && partition.block.is_multiple_of(6), "{partition:?}");
+                assert!(
+                    (partition.blocks - 1) * partition.block < rows && rows <= partition.blocks * partition.block,
+                    "{partition:?}"
+                );
+                assert!((1..=panels).contains(&partition.splits), "{partition:?}");
+                assert!(partition.blocks <= work(rows, panels, 64, 2).most_blocks(), "{partition:?}");
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What a planned convolution does, for people and for estimates.
 
-use super::gather::Gather;
+use super::im2col::Im2col;
 use super::pack::panel_width;
 use super::tile::{outer_tile, tile_rows, tile_vectors};
 use super::{Algorithm, Conv, Pass, Tile, grouped};
@@ -66,8 +66,8 @@ impl Conv {
         let (isa, shape) = (self.isa, &self.shape);
         let (algorithm, outputs) = (self.algorithms.backward_weights, shape.out_channels / shape.groups);
         if algorithm == Algorithm::Grouped {
-            let rows = grouped::tile_pixels(&self.gather);
-            let multiply_adds = grouped::multiply_adds(isa, &self.gather, images) as u64;
+            let rows = grouped::tile_pixels(&self.im2col);
+            let multiply_adds = grouped::multiply_adds(isa, &self.im2col, images) as u64;
             return Description { algorithm, rows, vectors: 1, multiply_adds, packed_len: 0 };
         }
         let [rows, vectors] = outer_tile(isa.lanes(), isa.registers(), outputs);
@@ -77,8 +77,8 @@ impl Conv {
                 (rows.min(isa.lanes()), Tile::F4.points() * tiles * shape.in_channels * shape.out_channels)
             }
             Algorithm::Direct | Algorithm::Grouped => {
-                let depth = self.gather.depth().next_multiple_of(rows);
-                let pixels = images * self.gather.rows_per_image();
+                let depth = self.im2col.depth().next_multiple_of(rows);
+                let pixels = images * self.im2col.rows_per_image();
                 (rows, pixels * depth * outputs.next_multiple_of(isa.lanes()) * shape.groups)
             }
         };
@@ -87,10 +87,10 @@ impl Conv {
 }
 
 /// Multiply-adds of one phase, with rows and columns that fill up the micro-kernels.
-fn products(isa: Isa, gather: &Gather, images: usize) -> usize {
-    let rows = (images * gather.rows_per_image()).next_multiple_of(tile_rows(isa, tile_vectors(isa, gather.outputs)));
-    let columns = gather.outputs.next_multiple_of(panel_width(isa, gather.outputs));
-    rows * gather.depth() * columns * gather.groups
+fn products(isa: Isa, im2col: &Im2col, images: usize) -> usize {
+    let rows = (images * im2col.rows_per_image()).next_multiple_of(tile_rows(isa, tile_vectors(isa, im2col.outputs)));
+    let columns = im2col.outputs.next_multiple_of(panel_width(isa, im2col.outputs));
+    rows * im2col.depth() * columns * im2col.groups
 }
 
 fn tiles(target: [usize; 2], tile: Tile, images: usize) -> usize {

@@ -1,13 +1,13 @@
 //! The product of a gathered matrix and packed weights: the forward and the backward-data pass.
 
-use super::blocks::{Cut, Work};
-use super::gather::{Gather, MAX_ROWS, Position};
+use super::blocks::{Partition, Workload};
+use super::im2col::{Im2col, MAX_ROWS, Position};
 use super::moments::{self, Moments, Statistics};
 use super::pack::{packed_len, panel_count};
 use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
 use crate::extents::is_product;
 use crate::isa::{Isa, Kernel, Simd};
-use crate::raw::{SharedMut, is_streamed};
+use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::join_moments;
 use residual_threads::Pool;
 
@@ -67,11 +67,11 @@ impl Epilogue<'_> {
     }
 }
 
-/// y = gather(x) · packed, then the epilogue.
+/// y = im2col(x) · packed, then the epilogue.
 pub(super) fn multiply(
     isa: Isa,
     pool: &Pool,
-    gather: &Gather,
+    im2col: &Im2col,
     images: usize,
     x: &[f32],
     packed: &[f32],
@@ -81,29 +81,29 @@ pub(super) fn multiply(
     workspace: &mut [f32],
 ) {
     let fits = |len: usize, [height, width]: [usize; 2], channels| is_product(len, &[images, height, width, channels]);
-    assert!(fits(x.len(), gather.source, gather.source_channels), "source of {}", x.len());
-    assert!(fits(y.len(), gather.target, gather.target_channels), "target of {}", y.len());
-    assert_eq!(packed.len(), packed_len(isa, gather));
+    assert!(fits(x.len(), im2col.source, im2col.source_channels), "source of {}", x.len());
+    assert!(fits(y.len(), im2col.target, im2col.target_channels), "target of {}", y.len());
+    assert_eq!(packed.len(), packed_len(isa, im2col));
     assert!(workspace.len() >= pool.threads() * PANEL_LEN, "workspace of {}", workspace.len());
-    assert!(epilogue.bias.is_none_or(|bias| bias.len() == gather.target_channels));
+    assert!(epilogue.bias.is_none_or(|bias| bias.len() == im2col.target_channels));
     assert!(epilogue.add.is_none_or(|add| add.len() == y.len()));
-    if gather.depth() == 0 && epilogue.accumulate {
+    if im2col.depth() == 0 && epilogue.accumulate {
         return;
     }
-    let rows = images * gather.rows_per_image();
+    let rows = images * im2col.rows_per_image();
     let threads = if statistics.is_some() { moments::THREADS } else { pool.threads() };
-    let work = work(isa, gather, rows, threads);
-    let (vectors, panels) = (tile_vectors(isa, gather.outputs), work.panels);
-    let Cut { block, blocks, splits } = work.cut();
-    let (mut statistics, channels) = (statistics, gather.target_channels);
+    let work = work(isa, im2col, rows, threads);
+    let (vectors, panels) = (tile_vectors(isa, im2col.outputs), work.panels);
+    let Partition { block, blocks, splits } = work.partition();
+    let (mut statistics, channels) = (statistics, im2col.target_channels);
     let partial =
         statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
-    let streams = !epilogue.accumulate && is_streamed(y, gather.outputs);
+    let non_temporal = !epilogue.accumulate && is_non_temporal(y, im2col.outputs);
     let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
-    pool.run(blocks * gather.groups * splits, |task, worker| {
-        let (index, rest) = (task / (gather.groups * splits), task % (gather.groups * splits));
+    pool.run(blocks * im2col.groups * splits, |task, worker| {
+        let (index, rest) = (task / (im2col.groups * splits), task % (im2col.groups * splits));
         isa.run(Block {
-            gather,
+            im2col,
             vectors,
             group: rest / splits,
             rows: index * block..((index + 1) * block).min(rows),
@@ -111,7 +111,7 @@ pub(super) fn multiply(
             x,
             packed,
             epilogue,
-            streams,
+            non_temporal,
             moments: partial.map(|partial| partial.offset(2 * index * channels)),
             y,
             panel: workspace.at(worker * PANEL_LEN),
@@ -123,29 +123,29 @@ pub(super) fn multiply(
     }
 }
 
-fn work(isa: Isa, gather: &Gather, rows: usize, threads: usize) -> Work {
-    let vectors = tile_vectors(isa, gather.outputs);
-    Work {
+fn work(isa: Isa, im2col: &Im2col, rows: usize, threads: usize) -> Workload {
+    let vectors = tile_vectors(isa, im2col.outputs);
+    Workload {
         rows,
         grain: tile_rows(isa, vectors),
-        most: most_rows(gather, tile_rows(isa, vectors)),
-        panels: panel_count(isa, gather),
-        groups: gather.groups,
+        most: most_rows(im2col, tile_rows(isa, vectors)),
+        panels: panel_count(isa, im2col),
+        groups: im2col.groups,
         threads,
-        row: if gather.is_direct() { 0 } else { 20 + gather.depth() / 8 },
-        product: vectors * gather.depth(),
-        panel_len: vectors * isa.lanes() * gather.depth(),
+        row: if im2col.is_direct() { 0 } else { 20 + im2col.depth() / 8 },
+        product: vectors * im2col.depth(),
+        panel_len: vectors * isa.lanes() * im2col.depth(),
     }
 }
 
 /// Floats of workspace for the statistics of the product for up to `images` images.
-pub(super) fn statistics_len(isa: Isa, gather: &Gather, images: usize) -> usize {
-    2 * gather.target_channels * work(isa, gather, images * gather.rows_per_image(), moments::THREADS).most_blocks()
+pub(super) fn statistics_len(isa: Isa, im2col: &Im2col, images: usize) -> usize {
+    2 * im2col.target_channels * work(isa, im2col, images * im2col.rows_per_image(), moments::THREADS).most_blocks()
 }
 
 /// The rows of the full depth that a panel holds, in whole tiles.
-fn most_rows(gather: &Gather, tile: usize) -> usize {
-    (PANEL_LEN / panel_stride(gather.depth().min(DEPTH))).min(MAX_ROWS) / tile * tile
+fn most_rows(im2col: &Im2col, tile: usize) -> usize {
+    (PANEL_LEN / panel_stride(im2col.depth().min(DEPTH))).min(MAX_ROWS) / tile * tile
 }
 
 /// Floats between rows of a panel: whole vectors, and never a multiple of 512 bytes, which would put the rows of a
@@ -156,7 +156,7 @@ pub(super) fn panel_stride(depth: usize) -> usize {
 }
 
 struct Block<'a> {
-    gather: &'a Gather,
+    im2col: &'a Im2col,
     vectors: usize,
     group: usize,
     rows: std::ops::Range<usize>,
@@ -164,9 +164,9 @@ struct Block<'a> {
     x: &'a [f32],
     packed: &'a [f32],
     epilogue: Epilogue<'a>,
-    /// Whether the output is stored past the caches.
-    streams: bool,
-    /// Where this block's moments go, if they are asked for.
+    /// Whether the output is stored with non-temporal stores.
+    non_temporal: bool,
+    /// Where this block's moments go, if they are wanted.
     moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
     panel: *mut f32,
@@ -191,27 +191,27 @@ impl Kernel for Block<'_> {
 impl Block<'_> {
     #[inline(always)]
     fn tiles<S: Simd, const MR: usize, const NV: usize>(&self, s: S) {
-        let gather = self.gather;
-        let (depth, width) = (gather.depth(), NV * S::LANES);
+        let im2col = self.im2col;
+        let (depth, width) = (im2col.depth(), NV * S::LANES);
         let mut table = [Position::default(); MAX_ROWS];
         let positions = &mut table[..self.rows.len()];
-        gather.positions(self.rows.start, positions);
-        let panels_per_group = gather.outputs.div_ceil(width);
+        im2col.positions(self.rows.start, positions);
+        let panels_per_group = im2col.outputs.div_ceil(width);
         let mut start = 0;
         loop {
             let end = (start + DEPTH).min(depth);
-            let (matrix, stride) = if gather.is_direct() {
-                let offset = self.rows.start * gather.source_channels + self.group * gather.channels + start;
-                (self.x.as_ptr().wrapping_add(offset), gather.source_channels)
+            let (matrix, stride) = if im2col.is_direct() {
+                let offset = self.rows.start * im2col.source_channels + self.group * im2col.channels + start;
+                (self.x.as_ptr().wrapping_add(offset), im2col.source_channels)
             } else {
                 let stride = panel_stride(end - start);
                 // SAFETY: `x` was checked to be a tensor of the source with all images; the panel holds the rows of
                 // a block at this stride, which has `most_rows` at most, and belongs to this thread.
-                unsafe { gather.fill(s, self.x.as_ptr(), self.group, positions, start..end, self.panel, stride) };
+                unsafe { im2col.fill(s, self.x.as_ptr(), self.group, positions, start..end, self.panel, stride) };
                 (self.panel.cast_const(), stride)
             };
             let (first, last) = (start == 0, end == depth);
-            // A tile's rows are asked for one after another while it is multiplied: many at once would hold up the product's
+            // A tile's rows are prefetched one after another while it is multiplied: many at once would hold up the product's
             // own operands.
             let Epilogue { accumulate, add, .. } = self.epilogue;
             let (step, at_once) = match accumulate || add.is_some() {
@@ -234,7 +234,7 @@ impl Block<'_> {
                     let (positions, how) = (&positions[tile..tile + valid], (first, last, tile == 0));
                     let mut k = 0;
                     for position in positions.chunks(at_once) {
-                        self.ask::<S, NV>(s, position, panel * width);
+                        self.prefetch::<S, NV>(s, position, panel * width);
                         // SAFETY: each row has end − start floats, in the panel or in `x`; `packed` was checked to
                         // hold whole panels.
                         unsafe { multiply_tile(s, k..(k + step).min(end - start), &rows, b, &mut acc) };
@@ -243,16 +243,16 @@ impl Block<'_> {
                     // SAFETY: as above.
                     unsafe { multiply_tile(s, k.min(end - start)..end - start, &rows, b, &mut acc) };
                     // A whole panel asks for no vector whether it is whole.
-                    if gather.outputs >= (panel + 1) * width {
+                    if im2col.outputs >= (panel + 1) * width {
                         self.finish::<S, MR, NV, true>(s, positions, panel * width, how, acc, &mut moments);
                     } else {
                         self.finish::<S, MR, NV, false>(s, positions, panel * width, how, acc, &mut moments);
                     }
                 }
                 if let Some(to) = self.moments.filter(|_| last) {
-                    let (channel, left) = (self.group * gather.outputs + panel * width, gather.outputs - panel * width);
+                    let (channel, left) = (self.group * im2col.outputs + panel * width, im2col.outputs - panel * width);
                     // SAFETY: only this task has these panels of this block.
-                    unsafe { moments.write(s, positions.len(), (channel, left, gather.target_channels), to) };
+                    unsafe { moments.write(s, positions.len(), (channel, left, im2col.target_channels), to) };
                 }
             }
             start = end;
@@ -260,22 +260,22 @@ impl Block<'_> {
                 break;
             }
         }
-        if self.streams {
-            s.settle();
+        if self.non_temporal {
+            s.store_fence();
         }
     }
 
-    /// Asks for what [`Block::finish`] will add to these pixels, or add them to.
+    /// Prefetches what [`Block::finish`] will add to these pixels, or add them to.
     #[inline(always)]
-    fn ask<S: Simd, const NV: usize>(&self, s: S, positions: &[Position], column: usize) {
+    fn prefetch<S: Simd, const NV: usize>(&self, s: S, positions: &[Position], column: usize) {
         let Epilogue { accumulate, add, .. } = self.epilogue;
         if !accumulate && add.is_none() {
             return;
         }
-        let gather = self.gather;
-        let channel = self.group * gather.outputs + column;
+        let im2col = self.im2col;
+        let channel = self.group * im2col.outputs + column;
         for &position in positions {
-            let start = gather.target_pixel(position) * gather.target_channels + channel;
+            let start = im2col.target_pixel(position) * im2col.target_channels + channel;
             for float in (0..NV * S::LANES).step_by(16) {
                 if accumulate {
                     s.prefetch(self.y.at(0).wrapping_add(start + float));
@@ -300,12 +300,12 @@ impl Block<'_> {
         acc: [[S::Reg; NV]; MR],
         moments: &mut Moments<S, NV>,
     ) {
-        let gather = self.gather;
-        let left = gather.outputs - column;
-        let channel = self.group * gather.outputs + column;
+        let im2col = self.im2col;
+        let left = im2col.outputs - column;
+        let channel = self.group * im2col.outputs + column;
         let accumulate = self.epilogue.accumulate || !first;
         for (r, &position) in positions.iter().enumerate() {
-            let start = gather.target_pixel(position) * gather.target_channels + channel;
+            let start = im2col.target_pixel(position) * im2col.target_channels + channel;
             for (v, &value) in acc[r].iter().enumerate() {
                 if !WHOLE && v * S::LANES >= left {
                     break;
@@ -319,8 +319,8 @@ impl Block<'_> {
                     if self.moments.is_some() && last {
                         moments.add(s, v, value, begins && r == 0);
                     }
-                    if self.streams && last && n >= S::LANES {
-                        s.stream(self.y.at(at), value);
+                    if self.non_temporal && last && n >= S::LANES {
+                        s.store_non_temporal(self.y.at(at), value);
                     } else {
                         s.store_up_to(self.y.at(at), n, value);
                     }

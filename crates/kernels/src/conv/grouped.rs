@@ -11,7 +11,7 @@ pub(super) use multiply::{multiply, statistics_len, workspace_len};
 pub(super) use weights::{backward_weights, workspace_len as weights_workspace_len};
 
 use super::ConvShape;
-use super::gather::Gather;
+use super::im2col::Im2col;
 use crate::isa::{Isa, Simd};
 use crate::raw::SharedMut;
 use residual_threads::Pool;
@@ -63,18 +63,18 @@ struct Panel {
 }
 
 impl Panels {
-    fn new(isa: Isa, gather: &Gather) -> Self {
-        let (lanes, depth, outputs) = (isa.lanes(), gather.channels, gather.outputs);
+    fn new(isa: Isa, im2col: &Im2col) -> Self {
+        let (lanes, depth, outputs) = (isa.lanes(), im2col.channels, im2col.outputs);
         let fits = depth == outputs && depth < lanes && lanes.is_multiple_of(depth);
         let operand = match depth {
             1 if fits => Operand::Own,
             _ if fits => Operand::Run,
             _ => Operand::Splat,
         };
-        let channels = if operand == Operand::Splat { outputs } else { gather.target_channels };
+        let channels = if operand == Operand::Splat { outputs } else { im2col.target_channels };
         let per_group = channels.div_ceil(lanes);
-        let count = gather.target_channels / channels * per_group;
-        let (target_channels, taps) = (gather.target_channels, gather.taps.len());
+        let count = im2col.target_channels / channels * per_group;
+        let (target_channels, taps) = (im2col.target_channels, im2col.taps.len());
         Self { operand, lanes, depth, outputs, per_group, count, target_channels, taps }
     }
 
@@ -123,7 +123,7 @@ impl Panels {
     fn weights(
         &self,
         shape: &ConvShape,
-        gather: &Gather,
+        im2col: &Im2col,
         pass: Pass,
         index: usize,
         mut visit: impl FnMut(usize, usize, &[usize]),
@@ -137,8 +137,8 @@ impl Panels {
         for (channel, lane) in (target..).zip(lanes.iter_mut()) {
             *lane = channel / self.outputs * taps * inputs * outputs + channel % self.outputs * lane_step;
         }
-        let columns = gather.columns.len();
-        for (number, tap) in gather.taps.iter().enumerate() {
+        let columns = im2col.columns.len();
+        for (number, tap) in im2col.taps.iter().enumerate() {
             let (row, column) = (number / columns, number % columns);
             for k in 0..self.depth {
                 let place = ((row * self.depth + k) * columns + column) * self.lanes;
@@ -163,12 +163,12 @@ pub(super) fn pays(shape: &ConvShape) -> bool {
 
 /// Whether the weights' gradient is expected to be faster than directly: where groups are smaller than a vector.
 pub(super) fn weights_pay(isa: Isa, shape: &ConvShape) -> bool {
-    shape.groups > 1 && Panels::new(isa, &Gather::forward(shape)).operand != Operand::Splat
+    shape.groups > 1 && Panels::new(isa, &Im2col::forward(shape)).operand != Operand::Splat
 }
 
 /// Floats of the packed weights of a pass, or one of its phases: `[panel][tap row][source channel][tap column][lane]`.
-pub(super) fn packed_len(isa: Isa, gather: &Gather) -> usize {
-    let panels = Panels::new(isa, gather);
+pub(super) fn packed_len(isa: Isa, im2col: &Im2col) -> usize {
+    let panels = Panels::new(isa, im2col);
     panels.count * panels.len()
 }
 
@@ -177,12 +177,12 @@ pub(super) fn pack(
     isa: Isa,
     pool: &Pool,
     shape: &ConvShape,
-    gather: &Gather,
+    im2col: &Im2col,
     pass: Pass,
     weights: &[f32],
     packed: &mut [f32],
 ) {
-    let panels = Panels::new(isa, gather);
+    let panels = Panels::new(isa, im2col);
     let len = panels.len();
     assert_eq!(packed.len(), panels.count * len);
     let packed = SharedMut::new(packed);
@@ -190,7 +190,7 @@ pub(super) fn pack(
         for index in panels.chunk(CHUNK, task) {
             // SAFETY: every task has its own panels.
             let panel = unsafe { packed.part(index * len..(index + 1) * len) };
-            panels.weights(shape, gather, pass, index, |place, weight, lanes| {
+            panels.weights(shape, im2col, pass, index, |place, weight, lanes| {
                 let vector = &mut panel[place..place + panels.lanes];
                 let (to, rest) = vector.split_at_mut(lanes.len());
                 to.iter_mut().zip(lanes).for_each(|(to, lane)| *to = weights[weight + lane]);
@@ -201,20 +201,20 @@ pub(super) fn pack(
 }
 
 /// Multiply-adds of a pass, or one of its phases, for `images` images, lanes and pixels that only fill tiles up included.
-pub(super) fn multiply_adds(isa: Isa, gather: &Gather, images: usize) -> usize {
-    let [height, width] = gather.grid;
-    images * height * width.next_multiple_of(tile_pixels(gather)) * packed_len(isa, gather)
+pub(super) fn multiply_adds(isa: Isa, im2col: &Im2col, images: usize) -> usize {
+    let [height, width] = im2col.grid;
+    images * height * width.next_multiple_of(tile_pixels(im2col)) * packed_len(isa, im2col)
 }
 
 /// Pixels of a tile: as many as waste the fewest in a row.
-pub(super) fn tile_pixels(gather: &Gather) -> usize {
-    let width = gather.grid[1];
+pub(super) fn tile_pixels(im2col: &Im2col) -> usize {
+    let width = im2col.grid[1];
     if width.next_multiple_of(8) <= width.next_multiple_of(7) { 8 } else { 7 }
 }
 
-fn columns(gather: &Gather) -> Columns {
-    let neighbours = gather.columns.windows(2).all(|pair| pair[1] == pair[0] + 1);
-    let columns = (gather.columns.len(), gather.source_step[1]);
+fn columns(im2col: &Im2col) -> Columns {
+    let neighbours = im2col.columns.windows(2).all(|pair| pair[1] == pair[0] + 1);
+    let columns = (im2col.columns.len(), im2col.source_step[1]);
     if neighbours && matches!(columns, (7 | 3 | 2, 1) | (3, 2)) { columns } else { (1, 1) }
 }
 
@@ -289,10 +289,10 @@ struct Window {
 impl Window {
     /// For tap columns `run · K ..` of grid columns `start .. start + valid`, STEP apart in the source where K is above 1.
     #[inline(always)]
-    fn new<const K: usize, const STEP: usize>(gather: &Gather, run: usize, start: usize, valid: usize) -> Self {
-        let width = gather.source[1] as isize;
-        let first = (start * gather.source_step[1]) as isize + gather.columns[run * K];
-        let step = if K > 1 { 1 } else { gather.source_step[1] };
+    fn new<const K: usize, const STEP: usize>(im2col: &Im2col, run: usize, start: usize, valid: usize) -> Self {
+        let width = im2col.source[1] as isize;
+        let first = (start * im2col.source_step[1]) as isize + im2col.columns[run * K];
+        let step = if K > 1 { 1 } else { im2col.source_step[1] };
         let steps = |distance: isize| if distance <= 0 { 0 } else { (distance as usize).div_ceil(step) };
         let needed = (valid - 1) * STEP + K;
         Self { first, step, inside: (steps(-first), steps(width - first).min(needed)) }

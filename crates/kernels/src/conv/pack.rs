@@ -2,7 +2,7 @@
 //! zero-filled to whole panels, so that a tile reads one stream of aligned vectors.
 
 use super::ConvShape;
-use super::gather::Gather;
+use super::im2col::Im2col;
 use super::tile::tile_vectors;
 use crate::isa::Isa;
 use crate::raw::SharedMut;
@@ -14,13 +14,13 @@ pub(super) fn panel_width(isa: Isa, outputs: usize) -> usize {
 }
 
 /// Panels of one group.
-pub(super) fn panel_count(isa: Isa, gather: &Gather) -> usize {
-    gather.outputs.div_ceil(panel_width(isa, gather.outputs))
+pub(super) fn panel_count(isa: Isa, im2col: &Im2col) -> usize {
+    im2col.outputs.div_ceil(panel_width(isa, im2col.outputs))
 }
 
 /// Floats of a packed matrix.
-pub(super) fn packed_len(isa: Isa, gather: &Gather) -> usize {
-    gather.groups * panel_count(isa, gather) * gather.depth() * panel_width(isa, gather.outputs)
+pub(super) fn packed_len(isa: Isa, im2col: &Im2col) -> usize {
+    im2col.groups * panel_count(isa, im2col) * im2col.depth() * panel_width(isa, im2col.outputs)
 }
 
 /// Packs for the forward pass: depth is (tap, input channel), columns are output channels.
@@ -28,13 +28,13 @@ pub(super) fn pack_forward(
     isa: Isa,
     pool: &Pool,
     shape: &ConvShape,
-    gather: &Gather,
+    im2col: &Im2col,
     weights: &[f32],
     packed: &mut [f32],
 ) {
     let outputs = shape.out_channels / shape.groups;
-    let depth = gather.depth();
-    pack(isa, pool, gather, packed, |group, first, width, panel, panel_width| {
+    let depth = im2col.depth();
+    pack(isa, pool, im2col, packed, |group, first, width, panel, panel_width| {
         let weights = &weights[group * depth * outputs..][..depth * outputs];
         for (from, to) in weights.chunks_exact(outputs).zip(panel.chunks_exact_mut(panel_width)) {
             to[..width].copy_from_slice(&from[first..first + width]);
@@ -48,7 +48,7 @@ pub(super) fn pack_backward(
     isa: Isa,
     pool: &Pool,
     shape: &ConvShape,
-    phase: &Gather,
+    phase: &Im2col,
     weights: &[f32],
     packed: &mut [f32],
 ) {
@@ -77,17 +77,17 @@ pub(super) fn pack_backward(
 fn pack(
     isa: Isa,
     pool: &Pool,
-    gather: &Gather,
+    im2col: &Im2col,
     packed: &mut [f32],
     fill: impl Fn(usize, usize, usize, &mut [f32], usize) + Sync,
 ) {
-    assert_eq!(packed.len(), packed_len(isa, gather));
-    let (panel_width, panels) = (panel_width(isa, gather.outputs), panel_count(isa, gather));
-    let len = gather.depth() * panel_width;
+    assert_eq!(packed.len(), packed_len(isa, im2col));
+    let (panel_width, panels) = (panel_width(isa, im2col.outputs), panel_count(isa, im2col));
+    let len = im2col.depth() * panel_width;
     let packed = SharedMut::new(packed);
-    pool.run(gather.groups * panels, |task, _| {
+    pool.run(im2col.groups * panels, |task, _| {
         let first = task % panels * panel_width;
-        let width = panel_width.min(gather.outputs - first);
+        let width = panel_width.min(im2col.outputs - first);
         // SAFETY: every task has a panel of its own.
         let panel = unsafe { packed.part(task * len..(task + 1) * len) };
         fill(task / panels, first, width, panel, panel_width);

@@ -4,9 +4,9 @@
 //! the result does not depend on the number of threads.
 
 use super::forward::panel_stride;
-use super::gather::{MAX_ROWS, Position};
+use super::im2col::{MAX_ROWS, Position};
 use super::tile::{outer, outer_tile};
-use super::{Conv, Gather};
+use super::{Conv, Im2col};
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
 use residual_threads::{Pool, split};
@@ -22,7 +22,7 @@ const OUTPUTS: usize = 256;
 const SUM_LEN: usize = 128 << 10;
 /// Tasks from which on more parts of the sum are not worth their addition.
 const TASKS: usize = 16;
-/// Fewer tasks leave threads idle: columns are then shared out further.
+/// Fewer tasks leave threads idle: columns are then partitioned further.
 const MIN_TASKS: usize = 8;
 /// Floats of a thread's panel.
 const PANEL_LEN: usize = ROWS * (DEPTH + 16);
@@ -39,13 +39,13 @@ const _: () = assert!(ROWS <= MAX_ROWS);
 
 /// How the gradient is cut: parts of the sum over rows, runs of columns, runs of outputs.
 fn cuts(conv: &Conv, images: usize) -> [usize; 3] {
-    let gather = &conv.gather;
-    let (rows, depth) = (images * gather.rows_per_image(), gather.depth());
-    let wide = gather.outputs.div_ceil(OUTPUTS);
-    let deep = depth.div_ceil((SUM_LEN / gather.outputs.min(OUTPUTS)).min(DEPTH));
+    let im2col = &conv.im2col;
+    let (rows, depth) = (images * im2col.rows_per_image(), im2col.depth());
+    let wide = im2col.outputs.div_ceil(OUTPUTS);
+    let deep = depth.div_ceil((SUM_LEN / im2col.outputs.min(OUTPUTS)).min(DEPTH));
     let fitting = (MAX_PARTIAL / conv.shape.weight_len()).clamp(1, MAX_PARTS);
-    let parts = (rows / MIN_ROWS).min(TASKS.div_ceil(gather.groups * deep * wide)).clamp(1, fitting);
-    let short = MIN_TASKS.div_ceil(parts * gather.groups * wide);
+    let parts = (rows / MIN_ROWS).min(TASKS.div_ceil(im2col.groups * deep * wide)).clamp(1, fitting);
+    let short = MIN_TASKS.div_ceil(parts * im2col.groups * wide);
     [parts, deep.max(short.min(depth.div_ceil(MIN_DEPTH))), wide]
 }
 
@@ -64,24 +64,24 @@ pub(super) fn backward_weights(
     workspace: &mut [f32],
 ) {
     assert!(workspace.len() >= workspace_len(conv, images, pool.threads()), "workspace of {}", workspace.len());
-    let gather = &conv.gather;
-    let (rows, depth) = (images * gather.rows_per_image(), gather.depth());
+    let im2col = &conv.im2col;
+    let (rows, depth) = (images * im2col.rows_per_image(), im2col.depth());
     let [parts, deep, wide] = cuts(conv, images);
     let (panels, partial) = workspace.split_at_mut(pool.threads() * PANEL_LEN);
     let panels = SharedMut::new(panels);
     let len = dw.len();
     {
         let sums = SharedMut::new(if parts > 1 { &mut partial[..parts * len] } else { &mut *dw });
-        pool.run(parts * gather.groups * deep * wide, |task, worker| {
-            let (block, outputs) = (task / wide, split(gather.outputs, wide, MAX_WIDTH, task % wide));
+        pool.run(parts * im2col.groups * deep * wide, |task, worker| {
+            let (block, outputs) = (task / wide, split(im2col.outputs, wide, MAX_WIDTH, task % wide));
             let (rest, columns) = (block / deep, split(depth, deep, TILE_ROWS, block % deep));
-            let (part, group) = (rest / gather.groups, rest % gather.groups);
-            let sum = sums.offset(part * len + (group * depth + columns.start) * gather.outputs);
+            let (part, group) = (rest / im2col.groups, rest % im2col.groups);
+            let sum = sums.offset(part * len + (group * depth + columns.start) * im2col.outputs);
             let (rows, panel) = (split(rows, parts, 1, part), panels.at(worker * PANEL_LEN));
             if columns.is_empty() || outputs.is_empty() {
                 return;
             }
-            conv.isa.run(Part { gather, group, columns, outputs, rows, x, dy, sum, panel });
+            conv.isa.run(PartialSums { im2col, group, columns, outputs, rows, x, dy, sum, panel });
         });
     }
     if parts > 1 {
@@ -89,8 +89,8 @@ pub(super) fn backward_weights(
     }
 }
 
-struct Part<'a> {
-    gather: &'a Gather,
+struct PartialSums<'a> {
+    im2col: &'a Im2col,
     group: usize,
     columns: std::ops::Range<usize>,
     outputs: std::ops::Range<usize>,
@@ -102,12 +102,12 @@ struct Part<'a> {
     panel: *mut f32,
 }
 
-impl Kernel for Part<'_> {
+impl Kernel for PartialSums<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        match outer_tile(S::LANES, S::REGISTERS, self.gather.outputs) {
+        match outer_tile(S::LANES, S::REGISTERS, self.im2col.outputs) {
             [8, 2] => self.blocks::<S, 8, 2>(s),
             [4, 2] => self.blocks::<S, 4, 2>(s),
             [8, 1] => self.blocks::<S, 8, 1>(s),
@@ -116,13 +116,13 @@ impl Kernel for Part<'_> {
     }
 }
 
-impl Part<'_> {
+impl PartialSums<'_> {
     #[inline(always)]
     fn blocks<S: Simd, const MR: usize, const NV: usize>(&mut self, s: S) {
-        let gather = self.gather;
+        let im2col = self.im2col;
         // Rows a multiple of half a page apart fall into few sets of the L1 cache: those are copied.
         let direct =
-            gather.is_direct() && self.columns.len().is_multiple_of(MR) && !gather.source_channels.is_multiple_of(512);
+            im2col.is_direct() && self.columns.len().is_multiple_of(MR) && !im2col.source_channels.is_multiple_of(512);
         let depth = self.columns.len();
         let mut table = [Position::default(); ROWS];
         let mut columns = Columns([0.0; ROWS * MAX_WIDTH]);
@@ -130,17 +130,17 @@ impl Part<'_> {
         while row < self.rows.end {
             let count = (self.rows.end - row).min(ROWS);
             let (a, a_stride) = if direct {
-                let offset = row * gather.source_channels + self.group * gather.channels + self.columns.start;
-                (self.x.as_ptr().wrapping_add(offset), gather.source_channels)
+                let offset = row * im2col.source_channels + self.group * im2col.channels + self.columns.start;
+                (self.x.as_ptr().wrapping_add(offset), im2col.source_channels)
             } else {
                 let positions = &mut table[..count];
-                gather.positions(row, positions);
+                im2col.positions(row, positions);
                 let stride = panel_stride(depth);
                 // SAFETY: `x` was checked to be a tensor of the source with all images; the panel has ROWS rows of
                 // this stride and belongs to this thread.
                 unsafe {
                     let columns = self.columns.clone();
-                    gather.fill(s, self.x.as_ptr(), self.group, positions, columns, self.panel, stride);
+                    im2col.fill(s, self.x.as_ptr(), self.group, positions, columns, self.panel, stride);
                     // Columns up to a whole tile are multiplied too; their products are not stored.
                     for row in 0..count {
                         for column in depth..depth.next_multiple_of(TILE_ROWS).min(stride) {
@@ -150,18 +150,19 @@ impl Part<'_> {
                 }
                 (self.panel.cast_const(), stride)
             };
-            let d = self.dy.as_ptr().wrapping_add(row * gather.target_channels + self.group * gather.outputs);
+            let d = self.dy.as_ptr().wrapping_add(row * im2col.target_channels + self.group * im2col.outputs);
             let first = row == self.rows.start;
             for output in self.outputs.clone().step_by(NV * S::LANES) {
                 let left = self.outputs.end - output;
-                let mut d = (d.wrapping_add(output), gather.target_channels);
-                let crowded = gather.target_channels.is_multiple_of(256) && depth >= MIN_SHARED;
-                if crowded || left < NV * S::LANES {
+                let mut d = (d.wrapping_add(output), im2col.target_channels);
+                // Rows a multiple of a page apart map to the same cache sets: they evict each other unless copied.
+                let conflicts = im2col.target_channels.is_multiple_of(256) && depth >= MIN_SHARED;
+                if conflicts || left < NV * S::LANES {
                     // SAFETY: dy has `left` channels from here in each of the rows.
                     unsafe { columns.fill::<S, NV>(s, count, d, left) };
                     d = (columns.0.as_ptr(), NV * S::LANES);
                 }
-                // The columns of dy that come next lie in other pages: they are asked for while this product goes on.
+                // The columns of dy that come next lie in other pages: they are prefetched while this product goes on.
                 let (next, ahead) = if left > NV * S::LANES {
                     (output + NV * S::LANES, row..row + count)
                 } else {
@@ -181,7 +182,7 @@ impl Part<'_> {
         }
     }
 
-    /// Multiplies `rows` rows, and meanwhile asks for the vectors of dy from output `next` on in the rows `ahead`, some before
+    /// Multiplies `rows` rows, and meanwhile prefetches the vectors of dy from output `next` on in the rows `ahead`, some before
     /// every sixteen rows.
     ///
     /// # Safety
@@ -198,13 +199,13 @@ impl Part<'_> {
         (next, ahead): (usize, std::ops::Range<usize>),
     ) {
         let mut acc = [[s.zero(); NV]; MR];
-        let gather = self.gather;
-        let next = self.dy.as_ptr().wrapping_add(self.group * gather.outputs + next);
+        let im2col = self.im2col;
+        let next = self.dy.as_ptr().wrapping_add(self.group * im2col.outputs + next);
         let share = ahead.len().div_ceil(rows.div_ceil(16));
         for m in (0..rows).step_by(16) {
             for row in (ahead.start + m / 16 * share..ahead.end).take(share) {
                 for v in 0..NV {
-                    s.prefetch(next.wrapping_add(row * gather.target_channels + v * S::LANES));
+                    s.prefetch(next.wrapping_add(row * im2col.target_channels + v * S::LANES));
                 }
             }
             let a = (a.0.wrapping_add(m * a.1), a.1);
@@ -219,7 +220,7 @@ impl Part<'_> {
                     break;
                 }
                 let n = left - v * S::LANES;
-                let at = (column + r) * self.gather.outputs + output + v * S::LANES;
+                let at = (column + r) * self.im2col.outputs + output + v * S::LANES;
                 // SAFETY: row `column + r` of the sum has `n` channels from here on, which are this task's.
                 unsafe {
                     let to = self.sum.at(at);

@@ -1,4 +1,4 @@
-//! 3×3 convolutions of stride 1 by Winograd's minimal filtering: F(4×4, 3×3) with 36 and F(2×2, 3×3) with 16 products for
+//! 3×3 convolutions of stride 1 by Winograd's minimal filtering: F(4×4, 3×3) with 36 and F(2×2, 3×3) with 16 multiply-accumulates for
 //! a tile of 16 or 4 outputs that directly takes 144 or 36 (Lavin & Gray, "Fast algorithms for convolutional neural
 //! networks", 2015).
 //!
@@ -8,7 +8,7 @@
 #![allow(clippy::needless_range_loop, reason = "tiles are addressed by row and column")]
 #![allow(clippy::manual_memcpy, reason = "values stay in registers")]
 
-use super::blocks::{Cut, Work};
+use super::blocks::{Partition, Workload};
 use super::forward::Epilogue;
 use super::moments::{self, Moments, Statistics};
 use super::pack::panel_width;
@@ -16,7 +16,7 @@ use super::tile::{multiply_blocks, tile_rows, tile_vectors};
 use super::{Algorithm, ConvShape};
 use crate::extents::is_product;
 use crate::isa::{Isa, Kernel, Simd};
-use crate::raw::{SharedMut, is_streamed};
+use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::join_moments;
 use residual_threads::{Pool, split};
 use std::ops::Range;
@@ -41,9 +41,9 @@ const MAX_TILES: usize = 96;
 /// Which of the two algorithms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tile {
-    /// F(2×2, 3×3): 2.25 times fewer products, errors like the direct convolution's.
+    /// F(2×2, 3×3): 2.25 times fewer multiply-accumulates, errors like the direct convolution's.
     F2,
-    /// F(4×4, 3×3): 4 times fewer products, errors a few times the direct convolution's.
+    /// F(4×4, 3×3): 4 times fewer multiply-accumulates, errors a few times the direct convolution's.
     F4,
 }
 
@@ -65,7 +65,7 @@ impl Tile {
     }
 }
 
-/// One pass of a convolution: forward, or backward-data as the forward pass of dy with turned weights.
+/// One pass of a convolution: forward, or backward-data as the forward pass of dy with weights rotated by 180°.
 #[derive(Clone, Debug)]
 pub(super) struct Winograd {
     tile: Tile,
@@ -78,8 +78,8 @@ pub(super) struct Winograd {
     /// Its channels.
     outputs: usize,
     padding: [usize; 2],
-    /// Whether the weights are read turned by 180° with their channels exchanged.
-    turned: bool,
+    /// Whether the weights are read rotated by 180° with their channels exchanged.
+    rotated: bool,
 }
 
 /// Whether a convolution is one that these algorithms compute: 3×3, stride 1, dense, in whole vectors of channels.
@@ -118,7 +118,7 @@ impl Winograd {
             target: shape.output(),
             outputs: shape.out_channels,
             padding: shape.padding,
-            turned: false,
+            rotated: false,
         }
     }
 
@@ -131,7 +131,7 @@ impl Winograd {
             target: shape.input,
             outputs: shape.in_channels,
             padding: shape.padding.map(|padding| 2 - padding),
-            turned: true,
+            rotated: true,
         }
     }
 
@@ -205,11 +205,11 @@ impl Winograd {
         let threads = if statistics.is_some() { moments::THREADS } else { pool.threads() };
         let work = self.work(isa, tiles, threads);
         let (vectors, panels) = (tile_vectors(isa, self.outputs), work.panels);
-        let Cut { block, blocks, splits } = work.cut();
+        let Partition { block, blocks, splits } = work.partition();
         let (mut statistics, channels) = (statistics, self.outputs);
         let partial =
             statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
-        let streams = !epilogue.accumulate && is_streamed(y, channels);
+        let non_temporal = !epilogue.accumulate && is_non_temporal(y, channels);
         let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
         pool.run(blocks * splits, |task, worker| {
             isa.run(Block {
@@ -220,7 +220,7 @@ impl Winograd {
                 x,
                 packed,
                 epilogue,
-                streams,
+                non_temporal,
                 moments: partial.map(|partial| partial.offset(2 * (task / splits) * channels)),
                 y,
                 scratch: workspace.at(worker * share),
@@ -232,9 +232,9 @@ impl Winograd {
         }
     }
 
-    fn work(&self, isa: Isa, tiles: usize, threads: usize) -> Work {
+    fn work(&self, isa: Isa, tiles: usize, threads: usize) -> Workload {
         let (points, vectors) = (self.tile.points(), tile_vectors(isa, self.outputs));
-        Work {
+        Workload {
             rows: tiles,
             grain: tile_rows(isa, vectors),
             most: self.block_tiles(),
@@ -256,41 +256,42 @@ impl Winograd {
     /// Pixels of the target that some tiles cover.
     fn pixels(&self, tiles: Range<usize>) -> usize {
         let side = self.tile.outputs();
-        let pixels = |place: Place| side.min(self.target[0] - place.row) * side.min(self.target[1] - place.column);
-        Places::new(self.target, side, tiles.start).take(tiles.len()).map(pixels).sum()
+        let pixels =
+            |place: TilePosition| side.min(self.target[0] - place.row) * side.min(self.target[1] - place.column);
+        TilePositions::new(self.target, side, tiles.start).take(tiles.len()).map(pixels).sum()
     }
 }
 
 /// Where a tile of outputs begins.
 #[derive(Clone, Copy)]
-struct Place {
+struct TilePosition {
     image: usize,
     row: usize,
     column: usize,
 }
 
 /// The places of one tile after another: row by row, image by image.
-struct Places {
-    next: Place,
+struct TilePositions {
+    next: TilePosition,
     target: [usize; 2],
     side: usize,
 }
 
-impl Places {
+impl TilePositions {
     /// From tile `first` on, of tiles of `side` outputs a side.
     #[inline(always)]
     fn new(target: [usize; 2], side: usize, first: usize) -> Self {
         let [height, width] = target.map(|outputs| outputs.div_ceil(side));
         let (image, rest) = (first / (height * width), first % (height * width));
-        Self { next: Place { image, row: rest / width * side, column: rest % width * side }, target, side }
+        Self { next: TilePosition { image, row: rest / width * side, column: rest % width * side }, target, side }
     }
 }
 
-impl Iterator for Places {
-    type Item = Place;
+impl Iterator for TilePositions {
+    type Item = TilePosition;
 
     #[inline(always)]
-    fn next(&mut self) -> Option<Place> {
+    fn next(&mut self) -> Option<TilePosition> {
         let place = self.next;
         self.next.column += self.side;
         if self.next.column >= self.target[1] {
@@ -312,9 +313,9 @@ struct Block<'a> {
     x: &'a [f32],
     packed: &'a [f32],
     epilogue: Epilogue<'a>,
-    /// Whether the output is stored past the caches.
-    streams: bool,
-    /// Where this block's moments go, if they are asked for.
+    /// Whether the output is stored with non-temporal stores.
+    non_temporal: bool,
+    /// Where this block's moments go, if they are wanted.
     moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
     scratch: *mut f32,
@@ -358,8 +359,8 @@ impl Block<'_> {
             (self.scratch.wrapping_add(points * input_stride), tiles * width + SKEW)
         };
         let (source, size) = (self.x.as_ptr(), winograd.source);
-        let places = |first: usize| Places::new(winograd.target, T::M, first);
-        let corner = |place: Place| Corner {
+        let places = |first: usize| TilePositions::new(winograd.target, T::M, first);
+        let corner = |place: TilePosition| TileCorner {
             image: place.image * size[0] * size[1] * channels,
             row: place.row as isize - winograd.padding[0] as isize,
             column: place.column as isize - winograd.padding[1] as isize,
@@ -404,7 +405,7 @@ impl Block<'_> {
             let mut moments = Moments::<S, NV>::new(s);
             let ahead = places(self.tiles.start + AHEAD_STORED);
             for (index, (place, ahead)) in places(self.tiles.start).zip(ahead).take(tiles).enumerate() {
-                self.ask::<S, T, NV>(s, ahead, panel * width);
+                self.prefetch::<S, T, NV>(s, ahead, panel * width);
                 for v in 0..NV {
                     if v * S::LANES >= left {
                         break;
@@ -424,14 +425,14 @@ impl Block<'_> {
                 unsafe { moments.write(s, count, (panel * width, left, winograd.outputs), to) };
             }
         }
-        if self.streams {
-            s.settle();
+        if self.non_temporal {
+            s.store_fence();
         }
     }
 
-    /// Asks for the memory of a tile's outputs that will be written, NV vectors from `channel` on, and for what is added.
+    /// Prefetches the memory of a tile's outputs that will be written, NV vectors from `channel` on, and for what is added.
     #[inline(always)]
-    fn ask<S: Simd, T: Transform, const NV: usize>(&self, s: S, place: Place, channel: usize) {
+    fn prefetch<S: Simd, T: Transform, const NV: usize>(&self, s: S, place: TilePosition, channel: usize) {
         let winograd = self.winograd;
         let add = self.epilogue.add;
         if winograd.outputs > SHORT && add.is_none() {
@@ -441,10 +442,10 @@ impl Block<'_> {
         let first = (place.image * height + place.row) * width + place.column;
         for row in 0..T::M {
             for column in 0..T::M {
-                // Past the end of a row or of the tensor stands something else: it is only asked for.
+                // Past the end of a row or of the tensor stands something else: it is only prefetched.
                 let at = (first + row * width + column) * winograd.outputs + channel;
                 for float in (0..NV * S::LANES).step_by(16) {
-                    if !self.streams {
+                    if !self.non_temporal {
                         s.prefetch_to_write(self.y.at(0).wrapping_add(at + float));
                     }
                     if let Some(add) = add {
@@ -463,7 +464,7 @@ impl Block<'_> {
         s: S,
         from: *const f32,
         stride: usize,
-        (place, begins): (Place, bool),
+        (place, begins): (TilePosition, bool),
         channel: usize,
         v: usize,
         moments: &mut Moments<S, NV>,
@@ -525,8 +526,8 @@ impl Block<'_> {
     /// A vector can be written at `to`, in whole vectors from the beginning of the output.
     #[inline(always)]
     unsafe fn store<S: Simd>(&self, s: S, to: *mut f32, value: S::Reg) {
-        // SAFETY: the caller's promise; an output that is streamed begins at a cache line, and `settle` follows.
-        unsafe { if self.streams { s.stream(to, value) } else { s.store(to, value) } }
+        // SAFETY: the caller's promise; an output that is stored non-temporally begins at a cache line, and `store_fence` follows.
+        unsafe { if self.non_temporal { s.store_non_temporal(to, value) } else { s.store(to, value) } }
     }
 
     /// [`Epilogue::apply`] for the pixels of a tile, whose questions are asked once; stores it.
@@ -598,7 +599,7 @@ unsafe fn add_tile<S: Simd, T: Transform>(
 
 /// Where a tile's input begins; rows and columns outside `size` are padding.
 #[derive(Clone, Copy)]
-struct Corner {
+struct TileCorner {
     /// The first float of the image.
     image: usize,
     row: isize,
@@ -607,7 +608,7 @@ struct Corner {
     channels: usize,
 }
 
-impl Corner {
+impl TileCorner {
     /// Whether a square of `side` pixels from here on lies inside the image.
     #[inline(always)]
     fn is_inside(&self, side: usize) -> bool {
@@ -623,22 +624,22 @@ impl Corner {
     }
 }
 
-/// Tiles ahead of the one that is transformed, whose pixels are asked for.
+/// Tiles ahead of the one that is transformed, whose pixels are prefetched.
 const AHEAD: usize = 8;
-/// Tiles ahead of the one that is stored, whose outputs are asked for.
+/// Tiles ahead of the one that is stored, whose outputs are prefetched.
 const AHEAD_STORED: usize = 4;
 /// Pixels with more channels are runs long enough for the processor to see them coming.
 const SHORT: usize = 64;
 
-impl Corner {
-    /// Asks for a square of four pixels from `skip` pixels below and right of here: what the tile before and the row of tiles
+impl TileCorner {
+    /// Prefetches a square of four pixels from `skip` pixels below and right of here: what the tile before and the row of tiles
     /// above have not read.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, source: *const f32, skip: usize) {
         if self.channels > SHORT {
             return;
         }
-        // Pixels outside the image are some others: they are only asked for.
+        // Pixels outside the image are some others: they are only prefetched.
         let first = (self.row + skip as isize) * self.size[1] as isize + self.column + skip as isize;
         let first = source.wrapping_add(self.image).wrapping_offset(first * self.channels as isize);
         for row in 0..4 {
@@ -658,7 +659,7 @@ impl Corner {
 unsafe fn transform_input<S: Simd, T: Transform>(
     s: S,
     source: *const f32,
-    corner: Corner,
+    corner: TileCorner,
     to: *mut f32,
     stride: usize,
     next: usize,

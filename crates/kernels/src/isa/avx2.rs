@@ -59,13 +59,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn stream(self, p: *mut f32, x: __m256) {
-        // SAFETY: see the impl; the caller promises alignment, and to call `settle`.
+    unsafe fn store_non_temporal(self, p: *mut f32, x: __m256) {
+        // SAFETY: see the impl; the caller promises alignment, and to call `store_fence`.
         unsafe { _mm256_stream_ps(p, x) }
     }
 
     #[inline(always)]
-    fn settle(self) {
+    fn store_fence(self) {
         // SAFETY: every x86-64 machine has the instruction.
         unsafe { _mm_sfence() }
     }

@@ -55,13 +55,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn stream(self, p: *mut f32, x: __m512) {
-        // SAFETY: see the impl; the caller promises alignment, and to call `settle`.
+    unsafe fn store_non_temporal(self, p: *mut f32, x: __m512) {
+        // SAFETY: see the impl; the caller promises alignment, and to call `store_fence`.
         unsafe { _mm512_stream_ps(p, x) }
     }
 
     #[inline(always)]
-    fn settle(self) {
+    fn store_fence(self) {
         // SAFETY: every x86-64 machine has the instruction.
         unsafe { _mm_sfence() }
     }

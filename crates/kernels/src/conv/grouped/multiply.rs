@@ -10,11 +10,11 @@
 
 use super::{Operand, Own, Panel, Panels, Read, Run, Splat, Window, columns, each_column, packed_len, tile_pixels};
 use crate::conv::forward::Epilogue;
-use crate::conv::gather::{Gather, Position};
+use crate::conv::im2col::{Im2col, Position};
 use crate::conv::moments::{Moments, Statistics};
 use crate::extents::is_product;
 use crate::isa::{Isa, Kernel, Simd};
-use crate::raw::{SharedMut, is_streamed};
+use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::join_moments;
 use residual_threads::Pool;
 use std::ops::Range;
@@ -23,22 +23,22 @@ use std::ops::Range;
 const BAND: usize = 896;
 
 /// Rows of each band: the same for any number of threads, as the statistics are summed band by band.
-fn band(gather: &Gather) -> usize {
-    let [height, width] = gather.grid;
+fn band(im2col: &Im2col) -> usize {
+    let [height, width] = im2col.grid;
     let bands = height.div_ceil(BAND.div_ceil(width));
     height.div_ceil(bands)
 }
 
 /// Floats of workspace for the statistics of the result for up to `images` images.
-pub(in crate::conv) fn statistics_len(gather: &Gather, images: usize) -> usize {
-    2 * gather.target_channels * images * gather.grid[0].div_ceil(band(gather))
+pub(in crate::conv) fn statistics_len(im2col: &Im2col, images: usize) -> usize {
+    2 * im2col.target_channels * images * im2col.grid[0].div_ceil(band(im2col))
 }
 
 /// Floats of workspace that one thread needs: for what a panel reads of a band.
-pub(in crate::conv) fn workspace_len(isa: Isa, gather: &Gather) -> usize {
-    let reach = gather.rows.last().unwrap_or(&0) - gather.rows.first().unwrap_or(&0);
-    let rows = (band(gather) - 1) * gather.source_step[0] + reach as usize + 1;
-    Panels::new(isa, gather).vectors() * vector_len(isa.lanes(), rows.min(gather.source[0]) * gather.source[1])
+pub(in crate::conv) fn workspace_len(isa: Isa, im2col: &Im2col) -> usize {
+    let reach = im2col.rows.last().unwrap_or(&0) - im2col.rows.first().unwrap_or(&0);
+    let rows = (band(im2col) - 1) * im2col.source_step[0] + reach as usize + 1;
+    Panels::new(isa, im2col).vectors() * vector_len(isa.lanes(), rows.min(im2col.source[0]) * im2col.source[1])
 }
 
 /// Floats of a vector of channels of so many pixels: an odd number of vectors, so that two do not share cache sets.
@@ -50,7 +50,7 @@ fn vector_len(lanes: usize, pixels: usize) -> usize {
 pub(in crate::conv) fn multiply(
     isa: Isa,
     pool: &Pool,
-    gather: &Gather,
+    im2col: &Im2col,
     images: usize,
     x: &[f32],
     packed: &[f32],
@@ -59,34 +59,34 @@ pub(in crate::conv) fn multiply(
     y: &mut [f32],
     workspace: &mut [f32],
 ) {
-    let own = workspace_len(isa, gather);
+    let own = workspace_len(isa, im2col);
     assert!(workspace.len() >= pool.threads() * own, "workspace of {}", workspace.len());
     let fits = |len: usize, [height, width]: [usize; 2], channels| is_product(len, &[images, height, width, channels]);
-    assert!(fits(x.len(), gather.source, gather.source_channels), "source of {}", x.len());
-    assert!(fits(y.len(), gather.target, gather.target_channels), "target of {}", y.len());
-    assert_eq!(packed.len(), packed_len(isa, gather));
-    assert!(epilogue.bias.is_none_or(|bias| bias.len() == gather.target_channels));
+    assert!(fits(x.len(), im2col.source, im2col.source_channels), "source of {}", x.len());
+    assert!(fits(y.len(), im2col.target, im2col.target_channels), "target of {}", y.len());
+    assert_eq!(packed.len(), packed_len(isa, im2col));
+    assert!(epilogue.bias.is_none_or(|bias| bias.len() == im2col.target_channels));
     assert!(epilogue.add.is_none_or(|add| add.len() == y.len()));
-    if gather.taps.is_empty() && epilogue.accumulate {
+    if im2col.taps.is_empty() && epilogue.accumulate {
         return;
     }
-    let panels = Panels::new(isa, gather);
-    let ([height, width], band) = (gather.grid, band(gather));
+    let panels = Panels::new(isa, im2col);
+    let ([height, width], band) = (im2col.grid, band(im2col));
     let bands = height.div_ceil(band);
     let rows = |index: usize| index % bands * band..(index % bands * band + band).min(height);
-    let (blocks, channels) = (images * bands, gather.target_channels);
+    let (blocks, channels) = (images * bands, im2col.target_channels);
     let partial =
         statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
     // Whole cache lines: vectors of half of one would be stored apart.
     let whole = isa.lanes() == 16 && (panels.operand != Operand::Splat || panels.outputs.is_multiple_of(16));
-    let streams = whole && !epilogue.accumulate && is_streamed(y, channels);
+    let non_temporal = whole && !epilogue.accumulate && is_non_temporal(y, channels);
     let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
     let chunk_len = panels.chunk_len(blocks, pool.threads());
     let chunks = panels.chunks(chunk_len);
     pool.run(blocks * chunks, |task, worker| {
         let (index, chunk) = (task / chunks, task % chunks);
         isa.run(Block {
-            gather,
+            im2col,
             panels: &panels,
             chunk: panels.chunk(chunk_len, chunk),
             image: index / bands,
@@ -94,7 +94,7 @@ pub(in crate::conv) fn multiply(
             x,
             packed,
             epilogue,
-            streams,
+            non_temporal,
             moments: partial.map(|partial| partial.offset(2 * index * channels)),
             y,
             copy: workspace.at(worker * own),
@@ -107,7 +107,7 @@ pub(in crate::conv) fn multiply(
 
 /// A band of an image and a chunk of panels.
 struct Block<'a> {
-    gather: &'a Gather,
+    im2col: &'a Im2col,
     panels: &'a Panels,
     chunk: Range<usize>,
     image: usize,
@@ -115,9 +115,9 @@ struct Block<'a> {
     x: &'a [f32],
     packed: &'a [f32],
     epilogue: Epilogue<'a>,
-    /// Whether the output is stored past the caches.
-    streams: bool,
-    /// Where this block's moments go, if they are asked for.
+    /// Whether the output is stored with non-temporal stores.
+    non_temporal: bool,
+    /// Where this block's moments go, if they are wanted.
     moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
     /// Room for the rows that are read, this thread's own.
@@ -141,7 +141,7 @@ impl Block<'_> {
     #[inline(always)]
     fn columns<S: Simd, F: Read<S>>(&self, s: S) {
         // The arms agree with `columns`.
-        match columns(self.gather) {
+        match columns(self.im2col) {
             (7, 1) => self.pixels::<S, F, 7, 1>(s),
             (3, 1) => self.pixels::<S, F, 3, 1>(s),
             (3, 2) => self.pixels::<S, F, 3, 2>(s),
@@ -152,7 +152,7 @@ impl Block<'_> {
 
     #[inline(always)]
     fn pixels<S: Simd, F: Read<S>, const K: usize, const STEP: usize>(&self, s: S) {
-        match tile_pixels(self.gather) {
+        match tile_pixels(self.im2col) {
             8 => self.tiles::<S, F, 8, K, STEP>(s),
             _ => self.tiles::<S, F, 7, K, STEP>(s),
         }
@@ -160,7 +160,7 @@ impl Block<'_> {
 
     #[inline(always)]
     fn tiles<S: Simd, F: Read<S>, const R: usize, const K: usize, const STEP: usize>(&self, s: S) {
-        let gather = self.gather;
+        let im2col = self.im2col;
         let source = self.source_rows();
         for index in self.chunk.clone() {
             let panel = self.panels.panel(index);
@@ -170,24 +170,24 @@ impl Block<'_> {
             let mut copied = source.start;
             let mut moments = Moments::<S, 1>::new(s);
             for row in self.rows.clone() {
-                let needed = copied..self.source_row(row, gather.rows.last()).max(copied);
+                let needed = copied..self.source_row(row, im2col.rows.last()).max(copied);
                 if !is_copied {
                     self.copy(s, panel, &source, needed.clone());
                 }
                 copied = needed.end;
-                for start in (0..gather.grid[1]).step_by(R) {
-                    let valid = (gather.grid[1] - start).min(R);
+                for start in (0..im2col.grid[1]).step_by(R) {
+                    let valid = (im2col.grid[1] - start).min(R);
                     let position =
                         |r: usize| Position { image: self.image as u32, i: row as u32, j: (start + r) as u32 };
-                    let at = |r| gather.target_pixel(position(r)) * gather.target_channels + panel.target;
+                    let at = |r| im2col.target_pixel(position(r)) * im2col.target_channels + panel.target;
                     if let Some(next) = next {
-                        if !self.streams {
+                        if !self.non_temporal {
                             (0..valid).for_each(|r| {
                                 s.prefetch_to_write(self.y.at(at(r)).wrapping_add(next.target - panel.target));
                             });
                         }
                         if next.source != panel.source {
-                            self.ask(s, next, needed.clone(), start..start + valid);
+                            self.prefetch(s, next, needed.clone(), start..start + valid);
                         }
                     }
                     let acc = self.tile::<S, F, R, K, STEP>(s, index, (row, start, valid), &source);
@@ -201,8 +201,8 @@ impl Block<'_> {
                             if self.moments.is_some() {
                                 moments.add(s, 0, value, row == self.rows.start && start + r == 0);
                             }
-                            if self.streams {
-                                s.stream(self.y.at(at), value);
+                            if self.non_temporal {
+                                s.store_non_temporal(self.y.at(at), value);
                             } else {
                                 s.store_up_to(self.y.at(at), panel.left, value);
                             }
@@ -211,39 +211,39 @@ impl Block<'_> {
                 }
             }
             if let Some(to) = self.moments {
-                let place = (panel.target, panel.left, gather.target_channels);
+                let place = (panel.target, panel.left, im2col.target_channels);
                 // SAFETY: only this task has this panel of this block.
-                unsafe { moments.write(s, self.rows.len() * gather.grid[1], place, to) };
+                unsafe { moments.write(s, self.rows.len() * im2col.grid[1], place, to) };
             }
         }
-        if self.streams {
-            s.settle();
+        if self.non_temporal {
+            s.store_fence();
         }
     }
 
     /// The row of the source after that which a row of the grid reads by a tap, or the nearest inside.
     fn source_row(&self, row: usize, tap: Option<&isize>) -> usize {
-        let row = tap.map_or(0, |tap| (row * self.gather.source_step[0]) as isize + tap + 1);
-        row.clamp(0, self.gather.source[0] as isize) as usize
+        let row = tap.map_or(0, |tap| (row * self.im2col.source_step[0]) as isize + tap + 1);
+        row.clamp(0, self.im2col.source[0] as isize) as usize
     }
 
     /// The rows of the source that this band reads.
     fn source_rows(&self) -> Range<usize> {
-        let [first, last] = [self.gather.rows.first(), self.gather.rows.last()];
+        let [first, last] = [self.im2col.rows.first(), self.im2col.rows.last()];
         let start = self.source_row(self.rows.start, first).saturating_sub(1);
         start..self.source_row(self.rows.end - 1, last).max(start)
     }
 
     /// The first channel that a panel reads of the first pixel of a row of the source.
     fn source_pixel(&self, panel: Panel, row: usize) -> *const f32 {
-        let pixel = (self.image * self.gather.source[0] + row) * self.gather.source[1];
-        self.x.as_ptr().wrapping_add(pixel * self.gather.source_channels + panel.source)
+        let pixel = (self.image * self.im2col.source[0] + row) * self.im2col.source[1];
+        self.x.as_ptr().wrapping_add(pixel * self.im2col.source_channels + panel.source)
     }
 
     /// Copies what a panel reads of `rows`, of the `band` of rows of the source.
     #[inline(always)]
     fn copy<S: Simd>(&self, s: S, panel: Panel, band: &Range<usize>, rows: Range<usize>) {
-        let (width, channels) = (self.gather.source[1], self.gather.source_channels);
+        let (width, channels) = (self.im2col.source[1], self.im2col.source_channels);
         let (from, inputs) = (self.source_pixel(panel, rows.start), self.panels.inputs(panel));
         let to = self.copy.wrapping_add((rows.start - band.start) * width * S::LANES);
         for vector in 0..self.panels.vectors() {
@@ -266,15 +266,15 @@ impl Block<'_> {
         }
     }
 
-    /// Asks for what a panel will copy of `rows` for the columns `grid` of the grid.
+    /// Prefetches what a panel will copy of `rows` for the columns `grid` of the grid.
     #[inline(always)]
-    fn ask<S: Simd>(&self, s: S, panel: Panel, rows: Range<usize>, grid: Range<usize>) {
-        let (gather, step) = (self.gather, self.gather.source_step[1]);
+    fn prefetch<S: Simd>(&self, s: S, panel: Panel, rows: Range<usize>, grid: Range<usize>) {
+        let (im2col, step) = (self.im2col, self.im2col.source_step[1]);
         for row in rows {
             let from = self.source_pixel(panel, row);
-            for column in grid.start * step..(grid.end * step).min(gather.source[1]) {
+            for column in grid.start * step..(grid.end * step).min(im2col.source[1]) {
                 for vector in 0..self.panels.vectors() {
-                    s.prefetch(from.wrapping_add(column * gather.source_channels + vector * S::LANES));
+                    s.prefetch(from.wrapping_add(column * im2col.source_channels + vector * S::LANES));
                 }
             }
         }
@@ -290,17 +290,17 @@ impl Block<'_> {
         (row, start, valid): (usize, usize, usize),
         band: &Range<usize>,
     ) -> [S::Reg; R] {
-        let (gather, panels) = (self.gather, self.panels);
-        let [height, width] = gather.source;
+        let (im2col, panels) = (self.im2col, self.panels);
+        let [height, width] = im2col.source;
         let vector_len = vector_len(S::LANES, band.len() * width);
-        let [rows, columns] = [gather.rows.len(), gather.columns.len()];
+        let [rows, columns] = [im2col.rows.len(), im2col.columns.len()];
         let packed = self.packed.as_ptr().wrapping_add(index * panels.len());
         let mut acc = [s.zero(); R];
         for run in 0..columns / K {
-            let Window { first, step, inside } = Window::new::<K, STEP>(gather, run, start, valid);
+            let Window { first, step, inside } = Window::new::<K, STEP>(im2col, run, start, valid);
             let next = step * S::LANES;
             for tap in 0..rows {
-                let y = (row * gather.source_step[0]) as isize + gather.rows[tap];
+                let y = (row * im2col.source_step[0]) as isize + im2col.rows[tap];
                 if y < 0 || y >= height as isize {
                     continue;
                 }

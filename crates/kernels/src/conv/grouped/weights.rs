@@ -6,7 +6,7 @@ use super::{
     CHUNK, Operand, Own, Panel, Panels, Pass, Read, Run, Splat, Window, columns, each_column, packed_len, tile_pixels,
 };
 use crate::conv::ConvShape;
-use crate::conv::gather::Gather;
+use crate::conv::im2col::Im2col;
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
 use residual_threads::{Pool, split};
@@ -21,29 +21,29 @@ const MIN_PIXELS: usize = 512;
 /// Floats that all parts together may take.
 const MAX_PARTIAL: usize = 8 << 20;
 
-fn parts(isa: Isa, gather: &Gather, images: usize) -> usize {
-    let fitting = (MAX_PARTIAL / packed_len(isa, gather)).clamp(1, MAX_PARTS);
-    (images * gather.rows_per_image() / MIN_PIXELS).clamp(1, fitting)
+fn parts(isa: Isa, im2col: &Im2col, images: usize) -> usize {
+    let fitting = (MAX_PARTIAL / packed_len(isa, im2col)).clamp(1, MAX_PARTS);
+    (images * im2col.rows_per_image() / MIN_PIXELS).clamp(1, fitting)
 }
 
-pub(in crate::conv) fn workspace_len(isa: Isa, gather: &Gather, images: usize) -> usize {
-    parts(isa, gather, images) * packed_len(isa, gather)
+pub(in crate::conv) fn workspace_len(isa: Isa, im2col: &Im2col, images: usize) -> usize {
+    parts(isa, im2col, images) * packed_len(isa, im2col)
 }
 
-/// dw = the gradient of the weights given `x` and `dy`; `gather` is the forward pass's.
+/// dw = the gradient of the weights given `x` and `dy`; `im2col` is the forward pass's.
 pub(in crate::conv) fn backward_weights(
     isa: Isa,
     pool: &Pool,
     shape: &ConvShape,
-    gather: &Gather,
+    im2col: &Im2col,
     images: usize,
     x: &[f32],
     dy: &[f32],
     dw: &mut [f32],
     workspace: &mut [f32],
 ) {
-    let (panels, parts) = (Panels::new(isa, gather), parts(isa, gather, images));
-    let len = packed_len(isa, gather);
+    let (panels, parts) = (Panels::new(isa, im2col), parts(isa, im2col, images));
+    let len = packed_len(isa, im2col);
     assert!(workspace.len() >= parts * len, "workspace of {}", workspace.len());
     let sums = SharedMut::new(&mut workspace[..parts * len]);
     let chunk_len = panels.chunk_len(parts, pool.threads());
@@ -53,13 +53,13 @@ pub(in crate::conv) fn backward_weights(
         let place = part * len + chunk.start * panels.len()..part * len + chunk.end * panels.len();
         // SAFETY: every task has its own panels of its part.
         let sums = unsafe { sums.part(place) };
-        let rows = split(images * gather.grid[0], parts, 1, part);
-        isa.run(Part { gather, panels: &panels, chunk, rows, x, dy, sums });
+        let rows = split(images * im2col.grid[0], parts, 1, part);
+        isa.run(PartialSums { im2col, panels: &panels, chunk, rows, x, dy, sums });
     });
     let (sums, dw) = (&workspace[..parts * len], SharedMut::new(dw));
     pool.run(panels.chunks(CHUNK), |task, _| {
         for index in panels.chunk(CHUNK, task) {
-            panels.weights(shape, gather, Pass::Forward, index, |place, weight, lanes| {
+            panels.weights(shape, im2col, Pass::Forward, index, |place, weight, lanes| {
                 let mut sum = [0.0; 16];
                 for part in sums.chunks_exact(len) {
                     let vector = &part[index * panels.len() + place..][..panels.lanes];
@@ -75,8 +75,8 @@ pub(in crate::conv) fn backward_weights(
 }
 
 /// Some rows of all images and a chunk of panels.
-struct Part<'a> {
-    gather: &'a Gather,
+struct PartialSums<'a> {
+    im2col: &'a Im2col,
     panels: &'a Panels,
     chunk: Range<usize>,
     rows: Range<usize>,
@@ -85,14 +85,14 @@ struct Part<'a> {
     sums: &'a mut [f32],
 }
 
-impl Kernel for Part<'_> {
+impl Kernel for PartialSums<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         // The arms agree with `columns`. Depthwise sums of a narrow window go on for several tap rows at a time, others
         // for several channels of a group, as a sum waits for its last addition.
-        match (self.panels.operand, columns(self.gather)) {
+        match (self.panels.operand, columns(self.im2col)) {
             (Operand::Own, (7, 1)) => self.pixels::<S, Own, 7, 1, 1, 1>(s),
             (Operand::Own, (3, 1)) => self.pixels::<S, Own, 3, 1, 3, 1>(s),
             (Operand::Own, (3, 2)) => self.pixels::<S, Own, 3, 2, 3, 1>(s),
@@ -104,10 +104,10 @@ impl Kernel for Part<'_> {
     }
 }
 
-impl Part<'_> {
+impl PartialSums<'_> {
     #[inline(always)]
     fn columns<S: Simd, F: Read<S>>(&mut self, s: S) {
-        match columns(self.gather) {
+        match columns(self.im2col) {
             (7, 1) => self.pixels::<S, F, 7, 1, 1, 2>(s),
             (3, 1) => self.pixels::<S, F, 3, 1, 1, 4>(s),
             (3, 2) => self.pixels::<S, F, 3, 2, 1, 4>(s),
@@ -121,7 +121,7 @@ impl Part<'_> {
         &mut self,
         s: S,
     ) {
-        match tile_pixels(self.gather) {
+        match tile_pixels(self.im2col) {
             8 => self.bands::<S, F, 8, K, STEP, TAPS, DEPTH>(s),
             _ => self.bands::<S, F, 7, K, STEP, TAPS, DEPTH>(s),
         }
@@ -140,14 +140,14 @@ impl Part<'_> {
         &mut self,
         s: S,
     ) {
-        let (gather, panels) = (self.gather, self.panels);
-        let band = BAND.div_ceil(gather.grid[1]);
+        let (im2col, panels) = (self.im2col, self.panels);
+        let band = BAND.div_ceil(im2col.grid[1]);
         self.sums.fill(0.0);
         for start in self.rows.clone().step_by(band) {
             let rows = start..(start + band).min(self.rows.end);
             for index in self.chunk.clone() {
-                for run in 0..gather.columns.len() / K {
-                    for tap in (0..gather.rows.len()).step_by(TAPS) {
+                for run in 0..im2col.columns.len() / K {
+                    for tap in (0..im2col.rows.len()).step_by(TAPS) {
                         for k in (0..panels.depth).step_by(DEPTH) {
                             self.band::<S, F, R, K, STEP, TAPS, DEPTH>(s, rows.clone(), index, (run, tap, k));
                         }
@@ -174,32 +174,32 @@ impl Part<'_> {
         index: usize,
         (run, tap, k): (usize, usize, usize),
     ) {
-        let (gather, panels) = (self.gather, self.panels);
+        let (im2col, panels) = (self.im2col, self.panels);
         let Panel { source, target, left } = panels.panel(index);
-        let [height, width] = gather.source;
+        let [height, width] = im2col.source;
         let mut acc = [[[s.zero(); K]; DEPTH]; TAPS];
         // Past the last channel of a group the last one is read again, and its sums are not stored.
         let factors: [F; DEPTH] = std::array::from_fn(|d| F::new(s, panels.depth, (k + d).min(panels.depth - 1)));
         for number in rows {
-            let (image, row) = (number / gather.grid[0], number % gather.grid[0]);
-            for start in (0..gather.grid[1]).step_by(R) {
-                let valid = (gather.grid[1] - start).min(R);
-                let Window { first, step, inside } = Window::new::<K, STEP>(gather, run, start, valid);
-                let next = step * gather.source_channels;
+            let (image, row) = (number / im2col.grid[0], number % im2col.grid[0]);
+            for start in (0..im2col.grid[1]).step_by(R) {
+                let valid = (im2col.grid[1] - start).min(R);
+                let Window { first, step, inside } = Window::new::<K, STEP>(im2col, run, start, valid);
+                let next = step * im2col.source_channels;
                 let mut dy = [s.zero(); R];
                 for (r, dy) in dy.iter_mut().enumerate().take(valid) {
-                    let pixel = number * gather.grid[1] + start + r;
-                    let from = self.dy.as_ptr().wrapping_add(pixel * gather.target_channels + target);
+                    let pixel = number * im2col.grid[1] + start + r;
+                    let from = self.dy.as_ptr().wrapping_add(pixel * im2col.target_channels + target);
                     // SAFETY: `left` channels of a pixel of dy, which was checked to have all images.
                     *dy = unsafe { s.load_up_to(from, left) };
                 }
-                for (t, acc) in acc.iter_mut().enumerate().take(gather.rows.len() - tap) {
-                    let y = (row * gather.source_step[0]) as isize + gather.rows[tap + t];
+                for (t, acc) in acc.iter_mut().enumerate().take(im2col.rows.len() - tap) {
+                    let y = (row * im2col.source_step[0]) as isize + im2col.rows[tap + t];
                     if y < 0 || y >= height as isize {
                         continue;
                     }
                     let pixel = ((image * height + y as usize) * width) as isize + first;
-                    let pixel = pixel * gather.source_channels as isize + source as isize;
+                    let pixel = pixel * im2col.source_channels as isize + source as isize;
                     let pixel = self.x.as_ptr().wrapping_offset(pixel);
                     each_column!(COLUMN => {
                         if COLUMN < (R - 1) * STEP + K && COLUMN >= inside.0 && COLUMN < inside.1 {
@@ -217,8 +217,8 @@ impl Part<'_> {
                 }
             }
         }
-        let columns = gather.columns.len();
-        for (t, acc) in acc.iter().enumerate().take(gather.rows.len() - tap) {
+        let columns = im2col.columns.len();
+        for (t, acc) in acc.iter().enumerate().take(im2col.rows.len() - tap) {
             for (d, acc) in acc.iter().enumerate().take(panels.depth - k) {
                 for (c, &value) in acc.iter().enumerate() {
                     let place = (((tap + t) * panels.depth + k + d) * columns + run * K + c) * S::LANES;

@@ -52,10 +52,10 @@ impl Pack<'_> {
     /// Reads a vector of outputs from `output` on of a vector of channels, in the order of memory.
     #[inline(always)]
     fn read<S: Simd>(&self, output: usize, square: &mut Square) {
-        let Winograd { channels, outputs, turned, .. } = *self.winograd;
+        let Winograd { channels, outputs, rotated, .. } = *self.winograd;
         for (tap, square) in square.iter_mut().enumerate() {
             for row in 0..S::LANES {
-                if turned {
+                if rotated {
                     // The weights are [tap][output of this pass][channel of this pass].
                     let from = ((8 - tap) * outputs + output + row) * channels + self.first;
                     for (to, &weight) in square.iter_mut().zip(&self.weights[from..from + S::LANES]) {

@@ -7,7 +7,7 @@
 #![allow(clippy::needless_range_loop, reason = "tiles are addressed by row and column")]
 
 use super::transform::{F4, Transform, gradient_input, gradient_output};
-use super::{AHEAD, BLOCK_LEN, Corner, Place, Places, SKEW, TILE_GRAIN, transform_input};
+use super::{AHEAD, BLOCK_LEN, SKEW, TILE_GRAIN, TileCorner, TilePosition, TilePositions, transform_input};
 use crate::conv::ConvShape;
 use crate::conv::tile::{outer, outer_tile};
 use crate::isa::{Isa, Kernel, Simd};
@@ -20,7 +20,7 @@ const POINTS: usize = F4::N * F4::N;
 const MAX_PARTS: usize = 8;
 /// Fewest tiles that make a part worth its memory.
 const PART_TILES: usize = 96;
-/// Floats of a part's sums, past which the points are shared out instead of the tiles.
+/// Floats of a part's sums, past which the points are partitioned instead of the tiles.
 const PART_SUMS: usize = POINTS * 64 * 64;
 /// Floats that a chunk's transformed tiles take.
 const CHUNK_LEN: usize = 4 << 20;
@@ -107,7 +107,7 @@ impl WinogradWeights {
                 // SAFETY: every task has its own part.
                 let sums = unsafe { sums.part(part * len..(part + 1) * len) };
                 let scratch = scratch.offset(worker * share);
-                isa.run(Part { plan: self, tiles: split(tiles, parts, 1, part), block, x, dy, sums, scratch });
+                isa.run(PartialSums { plan: self, tiles: split(tiles, parts, 1, part), block, x, dy, sums, scratch });
             });
         }
         let (sums, dw) = (&*sums, SharedMut::new(dw));
@@ -148,13 +148,13 @@ impl WinogradWeights {
 
     /// The places of tiles from `first` on.
     #[inline(always)]
-    fn places(&self, first: usize) -> Places {
-        Places::new(self.target, F4::M, first)
+    fn places(&self, first: usize) -> TilePositions {
+        TilePositions::new(self.target, F4::M, first)
     }
 }
 
 /// The sums over some tiles, block by block.
-struct Part<'a> {
+struct PartialSums<'a> {
     plan: &'a WinogradWeights,
     tiles: Range<usize>,
     /// Tiles of a block.
@@ -166,7 +166,7 @@ struct Part<'a> {
     scratch: SharedMut<'a>,
 }
 
-impl Kernel for Part<'_> {
+impl Kernel for PartialSums<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -328,14 +328,14 @@ impl Block<'_> {
         let (shape, count) = (&self.plan.shape, self.tiles.len());
         let (input_stride, gradient_stride) = self.strides();
         let (inputs, gradients) = (self.scratch.at(0), self.gradients());
-        let input = |place: Place| Corner {
+        let input = |place: TilePosition| TileCorner {
             image: place.image * shape.input_len(),
             row: place.row as isize - shape.padding[0] as isize,
             column: place.column as isize - shape.padding[1] as isize,
             size: shape.input,
             channels: shape.in_channels,
         };
-        let gradient = |place: Place| Corner {
+        let gradient = |place: TilePosition| TileCorner {
             image: place.image * shape.output_len(),
             row: place.row as isize,
             column: place.column as isize,
@@ -367,7 +367,7 @@ impl Block<'_> {
 unsafe fn transform_gradient<S: Simd>(
     s: S,
     source: *const f32,
-    corner: Corner,
+    corner: TileCorner,
     to: *mut f32,
     stride: usize,
     next: usize,

@@ -6,16 +6,16 @@ use crate::isa::Simd;
 /// Rows one block may have; [`positions`] fills a table of this size on the stack.
 pub(super) const MAX_ROWS: usize = 192;
 
-/// Runs of floats that [`Gather::fill`] copies the short way: a 7×7 window of separate pixels has this many.
+/// Runs of floats that [`Im2col::fill`] copies the short way: a 7×7 window of separate pixels has this many.
 const MAX_RUNS: usize = 49;
 
 /// An implicit matrix with one row for every pixel of a grid and one column for every (tap row, tap column, channel).
 ///
 /// Grid pixel (i, j) reads source pixel `(i, j) · source_step + (rows[a], columns[b])`, zero outside the source, and
 /// belongs to target pixel `target_origin + (i, j) · target_step`. The forward pass has `target_step` 1; the
-/// backward-data pass has `source_step` 1 and one gather for each phase of the stride.
+/// backward-data pass has `source_step` 1 and one im2col for each phase of the stride.
 #[derive(Clone, Debug)]
-pub(super) struct Gather {
+pub(super) struct Im2col {
     /// Grid height and width.
     pub(super) grid: [usize; 2],
     /// Source height and width.
@@ -50,8 +50,8 @@ pub(super) struct Position {
     pub(super) j: u32,
 }
 
-impl Gather {
-    /// The gather of the forward pass: x to y.
+impl Im2col {
+    /// The im2col of the forward pass: x to y.
     pub(super) fn forward(shape: &ConvShape) -> Self {
         let taps = |axis: usize| -> Vec<isize> {
             (0..shape.kernel[axis])
@@ -158,8 +158,8 @@ impl Gather {
     /// Writes columns `depth` of the matrix rows at `positions` into `panel`, `stride` floats from row to row.
     ///
     /// # Safety
-    /// `source` is a tensor of this gather's source with every image named in `positions`, `group` is below the
-    /// number of groups, `depth` lies within [`Gather::depth`], and `positions.len() * stride` floats can be
+    /// `source` is a tensor of this im2col's source with every image named in `positions`, `group` is below the
+    /// number of groups, `depth` lies within [`Im2col::depth`], and `positions.len() * stride` floats can be
     /// written at `panel`, with `stride` at least the length of `depth`.
     #[inline(always)]
     pub(super) unsafe fn fill<S: Simd>(
