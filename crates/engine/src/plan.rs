@@ -226,13 +226,13 @@ impl Instruction {
     pub(crate) fn direction(&self, pass: Pass) -> Direction {
         use Instruction::*;
         match self {
-            ConvWeights { .. } | BatchNormSums { .. } | LayerScaleSums { .. } => Direction::Weights,
+            ConvWeights { .. } | BatchNormSums { .. } | LayerScaleSums { .. } => Direction::BackwardWeights,
             // In the backward pass these are recomputed activations.
             Conv { .. } | BatchNorm { .. } | LayerNorm { .. } | Scale { .. } | Activate { .. } => Direction::Forward,
             Relu { .. } | AccumulateRelu { .. } | CopyChannels { .. } => Direction::Forward,
             MaxPool { .. } | AvgPool { .. } | AdaptiveAvgPool { .. } | GlobalAvgPool { .. } => Direction::Forward,
             _ if pass == Pass::Forward => Direction::Forward,
-            _ => Direction::Data,
+            _ => Direction::BackwardData,
         }
     }
 
@@ -242,8 +242,8 @@ impl Instruction {
             Instruction::Conv { conv, .. } | Instruction::ConvWithStatistics { conv, .. } => {
                 Some((conv, Direction::Forward))
             }
-            Instruction::ConvData { conv, .. } => Some((conv, Direction::Data)),
-            Instruction::ConvWeights { conv, .. } => Some((conv, Direction::Weights)),
+            Instruction::ConvData { conv, .. } => Some((conv, Direction::BackwardData)),
+            Instruction::ConvWeights { conv, .. } => Some((conv, Direction::BackwardWeights)),
             _ => None,
         }
     }

@@ -100,15 +100,15 @@ fn passes(shape: ConvShape, images: usize, mode: Mode, packed_once: bool) -> Vec
     let pass = |direction| Tuned { shape, images, direction, packed_once };
     match mode {
         Mode::Infer => vec![pass(Direction::Forward)],
-        _ => [Direction::Forward, Direction::Data, Direction::Weights].map(pass).to_vec(),
+        _ => [Direction::Forward, Direction::BackwardData, Direction::BackwardWeights].map(pass).to_vec(),
     }
 }
 
 fn pass_mut(algorithms: &mut Algorithms, direction: Direction) -> &mut Algorithm {
     match direction {
         Direction::Forward => &mut algorithms.forward,
-        Direction::Data => &mut algorithms.backward_data,
-        Direction::Weights => &mut algorithms.backward_weights,
+        Direction::BackwardData => &mut algorithms.backward_data,
+        Direction::BackwardWeights => &mut algorithms.backward_weights,
     }
 }
 
@@ -192,7 +192,7 @@ impl<'a> Bench<'a> {
                 break;
             }
             flush.fill(run as f32);
-            let read = if direction == Direction::Data { &mut *y } else { &mut *x };
+            let read = if direction == Direction::BackwardData { &mut *y } else { &mut *x };
             read.iter_mut().for_each(|value| *value = -*value);
             let start = Instant::now();
             match direction {
@@ -203,12 +203,12 @@ impl<'a> Bench<'a> {
                     }
                     conv.forward(pool, images, x, packed, Epilogue::default(), y, &mut workspace);
                 }
-                Direction::Data => {
+                Direction::BackwardData => {
                     let packed = &mut packed[..conv.packed_backward_len()];
                     conv.pack_backward(pool, weights, packed);
                     conv.backward_data(pool, images, y, packed, false, x, &mut workspace);
                 }
-                Direction::Weights => conv.backward_weights(pool, images, x, y, gradient, &mut workspace),
+                Direction::BackwardWeights => conv.backward_weights(pool, images, x, y, gradient, &mut workspace),
             }
             least = least.min(start.elapsed().as_secs_f64());
         }

@@ -83,8 +83,8 @@ impl Choice {
             pass: match direction {
                 Direction::Forward if packed_once => Pass::Infer,
                 Direction::Forward => Pass::Forward,
-                Direction::Data => Pass::Data,
-                Direction::Weights => Pass::Weights,
+                Direction::BackwardData => Pass::Data,
+                Direction::BackwardWeights => Pass::Weights,
             },
             algorithm: algorithm.name().to_owned(),
         }
@@ -97,8 +97,8 @@ impl Choice {
         let (direction, packed_once) = match pass {
             Pass::Infer => (Direction::Forward, true),
             Pass::Forward => (Direction::Forward, false),
-            Pass::Data => (Direction::Data, false),
-            Pass::Weights => (Direction::Weights, false),
+            Pass::Data => (Direction::BackwardData, false),
+            Pass::Weights => (Direction::BackwardWeights, false),
         };
         Tuned { shape, images, direction, packed_once }
     }
@@ -126,8 +126,8 @@ mod tests {
         for (direction, packed_once) in [
             (Direction::Forward, true),
             (Direction::Forward, false),
-            (Direction::Data, false),
-            (Direction::Weights, false),
+            (Direction::BackwardData, false),
+            (Direction::BackwardWeights, false),
         ] {
             for (images, algorithm) in Algorithm::ALL.into_iter().enumerate() {
                 tuning.insert(Tuned { shape, images, direction, packed_once }, algorithm);

@@ -2,7 +2,7 @@
 //! run: `cargo bench -p residual-kernels --bench conv [-- THREADS [ISA [best|direct|f2|f4 [NAME]]]]`.
 
 use residual_kernels::Isa;
-use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue, Tile};
+use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue, WinogradTile};
 use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
 use std::time::Instant;
@@ -58,8 +58,8 @@ fn main() {
     let isa = arguments.get(1).map_or_else(Isa::detect, |name| Isa::from_name(name).expect("an instruction set"));
     let forced = arguments.get(2).filter(|name| *name != "best").map(|name| match name.as_str() {
         "direct" => Algorithm::Direct,
-        "f2" => Algorithm::Winograd(Tile::F2),
-        "f4" => Algorithm::Winograd(Tile::F4),
+        "f2" => Algorithm::Winograd(WinogradTile::F2x3),
+        "f4" => Algorithm::Winograd(WinogradTile::F4x3),
         other => panic!("algorithm: expected best, direct, f2 or f4, got {other:?}"),
     });
     let pool = Pool::new(threads);

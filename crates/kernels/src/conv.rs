@@ -22,7 +22,7 @@ mod winograd;
 pub use describe::{Description, Direction};
 pub use forward::Epilogue;
 pub use moments::Statistics;
-pub use winograd::Tile;
+pub use winograd::WinogradTile;
 
 use crate::extents::{elements, is_product, travel};
 use crate::isa::Isa;
@@ -97,7 +97,7 @@ pub enum Algorithm {
     /// Rows gathered into a panel, times packed weights. Any convolution.
     Direct,
     /// Winograd's minimal filtering. 3×3 with stride 1, dense, in whole vectors of channels.
-    Winograd(Tile),
+    Winograd(WinogradTile),
     /// Vectors of output channels, of several groups if they are small, times pixels copied next to one another. More than one
     /// group; depthwise convolutions have as many as channels.
     Grouped,
@@ -265,7 +265,7 @@ impl Conv {
             Algorithm::Direct => WeightsPass::Direct,
             Algorithm::Grouped => WeightsPass::Grouped,
             Algorithm::Winograd(_) => {
-                algorithms.backward_weights = Algorithm::Winograd(Tile::F4);
+                algorithms.backward_weights = Algorithm::Winograd(WinogradTile::F4x3);
                 WeightsPass::Winograd(WinogradWeights::new(&shape))
             }
         };

@@ -3,7 +3,7 @@
 use super::im2col::Im2col;
 use super::pack::panel_width;
 use super::tile::{outer_tile, tile_rows, tile_vectors};
-use super::{Algorithm, Conv, Pass, Tile, grouped};
+use super::{Algorithm, Conv, Pass, WinogradTile, grouped};
 use crate::isa::Isa;
 use std::fmt;
 
@@ -13,9 +13,9 @@ pub enum Direction {
     /// Of x to y.
     Forward,
     /// Of dy to dx.
-    Data,
+    BackwardData,
     /// Of x and dy to dw.
-    Weights,
+    BackwardWeights,
 }
 
 /// How one pass is computed.
@@ -40,8 +40,8 @@ impl Conv {
         let (isa, shape) = (self.isa, &self.shape);
         let (pass, algorithm, outputs) = match direction {
             Direction::Forward => (&self.forward, self.algorithms.forward, shape.out_channels),
-            Direction::Data => (&self.backward, self.algorithms.backward_data, shape.in_channels),
-            Direction::Weights => return self.describe_weights(images),
+            Direction::BackwardData => (&self.backward, self.algorithms.backward_data, shape.in_channels),
+            Direction::BackwardWeights => return self.describe_weights(images),
         };
         let group = outputs / shape.groups;
         let (rows, vectors) = match pass {
@@ -73,8 +73,8 @@ impl Conv {
         let [rows, vectors] = outer_tile(isa.lanes(), isa.registers(), outputs);
         let (rows, multiply_adds) = match algorithm {
             Algorithm::Winograd(_) => {
-                let tiles = tiles(shape.output(), Tile::F4, images);
-                (rows.min(isa.lanes()), Tile::F4.points() * tiles * shape.in_channels * shape.out_channels)
+                let tiles = tiles(shape.output(), WinogradTile::F4x3, images);
+                (rows.min(isa.lanes()), WinogradTile::F4x3.points() * tiles * shape.in_channels * shape.out_channels)
             }
             Algorithm::Direct | Algorithm::Grouped => {
                 let depth = self.im2col.depth().next_multiple_of(rows);
@@ -93,20 +93,21 @@ fn products(isa: Isa, im2col: &Im2col, images: usize) -> usize {
     rows * im2col.depth() * columns * im2col.groups
 }
 
-fn tiles(target: [usize; 2], tile: Tile, images: usize) -> usize {
+fn tiles(target: [usize; 2], tile: WinogradTile, images: usize) -> usize {
     images * target.map(|side| side.div_ceil(tile.outputs())).iter().product::<usize>()
 }
 
 impl Algorithm {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Direct, Self::Winograd(Tile::F2), Self::Winograd(Tile::F4), Self::Grouped];
+    pub const ALL: [Self; 4] =
+        [Self::Direct, Self::Winograd(WinogradTile::F2x3), Self::Winograd(WinogradTile::F4x3), Self::Grouped];
 
     /// A short name: `direct`, `winograd2`, `winograd4` or `grouped`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
-            Self::Winograd(Tile::F2) => "winograd2",
-            Self::Winograd(Tile::F4) => "winograd4",
+            Self::Winograd(WinogradTile::F2x3) => "winograd2",
+            Self::Winograd(WinogradTile::F4x3) => "winograd4",
             Self::Grouped => "grouped",
         }
     }
@@ -116,8 +117,8 @@ impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Direct => "direct",
-            Self::Winograd(Tile::F2) => "Winograd F(2×2, 3×3)",
-            Self::Winograd(Tile::F4) => "Winograd F(4×4, 3×3)",
+            Self::Winograd(WinogradTile::F2x3) => "Winograd F(2×2, 3×3)",
+            Self::Winograd(WinogradTile::F4x3) => "Winograd F(4×4, 3×3)",
             Self::Grouped => "grouped",
         })
     }

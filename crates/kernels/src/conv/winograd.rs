@@ -38,29 +38,29 @@ const SKEW: usize = 16;
 /// Most tiles of a block.
 const MAX_TILES: usize = 96;
 
-/// Which of the two algorithms.
+/// The tile of Winograd's algorithm F(m×m, 3×3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tile {
+pub enum WinogradTile {
     /// F(2×2, 3×3): 2.25 times fewer multiply-accumulates, errors like the direct convolution's.
-    F2,
+    F2x3,
     /// F(4×4, 3×3): 4 times fewer multiply-accumulates, errors a few times the direct convolution's.
-    F4,
+    F4x3,
 }
 
-impl Tile {
+impl WinogradTile {
     /// Side of the tile of outputs.
     pub(super) fn outputs(self) -> usize {
         match self {
-            Tile::F2 => F2::M,
-            Tile::F4 => F4::M,
+            WinogradTile::F2x3 => F2::M,
+            WinogradTile::F4x3 => F4::M,
         }
     }
 
     /// Products of a tile: the points of the transformed domain.
     pub(super) fn points(self) -> usize {
         match self {
-            Tile::F2 => F2::N * F2::N,
-            Tile::F4 => F4::N * F4::N,
+            WinogradTile::F2x3 => F2::N * F2::N,
+            WinogradTile::F4x3 => F4::N * F4::N,
         }
     }
 }
@@ -68,7 +68,7 @@ impl Tile {
 /// One pass of a convolution: forward, or backward-data as the forward pass of dy with weights rotated by 180°.
 #[derive(Clone, Debug)]
 pub(super) struct Winograd {
-    tile: Tile,
+    tile: WinogradTile,
     /// Height and width of what is read.
     source: [usize; 2],
     /// Its channels.
@@ -97,20 +97,21 @@ pub(super) fn fits(isa: Isa, shape: &ConvShape) -> bool {
 /// The algorithm for one pass that writes images of height and width `target`: the large tile wherever its tiles fill
 /// the rows of a micro-kernel. A few small images fill them with the small tile, whose weights take half the memory.
 pub(super) fn choose(target: [usize; 2], images: usize) -> Algorithm {
-    let tiles = |tile: Tile| images * target.iter().map(|side| side.div_ceil(tile.outputs())).product::<usize>();
-    let fills = |tile: &Tile| tiles(*tile) >= TILE_GRAIN;
-    [Tile::F4, Tile::F2].into_iter().find(fills).map_or(Algorithm::Direct, Algorithm::Winograd)
+    let tiles =
+        |tile: WinogradTile| images * target.iter().map(|side| side.div_ceil(tile.outputs())).product::<usize>();
+    let fills = |tile: &WinogradTile| tiles(*tile) >= TILE_GRAIN;
+    [WinogradTile::F4x3, WinogradTile::F2x3].into_iter().find(fills).map_or(Algorithm::Direct, Algorithm::Winograd)
 }
 
 /// The algorithm for the gradient of the weights: few tiles do not pay for what their sums cost.
 pub(super) fn choose_weights(shape: &ConvShape, images: usize) -> Algorithm {
     let tiles = images * shape.output().map(|side| side.div_ceil(F4::M)).iter().product::<usize>();
-    if tiles >= WinogradWeights::FEWEST_TILES { Algorithm::Winograd(Tile::F4) } else { Algorithm::Direct }
+    if tiles >= WinogradWeights::FEWEST_TILES { Algorithm::Winograd(WinogradTile::F4x3) } else { Algorithm::Direct }
 }
 
 impl Winograd {
     /// The forward pass.
-    pub(super) fn forward(shape: &ConvShape, tile: Tile) -> Self {
+    pub(super) fn forward(shape: &ConvShape, tile: WinogradTile) -> Self {
         Self {
             tile,
             source: shape.input,
@@ -123,7 +124,7 @@ impl Winograd {
     }
 
     /// The backward-data pass.
-    pub(super) fn backward(shape: &ConvShape, tile: Tile) -> Self {
+    pub(super) fn backward(shape: &ConvShape, tile: WinogradTile) -> Self {
         Self {
             tile,
             source: shape.output(),
@@ -327,8 +328,8 @@ impl Kernel for Block<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.winograd.tile {
-            Tile::F2 => self.of_width::<S, F2>(s),
-            Tile::F4 => self.of_width::<S, F4>(s),
+            WinogradTile::F2x3 => self.of_width::<S, F2>(s),
+            WinogradTile::F4x3 => self.of_width::<S, F4>(s),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{close, same_on_any_pool, stamp, uniform};
 use residual_kernels::Isa;
-use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue, Statistics, Tile};
+use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue, Statistics, WinogradTile};
 use residual_kernels::reference::{self, conv_backward_data, conv_backward_weights, conv_forward};
 use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
@@ -111,7 +111,7 @@ fn grouped_shapes() -> Vec<(usize, ConvShape)> {
 }
 
 fn no_images_give_zero_gradients(isa: Isa) {
-    let winograd = Algorithms { backward_weights: Algorithm::Winograd(Tile::F4), ..DIRECT };
+    let winograd = Algorithms { backward_weights: Algorithm::Winograd(WinogradTile::F4x3), ..DIRECT };
     for algorithms in [DIRECT, winograd, GROUPED] {
         let conv = Conv::with_algorithms(isa, square(8, [32, 32], 3, 1, 1), algorithms);
         let (mut dw, mut workspace) = (vec![f32::NAN; 9 * 32 * 32], vec![f32::NAN; conv.workspace_len(1)]);
@@ -326,7 +326,7 @@ fn winograd_shapes() -> Vec<(usize, ConvShape)> {
 
 fn winograd_is_the_definition(isa: Isa) {
     for (images, shape) in winograd_shapes() {
-        for (tile, tolerance) in [(Tile::F2, 4e-6), (Tile::F4, 2e-5)] {
+        for (tile, tolerance) in [(WinogradTile::F2x3, 4e-6), (WinogradTile::F4x3, 2e-5)] {
             let algorithm = Algorithm::Winograd(tile);
             let algorithms = Algorithms { forward: algorithm, backward_data: algorithm, backward_weights: algorithm };
             passes_are_the_definition(isa, algorithms, &shape, images, (tolerance, 6e-5));
@@ -414,9 +414,11 @@ fn winograd_error_stays_within_its_bound(isa: Isa) {
     let pool = Pool::new(1);
     for (name, x) in inputs {
         let expected = conv_forward(&shape, 1, &x, &w);
-        for (algorithm, bound) in
-            [(Algorithm::Direct, 1e-6), (Algorithm::Winograd(Tile::F2), 1.5e-6), (Algorithm::Winograd(Tile::F4), 6e-6)]
-        {
+        for (algorithm, bound) in [
+            (Algorithm::Direct, 1e-6),
+            (Algorithm::Winograd(WinogradTile::F2x3), 1.5e-6),
+            (Algorithm::Winograd(WinogradTile::F4x3), 6e-6),
+        ] {
             let conv = Conv::with_algorithms(isa, shape, Algorithms { forward: algorithm, ..Algorithms::DIRECT });
             let mut packed = vec![0.0; conv.packed_forward_len()];
             conv.pack_forward(&pool, &w, &mut packed);
@@ -464,7 +466,7 @@ fn statistics_are_those_of_the_output(isa: Isa) {
 
 /// Large outputs are stored past the caches where they begin at a cache line.
 fn outputs_stored_past_the_caches_are_the_same(isa: Isa) {
-    let winograd = [Algorithm::Winograd(Tile::F2), Algorithm::Winograd(Tile::F4)];
+    let winograd = [Algorithm::Winograd(WinogradTile::F2x3), Algorithm::Winograd(WinogradTile::F4x3)];
     let direct = (square(224, [16, 64], 1, 1, 0), Algorithm::Direct);
     let shapes = winograd.map(|algorithm| (square(225, [16, 64], 3, 1, 1), algorithm)).into_iter().chain([direct]);
     for (shape, forward) in shapes {

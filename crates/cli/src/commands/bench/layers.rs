@@ -40,8 +40,8 @@ impl Layers {
             });
             let column = match (step.kind, step.direction) {
                 (Kind::Convolution, Direction::Forward) => 0,
-                (Kind::Convolution, Direction::Data) => 1,
-                (Kind::Convolution, Direction::Weights) => 2,
+                (Kind::Convolution, Direction::BackwardData) => 1,
+                (Kind::Convolution, Direction::BackwardWeights) => 2,
                 (Kind::Norm, _) => 3,
                 (Kind::Other, _) => 4,
             };

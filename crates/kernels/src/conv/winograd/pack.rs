@@ -1,7 +1,7 @@
 //! The weights of a pass, transformed once and laid out as the products read them.
 
 use super::transform::{F2, F4, Transform};
-use super::{Tile, Winograd};
+use super::{Winograd, WinogradTile};
 use crate::isa::{Kernel, Simd};
 use crate::raw::SharedMut;
 
@@ -22,8 +22,8 @@ impl Kernel for Pack<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.winograd.tile {
-            Tile::F2 => self.transform::<S, F2>(s),
-            Tile::F4 => self.transform::<S, F4>(s),
+            WinogradTile::F2x3 => self.transform::<S, F2>(s),
+            WinogradTile::F4x3 => self.transform::<S, F4>(s),
         }
     }
 }
