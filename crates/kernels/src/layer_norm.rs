@@ -1,6 +1,6 @@
 //! Layer normalisation of each row (pixel) over its channels: torch's `LayerNorm` on NHWC.
 //!
-//! Mean and variance of a row are taken again on the way back: the row is in cache by then, and nothing need be kept.
+//! Mean and variance of a row are taken again in the backward pass: the row is in cache by then, and nothing need be kept.
 
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;

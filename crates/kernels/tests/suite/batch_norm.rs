@@ -18,7 +18,7 @@ stamp!(
     training_gradients_are_finite_differences,
     frozen_gradients_are_finite_differences,
     nan_passes_relu,
-    results_stored_past_the_caches_are_the_same,
+    results_of_non_temporal_stores_are_the_same,
 );
 
 /// Rows and channels: fewer rows than one unrolled step, channels that fill no vector, several blocks and tasks.
@@ -285,8 +285,8 @@ fn nan_passes_relu(isa: Isa) {
     }
 }
 
-/// Large results are stored past the caches where they begin at a cache line.
-fn results_stored_past_the_caches_are_the_same(isa: Isa) {
+/// Large results are stored with non-temporal stores where they begin at a cache line.
+fn results_of_non_temporal_stores_are_the_same(isa: Isa) {
     let (len, channels) = (4 << 20, 64);
     let (x, other) = (uniform(1, len), uniform(2, len));
     let (a, b, c) = (uniform(3, channels), uniform(4, channels), uniform(5, channels));

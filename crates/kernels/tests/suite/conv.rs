@@ -17,7 +17,7 @@ stamp!(
     no_images_give_zero_gradients,
     images_larger_than_memory_are_refused,
     statistics_are_those_of_the_output,
-    outputs_stored_past_the_caches_are_the_same,
+    outputs_of_non_temporal_stores_are_the_same,
     winograd_is_the_definition,
     grouped_is_the_definition,
     winograd_error_stays_within_its_bound,
@@ -464,8 +464,8 @@ fn statistics_are_those_of_the_output(isa: Isa) {
     }
 }
 
-/// Large outputs are stored past the caches where they begin at a cache line.
-fn outputs_stored_past_the_caches_are_the_same(isa: Isa) {
+/// Large outputs are stored with non-temporal stores where they begin at a cache line.
+fn outputs_of_non_temporal_stores_are_the_same(isa: Isa) {
     let winograd = [Algorithm::Winograd(WinogradTile::F2x3), Algorithm::Winograd(WinogradTile::F4x3)];
     let direct = (square(224, [16, 64], 1, 1, 0), Algorithm::Direct);
     let shapes = winograd.map(|algorithm| (square(225, [16, 64], 3, 1, 1), algorithm)).into_iter().chain([direct]);
