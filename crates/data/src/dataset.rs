@@ -30,10 +30,10 @@ pub trait Dataset: Send + Sync {
     /// Reads sample `index`. Fails if its file cannot be read or decoded; panics if there is no such sample.
     fn sample(&self, index: usize) -> Result<Sample, DataError>;
 
-    /// Where sample `index` comes from, for messages: a path, or a file and the image's number in it.
+    /// The source of sample `index`, for messages: a path, or a file and the image's number in it.
     fn describe(&self, index: usize) -> String;
 
-    /// Where the samples come from, for messages: a folder, a file, or a name and a split.
+    /// The source of the samples, for messages: a folder, a file, or a name and a split.
     fn place(&self) -> String {
         "memory".into()
     }
@@ -44,7 +44,7 @@ pub trait Dataset: Send + Sync {
         format!("{images} of {classes} in {}", self.place())
     }
 
-    /// What all samples have in common.
+    /// The common format of all samples.
     fn format(&self) -> &Format;
 
     /// Notes for the user about the dataset, one line each, such as ignored files.

@@ -27,9 +27,9 @@ pub enum DataError {
     Invalid {
         /// The file and offset, the folder or the option.
         place: String,
-        /// What it may hold.
+        /// The accepted values.
         expected: String,
-        /// What it holds.
+        /// The given value.
         got: String,
     },
     /// A folder has classes that the training folder lacks.
@@ -43,9 +43,9 @@ pub enum DataError {
     /// Not enough memory for a size chosen by the user.
     #[error("{what}: expected {} MiB of memory, got less", bytes.div_ceil(1 << 20))]
     Memory {
-        /// What for.
+        /// Its purpose.
         what: String,
-        /// How much it takes.
+        /// Its size.
         bytes: u64,
     },
     /// A thread of the loader cannot be started.

@@ -3,9 +3,9 @@
 /// A dataset that is opened by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamedDataset {
-    /// What a user writes.
+    /// Its name, as in `--data`.
     pub name: &'static str,
-    /// What it is, in one line.
+    /// Its description, in one line.
     pub description: &'static str,
     /// The name of its default preset.
     pub preset: &'static str,

@@ -12,7 +12,7 @@ const COLUMNS: usize = 128;
 /// Minimum number of elements per task.
 const GRAIN: usize = 1 << 18;
 
-/// How a tensor's elements are ordered in the engine.
+/// The order of a tensor's elements in the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// As in torch.

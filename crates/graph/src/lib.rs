@@ -50,7 +50,7 @@ pub struct NodeId(pub usize);
 pub struct Node {
     /// The torch module path, unique in the graph: `layer1.0.conv1`.
     pub name: String,
-    /// What the node computes.
+    /// The op.
     pub op: Op,
     /// The nodes it reads, all of them earlier in the list.
     pub inputs: Vec<NodeId>,

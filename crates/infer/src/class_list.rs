@@ -12,7 +12,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// The classes of a network by name, each with its output index. Several names may share an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassList {
-    /// Where it comes from, for messages.
+    /// Its source, for messages.
     place: String,
     names: Vec<String>,
     outputs: Vec<u32>,

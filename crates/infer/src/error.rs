@@ -52,7 +52,7 @@ pub enum InferError {
     Tuning {
         /// The file.
         path: PathBuf,
-        /// What it holds.
+        /// The given value.
         got: String,
     },
     /// A path without weights.
@@ -62,9 +62,9 @@ pub enum InferError {
         path: PathBuf,
         /// What is accepted.
         expected: &'static str,
-        /// What is there.
+        /// What was found.
         got: &'static str,
-        /// What may have been meant.
+        /// Suggestions.
         suggestions: Vec<String>,
     },
     /// Tensors that match no known network.
@@ -131,11 +131,11 @@ pub enum InferError {
     /// An invalid list of classes, or one that does not match the network.
     #[error("{place}: expected {expected}, got {got}")]
     ClassList {
-        /// Where the list comes from.
+        /// The source of the list.
         place: String,
         /// What was expected.
         expected: String,
-        /// What it says.
+        /// The given value.
         got: String,
     },
     /// An image cannot be classified.

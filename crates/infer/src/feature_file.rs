@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// An image whose features are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeatureRow {
-    /// Where it comes from.
+    /// Its source.
     pub path: String,
     /// Its class index, if images have classes.
     pub label: Option<usize>,
@@ -56,7 +56,7 @@ pub enum FeatureFileError {
     Format {
         /// The file.
         path: PathBuf,
-        /// What it may be.
+        /// The supported formats.
         expected: String,
     },
     /// The file cannot be written.

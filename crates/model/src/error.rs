@@ -1,4 +1,4 @@
-//! What can be wrong with a model.
+//! Errors of models.
 
 use residual_graph::GraphError;
 use residual_preprocess::PreprocessingError;

@@ -37,9 +37,9 @@ pub struct Preprocessing {
 pub struct PreprocessingError {
     /// The field at fault.
     pub field: &'static str,
-    /// What it may hold.
+    /// The accepted values.
     pub expected: &'static str,
-    /// What it held.
+    /// The given value.
     pub got: String,
 }
 

@@ -36,11 +36,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Image, ImageError> {
 /// Why there is no image.
 #[derive(Debug)]
 enum Fault {
-    /// What the file has that is not handled.
+    /// An unsupported feature.
     Unsupported(&'static str),
     /// More pixels than are decoded.
     TooLarge { height: u64, width: u64 },
-    /// What is wrong with the file.
+    /// The fault of a damaged file.
     Broken(&'static str),
 }
 

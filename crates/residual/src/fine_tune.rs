@@ -114,7 +114,7 @@ impl FineTune {
         self
     }
 
-    /// Where run folders are made, instead of in `runs`.
+    /// The folder for run folders, instead of `runs`.
     pub fn runs(mut self, folder: impl Into<PathBuf>) -> Self {
         self.runs = folder.into();
         self

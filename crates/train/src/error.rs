@@ -91,7 +91,7 @@ pub enum TrainError {
         weights.display()
     )]
     NoState {
-        /// Where the state should be.
+        /// The expected path of the state.
         state: PathBuf,
         /// The existing weights.
         weights: PathBuf,

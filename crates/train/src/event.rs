@@ -66,11 +66,11 @@ pub struct RunInfo {
     pub input: [usize; 3],
     /// Names of the classes.
     pub classes: Vec<String>,
-    /// What is trained on, in one line.
+    /// Description of the training set, in one line.
     pub train: String,
     /// Training images.
     pub train_images: usize,
-    /// What is evaluated on after every epoch, in one line; `None` if nothing is held out.
+    /// Description of the validation set, in one line; `None` if nothing is held out.
     pub held_out: Option<String>,
     /// Images of it.
     pub held_out_images: usize,
@@ -101,7 +101,7 @@ pub struct NewHead {
     pub old: usize,
     /// Outputs of the new one.
     pub new: usize,
-    /// How many of them are the old ones of the same class name; the others' weights are randomly initialised.
+    /// Number of outputs kept from old classes of the same name; the others are randomly initialised.
     pub kept: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a file.
+//! Errors of weights files.
 
 use residual_files::{FileCause, FileError, HeaderError};
 use residual_graph::GraphError;
@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 pub struct WeightsError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The fault.
     pub cause: Cause,
 }
 
-/// What is wrong with a file.
+/// A fault of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
     /// It cannot be read or written.
@@ -45,7 +45,7 @@ pub enum FormatError {
     /// A truncated file.
     #[error("{format}: expected a whole file, got one that was cut off after {length} bytes (get it again)")]
     CutOff {
-        /// What it is.
+        /// Its kind.
         format: &'static str,
         /// Its bytes.
         length: usize,
@@ -53,7 +53,7 @@ pub enum FormatError {
     /// Not a safetensors file.
     #[error("safetensors: {what}")]
     Safetensors {
-        /// What is wrong with it.
+        /// The fault.
         what: String,
     },
     /// A safetensors file with a header above the limit.
@@ -82,7 +82,7 @@ pub enum FormatError {
         key: String,
         /// The number of non-finite values.
         count: usize,
-        /// How many values it has.
+        /// The number of values.
         len: usize,
     },
     /// A tensor with repeated elements (zero strides), outside a network whose shapes bound it.
@@ -120,7 +120,7 @@ pub enum FormatError {
     Metadata {
         /// The key of the metadata.
         key: &'static str,
-        /// Where and why.
+        /// The place and the reason.
         source: serde_json::Error,
     },
 }

@@ -18,7 +18,7 @@ pub enum ZooError {
     Syntax {
         /// The line, from 1.
         line: usize,
-        /// What is wrong there.
+        /// The fault.
         message: String,
     },
     /// A key that the family does not have.
@@ -34,9 +34,9 @@ pub enum ZooError {
     Field {
         /// The field at fault.
         field: String,
-        /// What it may hold.
+        /// The accepted values.
         expected: String,
-        /// What it held.
+        /// The given value.
         got: String,
     },
     /// The values are valid individually, but not together.

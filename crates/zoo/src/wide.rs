@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct WideResNet {
     /// Layers in all: 6n + 4.
     pub depth: usize,
-    /// How many times more channels than 16, 32 and 64.
+    /// Width multiplier of 16, 32 and 64 channels.
     pub width: usize,
     /// Rate of dropout between the convolutions of every block.
     pub dropout: f32,

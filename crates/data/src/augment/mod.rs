@@ -17,7 +17,7 @@ pub use random_resized_crop::RandomResizedCrop;
 
 use crate::{DataError, Mix};
 
-/// How training images are augmented. The default does nothing.
+/// The augmentation of training images. The default does nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Augmentation {
     /// The operations on each image, in order.

@@ -59,7 +59,7 @@ impl Tensors {
         Self { file, format, header, arrays, rows: 0 }
     }
 
-    /// Where array `index` begins if every array has `rows`.
+    /// Offset of array `index` if every array has `rows`.
     fn offset(&self, index: usize, rows: usize) -> u64 {
         self.header + self.arrays[..index].iter().map(|array| array.row_bytes * rows as u64).sum::<u64>()
     }

@@ -14,7 +14,7 @@ pub(super) struct Plane {
     /// Rows and columns that belong to the image.
     pub(super) size: [usize; 2],
     pub(super) samples: Vec<u8>,
-    /// How many times larger the image is, down and across.
+    /// The ratio of the image's size to the component's, vertically and horizontally.
     pub(super) scale: [usize; 2],
     quantisation: Option<[u16; 64]>,
     /// Blocks in an MCU, down and across.
@@ -213,7 +213,7 @@ fn coefficient(block: &mut [i16; 64], at: usize) -> Result<&mut i16, Fault> {
     Ok(&mut block[usize::from(*place)])
 }
 
-/// How many blocks end here: this one and those that follow.
+/// Number of blocks that end here: this one and the following ones.
 fn end_of_band(run: u8, bits: &mut Bits<'_>) -> Result<u32, Fault> {
     Ok((1 << run) + bits.number(run.into())? as u32)
 }

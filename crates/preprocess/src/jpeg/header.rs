@@ -40,7 +40,7 @@ pub(super) struct Scan {
     pub(super) low: u8,
 }
 
-/// What the segments between scans define.
+/// The definitions of the segments between scans.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub(super) quantisation: [Option<[u16; 64]>; 4],
@@ -83,7 +83,7 @@ impl<'a> Parser<'a> {
         Ok(Self { bytes, tables: Tables::default(), ids: Vec::new(), jfif: false, adobe: None })
     }
 
-    /// What follows the last segment.
+    /// The bytes after the last segment.
     pub(super) fn rest(&self) -> &'a [u8] {
         self.bytes
     }

@@ -51,9 +51,9 @@ pub enum RecipeError {
         origin: Option<Origin>,
         /// The setting at fault.
         setting: &'static str,
-        /// What it may hold.
+        /// The accepted values.
         expected: String,
-        /// What it holds.
+        /// The given value.
         got: String,
     },
     /// Two settings, one of which is required, are both missing.
