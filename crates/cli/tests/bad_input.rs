@@ -181,7 +181,7 @@ fn a_dataset_that_is_none_is_refused() {
     refused(&["train", "--data", "photos"], "error: photos/wasps: expected ");
     place.write("cut.safetensors", b"\x10\0\0\0\0\0\0\0{}");
     refused(&["train", "--data", "cut.safetensors"], "error: cut.safetensors: expected a safetensors file, got ");
-    refused(&["train", "--data", "cifar10"], "error: cifar10: expected --data-dir with its files, got none");
+    refused(&["train", "--data", "cifar10"], "error: cifar10: expected --data-dir, required for cifar10, got none");
     std::fs::create_dir(place.path("cifar")).unwrap();
     refused(&["train", "--data", "cifar10", "--data-dir", "cifar"], "error: ");
     for batch in 1..=5 {

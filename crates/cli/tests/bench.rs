@@ -58,7 +58,7 @@ fn what_no_machine_can_hold_is_told_and_refused() {
     let huge = ["resnet18", "--img-size", "4096", "-b", "2000", "--threads", "1"];
     let plan: Value =
         serde_json::from_str(&place.done(&[&["inspect", "--plan", "--json"], &huge[..]].concat())).unwrap();
-    assert!(plan["memory"]["total"].as_u64().unwrap() > 1 << 40, "{}", plan["memory"]);
+    assert!(plan["memory"]["total"].as_u64().unwrap() > 1 << 38, "{}", plan["memory"]);
     for command in [&["bench"][..], &["inspect", "--measure"]] {
         let ran = place.run(&[command, &huge].concat());
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{}", ran.stderr);

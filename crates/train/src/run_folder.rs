@@ -60,7 +60,7 @@ impl RunFolder {
     /// # Errors
     /// [`TrainError::Locked`] if another process trains in it.
     pub(crate) fn lock(&self) -> Result<RunLock, TrainError> {
-        let path = self.path.join("state").join("lock");
+        let path = self.path.join(".lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(TrainError::io(&path))?;
         match file.try_lock() {
