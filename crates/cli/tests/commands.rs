@@ -258,7 +258,10 @@ fn weights_with_other_outputs_get_a_new_head_and_one_line_says_so() {
     let transfer = ["train", "--data", "photos", "--weights", "runs/1-resnet20-photos", "--freeze", "2"];
     let ran = place.run(&[&transfer[..], &short].concat());
     let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("head")).collect();
-    assert_eq!((ran.code, lines), (Some(0), vec!["new head fc: 10 → 2 classes, trained outputs matched by class name"]));
-    let expected = "error: freeze: expected 1 to 4 parts (conv1 and bn1, layer1, layer2, layer3), got 5";
+    assert_eq!(
+        (ran.code, lines),
+        (Some(0), vec!["new head fc: 10 → 2 classes, trained outputs matched by class name"])
+    );
+    let expected = "error: --freeze: expected 1 to 4 parts (conv1 and bn1, layer1, layer2, layer3), got 5";
     place.refused(&[&transfer[..6], &["5"]].concat(), 2, expected);
 }

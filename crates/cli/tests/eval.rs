@@ -24,7 +24,7 @@ fn the_images_that_a_run_held_out_are_judged_again() {
         assert_eq!(judged["top1"], trained["best_top1"], "{judged}");
         // A run remembers where its data lie, wherever it is evaluated from.
         assert_eq!(judged["data"], place.path("tiny.safetensors").display().to_string());
-        assert!(ran.stderr.contains("held out 0.25 of train, seed 5"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("(held out: 0.25 of each class, seed 5)\n"), "{}", ran.stderr);
     }
     // The same data at another place.
     std::fs::rename(place.path("tiny.safetensors"), place.path("moved.safetensors")).unwrap();

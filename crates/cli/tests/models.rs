@@ -98,6 +98,10 @@ fn a_description_of_no_network_is_answered_with_its_field() {
     refused("family = 'resnet'\ndeepths = [1]", "error: my.toml: unknown key \"deepths\" (did you mean \"depths\"?)");
     place.write("my.toml", b"\xff\xfe family");
     place.refused(&["inspect", "my.toml"], 1, "error: my.toml: expected text in UTF-8, got byte 0 that is none");
-    place.refused(&["inspect", "none.toml"], 1, "error: none.toml: cannot be read: No such file or directory (os error 2)");
+    place.refused(
+        &["inspect", "none.toml"],
+        1,
+        "error: none.toml: cannot be read: No such file or directory (os error 2)",
+    );
     assert!(!place.path("runs").exists());
 }

@@ -7,7 +7,7 @@ use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
-use residual::data::{self, HeldOut, Selection};
+use residual::data::{self, HeldOut, Part, Selection};
 use residual::engine::{Mode, Options, PlanSummary};
 use residual::infer::{self, ClassList, EvaluateOptions, Evaluation};
 use residual::model::Model;
@@ -41,7 +41,11 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     }
 
     let progress = Progress::new();
-    let which = format!("{}, {part}", dataset.describe_set());
+    // A share that was held out is part of the set's own description.
+    let which = match part {
+        Part::HeldOut(_) => dataset.describe_set(),
+        Part::Split(_) | Part::Everything => format!("{}, {part}", dataset.describe_set()),
+    };
     facts(&beginning(arguments, &model, which, batch_size, &options)?).lines().for_each(|line| progress.line(line));
     dataset.notes().iter().for_each(|note| progress.line(&format!("note: {note}")));
     let options = EvaluateOptions {
