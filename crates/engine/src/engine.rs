@@ -3,7 +3,7 @@
 use crate::arena::{Arena, BufferId};
 use crate::parameters::{Entry, Filters, Flat, Parameters};
 use crate::plan::{DepthFirst, Folded, Plan, PlanStep, PlanSummary, Scheduled, compile_model};
-use crate::run::{Copied, Machine, NormState, PlannedConv, PlannedLayerNorm, PlannedNorm, Weight};
+use crate::run::{Copied, Executor, NormState, PlannedConv, PlannedLayerNorm, PlannedNorm, Weight};
 use crate::{EngineError, Memory, Mode, Options, Tuning};
 use residual_graph::{Graph, NodeId, Op, Shape};
 use residual_kernels::conv::Conv;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// A model compiled for one mode, batch size and image size. Images and feature maps are NHWC.
 #[derive(Debug)]
 pub struct Engine {
-    machine: Machine,
+    executor: Executor,
     summary: PlanSummary,
     forward: Vec<Scheduled>,
     backward: Vec<Scheduled>,
@@ -23,7 +23,7 @@ pub struct Engine {
     /// The measured time of each instruction, forward and then backward, if steps are timed.
     times: Option<Vec<Duration>>,
     input: BufferId,
-    /// The output first, then the taps.
+    /// The network's output first, then the other nodes that were asked for.
     kept: Vec<Kept>,
     batch: usize,
     image_len: usize,
@@ -47,11 +47,11 @@ struct Kept {
 }
 
 impl Engine {
-    /// Compiles `model` for batches of up to `batch` images of `size` (height, width). `taps` names nodes whose values
+    /// Compiles `model` for batches of up to `batch` images of `size` (height, width). `outputs` names nodes whose values
     /// stay readable after each forward pass; they are not fused away.
     ///
     /// # Errors
-    /// If the model's tensors or shapes do not fit, or a tap is not a node of it; [`EngineError::Memory`] if the plan needs
+    /// If the model's tensors or shapes do not fit, or an output is not a node of it; [`EngineError::Memory`] if the plan needs
     /// more memory than the machine has, before any of it is written.
     ///
     /// # Panics
@@ -61,10 +61,10 @@ impl Engine {
         mode: Mode,
         batch: usize,
         size: [usize; 2],
-        taps: &[&str],
+        outputs: &[&str],
         options: &Options,
     ) -> Result<Self, EngineError> {
-        let (folded, plan) = compile_model(model, mode, batch, size, taps, options)?;
+        let (folded, plan) = compile_model(model, mode, batch, size, outputs, options)?;
         plan.memory().check()?;
         Self::load(&folded, plan, batch, options)
     }
@@ -82,10 +82,10 @@ impl Engine {
         mode: Mode,
         batch: usize,
         size: [usize; 2],
-        taps: &[&str],
+        outputs: &[&str],
         options: &Options,
     ) -> Result<Memory, EngineError> {
-        let (_, plan) = compile_model(model, mode, batch, size, taps, options)?;
+        let (_, plan) = compile_model(model, mode, batch, size, outputs, options)?;
         Ok(plan.memory())
     }
 
@@ -159,7 +159,7 @@ impl Engine {
             value,
             seed,
         };
-        let mut machine = Machine {
+        let mut executor = Executor {
             mode,
             options: options.clone(),
             arena,
@@ -173,13 +173,13 @@ impl Engine {
             parameters: Some(parameters),
             seed: 0,
         };
-        machine.prepare();
+        executor.prepare();
         if mode == Mode::Infer {
-            machine.parameters = None;
+            executor.parameters = None;
         }
-        debug_assert_eq!(memory.parameters, machine.parameter_bytes());
+        debug_assert_eq!(memory.parameters, executor.parameter_bytes());
         Ok(Self {
-            machine,
+            executor,
             summary,
             kept: schedule.kept.iter().map(keep).collect(),
             forward: schedule.forward,
@@ -206,24 +206,24 @@ impl Engine {
         if count == 0 || count > self.batch || count * self.image_len != images.len() {
             return Err(EngineError::Batch { batch: self.batch, image: self.image_len, got: images.len() });
         }
-        if let (Mode::Train, 1, Some(name)) = (self.machine.mode, count, &self.single_pixel_norm) {
+        if let (Mode::Train, 1, Some(name)) = (self.executor.mode, count, &self.single_pixel_norm) {
             return Err(EngineError::SingleValue { name: name.clone() });
         }
         if std::mem::take(&mut self.stale) {
-            self.machine.prepare();
+            self.executor.prepare();
         }
         self.images = count;
         let forward = self.forward.len();
-        self.machine.arena.get_mut(self.input, count).copy_from_slice(images);
+        self.executor.arena.get_mut(self.input, count).copy_from_slice(images);
         let times = self.times.as_mut().map(|times| &mut times[..forward]);
-        run_forward(&mut self.machine, &self.forward, self.depth_first, count, times);
+        run_forward(&mut self.executor, &self.forward, self.depth_first, count, times);
         self.fresh = true;
         Ok(())
     }
 
     /// The network's output for the last batch: n × outputs.
     pub fn output(&self) -> &[f32] {
-        self.machine.arena.get(self.kept[0].value, self.images)
+        self.executor.arena.get(self.kept[0].value, self.images)
     }
 
     /// The name of the output node, by which [`Engine::backward`] accepts its gradient.
@@ -231,27 +231,27 @@ impl Engine {
         &self.kept[0].name
     }
 
-    /// The value of a tapped node for the last batch (n × height × width × channels; a flattened feature map keeps that
-    /// order), or `None` if the node was not tapped.
-    pub fn tap(&self, name: &str) -> Option<&[f32]> {
+    /// The value of a kept node for the last batch (n × height × width × channels; a flattened feature map keeps that
+    /// order), or `None` if the node was not kept.
+    pub fn node_value(&self, name: &str) -> Option<&[f32]> {
         let kept = self.kept.iter().find(|kept| kept.name == name)?;
-        Some(self.machine.arena.get(kept.value, self.images))
+        Some(self.executor.arena.get(kept.value, self.images))
     }
 
-    /// Height, width and channels of a tapped node's value.
-    pub fn tap_shape(&self, name: &str) -> Option<Shape> {
+    /// Height, width and channels of a kept node's value.
+    pub fn node_shape(&self, name: &str) -> Option<Shape> {
         self.kept.iter().find(|kept| kept.name == name).map(|kept| kept.shape)
     }
 
-    /// The gradient of a tapped node's value, from the last backward pass: its own seed plus the gradients from the
-    /// nodes that read it. `None` if the node was not tapped or the plan has no gradients.
-    pub fn tap_gradient(&self, name: &str) -> Option<&[f32]> {
+    /// The gradient of a kept node's value, from the last backward pass: its own seed plus the gradients from the
+    /// nodes that read it. `None` if the node was not kept or the plan has no gradients.
+    pub fn node_gradient(&self, name: &str) -> Option<&[f32]> {
         let kept = self.kept.iter().find(|kept| kept.name == name)?;
-        Some(self.machine.arena.get(kept.seed?, self.images))
+        Some(self.executor.arena.get(kept.seed?, self.images))
     }
 
-    /// The backward pass of the last forward pass, from the gradients of tapped nodes or the output (n × the node's shape
-    /// each). Gradients of parameters and taps are overwritten. It can be run once per forward pass, because gradients
+    /// The backward pass of the last forward pass, from the gradients of kept nodes or the output (n × the node's shape
+    /// each). Gradients of parameters and kept nodes are overwritten. It can be run once per forward pass, because gradients
     /// reuse the memory of its values.
     ///
     /// # Errors
@@ -261,7 +261,7 @@ impl Engine {
     pub fn backward(&mut self, seeds: &[(&str, &[f32])]) -> Result<(), EngineError> {
         self.check_backward()?;
         for (name, seed) in seeds {
-            let expected = "the output or a tap of this plan";
+            let expected = "an output of this plan";
             let fail = || EngineError::Node { name: (*name).into(), expected };
             self.check_seed(self.kept.iter().find(|kept| kept.name == *name).ok_or_else(fail)?, seed)?;
         }
@@ -283,7 +283,7 @@ impl Engine {
     }
 
     fn check_backward(&self) -> Result<(), EngineError> {
-        match self.machine.mode {
+        match self.executor.mode {
             mode @ Mode::Infer => Err(EngineError::Mode { what: "backward", mode }),
             _ if !self.fresh => Err(EngineError::NoForward),
             _ => Ok(()),
@@ -303,7 +303,7 @@ impl Engine {
         self.fresh = false;
         for kept in &self.kept {
             let buffer = kept.seed.expect("every kept node of a plan with gradients has a seed");
-            let buffer = self.machine.arena.get_mut(buffer, self.images);
+            let buffer = self.executor.arena.get_mut(buffer, self.images);
             match seed(kept) {
                 Some(seed) => buffer.copy_from_slice(seed),
                 None => buffer.fill(0.0),
@@ -313,7 +313,7 @@ impl Engine {
         if let Some(times) = &mut times {
             times.fill(Duration::ZERO);
         }
-        run_all(&mut self.machine, &self.backward, self.images, times);
+        run_all(&mut self.executor, &self.backward, self.images, times);
     }
 
     /// The trainable parameters, in state-dict order: the tensors of [`Engine::flat_mut`]. Empty in inference mode.
@@ -333,7 +333,7 @@ impl Engine {
     /// In inference mode, which stores only packed weights.
     pub fn flat_mut(&mut self) -> Flat<'_> {
         self.stale = true;
-        let parameters = self.machine.parameters.as_mut().expect("a plan for inference has no parameters to change");
+        let parameters = self.executor.parameters.as_mut().expect("a plan for inference has no parameters to change");
         parameters.flat_mut()
     }
 
@@ -352,9 +352,9 @@ impl Engine {
     /// # Errors
     /// If a tensor is missing, unexpected or mis-shaped, or the plan is for inference.
     pub fn load_state_dict(&mut self, tensors: &NamedTensors) -> Result<(), EngineError> {
-        let mode = self.machine.mode;
+        let mode = self.executor.mode;
         let what = "loading a state dict";
-        let parameters = self.machine.parameters.as_mut().ok_or(EngineError::Mode { what, mode })?;
+        let parameters = self.executor.parameters.as_mut().ok_or(EngineError::Mode { what, mode })?;
         self.stale = true;
         parameters.load(tensors)
     }
@@ -373,14 +373,14 @@ impl Engine {
     /// If a tensor is missing or mis-shaped, or the plan is for inference.
     pub fn from_torch(&self, tensors: &NamedTensors) -> Result<AlignedBuffer, EngineError> {
         let what = "reading a bucket";
-        self.parameters().ok_or(EngineError::Mode { what, mode: self.machine.mode })?.read_torch(tensors)
+        self.parameters().ok_or(EngineError::Mode { what, mode: self.executor.mode })?.read_torch(tensors)
     }
 
     /// Sets the random seed of dropout and stochastic depth for the following passes. In training, call it with a new value
     /// before every forward pass: the same seed drops the same elements. The seed must not change between a forward pass
     /// and its backward pass.
     pub fn set_seed(&mut self, seed: u64) {
-        self.machine.seed = seed;
+        self.executor.seed = seed;
     }
 
     /// The steps of the plan in order: the forward pass, then the backward pass.
@@ -405,13 +405,13 @@ impl Engine {
     }
 
     fn parameters(&self) -> Option<&Parameters> {
-        self.machine.parameters.as_ref()
+        self.executor.parameters.as_ref()
     }
 }
 
 /// Runs a forward pass on a batch of `images`, with the early layers depth first.
 fn run_forward(
-    machine: &mut Machine,
+    executor: &mut Executor,
     list: &[Scheduled],
     depth_first: Option<DepthFirst>,
     images: usize,
@@ -423,24 +423,24 @@ fn run_forward(
     let mut done = 0;
     if let Some(DepthFirst { instructions, images: part }) = depth_first {
         for first in (0..images).step_by(part) {
-            machine.arena.begin_at(first);
+            executor.arena.begin_at(first);
             let times = times.as_mut().map(|times| &mut times[..instructions]);
-            run_all(machine, &list[..instructions], part.min(images - first), times);
+            run_all(executor, &list[..instructions], part.min(images - first), times);
         }
-        machine.arena.begin_at(0);
+        executor.arena.begin_at(0);
         done = instructions;
     }
-    run_all(machine, &list[done..], images, times.map(|times| &mut times[done..]));
+    run_all(executor, &list[done..], images, times.map(|times| &mut times[done..]));
 }
 
 /// Runs instructions on `images` images, and adds up the time of each if steps are timed.
-fn run_all(machine: &mut Machine, list: &[Scheduled], images: usize, times: Option<&mut [Duration]>) {
+fn run_all(executor: &mut Executor, list: &[Scheduled], images: usize, times: Option<&mut [Duration]>) {
     match times {
-        None => list.iter().for_each(|scheduled| machine.run(&scheduled.instruction, images)),
+        None => list.iter().for_each(|scheduled| executor.run(&scheduled.instruction, images)),
         Some(times) => {
             for (scheduled, time) in list.iter().zip(times) {
                 let start = Instant::now();
-                machine.run(&scheduled.instruction, images);
+                executor.run(&scheduled.instruction, images);
                 *time += start.elapsed();
             }
         }

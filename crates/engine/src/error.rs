@@ -35,7 +35,7 @@ pub enum EngineError {
         /// Bytes that this process can have at most, if that is less. `None` if the system refused an allocation.
         limit: Option<u64>,
     },
-    /// A tap or seed that is not a node whose value this plan keeps.
+    /// An output or seed that is not a node whose value this plan keeps.
     #[error("node \"{name}\": expected {expected}")]
     Node {
         /// The name given.

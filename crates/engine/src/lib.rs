@@ -19,7 +19,7 @@
 //! let mut engine = Engine::new(&model, Mode::Infer, 1, [32, 32], &["layer1.0.relu2"], &Options::default())?;
 //! engine.forward(&vec![0.0; 32 * 32 * 3])?;
 //! assert_eq!(engine.output().len(), 10);
-//! assert_eq!(engine.tap("layer1.0.relu2").unwrap().len(), 32 * 32 * 16);
+//! assert_eq!(engine.node_value("layer1.0.relu2").unwrap().len(), 32 * 32 * 16);
 //! # Ok(())
 //! # }
 //! ```
@@ -54,8 +54,8 @@ pub enum Mode {
     /// Batch norms use batch statistics and update the running ones; dropout is active; gradients can be computed.
     Train,
     /// Batch norms use their running statistics, dropout is inactive; gradients can be computed.
-    Frozen,
-    /// As frozen, without gradients: batch norms are folded, and memory is reused as soon as a value is dead.
+    Eval,
+    /// As in evaluation, without gradients: batch norms are folded, and memory is reused as soon as a value is dead.
     Infer,
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct PlannedConv {
     pub(crate) weight: Weight,
     /// The range of its bias in the parameter bucket.
     pub(crate) bias: Option<Range<usize>>,
-    /// In inference, the ranges of weight and bias in [`Machine::packed`].
+    /// In inference, the ranges of weight and bias in [`Executor::packed`].
     pub(crate) packed: Option<[Range<usize>; 2]>,
 }
 
@@ -175,7 +175,7 @@ impl Copied {
 
 /// The state that instructions operate on.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub(crate) struct Executor {
     pub(crate) mode: Mode,
     pub(crate) options: Options,
     pub(crate) arena: Arena,
@@ -196,7 +196,7 @@ pub(crate) struct Machine {
     pub(crate) seed: u64,
 }
 
-impl Machine {
+impl Executor {
     /// Bytes of parameters, their gradients and statistics, or of the shared weights of the model.
     pub(crate) fn parameter_bytes(&self) -> usize {
         let shared = self.convs.iter().filter(|planned| matches!(planned.weight, Weight::Shared(_)));

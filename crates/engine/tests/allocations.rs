@@ -91,7 +91,7 @@ fn nothing_is_allocated_per_step() {
             let count = allocations(|| infer.forward(&images).unwrap());
             assert_eq!(count, 0, "inference on {threads} threads: {name}");
 
-            for (mode, checkpointing) in [(Mode::Train, false), (Mode::Train, true), (Mode::Frozen, false)] {
+            for (mode, checkpointing) in [(Mode::Train, false), (Mode::Train, true), (Mode::Eval, false)] {
                 let mut engine = engine(mode, checkpointing);
                 let mut momentum = vec![0.0; engine.parameter_len()];
                 let mut gradient = vec![0.0; BATCH * CLASSES];

@@ -1,5 +1,5 @@
 //! What the engine promises beyond parity: every op has a gradient, results do not depend on threads, batch size or what
-//! is tapped, and misuse is answered.
+//! is kept, and misuse is answered.
 
 use residual_engine::{Engine, EngineError, Memory, Mode, Options, PlanSummary, Tuned, Tuning};
 use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, Pool2d, Role};
@@ -115,7 +115,7 @@ fn the_graph_of_every_op_has_every_op() {
 /// `loss(θ + εd) − loss(θ − εd)` over 2ε against the gradient along `d`, one parameter tensor at a time.
 #[test]
 fn every_op_has_the_gradient_of_finite_differences() {
-    for mode in [Mode::Train, Mode::Frozen] {
+    for mode in [Mode::Train, Mode::Eval] {
         let model = model(every_op());
         let x = images(&model, 6);
         let mut engine = Engine::new(&model, mode, 6, [12, 10], &["b_add", "joined"], &options(2)).unwrap();
@@ -132,7 +132,7 @@ fn every_op_has_the_gradient_of_finite_differences() {
             engine.load_state_dict(tensors).unwrap();
             engine.forward(&x).unwrap();
             let dot = |(name, seed): &(&str, Vec<f32>)| -> f64 {
-                let value = engine.tap(name).unwrap();
+                let value = engine.node_value(name).unwrap();
                 value.iter().zip(seed).map(|(v, s)| f64::from(*v) * f64::from(*s)).sum()
             };
             seeds.iter().map(dot).sum()
@@ -173,7 +173,7 @@ fn a_taps_gradient_is_that_of_finite_differences() {
     let y = net.global_avg_pool("mean", y).unwrap();
     let model = model(net.finish(y).unwrap());
     let x = images(&model, 2);
-    let mut engine = Engine::new(&model, Mode::Frozen, 2, [5, 5], &["input", "relu2"], &options(1)).unwrap();
+    let mut engine = Engine::new(&model, Mode::Eval, 2, [5, 5], &["input", "relu2"], &options(1)).unwrap();
     let seed: Vec<f32> = (0..12).map(|i| i as f32 / 10.0 - 0.5).collect();
     let loss = |engine: &mut Engine, x: &[f32]| -> f64 {
         engine.forward(x).unwrap();
@@ -181,8 +181,8 @@ fn a_taps_gradient_is_that_of_finite_differences() {
     };
     loss(&mut engine, &x);
     engine.backward(&[("mean", &seed)]).unwrap();
-    let gradient = engine.tap_gradient("input").unwrap().to_vec();
-    assert_eq!(engine.tap_gradient("relu2").unwrap()[..6], seed[..6].iter().map(|s| s / 25.0).collect::<Vec<_>>());
+    let gradient = engine.node_gradient("input").unwrap().to_vec();
+    assert_eq!(engine.node_gradient("relu2").unwrap()[..6], seed[..6].iter().map(|s| s / 25.0).collect::<Vec<_>>());
     for index in (0..x.len()).step_by(7).filter(|&index| x[index].abs() > 0.05) {
         let moved = |step: f32| {
             let mut x = x.clone();
@@ -198,18 +198,18 @@ fn a_taps_gradient_is_that_of_finite_differences() {
 fn taps_change_no_result_and_folding_changes_it_by_rounding_only() {
     let model = model(every_op());
     let x = images(&model, 3);
-    let run = |mode, taps: &[&str]| {
-        let mut engine = Engine::new(&model, mode, 3, [12, 10], taps, &options(2)).unwrap();
+    let run = |mode, outputs: &[&str]| {
+        let mut engine = Engine::new(&model, mode, 3, [12, 10], outputs, &options(2)).unwrap();
         engine.forward(&x).unwrap();
-        let taps: Vec<Vec<f32>> = taps.iter().map(|tap| engine.tap(tap).unwrap().to_vec()).collect();
-        (engine.output().to_vec(), taps)
+        let outputs: Vec<Vec<f32>> = outputs.iter().map(|output| engine.node_value(output).unwrap().to_vec()).collect();
+        (engine.output().to_vec(), outputs)
     };
-    let taps = [
+    let outputs = [
         "a", "a_bn", "pre_bn", "b", "b_add", "norm", "gelu", "down", "layer", "se_gate", "se", "path", "dropped",
         "three", "adapted", "flat", "hidden", "sum",
     ];
-    let (frozen, values) = run(Mode::Frozen, &taps);
-    for (output, others) in [run(Mode::Frozen, &[]), run(Mode::Infer, &[]), run(Mode::Infer, &taps)] {
+    let (frozen, values) = run(Mode::Eval, &outputs);
+    for (output, others) in [run(Mode::Eval, &[]), run(Mode::Infer, &[]), run(Mode::Infer, &outputs)] {
         close(&output, &frozen);
         others.iter().zip(&values).for_each(|(got, expected)| close(got, expected));
     }
@@ -327,7 +327,7 @@ fn buckets_go_to_torch_and_back() {
 #[test]
 fn misuse_is_an_error_that_says_what_was_expected() {
     let model = model(every_op());
-    let new = |mode, taps: &[&str]| Engine::new(&model, mode, 2, [12, 10], taps, &options(1));
+    let new = |mode, outputs: &[&str]| Engine::new(&model, mode, 2, [12, 10], outputs, &options(1));
     let message = |error: EngineError| error.to_string();
     let unknown = new(Mode::Infer, &["nope"]).unwrap_err();
     assert_eq!(message(unknown), "node \"nope\": expected a node of the graph");
@@ -342,7 +342,7 @@ fn misuse_is_an_error_that_says_what_was_expected() {
     );
     engine.forward(&[0.0; 720]).unwrap();
     let wrong: [(&str, &[f32], &str); 2] = [
-        ("stem", &[], "node \"stem\": expected the output or a tap of this plan"),
+        ("stem", &[], "node \"stem\": expected an output of this plan"),
         ("fc", &[0.0; 3], "seed of node \"fc\": expected 10 values, got 3"),
     ];
     for (name, seed, expected) in wrong {
@@ -455,10 +455,10 @@ fn memory_of_dead_values_is_used_again() {
 #[test]
 fn memory_is_known_before_it_is_taken() {
     let model = model(every_op());
-    for mode in [Mode::Train, Mode::Frozen, Mode::Infer] {
-        let taps = ["joined"];
-        let required = Engine::required_memory(&model, mode, 3, [12, 10], &taps, &options(2)).unwrap();
-        let engine = Engine::new(&model, mode, 3, [12, 10], &taps, &options(2)).unwrap();
+    for mode in [Mode::Train, Mode::Eval, Mode::Infer] {
+        let outputs = ["joined"];
+        let required = Engine::required_memory(&model, mode, 3, [12, 10], &outputs, &options(2)).unwrap();
+        let engine = Engine::new(&model, mode, 3, [12, 10], &outputs, &options(2)).unwrap();
         assert_eq!((required, required.total()), (engine.memory(), engine.bytes()));
     }
 }
@@ -486,23 +486,24 @@ fn parts_of_a_batch_one_after_the_other_change_no_bit_and_need_less_memory() {
     let batch = 7;
     let images = images(&model, batch);
     let len = images.len() / batch;
-    let engine =
-        |batch, taps: &[&str]| Engine::new(&model, Mode::Infer, batch, [height, width], taps, &options(2)).unwrap();
+    let engine = |batch, outputs: &[&str]| {
+        Engine::new(&model, Mode::Infer, batch, [height, width], outputs, &options(2)).unwrap()
+    };
     let mut whole = engine(batch, &[]);
     // Two maps of seven images that are alive at once are not there in one piece.
     let map = 4 * 16 * height * width;
     assert!(whole.memory().values < batch * map, "{} bytes", whole.memory().values);
-    let mut tapped = engine(batch, &["a_add", "c"]);
+    let mut kept = engine(batch, &["a_add", "c"]);
     let mut single = engine(1, &["a_add"]);
     for count in [batch, 3] {
         whole.forward(&images[..count * len]).unwrap();
-        tapped.forward(&images[..count * len]).unwrap();
-        assert_eq!(tapped.output(), whole.output());
+        kept.forward(&images[..count * len]).unwrap();
+        assert_eq!(kept.output(), whole.output());
         for (index, image) in images[..count * len].chunks_exact(len).enumerate() {
             single.forward(image).unwrap();
             assert_eq!(whole.output()[5 * index..][..5], *single.output());
-            let map = single.tap("a_add").unwrap();
-            assert_eq!(tapped.tap("a_add").unwrap()[index * map.len()..][..map.len()], *map);
+            let map = single.node_value("a_add").unwrap();
+            assert_eq!(kept.node_value("a_add").unwrap()[index * map.len()..][..map.len()], *map);
         }
     }
 }
@@ -618,16 +619,18 @@ fn a_plan_that_packs_on_use_is_good_for_itself() {
 }
 
 /// Parameters, statistics and gradients after two steps, as bits, and the bytes that took.
-fn two_steps(model: &Model, mode: Mode, batch: usize, taps: &[&str], options: &Options) -> (Vec<u32>, usize) {
+fn two_steps(model: &Model, mode: Mode, batch: usize, outputs: &[&str], options: &Options) -> (Vec<u32>, usize) {
     let [_, height, width] = model.graph.input_size();
-    let mut engine = Engine::new(model, mode, batch, [height, width], taps, options).unwrap();
+    let mut engine = Engine::new(model, mode, batch, [height, width], outputs, options).unwrap();
     let mut bits: Vec<u32> = Vec::new();
     for step in 0..2 {
         engine.set_seed(step);
         engine.forward(&images(model, batch)).unwrap();
         let seed: Vec<f32> = engine.output().iter().map(|value| value.sin()).collect();
         engine.backward_output(&seed).unwrap();
-        bits.extend(taps.iter().flat_map(|tap| engine.tap_gradient(tap).unwrap()).map(|value| value.to_bits()));
+        bits.extend(
+            outputs.iter().flat_map(|output| engine.node_gradient(output).unwrap()).map(|value| value.to_bits()),
+        );
         let flat = engine.flat_mut();
         bits.extend(flat.gradients.iter().map(|value| value.to_bits()));
         flat.values.iter_mut().zip(flat.gradients).for_each(|(value, gradient)| *value -= 1e-3 * *gradient);
@@ -643,10 +646,10 @@ fn gradient_checkpointing_changes_no_bit() {
     let usual = options(2);
     let again = Options { grad_checkpointing: true, ..usual.clone() };
     let every_op = model(every_op());
-    for mode in [Mode::Train, Mode::Frozen] {
-        for taps in [&[][..], &["b_add", "joined"], &["a_bn", "gelu", "se", "path", "dropped", "hidden"]] {
-            let run = |options| two_steps(&every_op, mode, 4, taps, options).0;
-            assert!(run(&usual) == run(&again), "{mode:?} {taps:?}");
+    for mode in [Mode::Train, Mode::Eval] {
+        for outputs in [&[][..], &["b_add", "joined"], &["a_bn", "gelu", "se", "path", "dropped", "hidden"]] {
+            let run = |options| two_steps(&every_op, mode, 4, outputs, options).0;
+            assert!(run(&usual) == run(&again), "{mode:?} {outputs:?}");
         }
     }
     for name in ["resnet20", "resnet20_a"] {
@@ -737,11 +740,11 @@ fn a_max_pooling_keeps_a_byte_an_output_instead_of_its_input() {
 }
 
 #[test]
-fn tapped_nodes_report_their_shape() {
+fn kept_nodes_report_their_shape() {
     let model = model(every_op());
     let engine = Engine::new(&model, Mode::Infer, 1, [12, 10], &["joined"], &options(1)).unwrap();
-    let shape = engine.tap_shape("joined").unwrap();
+    let shape = engine.node_shape("joined").unwrap();
     assert_eq!([shape.height, shape.width, shape.channels], [6, 5, 28]);
-    assert_eq!(engine.tap("max"), None);
+    assert_eq!(engine.node_value("max"), None);
     assert_eq!(model.graph.find("input"), Some(NodeId(0)));
 }

@@ -132,7 +132,7 @@ fn frozen_statistics_are_used_and_kept_and_others_follow_the_batch() {
     // With every statistic frozen, training is what the frozen mode computes.
     let all = trained(&model, |name| name.contains("bn") || name.contains("downsample.1"), true, false);
     let mut frozen =
-        Engine::new(&model, Mode::Frozen, BATCH, [32, 32], &[], &Options::new(Isa::detect(), Arc::new(Pool::new(1))))
+        Engine::new(&model, Mode::Eval, BATCH, [32, 32], &[], &Options::new(Isa::detect(), Arc::new(Pool::new(1))))
             .unwrap();
     let mut stream = Stream::new(3, &[]);
     let images: Vec<f32> = (0..BATCH * 32 * 32 * 3).map(|_| stream.normal()).collect();

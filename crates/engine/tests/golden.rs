@@ -175,7 +175,7 @@ impl Golden {
         infer.forward(&self.images).unwrap();
         self.check_logits(&infer, "eval", "folded and fused");
 
-        let mut frozen = self.engine(isa, Mode::Frozen, &self.model);
+        let mut frozen = self.engine(isa, Mode::Eval, &self.model);
         self.check_pass(&mut frozen, "eval", "frozen_gradients");
 
         let mut train = self.engine(isa, Mode::Train, &self.model);

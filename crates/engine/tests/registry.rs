@@ -65,7 +65,7 @@ fn steps(entry: &Entry, graph: Graph, size: usize) {
         engine.forward(&images).unwrap();
         engine.output().to_vec()
     };
-    let (infer, frozen) = (run(Mode::Infer), run(Mode::Frozen));
+    let (infer, frozen) = (run(Mode::Infer), run(Mode::Eval));
     let scale = frozen.iter().fold(1e-3f32, |scale, value| scale.max(value.abs()));
     let close = infer.iter().zip(&frozen).all(|(a, b)| (a - b).abs() <= 1e-3 * scale);
     assert!(close, "{name}: {frozen:?}, got {infer:?}");

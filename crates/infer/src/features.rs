@@ -130,14 +130,14 @@ impl FeatureExtractor {
         let Compiled { nodes, engine, .. } = self.compile(layers)?;
         let feature = |(layer, node): (&&str, &String)| LayerFeatures {
             layer: (*layer).to_owned(),
-            shape: engine.tap_shape(node).expect("every layer is tapped"),
+            shape: engine.node_shape(node).expect("every layer is kept"),
             values: Vec::new(),
         };
         let mut features: Vec<LayerFeatures> = layers.iter().zip(nodes.iter()).map(feature).collect();
         for images in normalised.chunks(batch * len) {
             engine.forward(images)?;
             for (feature, node) in features.iter_mut().zip(nodes.iter()) {
-                feature.values.extend_from_slice(engine.tap(node).expect("every layer is tapped"));
+                feature.values.extend_from_slice(engine.node_value(node).expect("every layer is kept"));
             }
         }
         Ok(features)
@@ -149,7 +149,7 @@ impl FeatureExtractor {
     /// If a layer is not known, or the network cannot be run.
     pub fn shapes(&mut self, layers: &[&str]) -> Result<Vec<Shape>, ClassifyError> {
         let Compiled { nodes, engine, .. } = self.compile(layers)?;
-        Ok(nodes.iter().map(|node| engine.tap_shape(node).expect("every layer is tapped")).collect())
+        Ok(nodes.iter().map(|node| engine.node_shape(node).expect("every layer is kept")).collect())
     }
 
     /// The model.
@@ -168,8 +168,8 @@ impl FeatureExtractor {
                 let graph = if ids.is_empty() { graph.clone() } else { graph.until(&ids) };
                 let tensors = graph.parameters().map(|(key, _)| (key.clone(), tensors[key.as_str()].clone())).collect();
                 let part = Model { graph, tensors, preprocessing: preprocessing.clone(), labels: Vec::new() };
-                let taps: Vec<&str> = nodes.iter().map(String::as_str).collect();
-                let engine = Engine::new(&part, Mode::Infer, self.batch, preprocessing.size, &taps, &self.options)?;
+                let outputs: Vec<&str> = nodes.iter().map(String::as_str).collect();
+                let engine = Engine::new(&part, Mode::Infer, self.batch, preprocessing.size, &outputs, &self.options)?;
                 Compiled { layers: layers.iter().map(|layer| (*layer).to_owned()).collect(), nodes, engine }
             }
         };

@@ -61,7 +61,7 @@ fn names(text: &str) -> Vec<String> {
             .map(|entry| entry.name)
             .filter(move |name| name.starts_with(source))
     };
-    let chosen = [of_source("torchvision:").last(), of_source("timm:").next()];
+    let chosen = [of_source("torchvision:").next_back(), of_source("timm:").next()];
     chosen.into_iter().flatten().map(str::to_owned).collect()
 }
 
@@ -95,7 +95,7 @@ mod tests {
             let message = no_weights(&typed).to_string();
             assert!(message.contains(&format!("did you mean {}?", run.display())), "{message}");
         }
-        let message = no_weights(&folder.path().join("20-empty")).to_string();
+        let message = no_weights(folder.path().join("20-empty")).to_string();
         assert!(message.ends_with("or a file, got a folder without"), "{message}");
     }
 }

@@ -35,19 +35,19 @@ pub(crate) fn compile_model<'a>(
     mode: Mode,
     batch: usize,
     size: [usize; 2],
-    taps: &[&str],
+    outputs: &[&str],
     options: &Options,
 ) -> Result<(Folded<'a>, Plan), EngineError> {
     assert!(batch > 0, "a plan needs room for at least one image");
-    let folded = fold(model, mode, taps);
-    let plan = Plan::compile(&folded.graph, mode, batch, size, taps, options)?;
+    let folded = fold(model, mode, outputs);
+    let plan = Plan::compile(&folded.graph, mode, batch, size, outputs, options)?;
     Ok((folded, plan))
 }
 
-/// Folds the batch norms and layer scales of a model for inference, except those named by `taps`.
-fn fold<'a>(model: &'a Model, mode: Mode, taps: &[&str]) -> Folded<'a> {
+/// Folds the batch norms and layer scales of a model for inference, except those named by `outputs`.
+fn fold<'a>(model: &'a Model, mode: Mode, outputs: &[&str]) -> Folded<'a> {
     if mode == Mode::Infer {
-        let folded = fold_batch_norm_but_scales(model, taps);
+        let folded = fold_batch_norm_but_scales(model, outputs);
         let (graph, tensors) = (Cow::Owned(folded.graph), Cow::Owned(folded.tensors));
         return Folded { graph, tensors, scales: folded.scales };
     }
@@ -84,10 +84,10 @@ impl Plan {
         mode: Mode,
         batch: usize,
         size: [usize; 2],
-        taps: &[&str],
+        outputs: &[&str],
         options: &Options,
     ) -> Result<Self, EngineError> {
-        let kept = kept(graph, taps)?;
+        let kept = kept(graph, outputs)?;
         let logical = graph.shapes(size[0], size[1])?;
         check_supported(graph, &logical, mode)?;
         let fused = fuse(graph, mode, &kept);
@@ -132,7 +132,7 @@ impl Plan {
         let kept: usize = match self.mode {
             Mode::Infer if self.packed.on_use => self.convs.iter().map(|conv| conv.shape().weight_len()).sum(),
             Mode::Infer => 0,
-            Mode::Train | Mode::Frozen => parameters + trained + statistics,
+            Mode::Train | Mode::Eval => parameters + trained + statistics,
         };
         let bytes = |floats: usize| floats.saturating_mul(size_of::<f32>());
         Memory {
@@ -215,12 +215,12 @@ fn channels_in_memory(graph: &Graph, shapes: &[Shape]) -> Vec<usize> {
     channels
 }
 
-/// The output, and the nodes that `taps` name.
-fn kept(graph: &Graph, taps: &[&str]) -> Result<Vec<NodeId>, EngineError> {
+/// The network's output, and the nodes that `outputs` name.
+fn kept(graph: &Graph, outputs: &[&str]) -> Result<Vec<NodeId>, EngineError> {
     let mut kept = vec![graph.output];
-    for &tap in taps {
+    for &output in outputs {
         let expected = "a node of the graph";
-        let node = graph.find(tap).ok_or_else(|| EngineError::Node { name: tap.into(), expected })?;
+        let node = graph.find(output).ok_or_else(|| EngineError::Node { name: output.into(), expected })?;
         if !kept.contains(&node) {
             kept.push(node);
         }

@@ -86,10 +86,10 @@ impl PlanSummary {
         mode: Mode,
         batch: usize,
         size: [usize; 2],
-        taps: &[&str],
+        outputs: &[&str],
         options: &Options,
     ) -> Result<Self, EngineError> {
-        let (folded, plan) = compile_model(model, mode, batch, size, taps, options)?;
+        let (folded, plan) = compile_model(model, mode, batch, size, outputs, options)?;
         Ok(Self::of(&folded.graph, &plan, batch))
     }
 
