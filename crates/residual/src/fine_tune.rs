@@ -17,7 +17,7 @@ use toml::{Table, Value};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let tuned = FineTune::new("resnet50.safetensors", "photos").epochs(10).freeze("backbone").run(|event| {
 ///     if let Event::Epoch(row) = event {
-///         println!("epoch {}: {:.2} % of the held-out images", row.epoch, row.top1);
+///         println!("epoch {}: {:?} % of the held-out images", row.epoch, row.top1);
 ///     }
 /// })?;
 /// println!("best accuracy {:?} %, in {}", tuned.summary.best_top1, tuned.summary.run.display());

@@ -9,7 +9,8 @@ use residual_data::{
 };
 use residual_engine::Mode;
 use residual_infer::{
-    Head, InferError, ModelRequest, check_labels, check_name, default_preprocessing, is_description, network,
+    Head, InferError, ModelRequest, ResolvedModel, check_labels, check_name, default_preprocessing, is_description,
+    network,
 };
 use residual_model::{Initialisation, Model, initialise, reorder_head};
 use residual_preprocess::Preprocessing;
@@ -40,6 +41,8 @@ pub struct Job {
     pub(crate) transfer: Transfer,
     /// The source of each setting of the recipe.
     pub(crate) origins: Origins,
+    /// How the weights were read.
+    pub(crate) weights_notes: Vec<String>,
 }
 
 impl Job {
@@ -89,7 +92,9 @@ impl Job {
         check_labels(&*train, classes)?;
         held_out.iter().try_for_each(|images| check_labels(&**images, classes))?;
 
-        let (mut model, new_head) = start(&recipe, weights, train.format(), classes, names)?;
+        let model_given = origins.is_given("model");
+        let Start { mut model, new_head, notes } =
+            start(&recipe, model_given, weights, train.format(), classes, names)?;
         model.preprocessing = preprocessing(&recipe, model.preprocessing)?;
         // Outputs that the dataset has no class for are named as such, so that none is taken for a class.
         model.labels = names.to_vec();
@@ -104,7 +109,7 @@ impl Job {
         // What was opened under the names that were given is written down so that every folder finds it.
         recipe.make_paths_absolute();
         let transfer = Transfer::new(&recipe, &model.graph).map_err(|error| error.located(&origins))?;
-        let job = Self { recipe, model, train, held_out, new_head, transfer, origins };
+        let job = Self { recipe, model, train, held_out, new_head, transfer, origins, weights_notes: notes };
         job.transform()?.check(&*job.train)?;
         let evaluation = Transform::evaluation(job.model.preprocessing.clone())?;
         job.held_out.iter().try_for_each(|images| evaluation.check(&**images))?;
@@ -171,9 +176,10 @@ impl Job {
         self.batches().div_ceil(self.recipe.grad_accum_steps) as u64
     }
 
-    /// Notes for the user about data and recipe, one line each.
+    /// Notes for the user about weights, data and recipe, one line each.
     pub(crate) fn notes(&self) -> Vec<String> {
-        let mut notes = self.train.notes().to_vec();
+        let mut notes = self.weights_notes.clone();
+        notes.extend_from_slice(self.train.notes());
         for note in self.held_out.iter().flat_map(|images| images.notes()) {
             if !notes.contains(note) {
                 notes.push(note.clone());
@@ -185,22 +191,36 @@ impl Job {
     }
 }
 
-/// The initial model, and its head if it was replaced.
+/// The initial model.
+struct Start {
+    model: Model,
+    /// Its head, if it was replaced.
+    new_head: Option<NewHead>,
+    /// How the weights were read.
+    notes: Vec<String>,
+}
+
+/// The initial model. Weights of another network are refused if the user named one (`model_given`); the network of a bare state
+/// dict takes precedence over a preset's.
 fn start(
     recipe: &Recipe,
+    model_given: bool,
     weights: Option<&Path>,
     format: &Format,
     classes: usize,
     names: &[String],
-) -> Result<(Model, Option<NewHead>), TrainError> {
+) -> Result<Start, TrainError> {
     if let Some(path) = weights {
+        let name = Some(recipe.model.clone());
         let request = ModelRequest {
-            default_model: Some(recipe.model.clone()),
+            model: name.clone().filter(|_| model_given),
+            default_model: name,
             in_chans: recipe.in_chans,
             head: Head::Drawn(recipe.seed),
             ..ModelRequest::new(path)
         };
-        let model = request.open()?.read(Some(format))?.model;
+        let ResolvedModel { model, notes, .. } = request.open()?.read(Some(format))?;
+        let notes = notes.into_iter().map(|note| format!("{}: {note}", path.display())).collect();
         let old = model.graph.output_channels()?;
         // Where all classes are known by name, each keeps its trained output, whatever its number.
         let order: Vec<Option<usize>> = match match_classes(names, &model.labels) {
@@ -210,12 +230,12 @@ fn start(
         };
         let order: Vec<Option<usize>> = (0..classes).map(|output| order.get(output).copied().flatten()).collect();
         if old == classes && order.iter().enumerate().all(|(output, from)| *from == Some(output)) {
-            return Ok((model, None));
+            return Ok(Start { model, new_head: None, notes });
         }
         let kept = order.iter().flatten().count();
         let model = reorder_head(&model, &order, recipe.seed)?;
         let head = model.graph.head().map(|id| model.graph.node(id).name.clone()).unwrap_or_default();
-        return Ok((model, Some(NewHead { layer: head, old, new: classes, kept })));
+        return Ok(Start { model, new_head: Some(NewHead { layer: head, old, new: classes, kept }), notes });
     }
     let config = network(&recipe.model)?;
     let in_chans = recipe.in_chans.unwrap_or(config.in_chans);
@@ -231,7 +251,8 @@ fn start(
     };
     let tensors = initialise(&graph, how, recipe.seed);
     let preprocessing = default_preprocessing(&graph, Some(format));
-    Ok((Model::new(graph, tensors, preprocessing, Vec::new())?, None))
+    let model = Model::new(graph, tensors, preprocessing, Vec::new())?;
+    Ok(Start { model, new_head: None, notes: Vec::new() })
 }
 
 /// The given preprocessing, with the values of the recipe.
