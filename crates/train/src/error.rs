@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub enum TrainError {
     /// The recipe is invalid.
     #[error(transparent)]
-    Recipe(#[from] RecipeError),
+    Recipe(Box<RecipeError>),
     /// The model that training starts from cannot be read, or an evaluation failed.
     #[error(transparent)]
     Infer(#[from] InferError),
@@ -131,6 +131,12 @@ pub enum TrainError {
         /// Which set.
         what: String,
     },
+}
+
+impl From<RecipeError> for TrainError {
+    fn from(error: RecipeError) -> Self {
+        Self::Recipe(Box::new(error))
+    }
 }
 
 fn last_good(good: &Option<(PathBuf, u64)>) -> String {

@@ -96,7 +96,7 @@ fn adamw_forgets_the_size_of_gradients(isa: Isa) {
 
 fn sums_of_squares_are_the_definition(isa: Isa) {
     // The last is more than the largest number of the smallest blocks.
-    for len in LENGTHS.into_iter().chain([(256 * 16 << 10) + 1025]) {
+    for len in LENGTHS.into_iter().chain([((256 * 16) << 10) + 1025]) {
         let x = uniform(3, len);
         let expected = reference::sum_of_squares(&x);
         let sums = [1, 2, 3].map(|threads| sum_of_squares(isa, &Pool::new(threads), &x));
