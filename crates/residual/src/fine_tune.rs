@@ -138,7 +138,7 @@ impl FineTune {
     /// If a setting is out of range, weights or data cannot be read or do not fit, or the loss is no longer finite.
     pub fn run(self, mut on_event: impl FnMut(&Event)) -> Result<FineTuned, TrainError> {
         let own = self.settings.to_string();
-        let recipe = Recipe::resolve(&[Layer::preset("folder-quick")?, Layer::parse("fine-tuning", &own)?])?.recipe;
+        let recipe = Recipe::resolve(&[Layer::preset("folder-quick")?, Layer::parse("fine-tuning", &own)?])?;
         let job = Job::prepare(recipe)?;
         let outcome = train(&job, &self.runs, &self.options, &self.stop, &mut on_event)?;
         match outcome {
