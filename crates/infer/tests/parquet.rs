@@ -4,15 +4,15 @@
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use residual_graph::Shape;
-use residual_infer::{Contents, Feature, FeatureFile, Source};
+use residual_infer::{FeatureFile, FeatureRow, FeatureTable, LayerFeatures};
 
 #[test]
 fn a_row_has_its_path_its_label_and_its_values_in_torch_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("f.parquet");
     let (map, vector) = (Shape { height: 1, width: 2, channels: 2 }, Shape { height: 1, width: 1, channels: 3 });
-    let source = |index: usize| Source { path: format!("{index}.jpg"), label: (index != 1).then_some(index) };
-    let contents = Contents {
+    let source = |index: usize| FeatureRow { path: format!("{index}.jpg"), label: (index != 1).then_some(index) };
+    let contents = FeatureTable {
         sources: (0..4).map(source).collect(),
         classes: ["a", "b", "c", "d"].map(String::from).to_vec(),
         layers: vec![("layer1".into(), map), ("pooled".into(), vector)],
@@ -20,7 +20,7 @@ fn a_row_has_its_path_its_label_and_its_values_in_torch_order() {
     let mut file = FeatureFile::create(&path, contents).unwrap();
     let features = |first: usize, count: usize| {
         let values = |shape: Shape| (0..count * shape.len()).map(|index| (100 * first + index) as f32).collect();
-        [("layer1", map), ("pooled", vector)].map(|(layer, shape)| Feature {
+        [("layer1", map), ("pooled", vector)].map(|(layer, shape)| LayerFeatures {
             layer: layer.into(),
             shape,
             values: values(shape),

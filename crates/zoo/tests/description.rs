@@ -86,7 +86,7 @@ fn errors_name_the_field() {
         ("family = 'resnet'\ndepths = [3, 4", "line 2: "),
         (
             "family = 'resnet'\nwidths = [65536, 65536, 65536, 65536]\ndepths = [99, 99, 99, 99]",
-            "parameters: expected at most 4294967296, got ",
+            "node \"layer1.0.conv2\": weight: expected at most 4294967296 elements, got [65536, 65536, 3, 3]",
         ),
     ];
     for (text, expected) in cases {
