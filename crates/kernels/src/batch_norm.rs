@@ -7,7 +7,7 @@
 
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
-use crate::rows::{WIDE, block_rows, chunks, column_sum, for_rows, join, join_moments};
+use crate::rows::{WIDE, block_rows, chunks, column_sum, for_blocks, for_rows, join, join_moments};
 use residual_threads::Pool;
 use std::ops::Range;
 
@@ -19,19 +19,11 @@ use std::ops::Range;
 pub fn statistics(isa: Isa, pool: &Pool, x: &[f32], mean: &mut [f32], variance: &mut [f32], workspace: &mut [f32]) {
     let channels = mean.len();
     assert!(x.len().is_multiple_of(channels) && !x.is_empty() && variance.len() == channels);
+    let partial = for_blocks(pool, x.len(), channels, 2, workspace, |range, sums| {
+        isa.run(Moments { x: &x[range], channels, sums });
+    });
     let rows = x.len() / channels;
     let block = block_rows(rows, channels);
-    let blocks = rows.div_ceil(block);
-    let partial = &mut workspace[..2 * blocks * channels];
-    {
-        let partial = SharedMut::new(partial);
-        pool.run(blocks, |task, _| {
-            let x = &x[task * block * channels..((task + 1) * block * channels).min(x.len())];
-            // SAFETY: every task has its own part.
-            let sums = unsafe { partial.part(2 * task * channels..2 * (task + 1) * channels) };
-            isa.run(Moments { x, channels, sums });
-        });
-    }
     join_moments(pool, partial, |index| block.min(rows - index * block), mean, variance);
 }
 
@@ -316,23 +308,16 @@ pub fn backward_sums(
     let channels = mean.len();
     assert!(sum.len() == channels && sum_x.len() == channels && x.len().is_multiple_of(channels));
     assert!(dy.len() == x.len() && mask.fits(x.len(), channels));
-    let rows = x.len() / channels;
-    let block = block_rows(rows, channels);
-    let blocks = rows.div_ceil(block);
-    let partial = &mut workspace[..2 * blocks * channels];
-    {
-        let (partial, dy, len) = (SharedMut::new(partial), SharedMut::new(dy), x.len());
-        pool.run(blocks, |task, _| {
-            let range = task * block * channels..((task + 1) * block * channels).min(len);
-            // Every task has its own part and its own rows.
-            let (sums, dy) = (partial.offset(2 * task * channels), dy.offset(range.start));
-            let mask = match mask {
-                Mask::Result(y) => Mask::Result(&y[range.clone()]),
-                other => other,
-            };
-            isa.run(BackwardSums { dy, mask, x: &x[range], mean, sums });
-        });
-    }
+    let dy = SharedMut::new(dy);
+    let partial = for_blocks(pool, x.len(), channels, 2, workspace, |range, sums| {
+        let mask = match mask {
+            Mask::Result(y) => Mask::Result(&y[range.clone()]),
+            other => other,
+        };
+        // Every task has its own rows.
+        let dy = dy.offset(range.start);
+        isa.run(BackwardSums { dy, mask, x: &x[range], mean, sums: SharedMut::new(sums) });
+    });
     join(pool, partial, false, [sum, sum_x]);
 }
 

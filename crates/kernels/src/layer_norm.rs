@@ -4,7 +4,7 @@
 
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
-use crate::rows::{block_rows, for_rows, join};
+use crate::rows::{for_blocks, for_rows, join};
 use residual_threads::Pool;
 
 /// y = (x − mean) / √(variance + eps) · weight + bias for each row of `x` (rows × channels), with the row's mean and
@@ -109,22 +109,15 @@ pub fn backward(
     let channels = weight.len();
     assert!(x.len().is_multiple_of(channels) && dy.len() == x.len() && dx.len() == x.len());
     assert!(gradients.iter().flatten().all(|gradient| gradient.len() == channels));
-    let rows = x.len() / channels;
-    let block = block_rows(rows, channels);
-    let blocks = rows.div_ceil(block);
-    let (weights, biases) = workspace[..2 * blocks * channels].split_at_mut(blocks * channels);
-    {
-        let (weights, biases, dx) = (SharedMut::new(weights), SharedMut::new(biases), SharedMut::new(dx));
-        pool.run(blocks, |task, _| {
-            let range = task * block * channels..((task + 1) * block * channels).min(x.len());
-            let own = task * channels..(task + 1) * channels;
-            // SAFETY: every task has its own rows and sums.
-            let (dx, dweight, dbias) = unsafe { (dx.part(range.clone()), weights.part(own.clone()), biases.part(own)) };
-            isa.run(Backward { x: &x[range.clone()], weight, eps, dy: &dy[range], accumulate, dx, dweight, dbias });
-        });
-    }
-    for (partial, gradient) in [weights, biases].into_iter().zip(gradients.into_iter().flatten()) {
-        join(pool, partial, false, [gradient]);
+    let dx = SharedMut::new(dx);
+    let partial = for_blocks(pool, x.len(), channels, 2, workspace, |range, sums| {
+        let (dweight, dbias) = sums.split_at_mut(channels);
+        // SAFETY: every task has its own rows.
+        let dx = unsafe { dx.part(range.clone()) };
+        isa.run(Backward { x: &x[range.clone()], weight, eps, dy: &dy[range], accumulate, dx, dweight, dbias });
+    });
+    if let Some(gradients) = gradients {
+        join(pool, partial, false, gradients);
     }
 }
 

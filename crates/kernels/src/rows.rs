@@ -4,6 +4,7 @@
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
 use residual_threads::Pool;
+use std::ops::Range;
 
 /// Floats of a block: two passes over it find it in the L2 cache.
 const BLOCK: usize = 32 << 10;
@@ -23,13 +24,30 @@ pub(crate) fn block_rows(rows: usize, channels: usize) -> usize {
     rows.div_ceil(blocks).max(1)
 }
 
-/// Calls `body` with ranges of whole rows of `y` that together cover it.
-pub(crate) fn for_rows(
+/// Partitions the rows of a matrix of `len` elements into the blocks of a reduction, and calls `body` with each block's
+/// elements and its partial results, `numbers` per channel. Returns those of all blocks, in the order of the blocks.
+pub(crate) fn for_blocks<'a>(
     pool: &Pool,
+    len: usize,
     channels: usize,
-    y: &mut [f32],
-    body: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
-) {
+    numbers: usize,
+    workspace: &'a mut [f32],
+    body: impl Fn(Range<usize>, &mut [f32]) + Sync,
+) -> &'a [f32] {
+    let step = block_rows(len / channels, channels) * channels;
+    let (blocks, part) = (len.div_ceil(step), numbers * channels);
+    let partial = &mut workspace[..blocks * part];
+    let shared = SharedMut::new(&mut *partial);
+    pool.run(blocks, |task, _| {
+        // SAFETY: every task has its own part.
+        let own = unsafe { shared.part(task * part..(task + 1) * part) };
+        body(task * step..((task + 1) * step).min(len), own);
+    });
+    partial
+}
+
+/// Calls `body` with ranges of whole rows of `y` that together cover it.
+pub(crate) fn for_rows(pool: &Pool, channels: usize, y: &mut [f32], body: impl Fn(Range<usize>, &mut [f32]) + Sync) {
     let step = (BLOCK / 2).div_ceil(channels) * channels;
     let len = y.len();
     let y = SharedMut::new(y);
@@ -49,18 +67,9 @@ pub(crate) fn for_rows(
 pub fn column_sums(isa: Isa, pool: &Pool, x: &[f32], sums: &mut [f32], workspace: &mut [f32]) {
     let channels = sums.len();
     assert!(x.len().is_multiple_of(channels));
-    let rows = x.len() / channels;
-    let block = block_rows(rows, channels);
-    let blocks = rows.div_ceil(block);
-    let partial = &mut workspace[..blocks * channels];
-    {
-        let partial = SharedMut::new(partial);
-        pool.run(blocks, |task, _| {
-            let x = &x[task * block * channels..((task + 1) * block * channels).min(x.len())];
-            // SAFETY: every task has its own part.
-            isa.run(ColumnSums { x, sums: unsafe { partial.part(task * channels..(task + 1) * channels) } });
-        });
-    }
+    let partial = for_blocks(pool, x.len(), channels, 1, workspace, |range, sums| {
+        isa.run(ColumnSums { x: &x[range], sums });
+    });
     join(pool, partial, false, [sums]);
 }
 
