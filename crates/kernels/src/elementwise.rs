@@ -8,7 +8,7 @@ use residual_threads::Pool;
 const GRAIN: usize = 16 << 10;
 
 /// Calls `body` with ranges of `y` that together cover it.
-fn for_ranges(pool: &Pool, y: &mut [f32], body: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) {
+pub(crate) fn for_ranges(pool: &Pool, y: &mut [f32], body: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) {
     let len = y.len();
     let y = SharedMut::new(y);
     pool.run(len.div_ceil(GRAIN), |task, _| {

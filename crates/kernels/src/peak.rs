@@ -44,9 +44,6 @@ impl Kernel for Chains {
         for chain in chains {
             sum = s.add(sum, chain);
         }
-        let mut lanes = [0.0; 16];
-        // SAFETY: a vector has at most sixteen lanes.
-        unsafe { s.store(lanes.as_mut_ptr(), sum) };
-        lanes[0]
+        s.sum(sum)
     }
 }

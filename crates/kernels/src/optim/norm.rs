@@ -1,6 +1,7 @@
 //! What clipping a gradient by its norm takes: the sum of its squares, and a factor.
 
 use super::GRAIN;
+use crate::elementwise::for_ranges;
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
 use residual_threads::Pool;
@@ -62,13 +63,7 @@ impl Kernel for SumOfSquares<'_> {
 
 /// x = x · factor.
 pub fn scale(isa: Isa, pool: &Pool, x: &mut [f32], factor: f32) {
-    let len = x.len();
-    let x = SharedMut::new(x);
-    pool.run(len.div_ceil(GRAIN), |task, _| {
-        // SAFETY: every task has its own range.
-        let x = unsafe { x.part(task * GRAIN..((task + 1) * GRAIN).min(len)) };
-        isa.run(Scale { x, factor });
-    });
+    for_ranges(pool, x, |_, x| isa.run(Scale { x, factor }));
 }
 
 struct Scale<'a> {
