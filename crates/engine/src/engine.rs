@@ -265,7 +265,7 @@ impl Engine {
             let fail = || EngineError::Node { name: (*name).into(), expected };
             self.check_seed(self.kept.iter().find(|kept| kept.name == *name).ok_or_else(fail)?, seed)?;
         }
-        self.run_backward(|kept| seeds.iter().find(|(name, _)| *name == kept.name).map(|&(_, seed)| seed));
+        self.run_backward(|_, kept| seeds.iter().find(|(name, _)| *name == kept.name).map(|&(_, seed)| seed));
         Ok(())
     }
 
@@ -275,10 +275,8 @@ impl Engine {
     /// As [`Engine::backward`].
     pub fn backward_output(&mut self, gradient: &[f32]) -> Result<(), EngineError> {
         self.check_backward()?;
-        let output = &self.kept[0];
-        self.check_seed(output, gradient)?;
-        let value = output.value;
-        self.run_backward(|kept| (kept.value == value).then_some(gradient));
+        self.check_seed(&self.kept[0], gradient)?;
+        self.run_backward(|index, _| (index == 0).then_some(gradient));
         Ok(())
     }
 
@@ -298,15 +296,19 @@ impl Engine {
         }
     }
 
-    /// Runs the backward pass from the gradient that `seed` returns for each kept node, or zeros.
-    fn run_backward<'a>(&mut self, seed: impl Fn(&Kept) -> Option<&'a [f32]>) {
+    /// Runs the backward pass from the gradients that `seed` returns for kept nodes, by their index. Nodes that share a value,
+    /// such as a flatten and its input, share its gradient: their seeds are added.
+    fn run_backward<'a>(&mut self, seed: impl Fn(usize, &Kept) -> Option<&'a [f32]>) {
         self.fresh = false;
+        let arena = &mut self.executor.arena;
+        let buffer = |kept: &Kept| kept.seed.expect("every kept node of a plan with gradients has a seed");
         for kept in &self.kept {
-            let buffer = kept.seed.expect("every kept node of a plan with gradients has a seed");
-            let buffer = self.executor.arena.get_mut(buffer, self.images);
-            match seed(kept) {
-                Some(seed) => buffer.copy_from_slice(seed),
-                None => buffer.fill(0.0),
+            arena.get_mut(buffer(kept), self.images).fill(0.0);
+        }
+        for (index, kept) in self.kept.iter().enumerate() {
+            if let Some(seed) = seed(index, kept) {
+                let gradient = arena.get_mut(buffer(kept), self.images);
+                gradient.iter_mut().zip(seed).for_each(|(sum, seed)| *sum += seed);
             }
         }
         let mut times = self.times.as_mut().map(|times| &mut times[self.forward.len()..]);

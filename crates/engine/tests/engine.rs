@@ -102,16 +102,6 @@ fn every_op() -> Graph {
     net.finish(out).unwrap()
 }
 
-/// serde lists the ops that it knows where it meets another.
-#[test]
-fn the_graph_of_every_op_has_every_op() {
-    let unknown = serde_json::from_str::<Op>(r#"{"op": "unknown"}"#).unwrap_err().to_string();
-    let known: BTreeSet<&str> = unknown.split('`').skip(3).step_by(2).collect();
-    let graph = every_op();
-    let present: BTreeSet<&str> = graph.nodes.iter().map(|node| node.op.name()).collect();
-    assert_eq!(present, known);
-}
-
 /// `loss(θ + εd) − loss(θ − εd)` over 2ε against the gradient along `d`, one parameter tensor at a time.
 #[test]
 fn every_op_has_the_gradient_of_finite_differences() {
@@ -378,6 +368,23 @@ fn the_outputs_gradient_needs_no_name() {
     let named = gradients(&|engine, seed| engine.backward(&[("fc", seed)]).unwrap());
     assert_eq!(gradients(&|engine, seed| engine.backward_output(seed).unwrap()), named);
     assert!(named["stem.weight"].as_f32().unwrap().iter().any(|&value| value != 0.0));
+}
+
+/// A flatten shares the value of the node before it, and the gradient of that value.
+#[test]
+fn seeds_of_nodes_that_share_a_value_are_added() {
+    let model = model(every_op());
+    let gradients = |seeds: &[(&str, &[f32])]| {
+        let mut engine = Engine::new(&model, Mode::Eval, 2, [12, 10], &["mean", "mean_flat"], &options(2)).unwrap();
+        engine.forward(&images(&model, 2)).unwrap();
+        engine.backward(seeds).unwrap();
+        engine.gradients()
+    };
+    let (whole, half) = ([1.0; 2 * 28], [0.5; 2 * 28]);
+    let expected = gradients(&[("mean", &whole[..])]);
+    assert!(expected["stem.weight"].as_f32().unwrap().iter().any(|&value| value != 0.0));
+    assert_eq!(gradients(&[("mean_flat", &whole[..])]), expected);
+    assert_eq!(gradients(&[("mean", &half[..]), ("mean_flat", &half[..])]), expected);
 }
 
 #[test]
