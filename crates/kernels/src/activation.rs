@@ -7,7 +7,7 @@ use residual_threads::Pool;
 /// e^x for x ≤ 0, zero to rounding from −87 on; NaN stays NaN. As Cephes' `expf`: 2ⁿ · e^r with |r| ≤ ln 2 / 2.
 #[inline(always)]
 fn exp_of_negative<S: Simd>(s: S, x: S::Reg) -> S::Reg {
-    /// Adding and taking it away rounds a float to a whole number.
+    /// Adding and subtracting it rounds a float to a whole number.
     const ROUND: f32 = 12_582_912.0;
     /// ln 2 in two parts: products of the first with small whole numbers are exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];

@@ -1,6 +1,6 @@
 //! Batch normalisation (Ioffe & Szegedy, arXiv:1502.03167) on a matrix of rows (pixels) and channels.
 //!
-//! Statistics are taken block by block, first the mean and then the squared deviations while the block is in cache, and
+//! Statistics are computed block by block, first the mean and then the squared deviations while the block is in cache, and
 //! joined in f64 in a fixed order.
 
 #![allow(clippy::needless_range_loop, reason = "vectors are addressed by number")]
@@ -190,7 +190,7 @@ pub fn update_running(
     follow(running_variance, variance, unbiased);
 }
 
-/// y = x · scale + shift for each channel, plus `add`, then ReLU if asked: batch normalisation once its statistics are
+/// y = x · scale + shift for each channel, plus `add`, then ReLU if `relu`: batch normalisation once its statistics are
 /// known.
 ///
 /// # Panics
@@ -261,18 +261,18 @@ impl Kernel for Affine<'_> {
     }
 }
 
-/// Where a ReLU after the batch normalisation let nothing through.
+/// Where the gradient of a ReLU after the batch normalisation is zero.
 #[derive(Clone, Copy, Debug)]
 pub enum Mask<'a> {
     /// There was no ReLU.
     None,
     /// Where its result is not positive.
     Result(&'a [f32]),
-    /// Where x · scale + shift is not positive: nothing was added between.
+    /// Where x · scale + shift is not positive: nothing was added before the ReLU.
     Affine {
-        /// A number for each channel.
+        /// The scale of each channel.
         scale: &'a [f32],
-        /// A number for each channel.
+        /// The shift of each channel.
         shift: &'a [f32],
     },
 }
@@ -404,7 +404,7 @@ impl BackwardSums<'_> {
         }
     }
 
-    /// What counts of dy, and x.
+    /// dy with the mask applied, and x.
     ///
     /// # Safety
     /// `row` has `n` channels from `c` on.
@@ -437,7 +437,7 @@ impl BackwardSums<'_> {
     /// There are `n` channels from `c` on.
     #[inline(always)]
     unsafe fn add<S: Simd>(&self, s: S, c: usize, n: usize, sum: S::Reg, sum_x: S::Reg) {
-        // SAFETY: the caller's promise; the sums of both kinds stand one behind the other.
+        // SAFETY: the caller's promise; the sums of the second kind follow those of the first.
         unsafe {
             let (to, to_x) = (self.sums.at(c), self.sums.at(self.mean.len() + c));
             s.store_up_to(to, n, s.add(s.load_up_to(to, n), sum));
@@ -499,7 +499,7 @@ pub fn input_gradient_coefficients(
     }
 }
 
-/// dx = dy · a + x · b + c for each channel; `dy` absent means that `dx` holds it. Added to `dx` if `accumulate`. With
+/// dx = dy · a + x · b + c for each channel; without `dy`, in place: `dx` holds dy. Added to `dx` if `accumulate`. With
 /// `mask`, a scale and a shift, dy counts as zero where x · scale + shift is not positive.
 ///
 /// # Panics

@@ -1,12 +1,12 @@
-//! 2-d convolution as implicit matrix multiplication: forward, backward-data and backward-weights.
+//! 2-d convolution as implicit GEMM: forward, backward-data and backward-weights passes.
 //!
-//! Activations are NHWC. Weights and their gradients are `[group][tap row][tap column][input channel][output channel]`
-//! with the channels of one group; the forward and backward-data passes read them repacked (see [`Conv::pack_forward`]).
+//! Activations are NHWC. A *tap* is a position in the kernel. Weights and their gradients are
+//! `[group][tap row][tap column][input channel][output channel]` with the channels of one group; the forward and backward-data passes read them repacked (see [`Conv::pack_forward`]).
 //!
-//! 3×3 convolutions of stride 1 are computed by Winograd's minimal filtering (`winograd`), and small groups of channels are
-//! multiplied several to a vector (`grouped`); the algorithm of each pass is in [`Algorithms`]. Directly, every pass is an
-//! implicit im2col and a matrix product: rows are gathered from an image (`im2col`), a block at a time, into a panel that
-//! stays in the L2 cache, and multiplied there by a micro-kernel (`tile`).
+//! [`Algorithms`] has the algorithm of each pass. 3×3 convolutions of stride 1 can use Winograd's minimal filtering
+//! (`winograd`), and convolutions with small groups compute several groups per vector (`grouped`). The direct algorithm is an
+//! implicit GEMM: blocks of im2col rows are gathered from an image (`im2col`) into a panel that stays in the L2 cache, and
+//! multiplied there by a micro-kernel (`tile`).
 
 mod blocks;
 mod describe;
@@ -94,23 +94,23 @@ impl ConvShape {
 /// How one pass of a convolution is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// Rows gathered into a panel, times packed weights. Any convolution.
+    /// Implicit GEMM. Any convolution.
     Direct,
     /// Winograd's minimal filtering. 3×3 with stride 1, dense, in whole vectors of channels.
     Winograd(WinogradTile),
-    /// Vectors of output channels, of several groups if they are small, times pixels copied next to one another. More than one
-    /// group; depthwise convolutions have as many as channels.
+    /// One vector of output channels at a time, of several groups if they are small. Convolutions with more than one group,
+    /// such as depthwise ones.
     Grouped,
 }
 
 /// The algorithm of each pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Algorithms {
-    /// Of x to y.
+    /// That computes y.
     pub forward: Algorithm,
-    /// Of dy to dx.
+    /// That computes dx.
     pub backward_data: Algorithm,
-    /// Of x and dy to dw: direct, or Winograd's with the large tile.
+    /// That computes dw: direct, grouped, or Winograd's with the large tile.
     pub backward_weights: Algorithm,
 }
 
@@ -119,7 +119,7 @@ impl Algorithms {
     pub const DIRECT: Self =
         Self { forward: Algorithm::Direct, backward_data: Algorithm::Direct, backward_weights: Algorithm::Direct };
 
-    /// What is expected to be fastest for batches of `images`: a function of its arguments alone.
+    /// The algorithms expected to be fastest for batches of `images`: a function of the arguments alone.
     pub fn choose(isa: Isa, shape: &ConvShape, images: usize) -> Self {
         if !winograd::fits(isa, shape) {
             return Self::untransformed(isa, shape);
@@ -131,8 +131,8 @@ impl Algorithms {
         }
     }
 
-    /// What is expected to be fastest of the algorithms that take the weights as they are: they need little memory, and
-    /// little time before the first pixel.
+    /// The algorithms expected to be fastest among those that do not transform the weights, and so need less memory and less
+    /// time for packing.
     pub fn untransformed(isa: Isa, shape: &ConvShape) -> Self {
         let grouped = |pays: bool| if pays { Algorithm::Grouped } else { Algorithm::Direct };
         let multiply = grouped(grouped::pays(shape));
@@ -158,7 +158,7 @@ pub struct Conv {
 enum Pass {
     /// One im2col for each phase of the stride: targets that see the same taps. The forward pass has one.
     Direct(Vec<Im2col>),
-    /// The same gathers.
+    /// As for the direct algorithm.
     Grouped(Vec<Im2col>),
     Winograd(Winograd),
 }
@@ -315,7 +315,7 @@ impl Conv {
         }
     }
 
-    /// `Some(width)` if [`Conv::pack_forward`] only sorts weights into panels of so many output channels of one group:
+    /// `Some(width)` if [`Conv::pack_forward`] only reorders weights into panels of `width` output channels of one group:
     /// `[group][panel][tap row][tap column][input channel][output channel of the panel]`, with zeros past the group's last.
     pub fn panel_width(&self) -> Option<usize> {
         match &self.forward {
@@ -383,7 +383,7 @@ impl Conv {
         self.forward.run(self.isa, pool, images, x, packed, epilogue, None, y, workspace);
     }
 
-    /// As [`Conv::forward`] with a bias alone, and takes the mean and biased variance of each channel of y on the way.
+    /// As [`Conv::forward`] with a bias alone; also computes the mean and biased variance of each channel of y.
     ///
     /// # Panics
     /// If a slice has not the length this plan states.
@@ -406,7 +406,7 @@ impl Conv {
         self.forward.run(self.isa, pool, images, x, packed, epilogue, Some(statistics), y, workspace);
     }
 
-    /// dx = the gradient of x given `dy`, added to what `dx` holds if `accumulate`.
+    /// dx = the gradient of x given `dy`, added to `dx` if `accumulate`.
     ///
     /// # Panics
     /// If a slice has not the length this plan states.

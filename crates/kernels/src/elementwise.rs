@@ -137,8 +137,8 @@ pub fn copy(isa: Isa, pool: &Pool, x: &[f32], accumulate: bool, y: &mut [f32]) {
     }
 }
 
-/// y = x · `keep⁻¹` where a coin that is a function of `seed` and the position falls with probability `keep`, else 0;
-/// added to `y` if `accumulate`. With the same seed it is its own gradient.
+/// y = x / (1 − `p`) for elements that are kept, which a hash of `seed` and the index decides with probability 1 − `p`, else
+/// 0; added to `y` if `accumulate`. With the same seed it is its own gradient.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -154,9 +154,7 @@ pub fn dropout(pool: &Pool, x: &[f32], p: f32, seed: u64, accumulate: bool, y: &
     });
 }
 
-/// y = x · (1 − `p`)⁻¹ for whole images, of `image` elements each, for which a coin that is a function of `seed` and the
-/// image's place falls with probability 1 − `p`, else 0; added to `y` if `accumulate`. With the same seed it is its own
-/// gradient.
+/// As [`dropout`], but whole images, of `image` elements each, are kept or dropped (stochastic depth).
 ///
 /// # Panics
 /// If the lengths differ, or are not whole images.
@@ -180,7 +178,7 @@ pub fn drop_path(pool: &Pool, x: &[f32], image: usize, p: f32, seed: u64, accumu
     });
 }
 
-/// What the upper half of a hash must reach for its element to be kept.
+/// The smallest upper half of a hash for which the element is kept.
 fn threshold(p: f32) -> u64 {
     (f64::from(p) * 4_294_967_296.0) as u64
 }
@@ -241,8 +239,8 @@ impl Subsample {
     }
 }
 
-/// Copies channels `from` of the kept pixels of `x` to channels `to` of the (smaller) `y`; other channels of `y` are left
-/// alone. Concatenation, and the shortcut "A" of the ResNet paper.
+/// Copies channels `from` of the kept pixels of `x` to channels `to` of the (smaller) `y`; other channels of `y` are not
+/// changed. Concatenation, and the shortcut "A" of the ResNet paper.
 ///
 /// # Panics
 /// If the slices do not fit.

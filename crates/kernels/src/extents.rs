@@ -1,24 +1,24 @@
-//! Lengths as products of extents, which may be anything that a caller chose.
+//! Products of extents that callers choose freely, without overflow.
 
-/// Most elements of a tensor: what derived lengths are multiplied by leaves them below the largest number.
+/// Most elements of a tensor: lengths derived from it, which are small multiples, do not overflow.
 const MAX_ELEMENTS: usize = isize::MAX as usize / 64;
 
 /// The product of `extents`.
 ///
 /// # Panics
-/// If no memory holds so many elements.
+/// If they are more elements than memory can hold.
 pub(crate) fn elements(extents: &[usize]) -> usize {
     let product = extents.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
     let elements = product.filter(|&product| product <= MAX_ELEMENTS);
     elements.unwrap_or_else(|| panic!("extents {extents:?}: more elements than memory can hold"))
 }
 
-/// Whether `len` is the product of `extents`, be that larger than any length.
+/// Whether `len` is the product of `extents`, which may overflow.
 pub(crate) fn is_product(len: usize, extents: &[usize]) -> bool {
     extents.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent)) == Some(len)
 }
 
-/// How far a window that reaches over `reach` pixels can move along `size` pixels with `padding` on either side.
+/// The number of pixels that a window of `reach` pixels can move along `size` pixels with `padding` on either side.
 ///
 /// # Panics
 /// If it does not fit.

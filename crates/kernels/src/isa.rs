@@ -20,14 +20,14 @@ enum Kind {
     Avx512,
 }
 
-/// An instruction set that was asked for by name and cannot be had.
+/// An instruction set that this machine does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {
-    /// No set of that name.
+    /// There is no set of that name.
     #[error("instruction set: expected portable, avx2 or avx512, got \"{0}\"")]
     Unknown(String),
     /// This machine lacks it.
-    #[error("instruction set: \"{0}\" was asked for, but this machine lacks it")]
+    #[error("instruction set: expected one that this machine has, got \"{0}\"")]
     Missing(String),
 }
 
@@ -127,7 +127,7 @@ impl std::fmt::Debug for Isa {
 /// Work that is compiled once for every instruction set. Everything `run` calls must be `#[inline(always)]`, so that
 /// it ends up in a function that has the set's features.
 pub(crate) trait Kernel {
-    /// What the work gives.
+    /// The result.
     type Output;
     /// The work.
     fn run<S: Simd>(self, s: S) -> Self::Output;
@@ -252,7 +252,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         if n >= Self::LANES {
             return self.splat(x);
         }
-        // SAFETY: as many floats stand there as the widest vector has.
+        // SAFETY: the array has as many floats as the widest vector.
         unsafe { self.load_first([x; MAX_LANES].as_ptr(), n) }
     }
 

@@ -1,6 +1,6 @@
 //! Layer normalisation of each row (pixel) over its channels: torch's `LayerNorm` on NHWC.
 //!
-//! Mean and variance of a row are taken again in the backward pass: the row is in cache by then, and nothing need be kept.
+//! The backward pass computes mean and variance of a row again: it reads the row anyway, and nothing has to be stored.
 
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
@@ -55,7 +55,7 @@ impl Kernel for Forward<'_> {
 #[inline(always)]
 fn moments<S: Simd>(s: S, x: &[f32], eps: f32) -> [f32; 2] {
     let count = x.len() as f32;
-    // SAFETY: `sums` asks for channels of the row.
+    // SAFETY: `sums` passes channels of the row.
     let [sum] = sums(s, x.len(), |c, n| [unsafe { s.load_up_to(x.as_ptr().add(c), n) }]);
     let mean = sum / count;
     let [squares] = sums(s, x.len(), |c, n| {
@@ -67,8 +67,8 @@ fn moments<S: Simd>(s: S, x: &[f32], eps: f32) -> [f32; 2] {
     [mean, 1.0 / (squares / count + eps).sqrt()]
 }
 
-/// The sums over `channels` channels of what `values(c, n)` gives for those from `c` on: a vector or the first `n` lanes
-/// of one, with zeros above.
+/// The sums over `channels` channels of `values(c, n)`, the values of the channels from `c` on: a whole vector, or the first
+/// `n` lanes of one with zeros above.
 #[inline(always)]
 fn sums<S: Simd, const K: usize>(s: S, channels: usize, values: impl Fn(usize, usize) -> [S::Reg; K]) -> [f32; K] {
     // Several sums at once hide the latency of an addition.
@@ -89,8 +89,8 @@ fn sums<S: Simd, const K: usize>(s: S, channels: usize, values: impl Fn(usize, u
     sums.map(|[a, b, c, d]| s.sum(s.add(s.add(a, b), s.add(c, d))))
 }
 
-/// Gradients of [`forward`]: `dx` is written, or added to if `accumulate`; those of weight and bias, if they are asked
-/// for, are written to `gradients`. `workspace` is at least as long as [`crate::rows::workspace_len`] says.
+/// Gradients of [`forward`]: `dx` is written, or added to if `accumulate`; those of weight and bias are
+/// written to `gradients`, if given. `workspace` is at least as long as [`crate::rows::workspace_len`] says.
 ///
 /// # Panics
 /// If a slice has not the length stated.
@@ -145,7 +145,7 @@ impl Kernel for Backward<'_> {
             let [mean, inverse] = moments(s, x, self.eps);
             // With g = dy · weight and n = (x − mean) · inverse: dx = inverse · (g − mean of g − n · mean of g · n).
             let [sum, sum_x] = sums(s, channels, |c, n| {
-                // SAFETY: `sums` asks for channels of the row, of which all three have as many.
+                // SAFETY: `sums` passes channels of the row, and all three rows have as many.
                 let [x, dy, weight] = unsafe { [x, dy, self.weight].map(|row| s.load_up_to(row.as_ptr().add(c), n)) };
                 let g = s.mul(dy, weight);
                 [g, s.mul(g, s.sub(x, s.splat(mean)))]

@@ -1,17 +1,17 @@
 //! Softmax cross-entropy, in double precision.
 
-/// What a batch of images should be classified as.
+/// The targets of a batch of images.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a> {
     /// The class of each image.
     Hard(&'a [u32]),
     /// Two classes of each image, as MixUp and CutMix make them: `a` with weight λ, `b` with weight 1 − λ.
     Mixed {
-        /// The class that `lambda` weighs, for each image.
+        /// The class with weight λ of each image.
         a: &'a [u32],
-        /// The other class, for each image.
+        /// The class with weight 1 − λ of each image.
         b: &'a [u32],
-        /// The weight of `a`, from 0 to 1.
+        /// λ, from 0 to 1.
         lambda: f32,
     },
     /// A probability for each class of each image (images × classes).
@@ -59,7 +59,7 @@ pub fn cross_entropy(
     batch(logits, targets, classes, smoothing, scale, gradient) * scale
 }
 
-/// The sum over the batch of what [`cross_entropy`] takes the mean of, which can be added up over batches.
+/// As [`cross_entropy`], but the sum over the batch in place of the mean: sums of several batches can be added.
 ///
 /// # Panics
 /// As [`cross_entropy`] does.

@@ -1,4 +1,4 @@
-//! What the machine could do: multiply-adds that touch no memory.
+//! The machine's peak: multiply-adds that touch no memory.
 
 use crate::isa::{Isa, Kernel, Simd};
 use residual_threads::Pool;

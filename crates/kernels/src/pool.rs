@@ -100,8 +100,8 @@ fn for_output_rows(
 /// Channels that one task of a backward pass takes: windows overlap in space, so channels are what can be partitioned.
 const CHANNEL_BLOCK: usize = 64;
 
-/// Calls `body(image, channels, image's dx)` for inputs of this height, width and `channels`; only those channels may be touched. They are zeroed before unless
-/// `accumulate`.
+/// Calls `body(image, channels, image's dx)` for every image and block of channels of an input of this height, width and
+/// `channels`. The body may only write its own channels, which are zeroed before unless `accumulate`.
 fn for_channel_blocks(
     pool: &Pool,
     [height, width]: [usize; 2],
@@ -267,7 +267,7 @@ pub fn max_pool_backward(
     assert!(shape.has_index() && is_product(index.len(), &[images, shape.index_len()]), "index of {}", index.len());
     let index = bytes(index);
     let [height, width] = shape.output();
-    // How far behind the first pixel of its window each place is, in elements.
+    // The distance of each place from the first pixel of its window, in elements.
     let pixels = shape.kernel[0] * shape.kernel[1];
     let mut offsets = [OUTSIDE; MAX_WINDOW];
     for (place, offset) in offsets.iter_mut().enumerate().take(pixels) {

@@ -45,16 +45,16 @@ impl<'a, T: Copy> SharedMut<'a, T> {
     }
 }
 
-/// Bytes of a tensor that the caches have lost before it is read.
+/// Bytes from which on a tensor is evicted from the caches before it is read again.
 const LARGE: usize = 12 << 20;
 
 /// Whether kernels store `y`, pixels of `channels`, with non-temporal stores: no cache line is read before it is written. For
-/// tensors that no cache would keep, of whole cache lines.
+/// tensors larger than the caches, of whole cache lines.
 pub(crate) fn is_non_temporal(y: &[f32], channels: usize) -> bool {
     size_of_val(y) >= LARGE && channels.is_multiple_of(16) && y.as_ptr().addr().is_multiple_of(64)
 }
 
-/// The bytes of floats, for a caller that keeps something else in them.
+/// Floats as bytes, for a caller that stores other data in them.
 pub(crate) fn bytes(floats: &[f32]) -> &[u8] {
     // SAFETY: floats have no padding, and bytes any alignment.
     unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), std::mem::size_of_val(floats)) }

@@ -1,5 +1,5 @@
-//! Matrices of rows (pixels) and channels: how their rows are partitioned into blocks, sums over rows, and how the sums of
-//! blocks are joined.
+//! Matrices of rows (pixels) and channels: the partition of their rows into blocks, sums over rows, and the reduction of the
+//! blocks' partial sums.
 
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// Floats of a block: two passes over it find it in the L2 cache.
 const BLOCK: usize = 32 << 10;
-/// Floats of the rows that a sum takes together.
+/// Floats of the rows that are summed together (see [`chunks`]).
 const CHUNK: usize = 4096;
 /// Most blocks of a reduction.
 pub(crate) const MAX_BLOCKS: usize = 256;
@@ -103,10 +103,10 @@ pub(crate) fn chunks(rows: usize, channels: usize) -> impl Iterator<Item = (usiz
     (0..rows).step_by(step).map(move |first| (first, step.min(rows - first)))
 }
 
-/// Vectors of neighbouring channels that a sum over rows takes together, so that memory is read in longer runs.
+/// Vectors of neighbouring channels that are summed together, so that memory is read in longer runs.
 pub(crate) const WIDE: usize = 4;
 
-/// Σ over rows of `map` of the vector at `x + row · stride`, of which `n` lanes are there.
+/// Σ over rows of `map` of the vector at `x + row · stride`, or of its first `n` lanes.
 ///
 /// # Safety
 /// `min(n, LANES)` floats can be read at `x + row · stride` for every row.
@@ -139,11 +139,11 @@ pub(crate) unsafe fn column_sum<S: Simd>(
 
 /// Channels of one task.
 const GROUP: usize = 16;
-/// Most numbers that one thread joins alone: the others would take longer to come.
+/// Most numbers that one thread joins alone: waking the others would take longer.
 const SMALL: usize = 2 << 10;
 
-/// The sum over the blocks of each number: a block's stand one behind the other in `partial`, as many as all `sums` have
-/// together, in their order. Adds in f64, in the order of the blocks; to what `sums` hold if `accumulate`.
+/// The sum over the blocks of each number. `partial` has the numbers of one block after another, for each those of all `sums`
+/// in their order. Adds in f64, in the order of the blocks; to the values of `sums` if `accumulate`.
 pub(crate) fn join<const N: usize>(pool: &Pool, partial: &[f32], accumulate: bool, sums: [&mut [f32]; N]) {
     let count = sums[0].len();
     assert!(sums.iter().all(|sums| sums.len() == count));
@@ -170,8 +170,8 @@ pub(crate) fn join<const N: usize>(pool: &Pool, partial: &[f32], accumulate: boo
     }
 }
 
-/// Mean and biased variance of each channel from those of blocks: each block's means and then its sums of squared
-/// deviations stand in `partial`, over `count(block)` rows. Joined in f64 in the order of the blocks (Chan, Golub, LeVeque,
+/// Mean and biased variance of each channel from those of blocks: `partial` has each block's means and then its sums of
+/// squared deviations, over `count(block)` rows. Joined in f64 in the order of the blocks (Chan, Golub, LeVeque,
 /// "Updating formulae and a pairwise algorithm", 1979).
 pub(crate) fn join_moments(
     pool: &Pool,

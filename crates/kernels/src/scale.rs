@@ -1,5 +1,5 @@
-//! Products with one factor a channel: layer scale, whose factors are the same for every row, and the gate of
-//! squeeze-and-excitation, whose factors are each image's own.
+//! Products with one factor per channel: layer scale, whose factors are the same for every image, and the gate of
+//! squeeze-and-excitation, whose factors differ per image.
 
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
@@ -9,7 +9,7 @@ use residual_threads::Pool;
 /// Floats of a task.
 const BLOCK: usize = 16 << 10;
 
-/// y = x · factor, plus `add`, then ReLU if asked; with `accumulate`, y itself is what is added to. `x` is images × rows ×
+/// y = x · factor, plus `add`, or plus the previous y if `accumulate`; then ReLU if `relu`. `x` is images × rows ×
 /// `channels`, `factors` images × `channels`: one image if all rows have the same factors.
 ///
 /// # Panics

@@ -3,7 +3,7 @@
 //! Every number of the result is summed by one task in an order that the partition does not change, so it may depend on the
 //! number of threads.
 
-/// A product of rows and panels, with what its parts are expected to cost, in cycles.
+/// A product of rows and panels, with the expected cost of its parts in cycles.
 pub(super) struct Workload {
     pub(super) rows: usize,
     /// Rows that a micro-kernel takes at a time.
@@ -14,9 +14,9 @@ pub(super) struct Workload {
     pub(super) panels: usize,
     pub(super) groups: usize,
     pub(super) threads: usize,
-    /// To make one row ready: once for each task that reads it.
+    /// Cycles to gather or transform one row: once for each task that reads it.
     pub(super) row: usize,
-    /// To multiply one row by one panel.
+    /// Cycles to multiply one row by one panel.
     pub(super) product: usize,
     /// Floats of one panel: once for each task that reads it.
     pub(super) panel_len: usize,
@@ -32,7 +32,7 @@ pub(super) struct Partition {
     pub(super) splits: usize,
 }
 
-/// Weights up to this many floats stay in the L2 cache while all blocks go past them.
+/// Weights of at most this many floats stay in the L2 cache while all blocks are multiplied by them.
 const RESIDENT: usize = 128 << 10;
 
 impl Workload {
@@ -57,7 +57,7 @@ impl Workload {
     fn cost(&self, partition: &Partition) -> usize {
         let Partition { block, blocks, splits } = *partition;
         let panels = self.panels.div_ceil(splits);
-        // Bytes over what a core gets from its L2 cache, or from further away, in a cycle.
+        // Bytes that a core reads per cycle from its L2 cache, or from beyond it.
         let bytes_per_cycle = if self.panels * self.panel_len <= RESIDENT { 32 } else { 8 };
         let fetch = panels * self.panel_len * 4 / bytes_per_cycle + 200;
         let task = |rows: usize| rows * (self.row + panels * self.product) + fetch;

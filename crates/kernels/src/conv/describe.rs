@@ -1,4 +1,4 @@
-//! What a planned convolution does, for people and for estimates.
+//! A description of a planned convolution, for reports and for estimates.
 
 use super::im2col::Im2col;
 use super::pack::panel_width;
@@ -10,11 +10,11 @@ use std::fmt;
 /// One of the three passes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// Of x to y.
+    /// Computes y.
     Forward,
-    /// Of dy to dx.
+    /// Computes dx from dy.
     BackwardData,
-    /// Of x and dy to dw.
+    /// Computes dw from x and dy.
     BackwardWeights,
 }
 
@@ -23,14 +23,13 @@ pub enum Direction {
 pub struct Description {
     /// The algorithm.
     pub algorithm: Algorithm,
-    /// Rows of the micro-kernel: pixels or tiles, of the weights' gradient input channels.
+    /// Rows of the micro-kernel: pixels or tiles; for the gradient of the weights, input channels.
     pub rows: usize,
-    /// Vectors of output channels that the micro-kernel is wide.
+    /// Width of the micro-kernel in vectors of output channels.
     pub vectors: usize,
-    /// Multiply-adds of the micro-kernels, rows and channels that only fill them up included; Winograd's transforms are
-    /// not.
+    /// Multiply-adds of the micro-kernels, including rows and channels of padding, without Winograd's transforms.
     pub multiply_adds: u64,
-    /// Floats of the packed weights that are read; none where the weights are what is computed.
+    /// Floats of the packed weights; 0 for the gradient of the weights, which reads none.
     pub packed_len: usize,
 }
 
@@ -86,7 +85,7 @@ impl Conv {
     }
 }
 
-/// Multiply-adds of one phase, with rows and columns that fill up the micro-kernels.
+/// Multiply-adds of one phase, including rows and columns of padding.
 fn products(isa: Isa, im2col: &Im2col, images: usize) -> usize {
     let rows = (images * im2col.rows_per_image()).next_multiple_of(tile_rows(isa, tile_vectors(isa, im2col.outputs)));
     let columns = im2col.outputs.next_multiple_of(panel_width(isa, im2col.outputs));
@@ -98,7 +97,7 @@ fn tiles(target: [usize; 2], tile: WinogradTile, images: usize) -> usize {
 }
 
 impl Algorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Self; 4] =
         [Self::Direct, Self::Winograd(WinogradTile::F2x3), Self::Winograd(WinogradTile::F4x3), Self::Grouped];
 

@@ -12,16 +12,16 @@ use crate::rows::join_moments;
 use residual_threads::Pool;
 
 /// Columns of the matrix that one panel holds. The panel's share of the packed weights (64 channels wide at most)
-/// then takes a quarter of a megabyte, which stays in L2 while a block of rows goes past it.
+/// then takes a quarter of a megabyte, which stays in L2 while a block of rows is multiplied by it.
 const DEPTH: usize = 1024;
 
 /// Floats of a thread's panel: 96 rows of the full depth.
 pub(super) const PANEL_LEN: usize = 96 * (DEPTH + 16);
 
-/// What happens to a product before it is stored: accumulate, add bias, add residual, ReLU, in this order.
+/// The operations on a product before it is stored: accumulate, add bias, add residual, ReLU, in this order.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
-    /// Whether the product is added to what the output holds.
+    /// Whether the product is added to the previous output.
     pub accumulate: bool,
     /// One number for each output channel.
     pub bias: Option<&'a [f32]>,
@@ -32,11 +32,11 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Finishes up to a vector of one pixel's channels. `channel` is the first of them, `at` where it stands in the output;
-    /// `accumulate` adds to what is there, and only with `last` follows the rest.
+    /// Finishes up to a vector of one pixel's channels. `channel` is the first of them, and `at` its index in the output;
+    /// `accumulate` adds the previous output, and the rest is done only with `last`.
     ///
     /// # Safety
-    /// `n` channels from `channel` on stand at `at`, and `y` is the address of the first.
+    /// `n` channels from `channel` on are at index `at`, and `y` is the address of the first.
     #[inline(always)]
     pub(super) unsafe fn apply<S: Simd>(
         &self,
@@ -166,7 +166,7 @@ struct Block<'a> {
     epilogue: Epilogue<'a>,
     /// Whether the output is stored with non-temporal stores.
     non_temporal: bool,
-    /// Where this block's moments go, if they are wanted.
+    /// The destination of this block's moments, if they are computed.
     moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
     panel: *mut f32,
@@ -211,8 +211,8 @@ impl Block<'_> {
                 (self.panel.cast_const(), stride)
             };
             let (first, last) = (start == 0, end == depth);
-            // A tile's rows are prefetched one after another while it is multiplied: many at once would hold up the product's
-            // own operands.
+            // A tile's rows are prefetched one after another while it is multiplied: many at once would delay the loads of
+            // the product.
             let Epilogue { accumulate, add, .. } = self.epilogue;
             let (step, at_once) = match accumulate || add.is_some() {
                 true => ((end - start).div_ceil(MR).next_multiple_of(4), MR.div_ceil((end - start).div_ceil(4).max(1))),
@@ -242,7 +242,7 @@ impl Block<'_> {
                     }
                     // SAFETY: as above.
                     unsafe { multiply_tile(s, k.min(end - start)..end - start, &rows, b, &mut acc) };
-                    // A whole panel asks for no vector whether it is whole.
+                    // A whole panel needs no check of each vector.
                     if im2col.outputs >= (panel + 1) * width {
                         self.finish::<S, MR, NV, true>(s, positions, panel * width, how, acc, &mut moments);
                     } else {
@@ -265,7 +265,7 @@ impl Block<'_> {
         }
     }
 
-    /// Prefetches what [`Block::finish`] will add to these pixels, or add them to.
+    /// Prefetches the values that [`Block::finish`] will add to these pixels.
     #[inline(always)]
     fn prefetch<S: Simd, const NV: usize>(&self, s: S, positions: &[Position], column: usize) {
         let Epilogue { accumulate, add, .. } = self.epilogue;

@@ -1,8 +1,8 @@
 //! Grouped convolutions, depthwise ones among them, a vector of output channels at a time.
 //!
 //! The matrices of small groups fill no tile of `tile`. Here a tile is one vector of output channels, a *panel*, of a few
-//! neighbouring pixels of a row; a panel takes in as many small groups as fit a vector. What a tap row reads
-//! slides past the tile: each pixel is read once for all tap columns. A tap row, or a pixel, outside the source is left out.
+//! neighbouring pixels of a row; a panel has as many small groups as fit a vector. Each source pixel is read once per tap
+//! row, for all tap columns and outputs of the tile. Tap rows and pixels outside the source are skipped.
 
 mod multiply;
 mod weights;
@@ -20,7 +20,7 @@ use std::ops::Range;
 /// Most panels that one task takes.
 const CHUNK: usize = 8;
 
-/// What the lanes of a panel are multiplied with, one source channel of a group after the other.
+/// The factor of the lanes of a panel, for one source channel of a group after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operand {
     /// Depthwise: each lane with its own channel.
@@ -31,8 +31,8 @@ enum Operand {
     Splat,
 }
 
-/// Columns of taps that a tile takes at a time: this many neighbours, with outputs so far apart in the source. Where the
-/// taps are not neighbours, one at a time.
+/// Tap columns that a tile computes at a time, and the distance of its outputs in the source. Tap columns that are not
+/// neighbours are computed one at a time.
 type Columns = (usize, usize);
 
 /// The panels of a pass.
@@ -44,7 +44,7 @@ struct Panels {
     depth: usize,
     /// Output channels of a group.
     outputs: usize,
-    /// Panels that one group has; with several groups in a panel, all channels count as one group.
+    /// Panels of one group; if panels have several groups, all channels count as one group.
     per_group: usize,
     count: usize,
     target_channels: usize,
@@ -93,8 +93,8 @@ impl Panels {
         self.taps * self.depth * self.lanes
     }
 
-    /// Panels of a task, so that `blocks` times as many tasks as there are chunks keep the threads busy. Chunks of another
-    /// length lie within one chunk of `CHUNK`, or are made of whole ones.
+    /// Panels of a task: few enough that `blocks` times the number of chunks are tasks enough for the threads. It divides
+    /// `CHUNK`.
     fn chunk_len(&self, blocks: usize, threads: usize) -> usize {
         let enough = |len: &usize| blocks * self.count.div_ceil(*len) >= 8 * threads;
         [CHUNK, CHUNK / 2, CHUNK / 4].into_iter().find(enough).unwrap_or(1)
@@ -155,13 +155,13 @@ pub(super) enum Pass {
     BackwardData,
 }
 
-/// Whether the forward and backward-data passes are expected to be faster than directly: the matrices of larger groups fill
-/// the tiles of `tile`.
+/// Whether grouped forward and backward-data passes are expected to be faster than direct ones: the matrices of larger
+/// groups fill the tiles of `tile`.
 pub(super) fn pays(shape: &ConvShape) -> bool {
     shape.groups > 1 && shape.in_channels.max(shape.out_channels) / shape.groups <= 32
 }
 
-/// Whether the weights' gradient is expected to be faster than directly: where groups are smaller than a vector.
+/// Whether a grouped gradient of the weights is expected to be faster than a direct one: if groups are smaller than a vector.
 pub(super) fn weights_pay(isa: Isa, shape: &ConvShape) -> bool {
     shape.groups > 1 && Panels::new(isa, &Im2col::forward(shape)).operand != Operand::Splat
 }
@@ -200,13 +200,13 @@ pub(super) fn pack(
     });
 }
 
-/// Multiply-adds of a pass, or one of its phases, for `images` images, lanes and pixels that only fill tiles up included.
+/// Multiply-adds of a pass, or one of its phases, for `images` images, including lanes and pixels of padding.
 pub(super) fn multiply_adds(isa: Isa, im2col: &Im2col, images: usize) -> usize {
     let [height, width] = im2col.grid;
     images * height * width.next_multiple_of(tile_pixels(im2col)) * packed_len(isa, im2col)
 }
 
-/// Pixels of a tile: as many as waste the fewest in a row.
+/// Pixels of a tile: the number that wastes the fewest in a row.
 pub(super) fn tile_pixels(im2col: &Im2col) -> usize {
     let width = im2col.grid[1];
     if width.next_multiple_of(8) <= width.next_multiple_of(7) { 8 } else { 7 }
@@ -278,7 +278,8 @@ impl<S: Simd> Read<S> for Splat {
     }
 }
 
-/// The columns of the source that a tile reads at a time: from `first` on, `step` apart; those of index `inside` lie in it.
+/// The columns of the source that a tile reads at a time: from `first` on, `step` apart; those with an index in
+/// `inside` are inside the source.
 #[derive(Clone, Copy)]
 struct Window {
     first: isize,

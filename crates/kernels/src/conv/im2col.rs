@@ -1,12 +1,12 @@
-//! Where the rows of the implicit matrix come from: which pixel of the source each tap of each target pixel reads.
+//! The implicit im2col matrix: the pixel of the source that each tap of each target pixel reads.
 
 use super::ConvShape;
 use crate::isa::Simd;
 
-/// Rows one block may have; [`positions`] fills a table of this size on the stack.
+/// Most rows of a block; [`positions`] fills a table of this size on the stack.
 pub(super) const MAX_ROWS: usize = 192;
 
-/// Runs of floats that [`Im2col::fill`] copies the short way: a 7×7 window of separate pixels has this many.
+/// Most runs of floats per row for the fast path of [`Im2col::fill`]: a 7×7 window of separate pixels has this many.
 const MAX_RUNS: usize = 49;
 
 /// An implicit matrix with one row for every pixel of a grid and one column for every (tap row, tap column, channel).
@@ -76,8 +76,8 @@ impl Im2col {
         }
     }
 
-    /// The gathers of the backward-data pass, dy to dx: input pixels whose coordinates leave the same remainders by
-    /// the stride see the same taps.
+    /// The im2cols of the backward-data pass, dy to dx, one for each phase: the input pixels whose coordinates have the same
+    /// remainders by the stride, and so see the same taps.
     pub(super) fn backward(shape: &ConvShape) -> Vec<Self> {
         let mut phases = Vec::new();
         for row in 0..shape.stride[0].min(shape.input[0]) {
@@ -118,7 +118,7 @@ impl Im2col {
         self.grid[0] * self.grid[1]
     }
 
-    /// Whether the rows already stand one after another in the source, so that no panel is needed.
+    /// Whether the rows are already contiguous in the source, so that no panel is needed.
     pub(super) fn is_direct(&self) -> bool {
         self.rows == [0] && self.columns == [0] && self.source_step == [1; 2] && self.grid == self.source
     }
@@ -210,7 +210,7 @@ impl Im2col {
                 let (tap_row, tap_column) = (number / runs_per_row, number % runs_per_row * run_columns);
                 let y = row_top as isize + self.rows[tap_row];
                 let x = row_left as isize + self.columns[tap_column];
-                // The part of this run that `depth` asks for, and of that the part inside the image.
+                // The part of this run in `depth`, and of that the part inside the image.
                 let start = depth.start.max(number * run) - number * run;
                 let end = depth.end.min((number + 1) * run) - number * run;
                 let inside = y >= 0 && (y as usize) < height;

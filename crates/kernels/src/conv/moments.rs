@@ -1,25 +1,25 @@
-//! The statistics of a convolution's output, taken while it is stored: batch normalisation then needs no pass over it.
+//! The statistics of a convolution's output, computed in the epilogue: batch normalisation needs no separate pass for them.
 
 use crate::isa::Simd;
 use crate::raw::SharedMut;
 
-/// Where a convolution leaves the mean and the biased variance of each output channel.
+/// The mean and the biased variance of each output channel, which a convolution writes.
 #[derive(Debug)]
 pub struct Statistics<'a> {
-    /// A number for each output channel.
+    /// The mean of each output channel.
     pub mean: &'a mut [f32],
-    /// A number for each output channel.
+    /// The biased variance of each output channel.
     pub variance: &'a mut [f32],
-    /// As many floats as [`super::Conv::statistics_workspace_len`] says.
+    /// At least [`super::Conv::statistics_workspace_len`] floats.
     pub workspace: &'a mut [f32],
 }
 
-/// Threads that the rows are cut for where statistics are taken: blocks are then the same for any number, and so are
-/// their sums.
+/// The number of threads for which rows are partitioned if statistics are computed: blocks and their sums are then the same
+/// for any actual number.
 pub(super) const THREADS: usize = 4;
 
 /// The sums of one block and NV vectors of channels around a shift that is a value of the channel itself, so that a large
-/// mean takes no digits from the variance.
+/// mean costs the variance no precision.
 pub(super) struct Moments<S: Simd, const NV: usize> {
     shift: [S::Reg; NV],
     sum: [S::Reg; NV],
@@ -44,7 +44,7 @@ impl<S: Simd, const NV: usize> Moments<S, NV> {
     }
 
     /// Writes mean and squared deviations of `count` pixels: those of `left` channels from `channel` on of a block, whose
-    /// `channels` means stand in `to` before its squared deviations.
+    /// `channels` means precede its squared deviations in `to`.
     ///
     /// # Safety
     /// No one else writes these channels of the block.

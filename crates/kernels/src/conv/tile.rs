@@ -81,8 +81,8 @@ pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
     }
 }
 
-/// acc[r][v] += Σ over k of a[r][k] · b[k][v], with the rows of `a` in blocks of a vector: element k of row r stands at
-/// `k / LANES · next + r · LANES + k % LANES`. One pointer reaches them all, which counts where the depth is small.
+/// acc[r][v] += Σ over k of a[r][k] · b[k][v], with the rows of `a` in blocks of a vector: element k of row r is at
+/// `k / LANES · next + r · LANES + k % LANES`. One pointer is enough for all rows, which matters for a small depth.
 ///
 /// # Safety
 /// `MR · LANES` floats can be read at each of `blocks` places `next` floats apart from `a` on, and

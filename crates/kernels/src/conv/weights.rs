@@ -18,9 +18,9 @@ const DEPTH: usize = 512;
 const MIN_DEPTH: usize = 64;
 /// Most output channels of a task.
 const OUTPUTS: usize = 256;
-/// Floats of the sum that one task adds to, again and again: they stay in its L2 cache.
+/// Floats of the sum that one task accumulates: they stay in its L2 cache.
 const SUM_LEN: usize = 128 << 10;
-/// Tasks from which on more parts of the sum are not worth their addition.
+/// Number of tasks from which on more parts of the sum are not worth their addition.
 const TASKS: usize = 16;
 /// Fewer tasks leave threads idle: columns are then partitioned further.
 const MIN_TASKS: usize = 8;
@@ -162,7 +162,7 @@ impl PartialSums<'_> {
                     unsafe { columns.fill::<S, NV>(s, count, d, left) };
                     d = (columns.0.as_ptr(), NV * S::LANES);
                 }
-                // The columns of dy that come next lie in other pages: they are prefetched while this product goes on.
+                // The next columns of dy are in other pages: they are prefetched while this product is computed.
                 let (next, ahead) = if left > NV * S::LANES {
                     (output + NV * S::LANES, row..row + count)
                 } else {
@@ -182,8 +182,8 @@ impl PartialSums<'_> {
         }
     }
 
-    /// Multiplies `rows` rows, and meanwhile prefetches the vectors of dy from output `next` on in the rows `ahead`, some before
-    /// every sixteen rows.
+    /// Multiplies `rows` rows, and before every sixteen of them prefetches some of the vectors of dy from output `next` on in
+    /// the rows `ahead`.
     ///
     /// # Safety
     /// MR floats can be read at `a` in each of the rows, and NV vectors at `d`.
@@ -232,12 +232,12 @@ impl PartialSums<'_> {
     }
 }
 
-/// A few columns of dy for the rows gathered, one row behind the other, which all tiles of the panel read. Rows a multiple of a
-/// quarter of a page apart would compete for places in the L1 cache.
+/// A contiguous copy of a few columns of dy for the gathered rows, which all tiles of the panel read: rows a multiple of a
+/// quarter of a page apart would compete for the same sets of the L1 cache.
 #[repr(align(64))]
 struct Columns([f32; ROWS * MAX_WIDTH]);
 
-/// Columns of the panel that make a copy of dy worth its time.
+/// Fewest columns of the panel that make a copy of dy worth its time.
 const MIN_SHARED: usize = 128;
 /// Floats of the widest tile.
 const MAX_WIDTH: usize = 32;

@@ -1,10 +1,10 @@
-//! 3×3 convolutions of stride 1 by Winograd's minimal filtering: F(4×4, 3×3) with 36 and F(2×2, 3×3) with 16 multiply-accumulates for
-//! a tile of 16 or 4 outputs that directly takes 144 or 36 (Lavin & Gray, "Fast algorithms for convolutional neural
-//! networks", 2015).
+//! 3×3 convolutions of stride 1 by Winograd's minimal filtering (Lavin & Gray, "Fast algorithms for convolutional neural
+//! networks", 2015). F(4×4, 3×3) computes a tile of 16 outputs with 36 multiply-accumulates in place of 144, F(2×2, 3×3) a
+//! tile of 4 with 16 in place of 36.
 //!
 //! A block of tiles is transformed into `[point][tile][channel]`, multiplied point by point with the transformed weights by
 //! the same micro-kernel as the direct convolution, and transformed back with the epilogue. The gradient of the weights is
-//! the same algorithm read the other way: transformed input times transformed dy, summed over tiles.
+//! the transposed algorithm: transformed input times transformed dy, summed over tiles.
 #![allow(clippy::needless_range_loop, reason = "tiles are addressed by row and column")]
 #![allow(clippy::manual_memcpy, reason = "values stay in registers")]
 
@@ -33,7 +33,7 @@ pub(super) use weights::WinogradWeights;
 const BLOCK_LEN: usize = 160 << 10;
 /// Tiles of a block are a multiple of this, which every micro-kernel's rows divide.
 const TILE_GRAIN: usize = 12;
-/// Floats between the points of a block, a cache line, so that a tile's points do not compete for places in the cache.
+/// Floats between the points of a block, a cache line, so that a tile's points do not compete for the same cache sets.
 const SKEW: usize = 16;
 /// Most tiles of a block.
 const MAX_TILES: usize = 96;
@@ -103,7 +103,7 @@ pub(super) fn choose(target: [usize; 2], images: usize) -> Algorithm {
     [WinogradTile::F4x3, WinogradTile::F2x3].into_iter().find(fills).map_or(Algorithm::Direct, Algorithm::Winograd)
 }
 
-/// The algorithm for the gradient of the weights: few tiles do not pay for what their sums cost.
+/// The algorithm for the gradient of the weights: with few tiles the transform of the sums costs more than Winograd saves.
 pub(super) fn choose_weights(shape: &ConvShape, images: usize) -> Algorithm {
     let tiles = images * shape.output().map(|side| side.div_ceil(F4::M)).iter().product::<usize>();
     if tiles >= WinogradWeights::FEWEST_TILES { Algorithm::Winograd(WinogradTile::F4x3) } else { Algorithm::Direct }
@@ -242,7 +242,7 @@ impl Winograd {
             panels: self.outputs.div_ceil(panel_width(isa, self.outputs)),
             groups: 1,
             threads,
-            // Each transform loads and stores about all points of a vector of channels and adds between.
+            // Each transform loads, adds and stores about all points of a vector of channels.
             row: 8 * points * self.channels / isa.lanes(),
             product: points * vectors * (self.channels + 8),
             panel_len: points * self.channels * panel_width(isa, self.outputs),
@@ -271,7 +271,7 @@ struct TilePosition {
     column: usize,
 }
 
-/// The places of one tile after another: row by row, image by image.
+/// The positions of the tiles: row by row, image by image.
 struct TilePositions {
     next: TilePosition,
     target: [usize; 2],
@@ -279,7 +279,7 @@ struct TilePositions {
 }
 
 impl TilePositions {
-    /// From tile `first` on, of tiles of `side` outputs a side.
+    /// Those from tile `first` on, of tiles of `side` × `side` outputs.
     #[inline(always)]
     fn new(target: [usize; 2], side: usize, first: usize) -> Self {
         let [height, width] = target.map(|outputs| outputs.div_ceil(side));
@@ -316,7 +316,7 @@ struct Block<'a> {
     epilogue: Epilogue<'a>,
     /// Whether the output is stored with non-temporal stores.
     non_temporal: bool,
-    /// Where this block's moments go, if they are wanted.
+    /// The destination of this block's moments, if they are computed.
     moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
     scratch: *mut f32,
@@ -395,8 +395,8 @@ impl Block<'_> {
                     for (r, values) in acc.iter().enumerate().take(valid) {
                         for (v, &value) in values.iter().enumerate() {
                             let at = (v * tiles + first + r) * S::LANES;
-                            // SAFETY: the products of a panel have their place in the scratch. Where that is the input's, no
-                            // later row reads these tiles.
+                            // SAFETY: the scratch has room for the products of a panel. If they replace the input, no later
+                            // row reads these tiles.
                             unsafe { s.store(products.add(at), value) };
                         }
                     }
@@ -431,7 +431,7 @@ impl Block<'_> {
         }
     }
 
-    /// Prefetches the memory of a tile's outputs that will be written, NV vectors from `channel` on, and for what is added.
+    /// Prefetches a tile's outputs for writing, NV vectors from `channel` on, and the values that are added to them.
     #[inline(always)]
     fn prefetch<S: Simd, T: Transform, const NV: usize>(&self, s: S, place: TilePosition, channel: usize) {
         let winograd = self.winograd;
@@ -443,7 +443,7 @@ impl Block<'_> {
         let first = (place.image * height + place.row) * width + place.column;
         for row in 0..T::M {
             for column in 0..T::M {
-                // Past the end of a row or of the tensor stands something else: it is only prefetched.
+                // Past the end of a row or of the tensor is other memory, which is only prefetched.
                 let at = (first + row * width + column) * winograd.outputs + channel;
                 for float in (0..NV * S::LANES).step_by(16) {
                     if !self.non_temporal {
@@ -527,15 +527,16 @@ impl Block<'_> {
     /// A vector can be written at `to`, in whole vectors from the beginning of the output.
     #[inline(always)]
     unsafe fn store<S: Simd>(&self, s: S, to: *mut f32, value: S::Reg) {
-        // SAFETY: the caller's promise; an output that is stored non-temporally begins at a cache line, and `store_fence` follows.
+        // SAFETY: the caller's promise; an output that is stored non-temporally begins at a cache line, and `store_fence`
+        // follows.
         unsafe { if self.non_temporal { s.store_non_temporal(to, value) } else { s.store(to, value) } }
     }
 
-    /// [`Epilogue::apply`] for the pixels of a tile, whose questions are asked once; stores it.
+    /// [`Epilogue::apply`] for the pixels of a tile, whose options are checked once; stores it.
     ///
     /// # Safety
     /// The pixels of the tile, `below` and `next` floats apart, lie inside the target and have a whole vector from `channel`
-    /// on; the first stands at `at`.
+    /// on; the first has index `at`.
     #[inline(always)]
     unsafe fn store_tile<S: Simd, T: Transform>(
         &self,
@@ -629,18 +630,18 @@ impl TileCorner {
 const AHEAD: usize = 8;
 /// Tiles ahead of the one that is stored, whose outputs are prefetched.
 const AHEAD_STORED: usize = 4;
-/// Pixels with more channels are runs long enough for the processor to see them coming.
+/// Pixels with more channels are runs long enough for the hardware prefetcher.
 const SHORT: usize = 64;
 
 impl TileCorner {
-    /// Prefetches a square of four pixels from `skip` pixels below and right of here: what the tile before and the row of tiles
-    /// above have not read.
+    /// Prefetches a square of 4×4 pixels from `skip` pixels below and right of here: those that the tile before and the row of
+    /// tiles above have not read.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, source: *const f32, skip: usize) {
         if self.channels > SHORT {
             return;
         }
-        // Pixels outside the image are some others: they are only prefetched.
+        // Addresses outside the image are other memory, which is only prefetched.
         let first = (self.row + skip as isize) * self.size[1] as isize + self.column + skip as isize;
         let first = source.wrapping_add(self.image).wrapping_offset(first * self.channels as isize);
         for row in 0..4 {
@@ -665,7 +666,7 @@ unsafe fn transform_input<S: Simd, T: Transform>(
     stride: usize,
     next: usize,
 ) {
-    // A tile that lies inside the image needs no question for each pixel.
+    // A tile inside the image needs no bounds check for each pixel.
     if corner.is_inside(T::N) {
         let start = source.wrapping_add(corner.pixel(0, 0).unwrap_or(0));
         let below = corner.size[1] * corner.channels;
@@ -713,7 +714,7 @@ unsafe fn transform_input<S: Simd, T: Transform>(
     }
 }
 
-/// The second half of a transform of input, along rows, and its points.
+/// The second half of the input transform, along rows; stores the points.
 ///
 /// # Safety
 /// A vector can be written at `to + point · stride` for every point.

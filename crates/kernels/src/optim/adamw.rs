@@ -62,7 +62,7 @@ pub fn adamw(
     });
 }
 
-/// What a step multiplies by.
+/// The factors of a step.
 #[derive(Clone, Copy)]
 struct Factors {
     /// The value, before it is added to itself.

@@ -1,4 +1,4 @@
-//! What clipping a gradient by its norm takes: the sum of its squares, and a factor.
+//! The two kernels of clipping a gradient by its norm: the sum of its squares, and the scaling.
 
 use super::GRAIN;
 use crate::elementwise::for_ranges;
@@ -6,7 +6,7 @@ use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
 use residual_threads::Pool;
 
-/// Most blocks of a sum: one number of each is kept.
+/// Most blocks of a sum: each has one partial sum.
 const MAX_BLOCKS: usize = 256;
 /// Floats whose squares are summed in f32 before they are added to a sum in f64.
 const CHUNK: usize = 1024;

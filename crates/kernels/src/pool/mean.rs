@@ -40,7 +40,7 @@ impl Windows for Strided<'_> {
         self.shape.window(axis, index)
     }
 
-    /// torch counts padding, but not what lies past it.
+    /// torch counts padding, but not pixels past the padding.
     fn divisor(&self, i: usize, j: usize) -> f32 {
         let shape = self.shape;
         let extent = |axis: usize, index: usize| {

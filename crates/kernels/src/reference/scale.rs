@@ -1,4 +1,4 @@
-//! Products with one factor a channel by their definitions.
+//! Products with one factor per channel by their definitions.
 
 use super::narrow;
 

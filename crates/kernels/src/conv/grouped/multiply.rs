@@ -1,7 +1,8 @@
 //! The forward and the backward-data pass.
 //!
-//! What a panel reads of a band of rows is copied, row by row just before the first tile that reads it: a vector of channels
-//! of neighbouring pixels then stands together, where in the source these are often as far apart as shares cache sets.
+//! The channels of a panel are copied from a band of rows, row by row just before the first tile that reads them: the
+//! vectors of neighbouring pixels are then contiguous, whereas in the source they are often at distances that map to the
+//! same cache sets.
 #![allow(
     clippy::needless_range_loop,
     clippy::absurd_extreme_comparisons,
@@ -19,7 +20,7 @@ use crate::rows::join_moments;
 use residual_threads::Pool;
 use std::ops::Range;
 
-/// Pixels of a band: what a panel reads for one stays near, and little is read for two bands.
+/// Pixels of a band: few enough that its copy stays in cache, and enough that few rows are copied for two bands.
 const BAND: usize = 896;
 
 /// Rows of each band: the same for any number of threads, as the statistics are summed band by band.
@@ -34,14 +35,14 @@ pub(in crate::conv) fn statistics_len(im2col: &Im2col, images: usize) -> usize {
     2 * im2col.target_channels * images * im2col.grid[0].div_ceil(band(im2col))
 }
 
-/// Floats of workspace that one thread needs: for what a panel reads of a band.
+/// Floats of workspace that one thread needs: a panel's copy of a band.
 pub(in crate::conv) fn workspace_len(isa: Isa, im2col: &Im2col) -> usize {
     let reach = im2col.rows.last().unwrap_or(&0) - im2col.rows.first().unwrap_or(&0);
     let rows = (band(im2col) - 1) * im2col.source_step[0] + reach as usize + 1;
     Panels::new(isa, im2col).vectors() * vector_len(isa.lanes(), rows.min(im2col.source[0]) * im2col.source[1])
 }
 
-/// Floats of a vector of channels of so many pixels: an odd number of vectors, so that two do not share cache sets.
+/// Floats of a vector of channels of `pixels` pixels: an odd number of vectors, so that two do not share cache sets.
 fn vector_len(lanes: usize, pixels: usize) -> usize {
     (pixels | 1) * lanes
 }
@@ -77,7 +78,7 @@ pub(in crate::conv) fn multiply(
     let (blocks, channels) = (images * bands, im2col.target_channels);
     let partial =
         statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
-    // Whole cache lines: vectors of half of one would be stored apart.
+    // Non-temporal stores only of whole cache lines at a time.
     let whole = isa.lanes() == 16 && (panels.operand != Operand::Splat || panels.outputs.is_multiple_of(16));
     let non_temporal = whole && !epilogue.accumulate && is_non_temporal(y, channels);
     let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
@@ -117,10 +118,10 @@ struct Block<'a> {
     epilogue: Epilogue<'a>,
     /// Whether the output is stored with non-temporal stores.
     non_temporal: bool,
-    /// Where this block's moments go, if they are wanted.
+    /// The destination of this block's moments, if they are computed.
     moments: Option<SharedMut<'a>>,
     y: SharedMut<'a>,
-    /// Room for the rows that are read, this thread's own.
+    /// This thread's buffer for the copied rows.
     copy: *mut f32,
 }
 
@@ -165,7 +166,7 @@ impl Block<'_> {
         for index in self.chunk.clone() {
             let panel = self.panels.panel(index);
             let next = (index + 1 < self.chunk.end).then(|| self.panels.panel(index + 1));
-            // Panels of one group read the same.
+            // Panels of one group read the same channels.
             let is_copied = index > self.chunk.start && self.panels.panel(index - 1).source == panel.source;
             let mut copied = source.start;
             let mut moments = Moments::<S, 1>::new(s);
@@ -221,7 +222,7 @@ impl Block<'_> {
         }
     }
 
-    /// The row of the source after that which a row of the grid reads by a tap, or the nearest inside.
+    /// One past the source row that a tap reads for a row of the grid, clamped to the source.
     fn source_row(&self, row: usize, tap: Option<&isize>) -> usize {
         let row = tap.map_or(0, |tap| (row * self.im2col.source_step[0]) as isize + tap + 1);
         row.clamp(0, self.im2col.source[0] as isize) as usize
@@ -240,7 +241,7 @@ impl Block<'_> {
         self.x.as_ptr().wrapping_add(pixel * self.im2col.source_channels + panel.source)
     }
 
-    /// Copies what a panel reads of `rows`, of the `band` of rows of the source.
+    /// Copies the channels of a panel from source rows `rows` of the band `band`.
     #[inline(always)]
     fn copy<S: Simd>(&self, s: S, panel: Panel, band: &Range<usize>, rows: Range<usize>) {
         let (width, channels) = (self.im2col.source[1], self.im2col.source_channels);
@@ -266,7 +267,7 @@ impl Block<'_> {
         }
     }
 
-    /// Prefetches what a panel will copy of `rows` for the columns `grid` of the grid.
+    /// Prefetches the channels that a panel will copy from `rows` for the grid columns `grid`.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, panel: Panel, rows: Range<usize>, grid: Range<usize>) {
         let (im2col, step) = (self.im2col, self.im2col.source_step[1]);
@@ -280,7 +281,7 @@ impl Block<'_> {
         }
     }
 
-    /// The products of a panel and pixels `start .. start + valid` of a row; those past `valid` mean nothing. The `band` of
+    /// The products of a panel and pixels `start .. start + valid` of a row; those past `valid` are undefined. The `band` of
     /// rows of the source has been copied.
     #[inline(always)]
     fn tile<S: Simd, F: Read<S>, const R: usize, const K: usize, const STEP: usize>(

@@ -219,8 +219,8 @@ impl Kernel for MultiplyPoint<'_> {
     }
 }
 
-/// Tiles that are multiplied together. Their transforms stand as `[point][vector of channels][tile][lane]`, those of the
-/// input before those of dy, so that a micro-kernel's operands lie close together.
+/// Tiles that are multiplied together. Their transforms are stored as `[point][vector of channels][tile][lane]`, those of the
+/// input before those of dy, so that a micro-kernel's operands are close together.
 struct Block<'a> {
     plan: &'a WinogradWeights,
     tiles: Range<usize>,
@@ -242,7 +242,7 @@ impl Block<'_> {
         self.scratch.at(POINTS * self.strides().0)
     }
 
-    /// sums += transformed input, turned, times transformed dy of one point; sums = that for the `first` block.
+    /// sums += (transformed input)ᵀ · transformed dy of one point; sums = that for the `first` block.
     ///
     /// # Safety
     /// All tiles of this block were transformed into the scratch.
@@ -289,7 +289,7 @@ impl Block<'_> {
     }
 
     /// # Safety
-    /// As [`outer`]; MR rows of `left` channels stand at the beginning of `sums`, rows as far apart as they are long.
+    /// As [`outer`]; `sums` begins with MR rows of `left` channels, at the distance of its rows.
     #[inline(always)]
     unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
         &self,
