@@ -228,11 +228,21 @@ impl Instruction {
         match self {
             ConvWeights { .. } | BatchNormSums { .. } | LayerScaleSums { .. } => Direction::BackwardWeights,
             // In the backward pass these are recomputed activations.
-            Conv { .. } | BatchNorm { .. } | LayerNorm { .. } | Scale { .. } | Activate { .. } => Direction::Forward,
-            Relu { .. } | AccumulateRelu { .. } | CopyChannels { .. } => Direction::Forward,
-            MaxPool { .. } | AvgPool { .. } | AdaptiveAvgPool { .. } | GlobalAvgPool { .. } => Direction::Forward,
-            _ if pass == Pass::Forward => Direction::Forward,
-            _ => Direction::BackwardData,
+            Conv { .. } | ConvWithStatistics { .. } | BatchNorm { .. } | LayerNorm { .. } => Direction::Forward,
+            Scale { .. } | Activate { .. } | Relu { .. } | AccumulateRelu { .. } => Direction::Forward,
+            CopyChannels { .. } | MaxPool { .. } | AvgPool { .. } => Direction::Forward,
+            AdaptiveAvgPool { .. } | GlobalAvgPool { .. } => Direction::Forward,
+            // These compute values in the forward pass and gradients in the backward pass.
+            Copy { .. } | Zero { .. } | Dropout { .. } | DropPath { .. } => match pass {
+                Pass::Forward => Direction::Forward,
+                Pass::Backward => Direction::BackwardData,
+            },
+            ConvData { .. } | BatchNormData { .. } | LayerNormBackward { .. } => Direction::BackwardData,
+            ScaleData { .. } | GateSums { .. } | ActivateBackward { .. } => Direction::BackwardData,
+            ReluBackward { .. } | CopyChannelsBackward { .. } | MaxPoolBackward { .. } => Direction::BackwardData,
+            AvgPoolBackward { .. } | AdaptiveAvgPoolBackward { .. } | GlobalAvgPoolBackward { .. } => {
+                Direction::BackwardData
+            }
         }
     }
 
