@@ -15,7 +15,7 @@ pub(crate) struct BufferId(pub(crate) usize);
 pub(crate) struct Buffer {
     /// Floats per image.
     pub(crate) len: usize,
-    /// Its lifetime: first and last instruction, both included.
+    /// Its lifetime: the instructions from the first to the last that uses it.
     pub(crate) alive: Range<usize>,
     /// Its capacity in images, if that is not the whole batch.
     pub(crate) images: Option<usize>,

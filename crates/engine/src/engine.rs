@@ -23,7 +23,7 @@ pub struct Engine {
     /// The measured time of each instruction, forward and then backward, if steps are timed.
     times: Option<Vec<Duration>>,
     input: BufferId,
-    /// The network's output first, then the other nodes that were asked for.
+    /// The network's output first, then the other requested nodes.
     kept: Vec<Kept>,
     batch: usize,
     image_len: usize,

@@ -67,7 +67,7 @@ pub enum EngineError {
     #[error("backward: expected a forward pass since the last one")]
     NoForward,
     /// Batch statistics of a single value.
-    #[error("node \"{name}\": expected more than one value a channel to train a batch norm on")]
+    #[error("node \"{name}\": expected more than one value per channel to train a batch norm on")]
     SingleValue {
         /// The batch norm.
         name: String,
@@ -81,7 +81,7 @@ pub enum EngineError {
         op: String,
     },
     /// Something that a plan for this mode cannot do.
-    #[error("{what}: expected a plan for training or frozen statistics, got one for {mode:?}")]
+    #[error("{what}: expected a plan for training or evaluation, got one for {mode:?}")]
     Mode {
         /// The operation.
         what: &'static str,

@@ -1,4 +1,4 @@
-//! Compiles a model to a plan and runs it: training, frozen and inference modes.
+//! Compiles a model to a plan and runs it, in three modes: training, evaluation and inference.
 //!
 //! A plan is compiled once for a graph and a batch shape, in passes (`plan/compile.rs`): batch norms are folded, nodes
 //! fused into steps, algorithms chosen, steps scheduled as a flat list of instructions, forward and backward, and every

@@ -205,7 +205,7 @@ impl Executor {
     }
 
     /// Prepares derived state from the buckets: all packed weights in inference that packs in advance, the running
-    /// statistics in frozen and inference mode, and the parameters of layer norms and layer scales.
+    /// statistics in evaluation and inference, and the parameters of layer norms and layer scales.
     pub(crate) fn prepare(&mut self) {
         let pool = &self.options.pool;
         let parameters = self.parameters.as_ref().expect("parameters are there until everything is packed");

@@ -328,7 +328,7 @@ fn misuse_is_an_error_that_says_what_was_expected() {
     }
     assert_eq!(
         message(engine.forward(&[0.0; 360]).unwrap_err()),
-        "node \"narrow_bn\": expected more than one value a channel to train a batch norm on"
+        "node \"narrow_bn\": expected more than one value per channel to train a batch norm on"
     );
     engine.forward(&[0.0; 720]).unwrap();
     let wrong: [(&str, &[f32], &str); 2] = [
@@ -349,7 +349,7 @@ fn misuse_is_an_error_that_says_what_was_expected() {
     // What is refused changes nothing: the plan still runs.
     infer.load_state_dict(&model.tensors).unwrap_err();
     infer.forward(&[0.0; 720]).unwrap();
-    let mode = "backward: expected a plan for training or frozen statistics, got one for Infer";
+    let mode = "backward: expected a plan for training or evaluation, got one for Infer";
     assert_eq!(message(infer.backward(&[]).unwrap_err()), mode);
     let too_small = Engine::new(&model, Mode::Train, 2, [1, 1], &[], &options(1)).unwrap_err();
     assert!(message(too_small).starts_with("node \"ceil_max\": expected "));

@@ -129,7 +129,7 @@ fn frozen_statistics_are_used_and_kept_and_others_follow_the_batch() {
             assert_eq!(*old != new, follows, "{key}");
         }
     }
-    // With every statistic frozen, training is what the frozen mode computes.
+    // With every statistic frozen, training computes the same as evaluation.
     let all = trained(&model, |name| name.contains("bn") || name.contains("downsample.1"), true, false);
     let mut frozen =
         Engine::new(&model, Mode::Eval, BATCH, [32, 32], &[], &Options::new(Isa::detect(), Arc::new(Pool::new(1))))

@@ -59,7 +59,7 @@ impl Layers {
     }
 }
 
-/// Schedules the steps of `graph`, keeping the values of `kept` to the end. In training and frozen mode the
+/// Schedules the steps of `graph`, keeping the values of `kept` to the end. In training and evaluation the
 /// backward pass can be seeded at every kept node. `shapes` has the shape of every node's value in memory; values that are
 /// not `stored` are recomputed when the backward pass needs them.
 pub(crate) fn schedule(
