@@ -51,8 +51,8 @@ impl Engine {
     /// stay readable after each forward pass; they are not fused away.
     ///
     /// # Errors
-    /// If the model's tensors or shapes do not fit, or an output is not a node of it; [`EngineError::Memory`] if the plan needs
-    /// more memory than the machine has, before any of it is written.
+    /// If the model's tensors or shapes do not fit, or an output is not a node of it; [`EngineError::Memory`] if the
+    /// plan needs more memory than the machine has, before any of it is written.
     ///
     /// # Panics
     /// If `batch` is zero.
@@ -251,8 +251,8 @@ impl Engine {
     }
 
     /// The backward pass of the last forward pass, from the gradients of kept nodes or the output (n × the node's shape
-    /// each). Gradients of parameters and kept nodes are overwritten. It can be run once per forward pass, because gradients
-    /// reuse the memory of its values.
+    /// each). Gradients of parameters and kept nodes are overwritten. It can be run once per forward pass, because
+    /// gradients reuse the memory of its values.
     ///
     /// # Errors
     /// [`EngineError::NoForward`] if there was no forward pass since the last call, [`EngineError::Node`] if a gradient is
@@ -296,8 +296,8 @@ impl Engine {
         }
     }
 
-    /// Runs the backward pass from the gradients that `seed` returns for kept nodes, by their index. Nodes that share a value,
-    /// such as a flatten and its input, share its gradient: their seeds are added.
+    /// Runs the backward pass from the gradients that `seed` returns for kept nodes, by their index. Nodes that share a
+    /// value, such as a flatten and its input, share its gradient: their seeds are added.
     fn run_backward<'a>(&mut self, seed: impl Fn(usize, &Kept) -> Option<&'a [f32]>) {
         self.fresh = false;
         let arena = &mut self.executor.arena;

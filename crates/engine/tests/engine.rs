@@ -102,7 +102,7 @@ fn every_op() -> Graph {
     net.finish(out).unwrap()
 }
 
-/// `loss(θ + εd) − loss(θ − εd)` over 2ε against the gradient along `d`, one parameter tensor at a time.
+/// `(loss(θ + εd) − loss(θ − εd)) / 2ε` against the gradient along `d`, one parameter tensor at a time.
 #[test]
 fn every_op_has_the_gradient_of_finite_differences() {
     for mode in [Mode::Train, Mode::Eval] {
@@ -154,7 +154,7 @@ fn norm(values: &[f32]) -> f64 {
 }
 
 #[test]
-fn a_taps_gradient_is_that_of_finite_differences() {
+fn the_gradient_of_a_kept_node_is_that_of_finite_differences() {
     let mut net = Builder::new("tail", [4, 5, 5]);
     let x = net.relu("relu", net.input()).unwrap();
     let y = net.conv("conv", x, Conv2d::new(4, 6, 3).padding(1)).unwrap();
@@ -185,7 +185,7 @@ fn a_taps_gradient_is_that_of_finite_differences() {
 }
 
 #[test]
-fn taps_change_no_result_and_folding_changes_it_by_rounding_only() {
+fn kept_nodes_change_no_result_and_folding_changes_it_by_rounding_only() {
     let model = model(every_op());
     let x = images(&model, 3);
     let run = |mode, outputs: &[&str]| {
@@ -470,7 +470,7 @@ fn memory_is_known_before_it_is_taken() {
     }
 }
 
-/// Feature maps of two megabytes an image, then small ones behind a pooling.
+/// Feature maps of two megabytes per image, then small ones after a pooling.
 fn large_maps() -> Graph {
     let mut net = Builder::new("large_maps", [3, 184, 184]);
     let stem = net.conv("stem", net.input(), Conv2d::new(3, 16, 3).padding(1).bias()).unwrap();
@@ -487,7 +487,7 @@ fn large_maps() -> Graph {
 }
 
 #[test]
-fn parts_of_a_batch_one_after_the_other_change_no_bit_and_need_less_memory() {
+fn depth_first_execution_changes_no_bit_and_need_less_memory() {
     let model = model(large_maps());
     let [_, height, width] = model.graph.input_size();
     let batch = 7;

@@ -1,8 +1,8 @@
-//! Times of grouped convolutions, one asked for at a time: `bench/grouped.py` compares them with another program's.
+//! Times of grouped convolutions, one per request: `bench/grouped.py` compares them with another program's.
 //!
 //! `cargo bench -p residual-kernels --bench grouped -- [THREADS [ISA [direct|grouped]]]` answers each line
-//! `IMAGES SIZE CHANNELS KERNEL STRIDE GROUPS` on stdin with one line of four medians in milliseconds: forward, backward-data,
-//! backward-weights, and a training step of the layer with its weights packed each time.
+//! `IMAGES SIZE CHANNELS KERNEL STRIDE GROUPS` on stdin with one line of four medians in milliseconds: forward,
+//! backward-data, backward-weights, and a training step of the layer with its weights packed each time.
 
 use residual_kernels::Isa;
 use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Epilogue};

@@ -288,8 +288,8 @@ impl Mask<'_> {
     }
 }
 
-/// The sums that the gradient of a batch normalisation needs: Σ dy and Σ dy · (x − mean) for each channel, with `dy` taken as
-/// zero where `mask` says so. With [`Mask::Result`] those zeros are written to `dy`. `workspace` has at least
+/// The sums that the gradient of a batch normalisation needs: Σ dy and Σ dy · (x − mean) for each channel, with `dy`
+/// taken as zero where `mask` says so. With [`Mask::Result`] those zeros are written to `dy`. `workspace` has at least
 /// [`crate::rows::workspace_len`]`(channels)` floats.
 ///
 /// # Panics

@@ -1,12 +1,13 @@
 //! 2-d convolution as implicit GEMM: forward, backward-data and backward-weights passes.
 //!
 //! Activations are NHWC. A *tap* is a position in the kernel. Weights and their gradients are
-//! `[group][tap row][tap column][input channel][output channel]` with the channels of one group; the forward and backward-data passes read them repacked (see [`Conv::pack_forward`]).
+//! `[group][tap row][tap column][input channel][output channel]` with the channels of one group; the forward and
+//! backward-data passes read them repacked (see [`Conv::pack_forward`]).
 //!
 //! [`Algorithms`] has the algorithm of each pass. 3×3 convolutions of stride 1 can use Winograd's minimal filtering
-//! (`winograd`), and convolutions with small groups compute several groups per vector (`grouped`). The direct algorithm is an
-//! implicit GEMM: blocks of im2col rows are gathered from an image (`im2col`) into a panel that stays in the L2 cache, and
-//! multiplied there by a micro-kernel (`tile`).
+//! (`winograd`), and convolutions with small groups compute several groups per vector (`grouped`). The direct algorithm
+//! is an implicit GEMM: blocks of im2col rows are gathered from an image (`im2col`) into a panel that stays in the L2
+//! cache, and multiplied there by a micro-kernel (`tile`).
 
 mod blocks;
 mod describe;
@@ -131,8 +132,8 @@ impl Algorithms {
         }
     }
 
-    /// The algorithms expected to be fastest among those that do not transform the weights, and so need less memory and less
-    /// time for packing.
+    /// The algorithms expected to be fastest among those that do not transform the weights, and so need less memory and
+    /// less time for packing.
     pub fn untransformed(isa: Isa, shape: &ConvShape) -> Self {
         let grouped = |pays: bool| if pays { Algorithm::Grouped } else { Algorithm::Direct };
         let multiply = grouped(grouped::pays(shape));
@@ -226,8 +227,8 @@ impl Conv {
     /// Plans the convolution of batches of about `images` with the algorithms expected to be fastest.
     ///
     /// # Panics
-    /// If the groups do not divide the channels, the padded input is smaller than the window, the stride is zero, or no memory
-    /// holds an image or the weights.
+    /// If the groups do not divide the channels, the padded input is smaller than the window, the stride is zero, or no
+    /// memory holds an image or the weights.
     pub fn new(isa: Isa, shape: ConvShape, images: usize) -> Self {
         Self::with_algorithms(isa, shape, Algorithms::choose(isa, &shape, images))
     }

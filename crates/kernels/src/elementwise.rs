@@ -137,8 +137,8 @@ pub fn copy(isa: Isa, pool: &Pool, x: &[f32], accumulate: bool, y: &mut [f32]) {
     }
 }
 
-/// y = x / (1 − `p`) for elements that are kept, which a hash of `seed` and the index decides with probability 1 − `p`, else
-/// 0; added to `y` if `accumulate`. With the same seed it is its own gradient.
+/// y = x / (1 − `p`) for elements that are kept, which a hash of `seed` and the index decides with probability 1 − `p`,
+/// else 0; added to `y` if `accumulate`. With the same seed it is its own gradient.
 ///
 /// # Panics
 /// If the lengths differ.

@@ -160,7 +160,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES` floats can be written at `p`.
     unsafe fn store(self, p: *mut f32, x: Self::Reg);
-    /// A non-temporal store, past the caches, where the set has one; [`Simd::store_fence`] has to follow before anyone reads there.
+    /// A non-temporal store, past the caches, where the set has one; [`Simd::store_fence`] has to follow before anyone
+    /// reads there.
     ///
     /// # Safety
     /// `LANES` floats can be written at `p`, which is aligned to a vector, and are not read before `store_fence`.

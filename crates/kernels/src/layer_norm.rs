@@ -67,8 +67,8 @@ fn moments<S: Simd>(s: S, x: &[f32], eps: f32) -> [f32; 2] {
     [mean, 1.0 / (squares / count + eps).sqrt()]
 }
 
-/// The sums over `channels` channels of `values(c, n)`, the values of the channels from `c` on: a whole vector, or the first
-/// `n` lanes of one with zeros above.
+/// The sums over `channels` channels of `values(c, n)`, the values of the channels from `c` on: a whole vector, or the
+/// first `n` lanes of one with zeros above.
 #[inline(always)]
 fn sums<S: Simd, const K: usize>(s: S, channels: usize, values: impl Fn(usize, usize) -> [S::Reg; K]) -> [f32; K] {
     // Several sums at once hide the latency of an addition.

@@ -1,5 +1,5 @@
-//! Matrices of rows (pixels) and channels: the partition of their rows into blocks, sums over rows, and the reduction of the
-//! blocks' partial sums.
+//! Matrices of rows (pixels) and channels: the partition of their rows into blocks, sums over rows, and the reduction
+//! of the blocks' partial sums.
 
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
@@ -142,8 +142,8 @@ const GROUP: usize = 16;
 /// Most numbers that one thread joins alone: waking the others would take longer.
 const SMALL: usize = 2 << 10;
 
-/// The sum over the blocks of each number. `partial` has the numbers of one block after another, for each those of all `sums`
-/// in their order. Adds in f64, in the order of the blocks; to the values of `sums` if `accumulate`.
+/// The sum over the blocks of each number. `partial` has the numbers of one block after another, for each those of all
+/// `sums` in their order. Adds in f64, in the order of the blocks; to the values of `sums` if `accumulate`.
 pub(crate) fn join<const N: usize>(pool: &Pool, partial: &[f32], accumulate: bool, sums: [&mut [f32]; N]) {
     let count = sums[0].len();
     assert!(sums.iter().all(|sums| sums.len() == count));

@@ -1,4 +1,4 @@
-//! What stands in a file, seen through the messages themselves.
+//! The contents of a file, read as protobuf messages.
 
 mod support;
 
@@ -37,7 +37,7 @@ fn extents(info: &ValueInfoProto) -> Vec<String> {
     tensor.shape.as_ref().unwrap().dim.iter().map(extent).collect()
 }
 
-/// Holds a file against what ONNX asks of one: each value is written once, before it is read.
+/// Checks a file against ONNX's rules: each value is written once, before it is read.
 fn assert_in_order(model: &ModelProto) {
     let graph = model.graph.as_ref().unwrap();
     let mut known = HashSet::new();

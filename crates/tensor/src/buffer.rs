@@ -14,8 +14,8 @@ struct Line([f32; LANES]);
 
 /// A slice of floats that starts on a 64-byte boundary, so that no aligned vector load crosses a cache line.
 ///
-/// A large one is mapped from the system, which is asked for large pages: a network strides through far more memory than
-/// the processor's table of small pages reaches.
+/// A large one is mapped from the system, with large pages requested: a network accesses far more memory than the TLB
+/// covers with small pages.
 pub struct AlignedBuffer {
     storage: Storage,
     len: usize,

@@ -1,4 +1,4 @@
-//! Counter-based random numbers: the same path gives the same stream, whoever asks and in whatever order.
+//! Counter-based random numbers: a path determines its stream, regardless of the order of use.
 
 /// A stream of random numbers that is a pure function of a seed and a path, such as `(epoch, sample index)`.
 ///

@@ -288,8 +288,8 @@ impl Block<'_> {
     }
 
     /// Applies the epilogue to a tile and stores it. `column` is its first output channel within the group; the flags say
-    /// whether this is the first and the last part of the depth, and the first tile of the block. A `WHOLE` panel has all its
-    /// channels.
+    /// whether this is the first and the last part of the depth, and the first tile of the block. A `WHOLE` panel has
+    /// all its channels.
     #[inline(always)]
     fn finish<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
         &self,

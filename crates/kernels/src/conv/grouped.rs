@@ -161,7 +161,8 @@ pub(super) fn pays(shape: &ConvShape) -> bool {
     shape.groups > 1 && shape.in_channels.max(shape.out_channels) / shape.groups <= 32
 }
 
-/// Whether a grouped gradient of the weights is expected to be faster than a direct one: if groups are smaller than a vector.
+/// Whether a grouped gradient of the weights is expected to be faster than a direct one: if groups are smaller than a
+/// vector.
 pub(super) fn weights_pay(isa: Isa, shape: &ConvShape) -> bool {
     shape.groups > 1 && Panels::new(isa, &Im2col::forward(shape)).operand != Operand::Splat
 }
@@ -300,7 +301,8 @@ impl Window {
     }
 }
 
-/// Expands the body for each constant below 17, the most columns that a tile reads: eight outputs, two apart, of three taps.
+/// Expands the body for each constant below 17, the most columns that a tile reads: eight outputs, two apart, of three
+/// taps.
 macro_rules! each_column {
     ($column:ident => $body:block) => {
         each_column!(@ $column $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)

@@ -76,8 +76,8 @@ impl Im2col {
         }
     }
 
-    /// The im2cols of the backward-data pass, dy to dx, one for each phase: the input pixels whose coordinates have the same
-    /// remainders by the stride, and so see the same taps.
+    /// The im2cols of the backward-data pass, dy to dx, one for each phase: the input pixels whose coordinates have the
+    /// same remainders by the stride, and so see the same taps.
     pub(super) fn backward(shape: &ConvShape) -> Vec<Self> {
         let mut phases = Vec::new();
         for row in 0..shape.stride[0].min(shape.input[0]) {

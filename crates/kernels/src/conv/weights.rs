@@ -182,8 +182,8 @@ impl PartialSums<'_> {
         }
     }
 
-    /// Multiplies `rows` rows, and before every sixteen of them prefetches some of the vectors of dy from output `next` on in
-    /// the rows `ahead`.
+    /// Multiplies `rows` rows, and before every sixteen of them prefetches some of the vectors of dy from output `next`
+    /// on in the rows `ahead`.
     ///
     /// # Safety
     /// MR floats can be read at `a` in each of the rows, and NV vectors at `d`.

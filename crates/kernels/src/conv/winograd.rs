@@ -495,7 +495,8 @@ impl Block<'_> {
                     tile[row][column] = values[column];
                 }
             }
-            // SAFETY: all pixels lie inside the target and have a whole vector from `channel` on; only this task writes them.
+            // SAFETY: all pixels lie inside the target and have a whole vector from `channel` on; only this task writes
+            // them.
             unsafe { self.store_tile::<S, T>(s, &mut tile, channel, at, (below, next)) };
             if self.moments.is_some() {
                 for row in 0..T::M {
@@ -535,8 +536,8 @@ impl Block<'_> {
     /// [`Epilogue::apply`] for the pixels of a tile, whose options are checked once; stores it.
     ///
     /// # Safety
-    /// The pixels of the tile, `below` and `next` floats apart, lie inside the target and have a whole vector from `channel`
-    /// on; the first has index `at`.
+    /// The pixels of the tile, `below` and `next` floats apart, lie inside the target and have a whole vector from
+    /// `channel` on; the first has index `at`.
     #[inline(always)]
     unsafe fn store_tile<S: Simd, T: Transform>(
         &self,
@@ -634,8 +635,8 @@ const AHEAD_STORED: usize = 4;
 const SHORT: usize = 64;
 
 impl TileCorner {
-    /// Prefetches a square of 4×4 pixels from `skip` pixels below and right of here: those that the tile before and the row of
-    /// tiles above have not read.
+    /// Prefetches a square of 4×4 pixels from `skip` pixels below and right of here: those that the tile before and the
+    /// row of tiles above have not read.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, source: *const f32, skip: usize) {
         if self.channels > SHORT {

@@ -19,7 +19,7 @@ pub fn statistics(x: &[f32], channels: usize) -> (Vec<f32>, Vec<f32>) {
     (narrow(mean), narrow(variance))
 }
 
-/// y = x · scale + shift for each channel, plus `add`, then ReLU if asked.
+/// y = x · scale + shift for each channel, plus `add`, then ReLU if `relu`.
 pub fn affine(x: &[f32], scale: &[f32], shift: &[f32], add: Option<&[f32]>, relu: bool) -> Vec<f32> {
     let value = |index: usize| {
         let channel = index % scale.len();

@@ -156,7 +156,7 @@ fn the_first_maximum_takes_the_gradient(isa: Isa) {
     assert_eq!(dx, [0.0, 11.0, 0.0, 100.0, f32::INFINITY, 0.0, 0.0, 0.0, 0.0]);
 }
 
-/// Wherever in a window NaN stands, the window's maximum is NaN, and no other's is.
+/// A NaN anywhere in a window makes the window's maximum NaN, and no other's.
 fn nan_wins_its_window(isa: Isa) {
     for shape in [square([7, 5], 3, 3, 2, 1), square([6, 6], 19, 2, 2, 0)] {
         for at in 0..lens(1, &shape)[0] {
@@ -193,7 +193,7 @@ fn the_last_nan_takes_the_gradient() {
     assert_eq!(dx, [0.0, 0.0, 3.0, 0.0]);
 }
 
-/// What stands in an index is checked before it is followed.
+/// The positions in an index are checked before they are used.
 #[test]
 #[should_panic(expected = "of a slice of")]
 fn an_index_of_another_pooling_is_refused() {
@@ -202,8 +202,8 @@ fn an_index_of_another_pooling_is_refused() {
     pool::max_pool_backward(&Pool::new(1), &shape, 1, &index, &[1.0; 4], false, &mut [0.0; 16]);
 }
 
-/// Of a window at the border only the pixels inside the image can hold its maximum: others would be the next row's, the next
-/// image's or another task's.
+/// Of a window at the border only the pixels inside the image can hold its maximum: others would be the next row's, the
+/// next image's or another task's.
 #[test]
 fn an_index_outside_of_the_image_is_refused() {
     let shape = square([4, 4], 64, 3, 2, 1);

@@ -1,4 +1,4 @@
-//! Products with one factor a channel against their definition.
+//! Products with one factor per channel against their definition.
 
 use crate::{close, dot, same_on_any_pool, stamp, uniform};
 use residual_kernels::rows::workspace_len;

@@ -281,8 +281,8 @@ impl Block<'_> {
         }
     }
 
-    /// The products of a panel and pixels `start .. start + valid` of a row; those past `valid` are undefined. The `band` of
-    /// rows of the source has been copied.
+    /// The products of a panel and pixels `start .. start + valid` of a row; those past `valid` are undefined. The
+    /// `band` of rows of the source has been copied.
     #[inline(always)]
     fn tile<S: Simd, F: Read<S>, const R: usize, const K: usize, const STEP: usize>(
         &self,

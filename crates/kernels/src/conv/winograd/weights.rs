@@ -219,8 +219,8 @@ impl Kernel for MultiplyPoint<'_> {
     }
 }
 
-/// Tiles that are multiplied together. Their transforms are stored as `[point][vector of channels][tile][lane]`, those of the
-/// input before those of dy, so that a micro-kernel's operands are close together.
+/// Tiles that are multiplied together. Their transforms are stored as `[point][vector of channels][tile][lane]`, those
+/// of the input before those of dy, so that a micro-kernel's operands are close together.
 struct Block<'a> {
     plan: &'a WinogradWeights,
     tiles: Range<usize>,
