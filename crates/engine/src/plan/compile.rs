@@ -101,7 +101,7 @@ impl Plan {
             false => vec![true; graph.nodes.len()],
         };
         let mut schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored, &options.frozen);
-        let depth_first = match mode == Mode::Infer && !options.pack_on_use {
+        let depth_first = match options.packs_ahead(mode) {
             true => depth_first::choose(&mut schedule, &convs, batch),
             false => None,
         };

@@ -3,7 +3,7 @@
 
 use super::Scheduled;
 use super::schedule::Schedule;
-use residual_kernels::conv::{Conv, Direction};
+use residual_kernels::conv::Conv;
 
 /// Bytes of a step's values that are expected to stay in cache until the next step.
 const CACHE: usize = 8 << 20;
@@ -21,7 +21,7 @@ pub(crate) fn choose(schedule: &mut Schedule, convs: &[Conv], batch: usize) -> O
     let values: Vec<usize> = schedule.forward.iter().map(|scheduled| value_bytes(schedule, scheduled)).collect();
     let images = (CACHE / values.iter().max()?.max(&1)).max(1);
     let weights = |scheduled: &Scheduled| match scheduled.instruction.convolution() {
-        Some((conv, _)) => 4 * convs[conv].describe(Direction::Forward, batch).packed_len,
+        Some((conv, _)) => 4 * convs[conv].packed_forward_len(),
         None => 0,
     };
     let (mut saved, mut best) = (0, (0, 0));
