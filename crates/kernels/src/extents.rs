@@ -18,6 +18,11 @@ pub(crate) fn is_product(len: usize, extents: &[usize]) -> bool {
     extents.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent)) == Some(len)
 }
 
+/// Whether `len` is the length of `images` images.
+pub(crate) fn is_batch(len: usize, images: usize, [height, width]: [usize; 2], channels: usize) -> bool {
+    is_product(len, &[images, height, width, channels])
+}
+
 /// The number of pixels that a window of `reach` pixels can move along `size` pixels with `padding` on either side.
 ///
 /// # Panics

@@ -1,10 +1,10 @@
-//! SIMD kernels on slices: convolution, normalisation, pooling, losses and updates.
+//! SIMD kernels on slices: convolution, normalisation, pooling, losses and optimiser steps.
 //!
 //! Activations are NHWC floats. Every kernel takes an [`Isa`], which only detection can make, so that the token is the
 //! proof that its instructions exist here; it reads no environment, allocates nothing and owns no threads. Results are
 //! bit-identical for any number of threads of the pool.
 //!
-//! [`mod@reference`] holds the naive, safe twin of each kernel.
+//! [`mod@reference`] has a naive, safe implementation of each kernel, with which the tests compare it.
 
 pub mod activation;
 pub mod batch_norm;

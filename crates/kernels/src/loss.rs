@@ -1,5 +1,7 @@
 //! Softmax cross-entropy, in double precision.
 
+use crate::extents::is_product;
+
 /// The targets of a batch of images.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a> {
@@ -78,7 +80,7 @@ fn batch(
     mut gradient: Option<&mut [f32]>,
 ) -> f64 {
     let images = targets.images(classes);
-    let fits = |len: usize| images.checked_mul(classes) == Some(len);
+    let fits = |len: usize| is_product(len, &[images, classes]);
     assert!(fits(logits.len()), "logits: expected {images} rows of {classes}, got {} numbers", logits.len());
     let got = gradient.as_ref().map_or(logits.len(), |gradient| gradient.len());
     assert!(fits(got), "gradient: expected {images} rows of {classes}, got {got} numbers");

@@ -1,4 +1,4 @@
-//! The naive twins: loops that follow the definitions, summing in f64, for tests to compare the kernels with.
+//! Naive implementations of the kernels, for tests: loops that follow the definitions and sum in f64.
 
 mod activation;
 mod batch_norm;

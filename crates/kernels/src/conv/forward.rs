@@ -5,7 +5,7 @@ use super::im2col::{Im2col, MAX_ROWS, Position};
 use super::moments::{self, Moments, Statistics};
 use super::pack::{packed_len, panel_count};
 use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
-use crate::extents::is_product;
+use crate::extents::is_batch;
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::join_moments;
@@ -80,9 +80,8 @@ pub(super) fn multiply(
     y: &mut [f32],
     workspace: &mut [f32],
 ) {
-    let fits = |len: usize, [height, width]: [usize; 2], channels| is_product(len, &[images, height, width, channels]);
-    assert!(fits(x.len(), im2col.source, im2col.source_channels), "source of {}", x.len());
-    assert!(fits(y.len(), im2col.target, im2col.target_channels), "target of {}", y.len());
+    assert!(is_batch(x.len(), images, im2col.source, im2col.source_channels), "source of {}", x.len());
+    assert!(is_batch(y.len(), images, im2col.target, im2col.target_channels), "target of {}", y.len());
     assert_eq!(packed.len(), packed_len(isa, im2col));
     assert!(workspace.len() >= pool.threads() * PANEL_LEN, "workspace of {}", workspace.len());
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == im2col.target_channels));

@@ -14,7 +14,7 @@ use super::moments::{self, Moments, Statistics};
 use super::pack::panel_width;
 use super::tile::{multiply_blocks, tile_rows, tile_vectors};
 use super::{Algorithm, ConvShape};
-use crate::extents::is_product;
+use crate::extents::is_batch;
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::join_moments;
@@ -193,10 +193,8 @@ impl Winograd {
         y: &mut [f32],
         workspace: &mut [f32],
     ) {
-        let fits =
-            |len: usize, [height, width]: [usize; 2], channels| is_product(len, &[images, height, width, channels]);
-        assert!(fits(x.len(), self.source, self.channels), "source of {}", x.len());
-        assert!(fits(y.len(), self.target, self.outputs), "target of {}", y.len());
+        assert!(is_batch(x.len(), images, self.source, self.channels), "source of {}", x.len());
+        assert!(is_batch(y.len(), images, self.target, self.outputs), "target of {}", y.len());
         assert_eq!(packed.len(), self.packed_len(isa));
         let share = self.workspace_len(isa);
         assert!(workspace.len() >= pool.threads() * share, "workspace of {}", workspace.len());

@@ -1,7 +1,7 @@
 //! Means over windows: average pooling, adaptive and global.
 
 use super::{CHANNEL_BLOCK, PoolShape, for_channel_blocks, for_output_rows};
-use crate::extents::is_product;
+use crate::extents::{is_batch, is_product};
 use crate::raw::SharedMut;
 use residual_threads::Pool;
 use std::ops::Range;
@@ -91,8 +91,8 @@ impl Windows for AdaptiveShape {
 
 /// Whether the slices are as long as `images` inputs and outputs.
 fn fit(windows: &impl Windows, images: usize, input: &[f32], output: &[f32]) -> bool {
-    let fits = |[height, width]: [usize; 2], len| is_product(len, &[images, height, width, windows.channels()]);
-    fits(windows.input(), input.len()) && fits(windows.output(), output.len())
+    let fits = |len: usize, size: [usize; 2]| is_batch(len, images, size, windows.channels());
+    fits(input.len(), windows.input()) && fits(output.len(), windows.output())
 }
 
 fn forward(pool: &Pool, windows: &impl Windows, images: usize, x: &[f32], y: &mut [f32]) {

@@ -13,7 +13,7 @@ use super::{Operand, Own, Panel, Panels, Read, Run, Splat, Window, columns, each
 use crate::conv::forward::Epilogue;
 use crate::conv::im2col::{Im2col, Position};
 use crate::conv::moments::{Moments, Statistics};
-use crate::extents::is_product;
+use crate::extents::is_batch;
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::join_moments;
@@ -62,9 +62,8 @@ pub(in crate::conv) fn multiply(
 ) {
     let own = workspace_len(isa, im2col);
     assert!(workspace.len() >= pool.threads() * own, "workspace of {}", workspace.len());
-    let fits = |len: usize, [height, width]: [usize; 2], channels| is_product(len, &[images, height, width, channels]);
-    assert!(fits(x.len(), im2col.source, im2col.source_channels), "source of {}", x.len());
-    assert!(fits(y.len(), im2col.target, im2col.target_channels), "target of {}", y.len());
+    assert!(is_batch(x.len(), images, im2col.source, im2col.source_channels), "source of {}", x.len());
+    assert!(is_batch(y.len(), images, im2col.target, im2col.target_channels), "target of {}", y.len());
     assert_eq!(packed.len(), packed_len(isa, im2col));
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == im2col.target_channels));
     assert!(epilogue.add.is_none_or(|add| add.len() == y.len()));
