@@ -1,6 +1,7 @@
-//! An error on its way to the user: one line, the chain of causes said once, and an exit code.
+//! Errors for the user: one line with the chain of causes, and an exit code.
 
 use residual::data::DataError;
+use residual::files::one_line;
 use residual::hub::{HubCause, HubError};
 use residual::train::{RecipeError, TrainError};
 use residual::zoo::ZooError;
@@ -19,22 +20,22 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Something that went wrong, said in one line.
+    /// A failure with a message of one line.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), usage: false, bad_image: false }
     }
 
-    /// Something that the command was asked for and that does not exist or does not go together.
+    /// Wrong usage: arguments that are invalid or do not go together.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { usage: true, ..Self::new(message) }
     }
 
-    /// Something that went wrong at `place`.
+    /// An error at `place`, such as a file.
     pub(crate) fn at(place: impl fmt::Display, error: &dyn Error) -> Self {
-        Self::new(format!("{place}: {}", chain(error)))
+        Self::new(format!("{place}: {}", one_line(error)))
     }
 
-    /// The failure of a command that has `--skip-bad-images`, which it names where that would help.
+    /// The failure of a command that has `--skip-bad-images`, with that flag as a hint if an image is at fault.
     pub(crate) fn or_skip(mut self) -> Self {
         if self.bad_image {
             self.message += " (--skip-bad-images skips such images)";
@@ -50,14 +51,13 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Some causes are written for several lines.
-        f.write_str(&self.message.split('\n').map(str::trim).collect::<Vec<_>>().join(" "))
+        f.write_str(&self.message)
     }
 }
 
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        let mut message = chain(&error);
+        let mut message = one_line(&error);
         if let Some(TrainError::Diverged { .. }) = (&error as &dyn Error).downcast_ref() {
             message += " (try a lower --lr, a longer warm-up with --warmup-epochs, or --clip-grad 1)";
         }
@@ -68,21 +68,7 @@ impl<E: Error + 'static> From<E> for Failure {
     }
 }
 
-/// The messages of an error and its causes, those left out that the message before says already.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            text = format!("{text}: {message}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// The flags that would help against an error of finding a model, or of its classes.
+/// The flags that solve an error of finding a model or of matching its classes.
 fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let infer = match error.downcast_ref::<TrainError>() {
         Some(TrainError::Infer(error)) => Some(error),
@@ -98,7 +84,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     }
 }
 
-/// Whether an image is at fault, and not what was needed to read it.
+/// Whether an image is at fault, not the system.
 fn is_bad_image(error: &(dyn Error + 'static)) -> bool {
     let data = match (error.downcast_ref::<TrainError>(), error.downcast_ref::<InferError>()) {
         (Some(TrainError::Data(error) | TrainError::Infer(InferError::Data(error))), _) => Some(error),

@@ -1,9 +1,8 @@
 //! Errors of data, each in one line: where, what was expected, what was found.
 
-use std::error::Error;
 use std::io;
 
-use residual_files::{FileCause, FileError};
+use residual_files::{FileCause, FileError, one_line};
 use residual_preprocess::{ImageError, PreprocessingError};
 
 use crate::UnknownClasses;
@@ -12,7 +11,7 @@ use crate::UnknownClasses;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file cannot be read or written.
-    #[error("{}", with_cause(.0))]
+    #[error("{}", one_line(.0))]
     File(FileError),
     /// An image cannot be decoded or prepared.
     #[error("{place}: {cause}")]
@@ -67,13 +66,6 @@ pub enum DataError {
 impl From<FileError> for DataError {
     fn from(error: FileError) -> Self {
         Self::File(error)
-    }
-}
-
-fn with_cause(error: &FileError) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }
 

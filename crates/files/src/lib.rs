@@ -6,7 +6,7 @@
 //! - [`pickle`]: Python pickles as data; [`parse_npy`], [`load_npy`] and [`save_npy`]: numpy arrays; [`save_tensors`] and
 //!   [`safetensors_header`]: safetensors files.
 //! - [`nearest`]: the name that was probably meant; [`recognise`]: what a file is that was taken for another; [`printable`]:
-//!   foreign text, harmless and short.
+//!   foreign text, harmless and short; [`one_line`]: an error with its causes.
 //!
 //! Parsers take foreign bytes, never panic, and allocate no more than a stated bound before they have checked them.
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ mod bytes;
 mod error;
 mod nearest;
 mod npy;
+mod one_line;
 pub mod pickle;
 mod printable;
 mod read;
@@ -27,6 +28,7 @@ pub use bytes::{Bytes, read_bytes};
 pub use error::{FileCause, FileError};
 pub use nearest::nearest;
 pub use npy::{NpyArray, NpyError, NpyValues, load_npy, npy_header, parse_npy, save_npy};
+pub use one_line::one_line;
 pub use printable::printable;
 pub use read::{MAX_BYTES, read_file, read_text};
 pub use recognise::recognise;

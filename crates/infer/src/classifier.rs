@@ -1,8 +1,8 @@
 //! Image classification with a compiled model.
 
 use crate::UnknownLayer;
-use crate::error::one_line;
 use residual_engine::{Engine, EngineError, Mode, Options};
+use residual_files::one_line;
 use residual_kernels::loss::softmax;
 use residual_model::Model;
 use residual_preprocess::{Image, ImageError, PreprocessingError, Preprocessor};

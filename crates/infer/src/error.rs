@@ -3,13 +3,12 @@
 use crate::{ClassifyError, FeatureFileError, Nearest};
 use residual_data::{DataError, UnknownClasses};
 use residual_engine::EngineError;
-use residual_files::FileError;
+use residual_files::{FileError, one_line};
 use residual_graph::GraphError;
 use residual_hub::{HubCause, HubError};
 use residual_model::ModelError;
 use residual_weights::WeightsError;
 use residual_zoo::ZooError;
-use std::error::Error;
 use std::path::PathBuf;
 
 /// An error of finding, reading or evaluating a model. The message is one line and includes the causes.
@@ -167,20 +166,6 @@ impl InferError {
     pub(crate) fn classes(place: &str, expected: impl Into<String>, got: impl Into<String>) -> Self {
         Self::ClassList { place: place.to_owned(), expected: expected.into(), got: got.into() }
     }
-}
-
-/// An error and its causes, without those already contained in the message.
-pub(crate) fn one_line(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            text = format!("{text}: {message}");
-        }
-        cause = error.source();
-    }
-    text.split('\n').map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 fn did_you_mean(suggestions: &[String]) -> String {

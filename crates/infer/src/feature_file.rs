@@ -7,8 +7,7 @@ mod parquet;
 mod tensors;
 
 use crate::LayerFeatures;
-use crate::error::one_line;
-use residual_files::{AtomicFile, FileError};
+use residual_files::{AtomicFile, FileError, one_line};
 use residual_graph::Shape;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -69,16 +68,16 @@ trait Writer {
     /// Writes rows for these images, features in the order of the layers.
     fn push(&mut self, contents: &FeatureTable, indices: &[usize], features: &[LayerFeatures]) -> io::Result<()>;
 
-    /// Writes what is left. The rows that came are those of the images `written`.
+    /// Writes the rest. All rows are those of the images `written`.
     fn finish(self: Box<Self>, contents: &FeatureTable, written: &[usize]) -> io::Result<AtomicFile>;
 }
 
 impl FeatureFile {
-    /// Begins a file whose format its extension says.
+    /// Creates a file in the format of its extension.
     ///
     /// # Errors
-    /// [`FeatureFileError::Format`] if it says none, or one that takes one layer and there are more;
-    /// [`FeatureFileError::File`] if the file cannot be made.
+    /// [`FeatureFileError::Format`] if there is no such format, or it holds one layer and there are more;
+    /// [`FeatureFileError::File`] if the file cannot be created.
     pub fn create(path: &Path, contents: FeatureTable) -> Result<Self, FeatureFileError> {
         let file = || AtomicFile::create(path);
         let fail = FileError::write(path);
@@ -105,7 +104,7 @@ impl FeatureFile {
     /// If the file cannot be written.
     ///
     /// # Panics
-    /// If the features are not those of so many images and of the file's layers.
+    /// If the features are not those of `indices.len()` images and of the file's layers.
     pub fn push(&mut self, indices: &[usize], features: &[LayerFeatures]) -> Result<(), FeatureFileError> {
         assert_eq!(features.len(), self.contents.layers.len(), "a feature for each layer");
         for (feature, (_, shape)) in features.iter().zip(&self.contents.layers) {
@@ -115,7 +114,7 @@ impl FeatureFile {
         Ok(self.writer.push(&self.contents, indices, features).map_err(FileError::write(&self.path))?)
     }
 
-    /// Ends the file, syncs it and gives it its name; how many rows it has.
+    /// Completes the file, syncs it and renames it; returns its number of rows.
     ///
     /// # Errors
     /// If the file cannot be written.
