@@ -1,4 +1,4 @@
-//! Weights as typed: a file, or a name whose file is brought here first.
+//! Weights on the command line: a file, or a name whose file is downloaded first.
 
 use crate::args::{Download, Weights};
 use crate::failure::Failure;
@@ -6,19 +6,38 @@ use crate::output::{bytes, complain};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residual::data::Format;
 use residual::hub::{Hub, HubEvent, HubName};
-use residual::infer::{ClassList, ModelRequest, OpenedModel, ResolvedModel};
+use residual::infer::{self, ClassList, InferError, ModelRequest, OpenedModel, ResolvedModel};
 use residual::model::Model;
+use residual::zoo::Config;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// The model of the weights that were typed, with what should be known about how it was read on stderr. `images` are those
-/// that it is for, where they are known.
-pub(crate) fn read(arguments: &Weights, images: Option<&Format>) -> Result<Model, Failure> {
-    fetch(&arguments.weights, arguments.download)?;
-    resolve(&arguments.weights, request(arguments)?.open()?, images)
+/// What `MODEL|WEIGHTS` names: a model, or a network without weights.
+pub(crate) enum Named {
+    Model(Model),
+    Network(Config),
 }
 
-/// Which model was typed.
+/// The network of the registry or of a description that is called `name`, or the model of the weights `name`; `network` is
+/// that of a bare state dict.
+pub(crate) fn named(name: &str, network: Option<&str>, download: Download) -> Result<Named, Failure> {
+    match infer::network(name) {
+        Err(InferError::Zoo(_)) if is_weights(name) => {
+            fetch(Path::new(name), download)?;
+            let request = ModelRequest { model: network.map(str::to_owned), ..ModelRequest::new(name) };
+            Ok(Named::Model(resolve(Path::new(name), request.open()?, None)?))
+        }
+        found => Ok(Named::Network(found?)),
+    }
+}
+
+/// Opens the typed weights.
+pub(crate) fn open(arguments: &Weights) -> Result<OpenedModel, Failure> {
+    fetch(&arguments.weights, arguments.download)?;
+    Ok(request(arguments)?.open()?)
+}
+
+/// The request for the typed weights.
 pub(crate) fn request(arguments: &Weights) -> Result<ModelRequest, Failure> {
     Ok(ModelRequest {
         model: arguments.model.clone(),
@@ -28,30 +47,31 @@ pub(crate) fn request(arguments: &Weights) -> Result<ModelRequest, Failure> {
     })
 }
 
-/// The model of opened weights, as they were typed.
+/// The model of opened weights, for `images` where they are known. Notes about how it was read are printed to stderr.
 pub(crate) fn resolve(weights: &Path, opened: OpenedModel, images: Option<&Format>) -> Result<Model, Failure> {
     let ResolvedModel { model, notes, .. } = opened.read(images)?;
     notes.iter().for_each(|note| complain(&format!("note: {}: {note}", weights.display())));
     Ok(model)
 }
 
-/// Whether `text` means weights: a file or folder that is there, or a name of weights that lie elsewhere.
-pub(crate) fn is_weights(text: &str) -> bool {
+/// Whether `text` is a file or folder that exists, or a name of published weights.
+fn is_weights(text: &str) -> bool {
     Path::new(text).exists() || HubName::parse(text).is_some()
 }
 
-/// The file of some weights: their path, or where the file of their name is, to which it is downloaded if it must be.
-pub(crate) fn fetch(weights: &Path, download: Download) -> Result<PathBuf, Failure> {
-    let Some(name) = HubName::of_path(weights).transpose()? else { return Ok(weights.to_owned()) };
+/// Downloads the file of weights by name to the cache, unless it is there. Does nothing for a path.
+pub(crate) fn fetch(weights: &Path, download: Download) -> Result<(), Failure> {
+    let Some(name) = HubName::of_path(weights).transpose()? else { return Ok(()) };
     let mut hub = Hub::from_env()?;
     if download.offline {
         hub = hub.offline("--offline");
     }
     let mut show = Show::default();
-    Ok(hub.fetch(&name, &mut |event| show.event(event))?)
+    hub.fetch(&name, &mut |event| show.event(event))?;
+    Ok(())
 }
 
-/// How a download is shown on stderr: a bar on a terminal, lines elsewhere.
+/// Shows a download on stderr: a bar on a terminal, lines elsewhere.
 #[derive(Default)]
 struct Show {
     bar: Option<ProgressBar>,
@@ -60,7 +80,7 @@ struct Show {
 impl Show {
     fn event(&mut self, event: HubEvent<'_>) {
         match event {
-            HubEvent::Waiting => self.line("another process downloads this file; waiting for it"),
+            HubEvent::Waiting => self.line("another process is downloading this file; waiting for it"),
             HubEvent::Started { url, received, total } => {
                 let size = total.map_or_else(String::new, |total| format!(", {}", bytes(total)));
                 let rest = if received > 0 { format!(", from {}", bytes(received)) } else { String::new() };
@@ -80,10 +100,9 @@ impl Show {
                     bar.set_position(received);
                 }
             }
-            HubEvent::Retrying { reason } => self.line(&format!("asking again: {reason}")),
+            HubEvent::Retrying { reason } => self.line(&format!("retrying: {reason}")),
             HubEvent::Finished { received, checked } => {
-                let check =
-                    if checked { "its SHA-256 is the published one" } else { "no SHA-256 is known to check it by" };
+                let check = if checked { "SHA-256 verified" } else { "not verified, as no SHA-256 is published" };
                 self.line(&format!("downloaded {}; {check}", bytes(received)));
             }
         }

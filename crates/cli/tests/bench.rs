@@ -95,7 +95,7 @@ fn a_network_whose_result_is_a_map_takes_no_training_step() {
     let tensors = initialise(&graph, Initialisation::Torch, 1);
     let model = Model::new(graph, tensors, Preprocessing::unscaled([8, 8], &[0.5; 3], &[0.25; 3]), Vec::new()).unwrap();
     residual::weights::save(&place.path("map.safetensors"), &model, None).unwrap();
-    let line = "error: map.safetensors: expected a result of one value a class to train, got a map of 8×8×2";
+    let line = "error: map.safetensors: expected a result of one value per class to train, got a map of 8×8×2";
     place.refused(&["bench", "map.safetensors", "--mode", "train", "--threads", "1"], 1, line);
 }
 

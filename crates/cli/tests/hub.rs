@@ -2,12 +2,10 @@
 
 mod support;
 
-use residual::model::{Initialisation, Model, initialise};
-use residual::preprocess::Preprocessing;
-use residual::{hub, weights, zoo};
+use residual::hub;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use support::{Place, bmp, ran};
+use support::{Place, bmp, ran, small_model};
 
 #[test]
 fn a_name_brings_network_preprocessing_and_classes() {
@@ -50,11 +48,7 @@ fn a_name_brings_network_preprocessing_and_classes() {
 #[test]
 fn a_file_is_downloaded_once_with_progress_on_stderr() {
     let place = Place::new();
-    let graph = zoo::build("resnet20", 2).unwrap();
-    let tensors = initialise(&graph, Initialisation::Torch, 1);
-    let preprocessing = Preprocessing::unscaled([16, 16], &[0.5; 3], &[0.25; 3]);
-    let model = Model::new(graph, tensors, preprocessing, vec!["ant".into(), "bee".into()]).unwrap();
-    weights::save(&place.path("w.safetensors"), &model, None).unwrap();
+    small_model(&place);
     let content = std::fs::read(place.path("w.safetensors")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mirror = format!("http://{}", listener.local_addr().unwrap());
@@ -74,7 +68,7 @@ fn a_file_is_downloaded_once_with_progress_on_stderr() {
     assert_eq!(server.join().unwrap(), "GET /huggingface.co/owner/model/resolve/main/w.safetensors HTTP/1.1");
     let url = format!("{mirror}/huggingface.co/owner/model/resolve/main/w.safetensors");
     assert!(first.stderr.contains(&format!("downloading {url}, 1.1 MB\n")), "{}", first.stderr);
-    assert!(first.stderr.contains("downloaded 1.1 MB; no SHA-256 is known to check it by\n"), "{}", first.stderr);
+    assert!(first.stderr.contains("downloaded 1.1 MB; not verified, as no SHA-256 is published\n"), "{}", first.stderr);
     let second = place.run(&arguments);
     assert_eq!((second.stdout, second.stderr), (first.stdout, String::new()));
 }

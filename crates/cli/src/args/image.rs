@@ -2,7 +2,8 @@
 
 use super::PREPROCESSING;
 use clap::Args;
-use residual::preprocess::{Interpolation, Preprocessing};
+use residual::model::{Model, ModelError};
+use residual::preprocess::Interpolation;
 
 #[derive(Args, Debug)]
 pub(crate) struct ImageArgs {
@@ -30,8 +31,9 @@ pub(crate) struct ImageArgs {
 }
 
 impl ImageArgs {
-    /// `preprocessing` with the typed values.
-    pub(crate) fn apply(&self, mut preprocessing: Preprocessing) -> Preprocessing {
+    /// `model` with the typed preprocessing.
+    pub(crate) fn apply(&self, model: Model) -> Result<Model, ModelError> {
+        let mut preprocessing = model.preprocessing.clone();
         if let Some(mean) = &self.mean {
             preprocessing.mean.clone_from(mean);
         }
@@ -47,6 +49,6 @@ impl ImageArgs {
             Some(_) => preprocessing.interpolation = Interpolation::Bilinear,
             None => {}
         }
-        preprocessing
+        model.with_preprocessing(preprocessing)
     }
 }

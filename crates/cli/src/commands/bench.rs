@@ -1,19 +1,20 @@
-//! `residual bench`: how fast a network runs here.
+//! `residual bench`: the speed of inference and of training steps.
 
 mod layers;
 
-use crate::args::{Bench, BenchMode, Download};
+use crate::args::{Bench, BenchMode};
 use crate::failure::Failure;
 use crate::noise::noise;
 use crate::output::{print, print_json, table};
 use crate::tuning::tune;
+use crate::weights::Named;
 use crate::{Done, machine, weights};
 use layers::Layers;
 use residual::data::Targets;
 use residual::engine::{Engine, Mode, Options};
 use residual::files::load_npy;
 use residual::graph::{Graph, Shape};
-use residual::infer::{self, InferError, ModelRequest};
+use residual::infer;
 use residual::kernels::peak_gflops;
 use residual::model::{Initialisation, Model, initialise};
 use residual::tensor::Stream;
@@ -24,11 +25,11 @@ use std::io::BufRead;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Passes before the first that is timed.
+/// Untimed passes before a measurement.
 const WARM_UP: usize = 3;
-/// How long a measurement goes on, if nothing else is asked for.
+/// Shortest time of a measurement without `--repeats`.
 const AT_LEAST: Duration = Duration::from_secs(2);
-/// Fewest passes of a measurement.
+/// Fewest passes of a measurement without `--repeats`.
 const MIN_REPEATS: usize = 10;
 
 #[derive(Serialize)]
@@ -64,14 +65,18 @@ pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
         let [batch] = arguments.batch_size[..] else {
             return Err(Failure::usage("--serve: expected one batch size"));
         };
-        serve(&mut Subject::new(arguments, model, batch.get().into(), &options)?, &options)?;
+        // The model itself is not kept: the process's memory is measured too.
+        let mut subject =
+            Subject::new(arguments, model, &self::model(arguments, model)?, batch.get().into(), &options)?;
+        serve(&mut subject, &options)?;
         return Ok(Done::Finished);
     }
     let peak = peak_gflops(options.isa, &options.pool);
     let mut results = Vec::new();
-    for model in &arguments.models {
+    for name in &arguments.models {
+        let model = model(arguments, name)?;
         for batch in &arguments.batch_size {
-            let mut subject = Subject::new(arguments, model, batch.get().into(), &options)?;
+            let mut subject = Subject::new(arguments, name, &model, batch.get().into(), &options)?;
             results.push(measure(&mut subject, arguments, &options, peak)?);
         }
     }
@@ -100,7 +105,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
     let rows: Vec<_> = std::iter::once(head.map(String::from).to_vec()).chain(results.iter().map(line)).collect();
     let (isa, threads) = (options.isa.name(), options.pool.threads());
     print(&format!(
-        "{}\n{isa}, {threads} threads, peak {peak:.0} GFLOP/s; GFLOP/s count the products of a direct\nconvolution, which Winograd's algorithms do with fewer\n",
+        "{}\n{isa}, {threads} threads, peak {peak:.0} GFLOP/s; GFLOP/s count the multiply-adds of direct\nconvolution, of which Winograd's algorithms need fewer\n",
         table(&rows)
     ))?;
     Ok(Done::Finished)
@@ -146,7 +151,7 @@ fn measure(subject: &mut Subject, arguments: &Bench, options: &Options, peak: f6
 }
 
 /// Answers lines `run N` with the times of N passes and `logits FILE.npy` with the outputs for those images, for a program
-/// that measures several of its kind in turn (`bench/compare.py`), until `quit` or the end of the input.
+/// that interleaves the measurements of several programs (`bench/compare.py`), until `quit` or the end of the input.
 fn serve(subject: &mut Subject, options: &Options) -> Result<(), Failure> {
     for _ in 0..WARM_UP {
         subject.pass()?;
@@ -194,8 +199,7 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(arguments: &Bench, name: &str, batch: usize, options: &Options) -> Result<Self, Failure> {
-        let model = model(name, arguments.model.as_deref(), arguments.download)?;
+    fn new(arguments: &Bench, name: &str, model: &Model, batch: usize, options: &Options) -> Result<Self, Failure> {
         let [height, width] = arguments.img_size.map_or(model.preprocessing.size, |side| [side; 2]);
         let plan = match arguments.mode {
             BenchMode::Infer => Mode::Infer,
@@ -205,21 +209,21 @@ impl Subject {
         if arguments.mode == BenchMode::Train && [output.height, output.width] != [1, 1] {
             let Shape { height, width, channels } = output;
             return Err(Failure::new(format!(
-                "{name}: expected a result of one value a class to train, got a map of {height}×{width}×{channels}"
+                "{name}: expected a result of one value per class to train, got a map of {height}×{width}×{channels}"
             )));
         }
         let mut options = options.clone();
         if arguments.compute.autotune {
-            options = tune(options, &model, &[(plan, batch)], [height, width])?;
+            options = tune(options, model, &[(plan, batch)], [height, width])?;
         }
-        let engine = Engine::new(&model, plan, batch, [height, width], &[], &options)?;
+        let engine = Engine::new(model, plan, batch, [height, width], &[], &options)?;
         let classes = model.graph.output_channels()?;
         let [channels, ..] = model.graph.input_size();
         let mut random = Stream::new(0, &[]);
         let analysis = model.graph.analyse(height, width)?;
         let (runner, passes) = match arguments.mode {
             BenchMode::Infer => (Runner::Infer(Box::new(engine)), 1.0),
-            // The backward pass takes as many multiply-accumulates for the gradients of the values, and of the weights.
+            // The data gradients take as many multiply-accumulates as the forward pass, and so do the weight gradients.
             BenchMode::Train => {
                 let recipe = Recipe { weight_decay: 1e-4, ..Recipe::default() };
                 (Runner::Train(Box::new(TrainStep::new(&recipe, engine, &options)?)), 3.0)
@@ -261,7 +265,7 @@ impl Subject {
         Ok(outputs.chunks_exact(outputs.len() / self.batch).map(<[f32]>::to_vec).collect())
     }
 
-    /// Runs the network once, or takes one step of training; the seconds that took.
+    /// Runs the network or a training step once, and returns the seconds it took.
     fn pass(&mut self) -> Result<f64, Failure> {
         let start = Instant::now();
         match &mut self.runner {
@@ -273,7 +277,7 @@ impl Subject {
     }
 }
 
-/// What is measured.
+/// An engine, alone or in a training step.
 enum Runner {
     Infer(Box<Engine>),
     Train(Box<TrainStep>),
@@ -295,15 +299,11 @@ impl Runner {
     }
 }
 
-/// A checkpoint, weights by name, or a network of the registry with random weights.
-fn model(name: &str, network: Option<&str>, download: Download) -> Result<Model, Failure> {
-    match infer::network(name) {
-        Err(InferError::Zoo(_)) if weights::is_weights(name) => {
-            weights::fetch(Path::new(name), download)?;
-            let request = ModelRequest { model: network.map(str::to_owned), ..ModelRequest::new(name) };
-            weights::resolve(Path::new(name), request.open()?, None)
-        }
-        found => untrained(found?.graph()?),
+/// The model of some weights, or a network with random weights.
+fn model(arguments: &Bench, name: &str) -> Result<Model, Failure> {
+    match weights::named(name, arguments.model.as_deref(), arguments.download)? {
+        Named::Model(model) => Ok(model),
+        Named::Network(config) => untrained(config.graph()?),
     }
 }
 

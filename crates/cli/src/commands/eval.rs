@@ -14,13 +14,12 @@ use residual::model::Model;
 use residual::train::{Layer, Recipe};
 use std::path::PathBuf;
 
-/// Most classes for which the accuracy of the first five says nothing.
+/// With so many classes or fewer, top-5 accuracy is always 100 %.
 const FIVE: usize = 5;
 
 pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     let mut options = machine::compute_options(arguments.compute)?;
-    weights::fetch(&arguments.weights.weights, arguments.weights.download)?;
-    let opened = weights::request(&arguments.weights)?.open()?;
+    let opened = weights::open(&arguments.weights)?;
     let recipe = opened.recipe().and_then(|text| Recipe::resolve(&[Layer::parse("recipe", text).ok()?]).ok());
     let recipe = recipe.map(|resolved| resolved.recipe);
     let (name, data_dir) = data_of(arguments, recipe.as_ref())?;
@@ -31,9 +30,8 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
         Split::Test => data::Split::Test,
     });
     let Selection { dataset, part } = source.evaluation(split, held_out(arguments, recipe.as_ref()))?;
-    let Model { graph, tensors, preprocessing, labels } =
-        weights::resolve(&arguments.weights.weights, opened, Some(dataset.format()))?;
-    let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
+    let model = weights::resolve(&arguments.weights.weights, opened, Some(dataset.format()))?;
+    let model = arguments.image.apply(model)?;
 
     let batch_size = usize::from(arguments.batch_size.get()).clamp(1, dataset.len().max(1));
     if arguments.compute.autotune {
@@ -41,12 +39,12 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     }
 
     let progress = Progress::new();
-    // A share that was held out is part of the set's own description.
-    let which = match part {
-        Part::HeldOut(_) => dataset.describe_set(),
-        Part::Split(_) | Part::Everything => format!("{}, {part}", dataset.describe_set()),
+    let images = match part {
+        // The description of the set says which split it is.
+        Part::Split(_) | Part::HeldOut(_) => dataset.describe_set(),
+        Part::Everything => format!("{} ({part})", dataset.describe_set()),
     };
-    facts(&beginning(arguments, &model, which, batch_size, &options)?).lines().for_each(|line| progress.line(line));
+    facts(&header(arguments, &model, images, batch_size, &options)?).lines().for_each(|line| progress.line(line));
     dataset.notes().iter().for_each(|note| progress.line(&format!("note: {note}")));
     let options = EvaluateOptions {
         engine: options,
@@ -72,8 +70,8 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     Ok(Done::Finished)
 }
 
-/// What is evaluated, on which images and how.
-fn beginning(
+/// The lines before the evaluation: model, data, input and engine.
+fn header(
     arguments: &Eval,
     model: &Model,
     images: String,
@@ -104,7 +102,7 @@ fn rows(evaluation: &Evaluation, outputs: usize) -> Vec<(&'static str, String)> 
     rows.extend([("loss", format!("{loss:.4}")), ("images/s", format!("{images_per_second:.0}"))]);
     if *non_finite > 0 {
         let images = count(*non_finite, "image");
-        rows.push(("not finite", format!("logits of {images}, counted as mistakes")));
+        rows.push(("not finite", format!("logits of {images}, counted as misclassified")));
     }
     if !absent_classes.is_empty() {
         let classes = count(absent_classes.len() as u64, "class");
@@ -137,7 +135,7 @@ fn data_of(arguments: &Eval, recipe: Option<&Recipe>) -> Result<(String, Option<
     Ok((recipe.data.clone(), arguments.data_dir.clone().or_else(|| recipe.data_dir.clone())))
 }
 
-/// What the weights' run held out of the data that are evaluated.
+/// The fraction that the weights' run held out of the evaluated data.
 fn held_out(arguments: &Eval, recipe: Option<&Recipe>) -> Option<HeldOut> {
     let seed = recipe.map_or(0, |recipe| recipe.seed);
     if let Some(share) = arguments.val_split {

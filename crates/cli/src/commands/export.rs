@@ -9,7 +9,7 @@ use crate::{Done, weights};
 use residual::files::atomic_write;
 use residual::model::{Model, fold_batch_norm};
 use residual::onnx::{OPSET, OnnxModel};
-use residual::weights::{load, save, weights_file};
+use residual::weights::{save, weights_file};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -26,12 +26,12 @@ struct Document<'a> {
     verified: Option<Verified>,
 }
 
-/// What came of running the file elsewhere.
+/// The result of running the file in another engine.
 #[derive(Serialize)]
 struct Verified {
     program: &'static str,
     images: usize,
-    /// The largest difference of two logits, over the largest logit.
+    /// The largest difference of two logits, relative to the largest logit.
     difference: f32,
     tolerance: f32,
 }
@@ -39,7 +39,9 @@ struct Verified {
 pub(crate) fn run(arguments: &ExportWeights) -> Result<Done, Failure> {
     let format = format(arguments)?;
     check(arguments, format)?;
-    let model = read_model(arguments)?;
+    let opened = weights::open(&arguments.weights)?;
+    let recipe = opened.recipe().map(str::to_owned);
+    let model = arguments.image.apply(weights::resolve(&arguments.weights.weights, opened, None)?)?;
     let output = output(arguments, format, &model)?;
     let mut document = Document {
         file: path_text(&output),
@@ -58,11 +60,7 @@ pub(crate) fn run(arguments: &ExportWeights) -> Result<Done, Failure> {
             atomic_write(&output, |file| onnx.write(file))?;
             document.opset = Some(OPSET);
         }
-        FileFormat::Safetensors => {
-            // Only a checkpoint of ours has a recipe.
-            let recipe = load(&arguments.weights.weights).ok().and_then(|checkpoint| checkpoint.recipe);
-            save(&output, written, recipe.as_deref())?;
-        }
+        FileFormat::Safetensors => save(&output, written, recipe.as_deref())?,
     }
     document.bytes = std::fs::metadata(&output).map_err(|error| Failure::at(output.display(), &error))?.len();
     drop(folded);
@@ -97,12 +95,7 @@ fn check(arguments: &ExportWeights, format: FileFormat) -> Result<(), Failure> {
     verify::available()
 }
 
-fn read_model(arguments: &ExportWeights) -> Result<Model, Failure> {
-    let Model { graph, tensors, preprocessing, labels } = weights::read(&arguments.weights, None)?;
-    Ok(Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?)
-}
-
-/// The file that is written, which is not the one that was read.
+/// The file to write, which must not be the weights' file.
 fn output(arguments: &ExportWeights, format: FileFormat, model: &Model) -> Result<PathBuf, Failure> {
     let named = || PathBuf::from(format!("{}.{}", file_name(&model.graph.name), format.name()));
     let output = arguments.output.clone().unwrap_or_else(named);
@@ -117,7 +110,7 @@ fn output(arguments: &ExportWeights, format: FileFormat, model: &Model) -> Resul
     Ok(output)
 }
 
-/// A network's name as a file's: a checkpoint may bring any name along.
+/// A network's name as a file name: the name in a checkpoint may be any text.
 fn file_name(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     let name: String = name.trim_start_matches('.').chars().take(64).map(plain).collect();

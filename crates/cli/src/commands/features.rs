@@ -8,11 +8,10 @@ use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, machine, weights};
-use residual::data::{DataError, Dataset, Format, Loader, LoaderOptions, Sample, Transform, read_image};
+use residual::data::{DataError, Dataset, Format, Loader, LoaderOptions, Sample, Split, Transform, read_image};
 use residual::engine::Mode;
 use residual::graph::Shape;
 use residual::infer::{Head, ModelRequest};
-use residual::model::Model;
 use residual::preprocess::Preprocessing;
 use residual::{FeatureExtractor, FeatureFile, FeatureRow, FeatureTable, layer_node};
 use serde::Serialize;
@@ -22,16 +21,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// Folders above the classes of a dataset.
-const SPLITS: [&str; 4] = ["train", "val", "valid", "test"];
-
 #[derive(Serialize)]
 struct Summary {
     file: String,
     images: usize,
     layers: Vec<Layer>,
     classes: Vec<String>,
-    /// The image of each row, where the file itself does not say it.
+    /// The image of each row, if the file does not contain it.
     #[serde(skip_serializing_if = "Option::is_none")]
     paths: Option<Vec<String>>,
     skipped: Vec<String>,
@@ -53,9 +49,7 @@ pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     weights::fetch(&arguments.weights.weights, arguments.weights.download)?;
     // Features need no head.
     let request = ModelRequest { head: Head::Optional, ..weights::request(&arguments.weights)? };
-    let Model { graph, tensors, preprocessing, labels } =
-        weights::resolve(&arguments.weights.weights, request.open()?, None)?;
-    let model = Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?;
+    let model = arguments.image.apply(weights::resolve(&arguments.weights.weights, request.open()?, None)?)?;
     let batch = usize::from(arguments.batch_size.get()).min(sources.len());
     if arguments.compute.autotune {
         options = tune(options, &model, &[(Mode::Infer, batch)], model.preprocessing.size)?;
@@ -156,10 +150,10 @@ fn report(arguments: &Features, summary: Summary) -> Result<(), Failure> {
     print(&facts(&rows))
 }
 
-/// The images that were typed, folders replaced by the images in them.
+/// The typed images, with folders replaced by the images in them.
 struct Inputs {
     paths: Vec<PathBuf>,
-    /// The paths as text, with their classes: the folders above them in a folder that was typed.
+    /// The paths as text, with their classes: the class folders in a typed folder.
     sources: Vec<FeatureRow>,
     classes: Vec<String>,
 }
@@ -189,7 +183,7 @@ fn inputs(inputs: &[PathBuf]) -> Result<Inputs, Failure> {
 fn class(root: &Path, image: &Path) -> Option<String> {
     let below = image.parent()?.strip_prefix(root).ok()?;
     let mut names = below.iter().map(|name| path_text(Path::new(name)));
-    names.find(|name| !SPLITS.contains(&name.as_str()))
+    names.find(|name| Split::from_name(name).is_none())
 }
 
 /// Image files, in order, without classes.

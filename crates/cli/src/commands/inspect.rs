@@ -6,13 +6,12 @@ use crate::args::Inspect;
 use crate::commands::bench::untrained;
 use crate::failure::Failure;
 use crate::output::{grouped, print, print_json, table};
+use crate::weights::Named;
 use crate::{Done, weights};
 use residual::graph::{Graph, NodeAnalysis};
-use residual::infer::{self, InferError, ModelRequest};
 use residual::model::Model;
 use residual::zoo::Config;
 use serde::Serialize;
-use std::path::Path;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -86,25 +85,20 @@ pub(crate) fn run(arguments: &Inspect) -> Result<Done, Failure> {
     Ok(Done::Finished)
 }
 
-/// A network, and the size of the images that it was made or trained for.
+/// A network, and the image size that it was designed or trained for.
 struct Subject {
     graph: Graph,
     size: [usize; 2],
-    /// The model that it was read with, if it is not one of the registry.
+    /// Its model, if it was read from weights.
     read: Option<Model>,
 }
 
 fn subject(arguments: &Inspect) -> Result<Subject, Failure> {
-    let path = Path::new(&arguments.subject);
-    match infer::network(&arguments.subject) {
-        Err(InferError::Zoo(_)) if weights::is_weights(&arguments.subject) => {
-            weights::fetch(path, arguments.download)?;
-            let request = ModelRequest { model: arguments.model.clone(), ..ModelRequest::new(path) };
-            let model = weights::resolve(path, request.open()?, None)?;
+    match weights::named(&arguments.subject, arguments.model.as_deref(), arguments.download)? {
+        Named::Model(model) => {
             Ok(Subject { graph: model.graph.clone(), size: model.preprocessing.size, read: Some(model) })
         }
-        found => {
-            let config = found?;
+        Named::Network(config) => {
             let num_classes = arguments.num_classes.unwrap_or(config.num_classes);
             let graph = Config { num_classes, ..config }.graph()?;
             let [_, height, width] = graph.input_size();

@@ -1,4 +1,4 @@
-//! `residual predict`: images are decoded by some threads, classified in batches, and reported as they come.
+//! `residual predict`: decodes images in several threads, classifies them in batches, and prints results as they come.
 
 mod array;
 mod decode;
@@ -33,7 +33,7 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// As it is called in results.
+    /// Its name in results.
     fn name(&self) -> String {
         match self {
             Self::Image(path) | Self::Array(path) => path_text(path),
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Predict, stop: &Stop) -> Result<Done, Failure> {
         // The weights are read while the first images are decoded.
         let decoder = Decoder::start(scope, &inputs, &preprocessor, arguments.reading.workers.into());
         let model = read_model(arguments);
-        // Also where there is none, so that no thread waits for it.
+        // Set in any case, so that no thread waits forever.
         let ready = model.as_ref().ok().map(|model| Preprocessor::new(model.preprocessing.clone()));
         let _first = preprocessor.set(ready.and_then(Result::ok));
         let (decoder, model) = (decoder?, model?);
@@ -73,7 +73,7 @@ fn predict(
         _ if inputs.iter().any(|input| matches!(input, Input::Array(_))) => None,
         _ => Some(inputs.len()),
     };
-    // What is used once need not be kept packed.
+    // Weights that are used once need not stay packed.
     options.pack_on_use = images.is_some_and(|images| images <= most);
     let batch = images.unwrap_or(most).clamp(1, most);
     if arguments.compute.autotune {
@@ -89,7 +89,7 @@ fn predict(
         skipped: Vec::new(),
         stop: stop.listen(),
     };
-    // Results on the same terminal show how far it is.
+    // On a terminal the results themselves show the progress.
     let progress =
         if std::io::IsTerminal::is_terminal(&std::io::stdout()) { Progress::hidden() } else { Progress::new() };
     let total = inputs.len() as u64;
@@ -105,7 +105,7 @@ fn predict(
         progress.images("classifying", done as u64 + 1, total);
     }
     let whole = matches!(ended, Ok(Ended::Whole));
-    // What was classified before an error or a signal stays.
+    // An error or a signal drops only the images that are not classified yet.
     let last = if whole { run.classify().map(|()| Ended::Whole) } else { ended };
     progress.finish();
     run.report.finish(&run.skipped)?;
@@ -124,21 +124,21 @@ fn predict(
 
 /// How classifying some inputs ended.
 enum Ended {
-    /// They are classified, or wait for their batch.
+    /// All are classified, or wait for their batch.
     Whole,
     /// By a signal.
     Interrupted,
-    /// Nobody reads the results any more.
+    /// The reader closed the pipe.
     Unread,
 }
 
-/// Images on their way through the network.
+/// The state of a prediction.
 struct Run<'a> {
     arguments: &'a Predict,
     classifier: Classifier,
-    /// Images of a batch.
+    /// Batch size.
     most: usize,
-    /// The next batch: its images' names, and their values.
+    /// Names and values of the images that wait for their batch.
     names: Vec<String>,
     images: Vec<f32>,
     report: Report<'a>,
@@ -190,7 +190,7 @@ impl Run<'_> {
         Ok(self.state())
     }
 
-    /// Classifies the images that wait, and reports them.
+    /// Classifies the images that wait, and prints their results.
     fn classify(&mut self) -> Result<(), Failure> {
         let outputs = self.classifier.classify_nhwc(&self.images).map_err(|error| match error {
             ClassifyError::NotFinite { index, got } => {
@@ -218,11 +218,11 @@ impl Run<'_> {
 }
 
 fn read_model(arguments: &Predict) -> Result<Model, Failure> {
-    let Model { graph, tensors, preprocessing, labels } = weights::read(&arguments.weights, None)?;
-    Ok(Model::new(graph, tensors, arguments.image.apply(preprocessing), labels)?)
+    let opened = weights::open(&arguments.weights)?;
+    Ok(arguments.image.apply(weights::resolve(&arguments.weights.weights, opened, None)?)?)
 }
 
-/// What was typed, folders replaced by the images in them.
+/// The typed inputs, with folders replaced by the images in them.
 fn inputs(typed: &[PathBuf]) -> Result<Vec<Input>, Failure> {
     if typed.iter().filter(|path| *path == Path::new("-")).count() > 1 {
         return Err(Failure::usage("-: expected stdin once, got it several times"));
