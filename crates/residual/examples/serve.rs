@@ -1,7 +1,7 @@
 //! Classifies images that come as bytes, on several threads with a classifier each, as a service would:
 //! `cargo run --release --example serve -- runs/1-resnet20-shapes10 a.jpg b.jpg c.jpg`
 
-use residual::{Classifier, Isa, Pool, engine::Options};
+use residual::{Classifier, engine::Options};
 use std::sync::{Arc, Mutex, mpsc};
 
 /// Threads that classify.
@@ -14,9 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let requests = Arc::new(Mutex::new(requests));
     let mut workers = Vec::new();
     for _ in 0..THREADS {
-        // A pool of one thread is the thread that calls: the classifiers do not wait for each other.
-        let options = Options::new(Isa::detect(), Arc::new(Pool::new(1)));
-        let mut classifier = Classifier::with_options(model.clone(), 1, &options)?;
+        // Each classifier computes on its own thread, so that they do not wait for each other.
+        let mut classifier = Classifier::with_options(model.clone(), 1, &Options::threads(1))?;
         let requests = requests.clone();
         workers.push(std::thread::spawn(move || {
             loop {

@@ -25,21 +25,18 @@
 //! thread to compute on. In async code call it inside `spawn_blocking`:
 //!
 //! ```
-//! use residual::{Classifier, Image, Isa, Pool, engine::Options};
-//! use std::sync::Arc;
+//! use residual::{Classifier, Image, engine::Options};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let graph = residual::zoo::build("resnet20", 3)?;
 //! # let tensors = residual::model::initialise(&graph, residual::model::Initialisation::Torch, 0);
 //! # let preprocessing = residual::preprocess::Preprocessing::unscaled([32, 32], &[0.5; 3], &[0.25; 3]);
 //! # let model = residual::Model::new(graph, tensors, preprocessing, Vec::new())?;
-//! let one_thread = || Options::new(Isa::detect(), Arc::new(Pool::new(1)));
 //! let workers: Vec<_> = (0..2)
 //!     .map(|_| {
-//!         let mut classifier = Classifier::with_options(model.clone(), 1, &one_thread())?;
+//!         let mut classifier = Classifier::with_options(model.clone(), 1, &Options::threads(1))?;
 //!         Ok(std::thread::spawn(move || {
-//!             let image = Image::new(32, 32, 3, vec![128; 32 * 32 * 3]).expect("one value for each channel of each
-//! pixel");
+//!             let image = Image::new(32, 32, 3, vec![128; 32 * 32 * 3]).expect("a value for each channel");
 //!             classifier.classify(&image)
 //!         }))
 //!     })
@@ -155,8 +152,7 @@ pub fn load(weights: impl AsRef<Path>) -> Result<Model, Error> {
 /// If the file cannot be read, the name is not known, or they do not fit together.
 pub fn load_state_dict(path: impl AsRef<Path>, name: &str, preprocessing: Preprocessing) -> Result<Model, Error> {
     let request = ModelRequest { model: Some(name.to_owned()), ..ModelRequest::new(path.as_ref()) };
-    let Model { graph, tensors, labels, .. } = request.read()?.model;
-    Ok(Model::new(graph, tensors, preprocessing, labels)?)
+    Ok(request.read()?.model.with_preprocessing(preprocessing)?)
 }
 
 /// The model of weights by name: `torchvision:resnet50.v2`, `timm:resnet50.a1_in1k`, which come with network, preprocessing
