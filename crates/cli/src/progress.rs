@@ -1,6 +1,6 @@
-//! What a run looks like while it goes on: a live bar on a terminal, plain lines elsewhere.
+//! Progress of a run or an evaluation: a live bar on a terminal, plain lines elsewhere.
 
-use crate::output::{bytes, complain, count, grouped, path_text, quoted_path};
+use crate::output::{bytes, complain, count, facts, grouped, path_text, quoted_path};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residual::train::{EpochRow, Event, NewHead, RunInfo, Step};
 use std::cell::Cell;
@@ -11,22 +11,22 @@ use std::time::{Duration, Instant};
 /// Time between two lines about images where there is no bar.
 const LINES_EVERY: Duration = Duration::from_secs(10);
 
-/// Where the events of a run or an evaluation are shown, on stderr.
+/// Shows the events of a run or an evaluation on stderr.
 pub(crate) struct Progress {
-    /// The bar; `None` where nobody sees it move.
+    /// The bar, on a terminal.
     bar: Option<ProgressBar>,
-    /// When images were last told of in a line; `None` if they are not.
-    told: Option<Cell<Instant>>,
+    /// When the last line about images was printed; `None` if none are.
+    last_line: Option<Cell<Instant>>,
     steps: u64,
     epochs: u64,
-    /// Images a second, smoothed over some steps.
+    /// Images per second, a running average over steps.
     speed: f64,
     run: Option<PathBuf>,
     /// When the epoch began.
     epoch_start: Instant,
     /// Whether the heading of the epochs' table was shown.
     headed: bool,
-    /// Whether the network has more than five classes, so that its top-5 accuracy says something.
+    /// Whether top-5 accuracy is shown: of five classes or fewer it is always 100 %.
     has_top5: bool,
 }
 
@@ -38,14 +38,14 @@ impl Progress {
             bar.set_style(style.expect("the template is well formed").progress_chars("█▉▊▋▌▍▎▏ "));
             bar
         });
-        Self { told: bar.is_none().then(|| Cell::new(Instant::now())), bar, ..Self::hidden() }
+        Self { last_line: bar.is_none().then(|| Cell::new(Instant::now())), bar, ..Self::hidden() }
     }
 
-    /// One that shows lines, but not how many images are done.
+    /// One without a bar and without lines about images.
     pub(crate) fn hidden() -> Self {
         Self {
             bar: None,
-            told: None,
+            last_line: None,
             steps: 0,
             epochs: 0,
             speed: 0.0,
@@ -78,7 +78,7 @@ impl Progress {
         }
     }
 
-    /// What was read and what will be done, before the first step.
+    /// The configuration of the run, before its first step.
     fn started(&mut self, info: &RunInfo) {
         let RunInfo { run, step, steps, model, input: [channels, height, width], classes, .. } = info;
         (self.steps, self.epochs) = (*steps, steps.div_ceil(info.epoch_steps.max(1)));
@@ -91,16 +91,18 @@ impl Progress {
         let from = if *step > 0 { format!(", resumed at step {step}") } else { String::new() };
         let (all, epochs) = (count(*steps, "step"), count(self.epochs, "epoch"));
         let (parameters, classes) = (grouped(info.parameters), count(classes.len() as u64, "class"));
-        self.line(&format!("run      {}", path_text(run)));
-        self.line(&format!(
-            "network  {model}, {parameters} parameters, input {channels}×{height}×{width}, {classes}{names}"
-        ));
-        self.line(&format!("training {}", info.train));
-        self.line(&format!("held out {}", info.held_out.as_deref().unwrap_or("nothing: no evaluation, no best epoch")));
-        self.line(&format!("recipe   {epochs}, {all}{from}; {batch}, {}, lr {}, {}", info.opt, info.lr, info.sched));
-        let threads = count(info.threads as u64, "thread");
-        let memory = bytes(info.memory);
-        self.line(&format!("machine  {threads}, {}, peak memory about {memory} without the dataset", info.isa));
+        let held_out = info.held_out.as_deref().unwrap_or("nothing: no evaluation, no best epoch");
+        let (threads, memory) = (count(info.threads as u64, "thread"), bytes(info.memory));
+        let input = format!("input {channels}×{height}×{width}");
+        let header = facts(&[
+            ("run", path_text(run)),
+            ("network", format!("{model}, {parameters} parameters, {input}, {classes}{names}")),
+            ("training", info.train.clone()),
+            ("held out", held_out.to_owned()),
+            ("recipe", format!("{epochs}, {all}{from}; {batch}, {}, lr {}, {}", info.opt, info.lr, info.sched)),
+            ("compute", format!("{threads}, {}, peak memory about {memory} without the dataset", info.isa)),
+        ]);
+        header.lines().for_each(|row| self.line(row));
         self.run = Some(run.clone());
         self.epoch_start = Instant::now();
         if *step == *steps && *step > 0 {
@@ -116,7 +118,7 @@ impl Progress {
         }
     }
 
-    /// How many images were worked on, and for what.
+    /// The number of images done so far; `what` names the work, such as "evaluating".
     pub(crate) fn images(&self, what: &str, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             if self.run.is_none() {
@@ -125,22 +127,22 @@ impl Progress {
             }
             bar.set_message(format!("{what}, {done} of {total} images"));
         }
-        if let Some(told) = &self.told
-            && told.get().elapsed() >= LINES_EVERY
+        if let Some(last) = &self.last_line
+            && last.get().elapsed() >= LINES_EVERY
         {
-            told.set(Instant::now());
+            last.set(Instant::now());
             complain(&format!("{what}, {done} of {total} images"));
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
 
-    /// A line that stays, above the bar.
+    /// Prints a line above the bar.
     pub(crate) fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| complain(text)),
@@ -156,7 +158,7 @@ impl Progress {
         match &self.bar {
             Some(bar) => {
                 bar.set_position(step);
-                // Short enough for a line of 80 characters with all that stands around it.
+                // With the rest of the template it fits a terminal of 80 columns.
                 bar.set_message(format!("epoch {epoch} loss {loss:.3} acc {top1:.1} % {speed:.0} images/s"));
             }
             None if logged => complain(&format!(
@@ -166,7 +168,7 @@ impl Progress {
         }
     }
 
-    /// A row of the table of epochs; before the first its heading.
+    /// A row of the table of epochs, and before the first row the heading.
     fn epoch(&mut self, row: &EpochRow) {
         let EpochRow { epoch, lr, train_loss, train_top1, .. } = *row;
         let cell =
