@@ -2,18 +2,8 @@
 
 mod support;
 
-use residual::model::{Initialisation, Model, initialise};
-use residual::preprocess::Preprocessing;
-use residual::{files, weights, zoo};
-use support::{Place, TINY, bmp};
-
-fn model(place: &Place) {
-    let graph = zoo::build("resnet20", 2).unwrap();
-    let tensors = initialise(&graph, Initialisation::Torch, 1);
-    let preprocessing = Preprocessing::unscaled([16, 16], &[0.5; 3], &[0.25; 3]);
-    let model = Model::new(graph, tensors, preprocessing, Vec::new()).unwrap();
-    weights::save(&place.path("w.safetensors"), &model, None).unwrap();
-}
+use residual::{files, weights};
+use support::{Place, TINY, bmp, small_model as model};
 
 #[test]
 fn an_unknown_name_is_answered_with_the_nearest() {

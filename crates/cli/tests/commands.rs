@@ -6,11 +6,7 @@ use residual::files;
 use serde_json::Value;
 use std::io::Read;
 use std::process::Stdio;
-use support::{Place, small_model as model, test_data};
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
-}
+use support::{Place, json, small_model as model, test_data};
 
 #[test]
 fn inspect_counts_what_the_papers_count() {

@@ -2,12 +2,7 @@
 
 mod support;
 
-use serde_json::Value;
-use support::{Place, TINY, small_model};
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
-}
+use support::{Place, TINY, json, small_model};
 
 const RUN: &str = "runs/1-resnet20-tiny";
 
@@ -58,15 +53,19 @@ fn it_begins_with_what_was_read_and_ends_with_what_was_judged() {
     let begins =
         |start: &str| assert!(ran.stderr.lines().any(|line| line.starts_with(start)), "{start}: {}", ran.stderr);
     begins("network  resnet20, 271,954 parameters, of w.safetensors");
-    begins("data     6 images of 2 classes in photos");
+    begins("data     6 images of 2 classes in photos (all images, as the data have no splits)");
     begins("input    3×16×16, batch size 4");
     begins("compute  1 thread, ");
     assert!(ran.stdout.starts_with("data      photos, "), "{}", ran.stdout);
     assert!(ran.stdout.contains("\nimages    6\n") && ran.stdout.contains("\nAcc@1     "), "{}", ran.stdout);
     assert!(!ran.stdout.contains("Acc@5"), "five of two classes are always right: {}", ran.stdout);
 
-    let ran = place.run(&["eval", "--weights", "w.safetensors", "--data", "photos"]);
-    assert!(matches!(ran.code, Some(1 | 2)), "classes of other names are not the model's: {}", ran.stderr);
+    place.refused(
+        &["eval", "--weights", "w.safetensors", "--data", "photos"],
+        1,
+        "error: classes: expected classes among \"ant\", \"bee, bumble\", got \"ants\", \"bees\" (--class-map says which \
+         classes of the model they are)",
+    );
     place.refused(
         &["eval", "--weights", "w.safetensors"],
         2,
@@ -85,6 +84,9 @@ fn labels_name_the_classes_of_weights_without_names() {
     for class in named["predictions"][0]["top"].as_array().unwrap() {
         assert_eq!(class["label"], if class["index"] == 0 { "black" } else { "white" });
     }
-    let ran = place.run(&["predict", "--weights", "w.safetensors", "--labels", "imagenet", "a.bmp"]);
-    assert_ne!(ran.code, Some(0), "1000 names for two outputs: {}", ran.stdout);
+    place.refused(
+        &["predict", "--weights", "w.safetensors", "--labels", "imagenet", "a.bmp"],
+        1,
+        "error: imagenet: expected classes for the network's 2 outputs, got one for output 999",
+    );
 }

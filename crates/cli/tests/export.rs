@@ -2,24 +2,15 @@
 
 mod support;
 
-use residual::model::{Initialisation, Model, initialise};
-use residual::preprocess::Preprocessing;
-use residual::{weights, zoo};
-use serde_json::Value;
-use support::Place;
+use residual::model::Model;
+use residual::weights;
+use support::{Place, json, small_model};
 
-/// `w.safetensors`: a resnet20 with new weights for two named classes, on images of 16×16.
+/// `w.safetensors`: the small model, with a recipe.
 fn model(place: &Place) -> Model {
-    let graph = zoo::build("resnet20", 2).unwrap();
-    let tensors = initialise(&graph, Initialisation::Torch, 1);
-    let preprocessing = Preprocessing::unscaled([16, 16], &[0.5; 3], &[0.25; 3]);
-    let model = Model::new(graph, tensors, preprocessing, vec!["ant".into(), "bee".into()]).unwrap();
+    let model = small_model(place);
     weights::save(&place.path("w.safetensors"), &model, Some("epochs = 3\n")).unwrap();
     model
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
 }
 
 #[test]

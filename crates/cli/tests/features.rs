@@ -5,7 +5,7 @@ mod support;
 use residual::files::{NpyValues, load_npy};
 use residual::weights::load_tensors;
 use serde_json::Value;
-use support::{Place, bmp};
+use support::{Place, bmp, json};
 
 fn trained() -> Place {
     let place = Place::new();
@@ -27,10 +27,6 @@ fn trained() -> Place {
 }
 
 const RUN: &str = "runs/1-resnet20-photos";
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
-}
 
 #[test]
 fn pooled_vectors_times_the_head_are_the_logits() {

@@ -2,12 +2,7 @@
 
 mod support;
 
-use serde_json::Value;
-use support::{Place, TINY};
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
-}
+use support::{Place, TINY, json};
 
 const SMALL: &str = "family = 'preact_resnet'\nname = 'mine'\ndepths = [1, 1]\nwidths = [8, 16]\nstem_width = 8\n";
 

@@ -3,21 +3,13 @@
 mod support;
 
 use std::path::Path;
-use support::{Place, bmp};
+use support::{Place, bmp, test_data};
 
 /// The README's lines that begin with `residual`.
 fn commands() -> Vec<String> {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
     let readme = std::fs::read_to_string(readme).unwrap();
     readme.lines().filter_map(|line| line.strip_prefix("    residual ")).map(str::to_owned).collect()
-}
-
-/// The folder of real data, if it was given.
-fn data() -> Option<String> {
-    let data = std::env::var("RESIDUAL_TEST_DATA").ok().filter(|data| !data.is_empty());
-    let required = std::env::var("RESIDUAL_REQUIRE_DATA").is_ok_and(|required| required == "1");
-    assert!(data.is_some() || !required, "RESIDUAL_REQUIRE_DATA is set, but RESIDUAL_TEST_DATA is not");
-    data
 }
 
 #[test]
@@ -29,13 +21,13 @@ fn every_command_of_the_readme_runs() {
     place.done(&[&["train", "--output", "runs"], &short[..]].concat());
     // What the README downloads is here already, of random values.
     place.resnet18();
-    let data = data();
+    let data = test_data();
     if let Some(data) = &data {
         for (name, file) in [
             ("cifar-10-batches-bin", "cifar-10-batches-bin"),
             ("resnet20-12fca82f.th", "akamaster/resnet20-12fca82f.th"),
         ] {
-            link(&Path::new(data).join(file), &place.path(name));
+            link(&data.join(file), &place.path(name));
         }
     }
     let commands = commands();

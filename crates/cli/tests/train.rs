@@ -135,7 +135,7 @@ fn algorithms_that_were_measured_are_remembered_and_stay_with_the_run() {
     let saved = place.path("runs/1-resnet20-tiny/tuning.json");
     assert_eq!(std::fs::read(cache).unwrap(), std::fs::read(&saved).unwrap());
 
-    // A damaged cache is measured anew; the run has its own choices, and needs them.
+    // A damaged cache is replaced by new measurements; the run has its own, and needs them.
     std::fs::write(cache, "{").unwrap();
     let warned = run(&["eval", "--weights", "runs/1-resnet20-tiny", "--autotune", "--threads", "1"]);
     assert!(warned.contains("warning: ") && warned.contains("expected measured algorithms"), "{warned}");

@@ -15,7 +15,7 @@ pub(crate) struct Place {
     folder: tempfile::TempDir,
 }
 
-/// What the program left: exit code, stdout, stderr.
+/// The result of a process: exit code, stdout, stderr.
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -120,6 +120,10 @@ pub(crate) fn small_model(place: &Place) -> Model {
 pub(crate) fn ran(output: Output) -> Ran {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+pub(crate) fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
 }
 
 /// Flags of a training on [`Place::tiny_data`] that takes 3 epochs of 8 steps in a second.
