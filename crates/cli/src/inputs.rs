@@ -1,11 +1,11 @@
-//! Files that were typed, with a folder replaced by the images in it.
+//! The images in a folder on the command line.
 
 use crate::failure::Failure;
 use crate::output::{complain, count, path_text};
 use residual::files::{IMAGE_EXTENSIONS, images_below};
 use std::path::{Path, PathBuf};
 
-/// The images in `folder` and its subfolders, sorted. Other files are told of in one line.
+/// The images in `folder` and its subfolders, sorted. A note on stderr counts the other files.
 pub(crate) fn images_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let found = images_below(folder)?;
     if let Some(first) = found.ignored.first() {

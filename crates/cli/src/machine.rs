@@ -1,4 +1,4 @@
-//! What the commands run on: the one place that reads the environment, but for where weights come from (`hub`).
+//! Instruction set, threads and cache folder: the one place that reads environment variables, besides `hub` for weights.
 
 use crate::args::{Compute, Threads};
 use crate::failure::Failure;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// The variable that forces an instruction set: `portable`, `avx2` or `avx512`.
 const ISA: &str = "RESIDUAL_ISA";
 
-/// Threads of a core from which on they are in each other's way.
+/// Threads per core beyond which a note warns that they slow each other down.
 const MANY: usize = 4;
 
 /// Instruction set and threads.
@@ -42,17 +42,17 @@ pub(crate) fn options(threads: Threads) -> Result<Options, Failure> {
     Ok(Options::new(isa, Arc::new(pool)))
 }
 
-/// Instruction set, threads, and what else was asked for.
+/// Instruction set, threads and memory use.
 pub(crate) fn compute_options(compute: Compute) -> Result<Options, Failure> {
     Ok(Options { low_memory: compute.low_memory, ..options(compute.threads)? })
 }
 
-/// Where things are kept that can be made again: `$RESIDUAL_HOME`, or a folder of ours in the user's cache.
+/// The folder for cached files: `$RESIDUAL_HOME`, or one of ours in the user's cache folder.
 pub(crate) fn cache_folder() -> Option<PathBuf> {
     residual::hub::cache_folder(|name| std::env::var_os(name))
 }
 
-/// The processor's name, as far as the system tells it.
+/// The processor's name, or its architecture where the system does not give one.
 pub(crate) fn processor() -> String {
     let named = |text: String| {
         let line = text.lines().find(|line| line.starts_with("model name"))?;

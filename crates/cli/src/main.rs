@@ -19,11 +19,11 @@ use failure::Failure;
 use signals::{INTERRUPTED, Stop};
 use std::process::ExitCode;
 
-/// How a command that did not fail ended.
+/// How a command ended that did not fail.
 enum Done {
     /// With its result.
     Finished,
-    /// By a signal, after what it had done was saved.
+    /// By a signal, after saving what it had done.
     Interrupted,
 }
 

@@ -1,10 +1,10 @@
-//! Random images to measure with.
+//! Random images for measurements.
 
 use crate::failure::Failure;
 use crate::output::bytes;
 use residual::tensor::Stream;
 
-/// `len` normally distributed values, as far as there is memory for them.
+/// `len` normally distributed values; an error if there is not enough memory.
 pub(crate) fn noise(random: &mut Stream, len: usize) -> Result<Vec<f32>, Failure> {
     let mut values = Vec::new();
     let reserved = values.try_reserve_exact(len);

@@ -1,5 +1,5 @@
-//! All that is printed: results on stdout, complaints on stderr. Text of others (names of files, classes, nodes and tensors,
-//! causes of errors) is made printable and short here, and nowhere else. A reader that went away is no error.
+//! Printing: results on stdout, messages on stderr. Foreign text (names of files, classes, nodes and tensors, causes of
+//! errors) is escaped and shortened here, and nowhere else. A closed pipe is no error.
 
 use crate::failure::Failure;
 use residual::files::printable;
@@ -10,15 +10,15 @@ use std::path::Path;
 
 /// The longest cell of a table, in characters.
 const CELL: usize = 120;
-/// The longest line, in characters: room for a path and what is said of it.
+/// The longest line, in characters: room for a path and a message.
 const LINE: usize = 4000;
 
-/// Prints a result. Line breaks are the caller's; whatever a name brings along must have gone through [`cell`] or [`line`].
+/// Prints a result, without adding a line break. Foreign text in it must have gone through [`cell`] or [`line`].
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_on(text).map(drop)
 }
 
-/// Prints a part of a result; whether anyone reads on.
+/// Prints a part of a result; `false` if the reader closed the pipe.
 pub(crate) fn print_on(text: &str) -> Result<bool, Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -33,17 +33,17 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&format!("{}\n", json(value)?))
 }
 
-/// A value as JSON that a terminal can show.
+/// A value as indented JSON without control characters.
 fn json(value: &impl Serialize) -> Result<String, Failure> {
     Ok(escaped(&serde_json::to_string_pretty(value)?))
 }
 
-/// A value as one line of JSON that a terminal can show.
+/// A value as one line of JSON without control characters.
 pub(crate) fn json_line(value: &impl Serialize) -> Result<String, Failure> {
     Ok(escaped(&serde_json::to_string(value)?))
 }
 
-/// A JSON document with the control characters escaped that JSON lets pass.
+/// A JSON document with those control characters escaped that JSON allows in strings.
 fn escaped(document: &str) -> String {
     let mut text = String::with_capacity(document.len());
     for c in document.chars() {
@@ -56,7 +56,7 @@ fn escaped(document: &str) -> String {
     text
 }
 
-/// Prints a line to stderr, if anyone listens.
+/// Prints a line to stderr. It is lost if stderr is closed.
 pub(crate) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", line(text));
 }
@@ -83,15 +83,15 @@ pub(crate) fn path_text(path: &Path) -> String {
     text
 }
 
-/// A path as a shell takes it.
+/// A path, quoted for a shell where needed.
 pub(crate) fn quoted_path(path: &Path) -> String {
     let text = path_text(path);
     let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// A field of a CSV file (RFC 4180). Control characters are escaped, and an apostrophe keeps a spreadsheet from taking text
-/// for a formula.
+/// A field of a CSV file (RFC 4180). Control characters are escaped, and text that a spreadsheet would interpret as a
+/// formula gets an apostrophe before it.
 pub(crate) fn csv_field(text: &str) -> String {
     let mut text = line(text);
     if text.starts_with(['=', '+', '-', '@']) {
@@ -100,7 +100,7 @@ pub(crate) fn csv_field(text: &str) -> String {
     if text.contains([',', '"', '\'']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
-/// Rows under each other: the first column flush left, the others right.
+/// Rows in aligned columns: the first flush left, the others right.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|text| cell(text)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -118,13 +118,13 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Names and values under each other, flush left.
+/// Names and values in two columns, flush left.
 pub(crate) fn facts(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:<width$}  {}\n", line(value))).collect()
 }
 
-/// How many of something: `1 image`, `2 images`, `1,000 classes`.
+/// A number with its noun: `1 image`, `2 images`, `1,000 classes`.
 pub(crate) fn count(number: u64, one: &str) -> String {
     let plural = match one {
         "class" => "classes".to_owned(),

@@ -1,4 +1,4 @@
-//! What the process does when it is asked to stop, or a file would grow past its limit.
+//! Signals that end a command, and the one of the file-size limit.
 
 use crate::failure::Failure;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -9,21 +9,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The exit code of a command that a signal ended.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// How a command hears of Ctrl-C and SIGTERM. Until it [listens](Self::listen), the first signal ends the process at once,
-/// as downloads, exports and measurements have nothing to save.
+/// The handlers of Ctrl-C and SIGTERM. Until a command [listens](Self::listen), the first signal ends the process at once:
+/// downloads, exports and measurements have nothing to save.
 pub(crate) struct Stop {
-    /// No one listens: the first signal ends the process.
+    /// The command does not listen yet: the first signal ends the process.
     at_once: Arc<AtomicBool>,
-    /// Some signal came.
+    /// A signal was received.
     asked: Arc<AtomicBool>,
-    /// SIGINT or SIGTERM came: the next of them ends the process. Warnings do not count, as a closed terminal or a batch
-    /// system may send several.
+    /// SIGINT or SIGTERM was received: the next of them ends the process. The other signals do not count, as a closed
+    /// terminal or a batch system may send several.
     insisted: Arc<AtomicBool>,
 }
 
 impl Stop {
-    /// Handles the signals from here on. A write past the file-size limit becomes an error of that write instead of the
-    /// process's death.
+    /// Installs the handlers. A write past the file-size limit becomes an error of that write instead of ending the
+    /// process.
     pub(crate) fn new() -> Result<Self, Failure> {
         let stop = Self { at_once: Arc::new(AtomicBool::new(true)), asked: Arc::default(), insisted: Arc::default() };
         for signal in [SIGINT, SIGTERM] {
@@ -37,14 +37,14 @@ impl Stop {
         Ok(stop)
     }
 
-    /// The flag that a signal sets from here on, for the command to look at, save what it has and end. A second SIGINT or
+    /// The flag that a signal sets from now on. The command polls it, saves what it has and ends. A second SIGINT or
     /// SIGTERM ends the process at once.
     pub(crate) fn listen(&self) -> &Arc<AtomicBool> {
         self.at_once.store(false, Ordering::SeqCst);
         &self.asked
     }
 
-    /// Takes the signals that batch systems and closed terminals send as SIGTERM too, for a command that can be resumed.
+    /// Handles the signals of batch systems and closed terminals like SIGTERM, for a command that can be resumed.
     /// A SIGHUP that is ignored (nohup) stays ignored.
     pub(crate) fn handle_warnings(&self) -> Result<(), Failure> {
         #[cfg(unix)]

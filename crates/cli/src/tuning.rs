@@ -1,4 +1,4 @@
-//! `--autotune`: algorithms that were measured on this machine, remembered from one command to the next.
+//! `--autotune`: algorithms measured on this machine, cached between commands.
 
 use crate::failure::Failure;
 use crate::machine;
@@ -9,7 +9,7 @@ use residual::model::Model;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The options with the fastest algorithms for some plans of a model: mode, and images at a time.
+/// `options` with the fastest algorithms for some plans of a model, each a mode and a batch size.
 pub(crate) fn tune(
     options: Options,
     model: &Model,
@@ -21,7 +21,7 @@ pub(crate) fn tune(
     if let Some(path) = path.as_deref().filter(|path| path.exists()) {
         match read_tuning(path) {
             Ok(known) => tuning = known,
-            Err(error) => complain(&format!("warning: {}; measured anew", Failure::from(error))),
+            Err(error) => complain(&format!("warning: {}; measuring again", Failure::from(error))),
         }
     }
     let known = tuning.iter().count();
@@ -32,13 +32,13 @@ pub(crate) fn tune(
         let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
         let written = folder.map_err(|error| Failure::at(path.display(), &error));
         if let Err(failure) = written.and_then(|()| Ok(write_tuning(&path, &tuning)?)) {
-            complain(&format!("warning: {failure}; what was measured is not remembered"));
+            complain(&format!("warning: {failure}; the measurements are not cached"));
         }
     }
     Ok(Options { tuning: Some(Arc::new(tuning)), ..options })
 }
 
-/// The file of this processor, instruction set and number of threads; `None` where there is no place for one.
+/// The file for this processor, instruction set and number of threads; `None` without a cache folder.
 fn path(options: &Options) -> Option<PathBuf> {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let processor: String = machine::processor().chars().map(plain).take(80).collect();

@@ -8,7 +8,7 @@ use residual::data::{DATASETS, NamedDataset, Source, export as write};
 use residual::files::nearest;
 use std::path::Path;
 
-/// What it takes besides.
+/// The other values that `--data` accepts.
 const OTHERS: [(&str, &str); 2] = [
     ("DIR", "a folder of photographs: DIR/<class>/…, or DIR/train, DIR/val and DIR/test with classes in them"),
     ("FILE.safetensors", "tensors \"images\" (u8, or f32 that is normalised; N×C×H×W) and \"labels\""),
@@ -40,13 +40,13 @@ pub(crate) fn export(arguments: &ExportData) -> Result<Done, Failure> {
     Ok(Done::Finished)
 }
 
-/// Finds a dataset; an unknown name is answered with the nearest one.
+/// Opens a dataset; the error for an unknown name suggests the nearest one.
 pub(crate) fn open(name: &str, data_dir: Option<&Path>) -> Result<Source, Failure> {
     check_name(name, data_dir)?;
     Ok(Source::open(name, data_dir)?)
 }
 
-/// Whether `name` is a dataset's or that of something that exists.
+/// Refuses a name that is neither a dataset's nor a path that exists.
 pub(crate) fn check_name(name: &str, data_dir: Option<&Path>) -> Result<(), Failure> {
     let exists = Path::new(name).exists() || data_dir.is_some_and(|folder| folder.join(name).exists());
     if exists || DATASETS.iter().any(|set| set.name == name) {

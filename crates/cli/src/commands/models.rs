@@ -63,7 +63,7 @@ pub(crate) fn list(arguments: &ListModels) -> Result<Done, Failure> {
         ]
     });
     let mut cells: Vec<Vec<String>> = std::iter::once(head).chain(lines).map(Vec::from).collect();
-    // The last column flush left, as words are read.
+    // The last column contains words: flush left.
     let width = cells.iter().filter_map(|line| line.last()).map(|cell| cell.chars().count()).max().unwrap_or(0);
     for cell in cells.iter_mut().filter_map(|line| line.last_mut()) {
         *cell = format!("{cell:<width$}");
@@ -71,7 +71,7 @@ pub(crate) fn list(arguments: &ListModels) -> Result<Done, Failure> {
     print(&table(&cells))?;
     print(
         "\nWeights of torchvision and timm (--weights torchvision:resnet50.v2, timm:resnet50.a1_in1k), all of them with --json.\n\
-         A network of your own: --model FILE.toml with a family and what is to differ, see docs/models.md.\n",
+         A network of your own: --model FILE.toml with a family and the fields that differ, see docs/models.md.\n",
     )?;
     Ok(Done::Finished)
 }

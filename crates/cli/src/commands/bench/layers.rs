@@ -1,4 +1,4 @@
-//! `residual bench --layers`: where the time of a pass goes, node by node.
+//! `residual bench --layers`: the time of a pass by node.
 
 use super::Subject;
 use crate::output::table;
@@ -10,7 +10,7 @@ use serde::Serialize;
 #[derive(Serialize)]
 pub(super) struct Layer {
     node: String,
-    /// Multiplications and additions of the direct computation, the batch's, all passes.
+    /// Multiplications and additions of a direct computation of the batch, forward and backward.
     gflop: f64,
     forward_ms: f64,
     data_ms: f64,
@@ -19,7 +19,7 @@ pub(super) struct Layer {
     other_ms: f64,
 }
 
-/// The network's layers with nothing measured yet, and for each step of the plan the layer and column that it adds to.
+/// The layers and the times measured so far. `places` has the layer and column of each step of the plan.
 pub(super) struct Layers {
     layers: Vec<Layer>,
     places: Vec<(usize, usize)>,
@@ -87,7 +87,7 @@ impl Layer {
     }
 }
 
-/// A row a layer, and their sum.
+/// A row per layer, and their sum.
 pub(super) fn show(layers: &[Layer], peak: f64) -> String {
     let head = ["node", "forward", "data", "weights", "norm", "other", "ms", "share", "GFLOP/s", "of peak"];
     let total: f64 = layers.iter().flat_map(Layer::columns).sum();

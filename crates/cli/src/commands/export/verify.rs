@@ -1,4 +1,4 @@
-//! A written file, run by rten.
+//! Runs a written ONNX file in rten.
 
 use super::Verified;
 use crate::failure::Failure;
@@ -10,12 +10,12 @@ use residual::tensor::Stream;
 use residual::{Classifier, read_image};
 use std::path::{Path, PathBuf};
 
-/// Images that are drawn where none are given.
+/// Number of images of `shapes10` where none are given.
 const IMAGES: usize = 4;
-/// The largest difference that rounding makes, over the largest logit.
+/// The largest difference of logits that rounding may cause, relative to the largest logit.
 const TOLERANCE: f32 = 1e-4;
 
-/// Runs the file at `path` on images, all at once and the first one alone, and holds the logits against the engine's.
+/// Runs the file at `path` on images, as one batch and the first image alone, and compares the logits with the engine's.
 pub(super) fn run(path: &Path, model: &Model, inputs: &[PathBuf]) -> Result<Verified, Failure> {
     let images = prepared(model, inputs)?;
     let [height, width] = model.preprocessing.size;
@@ -41,7 +41,7 @@ pub(super) fn run(path: &Path, model: &Model, inputs: &[PathBuf]) -> Result<Veri
         }
         for (got, expected) in got.iter().zip(expected) {
             let one = (got - expected).abs() / largest;
-            // Not a number is the largest difference of all.
+            // NaN counts as the largest difference.
             difference = if one.is_nan() { f32::INFINITY } else { difference.max(one) };
         }
     }
@@ -63,7 +63,7 @@ struct Batch<'a> {
     values: &'a [f32],
 }
 
-/// What rten makes of each of some batches.
+/// rten's logits for each batch.
 #[cfg(feature = "verify")]
 fn run_file(path: &Path, batches: &[Batch<'_>]) -> Result<Vec<Vec<f32>>, Failure> {
     let fail = |error: &dyn std::error::Error| Failure::at(path.display(), error);
@@ -96,8 +96,8 @@ pub(super) fn available() -> Result<(), Failure> {
     ))
 }
 
-/// Images as the network takes them, height × width × channels: those given, or some of `shapes10`'s, or noise where the
-/// network does not look at pictures.
+/// Normalised images, height × width × channels: those given, or some of `shapes10`, or noise if the network takes
+/// neither 1 nor 3 channels.
 fn prepared(model: &Model, inputs: &[PathBuf]) -> Result<Vec<f32>, Failure> {
     let preprocessor = Preprocessor::new(model.preprocessing.clone())?;
     let mut images: Vec<Image> = Vec::new();
@@ -125,8 +125,8 @@ fn prepared(model: &Model, inputs: &[PathBuf]) -> Result<Vec<f32>, Failure> {
 
 /// Each image's height × width × channels as channels × height × width.
 fn planes(images: &[f32], channels: usize, pixels: usize) -> Vec<f32> {
-    let turned = |image: &[f32]| -> Vec<f32> {
+    let one = |image: &[f32]| -> Vec<f32> {
         (0..channels).flat_map(|channel| image.iter().copied().skip(channel).step_by(channels)).collect()
     };
-    images.chunks_exact(channels * pixels).flat_map(turned).collect()
+    images.chunks_exact(channels * pixels).flat_map(one).collect()
 }

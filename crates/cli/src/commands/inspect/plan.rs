@@ -1,4 +1,4 @@
-//! `residual inspect --plan`: what the engine makes of a network, step by step.
+//! `residual inspect --plan`: the engine's plan of a network, step by step.
 
 use crate::args::{BenchMode, Inspect};
 use crate::failure::Failure;
@@ -13,13 +13,12 @@ use residual::tensor::Stream;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// What memory is taken to deliver, in GB/s. With the measured peak of multiply-adds it makes the estimates: a step takes as
-/// long as its multiply-adds at the peak or its bytes at this rate, whichever is longer. Steps whose values come from a
-/// cache take less.
+/// The assumed memory bandwidth in GB/s. The estimate of a step is the longer of two times: its multiply-adds at the
+/// measured peak, and its bytes at this bandwidth. Steps whose values come from a cache take less.
 const BANDWIDTH: f64 = 16.0;
-/// Passes before the first that is timed.
+/// Untimed passes before a measurement.
 const WARM_UP: usize = 2;
-/// Fewest passes that are timed, and for how long at least.
+/// Fewest timed passes, and their shortest time.
 const PASSES: (usize, Duration) = (5, Duration::from_secs(1));
 
 #[derive(Serialize)]
@@ -79,7 +78,7 @@ pub(super) fn show(arguments: &Inspect, model: &Model, size: [usize; 2]) -> Resu
     if arguments.compute.autotune {
         options = tune(options, model, &[(mode, batch)], size)?;
     }
-    // What a plan takes is told of plans that this machine cannot run as well.
+    // The memory is shown of plans that this machine cannot run as well.
     let plan = PlanSummary::new(model, mode, batch, size, &[], &options)?;
     let peak = peak_gflops(options.isa, &options.pool);
     let mut steps: Vec<Row> = plan.steps().map(|step| row(&step, peak)).collect();
@@ -203,8 +202,8 @@ fn text(document: &Document, options: &Options) -> String {
     ];
     let memory = memory.map(|(name, count)| (name, bytes(count as u64)));
     format!(
-        "{}\n{}\n{}, {} threads. Estimates: multiply-adds at {:.0} GFLOP/s, measured on registers, or bytes at\n{BANDWIDTH} GB/s, \
-         whichever takes longer. A kernel is so many rows by so many vectors of output channels.\n",
+        "{}\n{}\n{}, {} threads. Estimates: the longer of multiply-adds at {:.0} GFLOP/s, the measured peak, and bytes\n\
+         at {BANDWIDTH} GB/s. Kernel: rows × vectors of output channels of the micro-kernel.\n",
         table(&rows),
         facts(&memory),
         options.isa.name(),

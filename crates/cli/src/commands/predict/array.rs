@@ -28,7 +28,7 @@ impl Array {
         self.shape.map_or(1, |[n, ..]| n)
     }
 
-    /// Refuses what is no image for the network.
+    /// Checks that the images fit the network.
     pub(crate) fn check(&self, name: &str, preprocessor: &Preprocessor) -> Result<(), Failure> {
         let description = preprocessor.description();
         let ([height, width], channels) = (description.size, description.channels());
@@ -47,7 +47,7 @@ impl Array {
         }))
     }
 
-    /// Appends some of the images as the network takes them.
+    /// Appends some of the images to `values`, normalised, H×W×C.
     pub(crate) fn prepare(
         &self,
         range: Range<usize>,

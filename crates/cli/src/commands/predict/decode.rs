@@ -1,4 +1,4 @@
-//! Inputs read and prepared by some threads, handed out in the order they were typed.
+//! Reads and prepares inputs in several threads, and returns them in the order typed.
 
 use super::Input;
 use super::array::Array;
@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, Scope};
 
-/// Inputs that a thread has ready while the network is busy.
+/// Prepared inputs that a thread queues while the network is busy.
 const AHEAD: usize = 8;
 /// The longest image on stdin: as in files.
 const MAX_BYTES: u64 = 256 << 20;
@@ -24,10 +24,11 @@ pub(super) enum Prepared {
     Array(Result<Array, FileError>),
 }
 
-/// What prepares images once the weights have said how; `None` inside if they could not be read.
+/// The preprocessor, set once the weights are read; `None` inside if they cannot be.
 type Ready = OnceLock<Option<Preprocessor>>;
 
-/// The threads, or this one: thread `i` of `n` reads the inputs `i`, `i + n`, `i + 2 n` …
+/// The decoding threads: thread `i` of `n` reads the inputs `i`, `i + n`, `i + 2 n` … Without any, the caller's thread
+/// reads them.
 pub(super) struct Decoder<'a> {
     inputs: &'a [Input],
     ready: &'a Ready,
@@ -36,7 +37,7 @@ pub(super) struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Starts `workers` threads; with none, inputs are read on the caller's.
+    /// Starts `workers` threads; with 0, inputs are read on the caller's thread.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, 'a>,
         inputs: &'a [Input],
@@ -48,7 +49,7 @@ impl<'a> Decoder<'a> {
         for worker in 0..workers {
             let (send, receive) = sync_channel(AHEAD);
             let work = move || {
-                // An error is that nobody waits for inputs any more.
+                // Sending fails when the receiver is gone.
                 let _ended =
                     inputs.iter().skip(worker).step_by(workers).try_for_each(|input| send.send(prepare(input, ready)));
             };
@@ -81,7 +82,7 @@ fn prepare(input: &Input, ready: &Ready) -> Prepared {
         Input::Stdin => read_stdin(),
     };
     Prepared::Image(image.and_then(|image| {
-        // Without weights the command ends, and nobody looks at this.
+        // Without weights the command ends, and this is not used.
         let Some(preprocessor) = ready.wait() else { return Ok(Vec::new()) };
         let mut values = vec![0.0; preprocessor.output_len()];
         let run = preprocessor.run(&image, &mut values);

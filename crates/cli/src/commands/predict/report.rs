@@ -1,4 +1,4 @@
-//! Results, printed as they come: a line an image, comma-separated values, or one JSON document.
+//! Results, printed as they come: a line per image, comma-separated values, or one JSON document.
 
 use crate::args::Predict;
 use crate::failure::Failure;
@@ -7,7 +7,7 @@ use residual::{Classification, Prediction};
 use serde::Serialize;
 use std::fmt::Write;
 
-/// The results that wait to be printed, and what was printed before.
+/// Results that are not yet printed, and the number of all.
 pub(super) struct Report<'a> {
     arguments: &'a Predict,
     text: String,
@@ -39,12 +39,12 @@ impl<'a> Report<'a> {
         self.rows
     }
 
-    /// Whether the reader of the results went away.
+    /// Whether the reader closed the pipe.
     pub(super) fn is_unread(&self) -> bool {
         self.is_unread
     }
 
-    /// One image's result.
+    /// Adds the result of an image.
     pub(super) fn add(&mut self, name: &str, output: &Classification) -> Result<(), Failure> {
         let top = output.top(self.arguments.top.get().into());
         if self.arguments.format.json {
@@ -61,14 +61,14 @@ impl<'a> Report<'a> {
         Ok(())
     }
 
-    /// Prints what waits.
+    /// Prints the results that are not yet printed.
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         self.is_unread |= !print_on(&self.text)?;
         self.text.clear();
         Ok(())
     }
 
-    /// Prints what waits, and the end of the document.
+    /// Prints the rest, and the end of the document.
     pub(super) fn finish(&mut self, skipped: &[String]) -> Result<(), Failure> {
         if self.arguments.format.json && self.rows > 0 {
             let skipped = json_line(&skipped)?;
@@ -102,7 +102,7 @@ impl<'a> Report<'a> {
             self.text += "input,rank,index,label,probability\n";
         }
         for (rank, Prediction { label, index, probability }) in top.iter().enumerate() {
-            // The shortest digits that give the number back, without a page of zeros before them.
+            // The shortest digits that parse as the same number, in scientific notation if it is small.
             let probability = if *probability < 1e-4 { format!("{probability:e}") } else { probability.to_string() };
             let label = csv_field(label);
             writeln!(self.text, "{name},{},{index},{label},{probability}", rank + 1).expect("a string takes all");

@@ -1,4 +1,4 @@
-//! The recipe of a training run: flags over files over a preset, or over the run that is resumed.
+//! The recipe of a training run. In descending precedence: flags, recipe files, and the preset or the resumed run.
 
 use crate::args::Train;
 use crate::failure::Failure;
@@ -8,10 +8,10 @@ use residual::train::{Layer, Origin, PRESETS, Recipe, Resolved, RunFolder, SETTI
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The preset of data that have no name of their own.
+/// The preset of data without a name in the registry.
 const FOLDER: &str = "folder-quick";
 
-/// The recipe that was asked for, and who asked for what.
+/// The settings of the run, each with its source.
 pub(super) fn resolve(arguments: &Train, run: Option<&RunFolder>) -> Result<Resolved, Failure> {
     let mut flags = arguments.settings.layer()?;
     if let Some(data) = &arguments.dataset {
@@ -25,7 +25,7 @@ pub(super) fn resolve(arguments: &Train, run: Option<&RunFolder>) -> Result<Reso
     let run = run.map(|run| Layer::run(&run.config())).transpose()?;
     let given = flags.text("data").or(layers.iter().rev().find_map(|layer| layer.text("data")));
     let mut data = given.map(str::to_owned);
-    // Without a named dataset whose files it could hold, a folder is itself what is read.
+    // Without a named dataset, whose files it could hold, the folder itself is the data.
     let holds_files = data.is_some() || run.as_ref().and_then(|run| run.text("data")).is_some_and(is_dataset);
     if let Some(folder) = flags.text("data_dir").filter(|_| !holds_files).map(str::to_owned) {
         if let Some(name) = named_dataset_in(Path::new(&folder)) {
@@ -52,7 +52,7 @@ pub(super) fn resolve(arguments: &Train, run: Option<&RunFolder>) -> Result<Reso
     Ok(Recipe::resolve(&base.into_iter().chain(layers).chain([flags]).collect::<Vec<_>>())?)
 }
 
-/// Prints the recipe as a recipe file, each line with who gave it; as JSON with settings and origins.
+/// Prints the recipe: as a recipe file with the source of each setting, or as JSON with settings and origins.
 pub(super) fn show(resolved: &Resolved, json: bool) -> Result<(), Failure> {
     let given = |name| resolved.origins.get(name).map_or_else(|| "default".to_owned(), Origin::to_string);
     let settings = SETTINGS.iter().filter(|setting| setting.applies.holds(&resolved.recipe));
@@ -72,7 +72,7 @@ pub(super) fn show(resolved: &Resolved, json: bool) -> Result<(), Failure> {
     print(&text)
 }
 
-/// The named dataset whose files lie in `folder`, if those of one do.
+/// The named dataset whose files are in `folder`, if any.
 fn named_dataset_in(folder: &Path) -> Option<&'static str> {
     let needs_folder = |name| Source::open(name, None).is_err();
     let names = DATASETS.iter().map(|set| set.name);
