@@ -96,7 +96,8 @@ impl ClassList {
         })
     }
 
-    /// The outputs of a network of `labels.len()` or `outputs` outputs that the classes `from` belong to.
+    /// The outputs that the classes `from` belong to, of a network with `outputs` outputs called `labels` (empty if not
+    /// known).
     pub(crate) fn map(&self, from: &[String], outputs: usize, labels: &[String]) -> Result<ClassMap, InferError> {
         self.check_outputs(outputs)?;
         let found = match_classes(from, &self.names)?;

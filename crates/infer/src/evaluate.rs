@@ -13,7 +13,7 @@ use std::time::Instant;
 /// The default batch size.
 const BATCH: usize = 100;
 
-/// Options of an evaluation. Of these only `skip_bad_images` and `class_map` change its result.
+/// Options of an evaluation. Only `skip_bad_images` and `class_map` change its result by more than rounding.
 #[derive(Clone, Debug, Default)]
 pub struct EvaluateOptions {
     /// Instruction set and threads.
@@ -57,7 +57,7 @@ pub struct Evaluation {
 
 struct Counted {
     metrics: Metrics,
-    /// The mapping of the dataset's classes to the model's.
+    /// The mapping of the dataset's classes to the model's outputs.
     classes: ClassMap,
     skipped: Vec<Skipped>,
 }

@@ -212,7 +212,7 @@ fn from_state(
     notes.extend(found);
     if stored.is_headless && config.num_classes > 0 {
         notes.push(match request.head {
-            Head::Drawn(_) => "the weights have no last layer: it is drawn at random".to_owned(),
+            Head::Drawn(_) => "the weights have no last layer: it is randomly initialised".to_owned(),
             _ => "the weights have no last layer: the network is read without it".to_owned(),
         });
     }

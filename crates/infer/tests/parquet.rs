@@ -27,7 +27,7 @@ fn a_row_has_its_path_its_label_and_its_values_in_torch_order() {
         })
     };
     file.push(&[0, 1], &features(0, 2)).unwrap();
-    // Image 2 was left out.
+    // Image 2 was skipped.
     file.push(&[3], &features(3, 1)).unwrap();
     assert!(!path.exists());
     assert_eq!(file.finish().unwrap(), 3);

@@ -1,4 +1,4 @@
-//! Parquet: one row an image, in row groups of some megabytes.
+//! Parquet: one row per image, in row groups of some megabytes.
 
 use super::{FeatureTable, Writer, each_in_torch_order, extents};
 use crate::LayerFeatures;
@@ -18,7 +18,7 @@ const GROUP: usize = 8 << 20;
 
 pub(super) struct Parquet {
     writer: SerializedFileWriter<AtomicFile>,
-    /// Rows that wait: which images, and the values of each layer.
+    /// The rows of the next row group: images, and the values of each layer.
     indices: Vec<usize>,
     values: Vec<Vec<f32>>,
 }
@@ -49,7 +49,7 @@ impl Parquet {
         let paths: Vec<ByteArray> = sources.iter().map(|source| source.path.as_str().into()).collect();
         column.typed::<ByteArrayType>().write_batch(&paths, None, None)?;
         column.close()?;
-        let mut column = group.next_column()?.expect("the schema goes on with a label");
+        let mut column = group.next_column()?.expect("the schema has a label");
         let labels: Vec<i32> = sources.iter().filter_map(|source| source.label).map(|label| label as i32).collect();
         let defined: Vec<i16> = sources.iter().map(|source| source.label.is_some().into()).collect();
         column.typed::<Int32Type>().write_batch(&labels, Some(&defined), None)?;

@@ -1,5 +1,5 @@
 //! Consecutive arrays after a header: `.npy` with one, `.safetensors` with several. Every array has room for all
-//! rows, so that they can come side by side; if some never came, the arrays move together in the end.
+//! rows, so that batches are written to each as they come; if rows are missing at the end, the arrays are moved together.
 
 use super::{FeatureTable, Writer, each_in_torch_order, extents};
 use crate::LayerFeatures;
