@@ -3,7 +3,7 @@
 use crate::Done;
 use crate::args::{ExportData, Format};
 use crate::failure::Failure;
-use crate::output::{facts, print, print_json};
+use crate::output::{facts, path_text, print, print_json, quoted_path};
 use residual::data::{DATASETS, NamedDataset, Source, export as write};
 use residual::files::nearest;
 use std::path::Path;
@@ -32,10 +32,10 @@ pub(crate) fn export(arguments: &ExportData) -> Result<Done, Failure> {
     let folder = &arguments.folder;
     let images = write(&source, folder)?;
     if arguments.format.json {
-        print_json(&serde_json::json!({ "folder": folder, "images": images }))?;
+        print_json(&serde_json::json!({ "folder": path_text(folder), "images": images }))?;
     } else {
-        let next = format!("residual train --data {}", folder.display());
-        print(&facts(&[("folder", folder.display().to_string()), ("images", images.to_string()), ("next", next)]))?;
+        let next = format!("residual train --data {}", quoted_path(folder));
+        print(&facts(&[("folder", path_text(folder)), ("images", images.to_string()), ("next", next)]))?;
     }
     Ok(Done::Finished)
 }
