@@ -1,4 +1,4 @@
-//! What the program says to input that it cannot use: one line, an exit code, nothing half-written.
+//! Invalid input: an error of one line, an exit code, nothing half-written.
 
 mod support;
 
@@ -101,7 +101,7 @@ fn damaged_weights_are_refused() {
 }
 
 #[test]
-fn a_corrupt_image_ends_a_prediction_unless_it_may_be_left_out() {
+fn a_corrupt_image_ends_a_prediction_unless_it_may_be_skipped() {
     let place = Place::new();
     model(&place);
     place.write("a/good.bmp", bmp(16, 16, 9));
@@ -136,7 +136,7 @@ fn an_array_of_another_shape_is_refused() {
 }
 
 #[test]
-fn a_corrupt_training_image_ends_the_run_unless_it_may_be_left_out() {
+fn a_corrupt_training_image_ends_the_run_unless_it_may_be_skipped() {
     let place = Place::new();
     place.photos();
     place.write("photos/ants/bad.png", b"no photograph");

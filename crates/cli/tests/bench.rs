@@ -11,7 +11,7 @@ use std::process::Stdio;
 use support::{Place, ran};
 
 #[test]
-fn results_stand_under_the_documented_keys() {
+fn results_have_the_documented_keys() {
     let place = Place::new();
     for mode in ["infer", "train"] {
         let arguments =

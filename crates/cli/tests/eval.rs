@@ -1,4 +1,4 @@
-//! `residual eval`: which images are judged, under which names, and what is said of it.
+//! `residual eval`: images, class names, and output.
 
 mod support;
 

@@ -51,7 +51,7 @@ fn pooled_vectors_times_the_head_are_the_logits() {
 }
 
 #[test]
-fn maps_of_several_layers_stand_in_one_file_with_paths_and_labels() {
+fn maps_of_several_layers_share_a_file_with_paths_and_labels() {
     let place = trained();
     let all = ["features", "--weights", RUN, "photos", "--layers", "pooled,layer1,C2,layer2.0.conv1"];
     let text = place.done(&[&all[..], &["-o", "f.safetensors"]].concat());
@@ -150,7 +150,7 @@ fn names_that_are_no_utf_8_are_read_and_told_apart() {
     assert_eq!([0, 1].map(|row| predicted["predictions"][row]["input"].as_str().unwrap().to_owned()), expected);
 }
 
-/// What training passes over and follows, features and predictions do as well.
+/// As in training.
 #[cfg(unix)]
 #[test]
 fn hidden_files_are_skipped_and_links_followed() {

@@ -1,4 +1,4 @@
-//! What the program says of itself.
+//! Help, version and shell completions.
 
 mod support;
 
@@ -31,7 +31,7 @@ fn every_command_has_its_help_in_one_layout() {
 }
 
 #[test]
-fn flags_stand_under_the_heading_they_belong_to() {
+fn flags_are_listed_under_their_heading() {
     let place = Place::new();
     for command in ["eval", "predict", "features", "export"] {
         let help = place.done(&[command, "--help"]);

@@ -1,4 +1,4 @@
-//! Weights by name: what they bring along, what is downloaded, and what is said where nothing can be.
+//! Weights by name: network, preprocessing and classes that come with them, downloads, and errors offline.
 
 mod support;
 

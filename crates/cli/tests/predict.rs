@@ -1,4 +1,4 @@
-//! `residual predict`: what stands on stdout, for which images, and what becomes of images that cannot be read.
+//! `residual predict`: its output, for which images, and images that cannot be read.
 
 mod support;
 

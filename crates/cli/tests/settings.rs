@@ -1,4 +1,4 @@
-//! The settings of a training run as they are typed: every flag, the habits of users of other programs, what is shown.
+//! The settings of a training run on the command line: flags, spellings of other programs, `--show-config`.
 
 mod support;
 

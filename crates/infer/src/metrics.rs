@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_logits_the_first_class_stands_first() {
+    fn of_equal_logits_the_first_class_ranks_first() {
         assert_eq!((rank(&[1.0, 1.0, 1.0], 0), rank(&[1.0, 1.0, 1.0], 2)), (Some(0), Some(2)));
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// that calls foreign code joins this list when it comes.
 const UNSAFE: [(&str, Option<usize>); 2] = [("kernels", None), ("threads", Some(1))];
 
-/// Where environment variables are read: what a user sets for the binary, and where downloaded weights are kept.
+/// The files that read environment variables: those for the binary, and those for downloaded weights.
 const ENVIRONMENT: [&str; 2] = ["cli/src/machine.rs", "hub/src/lib.rs"];
 
 type Edges = BTreeMap<String, BTreeSet<String>>;
@@ -96,7 +96,7 @@ fn sources(folder: &Path, visit: &mut dyn FnMut(&Path, &str)) {
     }
 }
 
-/// The lines of a file that are neither comments nor its unit tests, which stand at its end.
+/// The lines of a file that are neither comments nor its unit tests, which are at its end.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     let text = text.split("#[cfg(test)]\nmod ").next().expect("a first part");
     text.lines().filter(|line| !line.trim_start().starts_with("//"))
@@ -117,7 +117,7 @@ fn places(needles: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn unsafe_stands_only_where_the_architecture_says() {
+fn unsafe_is_only_where_the_architecture_says() {
     for (name, folder) in crates() {
         let mut blocks = 0;
         sources(&folder.join("src"), &mut |_, text| {
@@ -173,7 +173,7 @@ fn crates_include_only_files_of_their_own() {
     }
 }
 
-/// What stands between backticks and is a path of this repository, from its root, `crates/` or a crate's `src/` on.
+/// Paths of this repository in backticks, relative to its root, `crates/` or a crate's `src/`.
 #[test]
 fn documents_name_files_that_exist() {
     for document in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
