@@ -154,6 +154,12 @@ impl Cifar {
         let (name, first, records) = &self.files[file];
         (name, index - first, records)
     }
+
+    /// The red, green and blue plane of sample `index`.
+    fn planes(&self, index: usize) -> &[u8] {
+        let (_, at, records) = self.find(index);
+        &records.pixels[at * IMAGE_LEN..][..IMAGE_LEN]
+    }
 }
 
 impl Dataset for Cifar {
@@ -171,10 +177,13 @@ impl Dataset for Cifar {
     }
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
-        let (_, at, records) = self.find(index);
-        let pixels = interleave(&records.pixels[at * IMAGE_LEN..][..IMAGE_LEN], 3);
+        let pixels = interleave(self.planes(index), 3);
         let image = Image::new(32, 32, 3, pixels);
         image.map(Sample::Pixels).map_err(|cause| DataError::Image { place: self.describe(index), cause })
+    }
+
+    fn fingerprint(&self, index: usize) -> u32 {
+        crc32fast::hash(self.planes(index))
     }
 
     fn describe(&self, index: usize) -> String {

@@ -30,6 +30,25 @@ pub trait Dataset: Send + Sync {
     /// Reads sample `index`. Fails if its file cannot be read or decoded; panics if there is no such sample.
     fn sample(&self, index: usize) -> Result<Sample, DataError>;
 
+    /// A checksum of sample `index` that takes no decoding: equal for equal data wherever they are stored. 0 if its label is
+    /// all there is to compare.
+    fn fingerprint(&self, _index: usize) -> u32 {
+        0
+    }
+
+    /// A checksum of all labels, soft targets and [fingerprints](Self::fingerprint), in order: tells whether the data
+    /// changed between the start of a run and its resume.
+    fn fingerprint_set(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        for index in 0..self.len() {
+            hasher.update(&self.label(index).to_le_bytes());
+            let soft = self.soft_label(index).unwrap_or_default();
+            soft.iter().for_each(|value| hasher.update(&value.to_le_bytes()));
+            hasher.update(&self.fingerprint(index).to_le_bytes());
+        }
+        hasher.finalize()
+    }
+
     /// The source of sample `index`, for messages: a path, or a file and the image's number in it.
     fn describe(&self, index: usize) -> String;
 

@@ -51,6 +51,10 @@ impl Dataset for Subset {
         self.whole.sample(self.indices[index])
     }
 
+    fn fingerprint(&self, index: usize) -> u32 {
+        self.whole.fingerprint(self.indices[index])
+    }
+
     fn describe(&self, index: usize) -> String {
         self.whole.describe(self.indices[index])
     }

@@ -36,6 +36,12 @@ impl TensorFile {
     pub fn open(path: &Path) -> Result<Self, DataError> {
         parse_tensor_file(read_file(path, MAX_BYTES)?, &path.display().to_string())
     }
+
+    /// The bytes of image `index`: a plane per channel.
+    fn planes(&self, index: usize) -> &[u8] {
+        let len = self.size.iter().product::<usize>() * if self.float { 4 } else { 1 };
+        &self.bytes[self.images.clone()][index * len..][..len]
+    }
 }
 
 /// Reads the bytes of a `.safetensors` dataset; `place` names it in errors. Never panics, and allocates no more than a
@@ -170,20 +176,19 @@ impl Dataset for TensorFile {
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
         let [channels, height, width] = self.size;
-        let len = channels * height * width;
-        let images = &self.bytes[self.images.clone()];
+        let planes = self.planes(index);
         if self.float {
-            let values: Vec<f32> = images[index * len * 4..][..len * 4]
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|&value| f32::from_le_bytes(value))
-                .collect();
+            let (values, _) = planes.as_chunks::<4>();
+            let values: Vec<f32> = values.iter().map(|&value| f32::from_le_bytes(value)).collect();
             return Ok(Sample::Normalized { height, width, channels, values: interleave(&values, channels) });
         }
-        let pixels = interleave(&images[index * len..][..len], channels);
+        let pixels = interleave(planes, channels);
         let image = Image::new(height, width, channels, pixels);
         image.map(Sample::Pixels).map_err(|cause| DataError::Image { place: self.describe(index), cause })
+    }
+
+    fn fingerprint(&self, index: usize) -> u32 {
+        crc32fast::hash(self.planes(index))
     }
 
     fn describe(&self, index: usize) -> String {

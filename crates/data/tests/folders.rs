@@ -232,6 +232,33 @@ fn what_a_run_held_out_is_what_it_is_evaluated_on() {
     }
 }
 
+#[test]
+fn a_fingerprint_tells_a_replaced_file_and_not_where_the_folder_is() {
+    let root = tempfile::tempdir().unwrap();
+    let files = ["data/ants/1.png", "data/ants/2.png", "data/bees/3.png", "data/bees/4.png"];
+    images(root.path(), &files);
+    let at = |folder: &str| open(&root.path().join(folder)).split(Split::Train).unwrap();
+    let of_parts = |folder: &str| {
+        let (train, held_out) = stratified_split(&at(folder), HeldOut { share: 0.5, seed: 0 }).unwrap();
+        [train.fingerprint_set(), held_out.fingerprint_set()]
+    };
+    let (whole, parts) = (at("data").fingerprint_set(), of_parts("data"));
+    std::fs::rename(root.path().join("data"), root.path().join("moved")).unwrap();
+    assert_eq!((at("moved").fingerprint_set(), of_parts("moved")), (whole, parts));
+
+    // Another image under an old name: only the part that has it differs.
+    write(&root.path().join("moved/ants/1.png"), &png(200, 300, [1, 2, 3]));
+    assert_ne!(at("moved").fingerprint_set(), whole);
+    assert_eq!(of_parts("moved").iter().zip(&parts).filter(|(now, before)| now != before).count(), 1);
+    images(root.path(), &["moved/ants/1.png"]);
+    assert_eq!(at("moved").fingerprint_set(), whole);
+    // The same file under another name, or in another class.
+    std::fs::rename(root.path().join("moved/ants/1.png"), root.path().join("moved/ants/0.png")).unwrap();
+    assert_ne!(at("moved").fingerprint_set(), whole);
+    std::fs::rename(root.path().join("moved/ants/0.png"), root.path().join("moved/bees/1.png")).unwrap();
+    assert_ne!(at("moved").fingerprint_set(), whole);
+}
+
 #[cfg(unix)]
 #[test]
 fn links_are_followed_but_not_in_circles() {

@@ -33,6 +33,18 @@ fn bytes_are_pixels_and_floats_are_taken_as_normalised() {
 }
 
 #[test]
+fn a_fingerprint_is_that_of_images_and_labels_and_not_of_their_file() {
+    let of = |pixels: &[u8], kind: &str, labels: &[u8], place: &str| {
+        parse_tensor_file(file("U8", "[2,1,1,2]", pixels, kind, labels), place).unwrap().fingerprint_set()
+    };
+    let first = of(&[1, 2, 3, 4], "U8", &[0, 1], "a");
+    assert_eq!(of(&[1, 2, 3, 4], "I16", &[0, 0, 1, 0], "b"), first, "another file with the same content");
+    assert_ne!(of(&[1, 2, 3, 5], "U8", &[0, 1], "a"), first, "another pixel");
+    assert_ne!(of(&[3, 4, 1, 2], "U8", &[0, 1], "a"), first, "another order");
+    assert_ne!(of(&[1, 2, 3, 4], "U8", &[1, 0], "a"), first, "other labels");
+}
+
+#[test]
 fn labels_of_any_integer_type_are_read() {
     for (kind, bytes) in [("I8", 1), ("U16", 2), ("I16", 2), ("U32", 4), ("I32", 4), ("U64", 8), ("I64", 8)] {
         let labels = [5u64.to_le_bytes()[..bytes].to_vec(), 7u64.to_le_bytes()[..bytes].to_vec()].concat();

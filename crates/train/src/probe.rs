@@ -192,6 +192,10 @@ impl Dataset for Features {
         Ok(Sample::Normalized { height, width, channels: self.format.channels, values })
     }
 
+    fn fingerprint(&self, index: usize) -> u32 {
+        self.images.fingerprint(self.indices[index])
+    }
+
     fn describe(&self, index: usize) -> String {
         self.images.describe(self.indices[index])
     }

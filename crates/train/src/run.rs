@@ -5,7 +5,7 @@ use crate::memory::forecast;
 use crate::prepare::{EVALUATION_BATCH, Job};
 use crate::run_folder::Lines;
 use crate::snapshot::Snapshot;
-use crate::state::{Best, DataShape, Progress, State};
+use crate::state::{Best, DataShape, Progress, State, fingerprints};
 use crate::step::TrainStep;
 use crate::train::train_step;
 use crate::{Outcome, RunFolder, Schedule, Summary, TrainError, Trained};
@@ -75,7 +75,7 @@ impl<'a> Run<'a> {
         let data = DataShape::of(job);
         let isa = options.isa.name().to_owned();
         let (progress, saved) = match state {
-            None => (Progress { data, isa, ..Progress::default() }, None),
+            None => (Progress { data, fingerprints: fingerprints(job), isa, ..Progress::default() }, None),
             Some(state) => {
                 state.check(&job.recipe, &data, &folder)?;
                 step.load(&state.model, &state.optimizer)?;
@@ -136,8 +136,16 @@ impl<'a> Run<'a> {
         if self.progress.isa != isa {
             let began = &self.progress.isa;
             on_event(&Event::Note(format!(
-                "the run began with {began} and goes on with {isa}: its results differ by rounding from here on"
+                "the run began with {began} and is resumed with {isa}: from here on its results differ by rounding"
             )));
+        }
+        if self.saved.is_some() {
+            let known = self.progress.fingerprints.iter().zip(fingerprints(self.job));
+            for (what, _) in ["training", "held-out"].iter().zip(known).filter(|(_, (began, now))| *began != now) {
+                on_event(&Event::Note(format!(
+                    "the {what} images are not those that the run began with: their files or labels have changed"
+                )));
+            }
         }
         self.job.notes().into_iter().for_each(|note| on_event(&Event::Note(note)));
         let skipped = std::mem::take(&mut self.skipped);

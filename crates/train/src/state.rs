@@ -41,8 +41,11 @@ pub(crate) struct Progress {
     pub(crate) skipped: BTreeSet<String>,
     /// Seconds of work up to this state.
     pub(crate) seconds: f64,
-    /// Fingerprint of the data.
+    /// The shape of the data.
     pub(crate) data: DataShape,
+    /// The [fingerprints](residual_data::Dataset::fingerprint_set) of the training and of the held-out images at the start
+    /// of the run.
+    pub(crate) fingerprints: [u32; 2],
     /// The instruction set at the start of the run.
     pub(crate) isa: String,
 }
@@ -73,6 +76,11 @@ impl DataShape {
             classes: job.train.class_names().to_vec(),
         }
     }
+}
+
+/// The fingerprints of the training and of the held-out images; 0 if there are none.
+pub(crate) fn fingerprints(job: &Job) -> [u32; 2] {
+    [Some(&job.train), job.held_out.as_ref()].map(|images| images.map_or(0, |images| images.fingerprint_set()))
 }
 
 /// A whole training state.

@@ -337,7 +337,44 @@ fn a_resume_of_another_recipe_or_other_data_is_refused_by_name() {
     assert!(refused(&other).contains(": data: expected 44 + 6 images of 3 classes"), "{}", refused(&other));
     let mut other = job.clone();
     other.recipe = Recipe { workers: 7, log_every: 1, ..job.recipe.clone() };
-    resume(&other, run, &options(1), &never(), &mut |_| {}).unwrap();
+    assert_eq!(notes_about_images(&other, &run), [""; 0]);
+}
+
+/// The notes of a resume about images that changed.
+fn notes_about_images(job: &Job, run: &RunFolder) -> Vec<String> {
+    let mut notes = Vec::new();
+    resume(job, run.clone(), &options(1), &never(), &mut |event| {
+        if let Event::Note(text) = event {
+            notes.push(text.clone());
+        }
+    })
+    .unwrap();
+    notes.retain(|note| note.contains(" images are not those that the run began with"));
+    notes
+}
+
+#[test]
+fn a_resume_on_changed_images_is_told_and_one_on_moved_images_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let data = dataset(folder.path(), None);
+    let job = Job::prepare(Recipe { max_steps: Some(2), ..recipe(&data) }).unwrap();
+    let run = finished(&train(&job, &folder.path().join("runs"), &options(1), &never(), &mut |_| {}).unwrap());
+
+    let moved = elsewhere.path().join("moved.safetensors");
+    std::fs::rename(&data, &moved).unwrap();
+    let recipe = Recipe { data: moved.display().to_string(), ..job.recipe.clone() };
+    assert_eq!(notes_about_images(&Job::resume(recipe.clone(), &run).unwrap(), &run), [""; 0]);
+
+    // Of the first image another value, which no step will see: the run is finished.
+    let (mut tensors, metadata) = load_tensors(&moved).unwrap();
+    tensors["images"].as_f32_mut().unwrap()[0] += 1.0;
+    save_tensors(&moved, &tensors, &metadata).unwrap();
+    let job = Job::resume(recipe, &run).unwrap();
+    let notes = notes_about_images(&job, &run);
+    assert!(matches!(&notes[..], [note] if note.ends_with("their files or labels have changed")), "{notes:?}");
+    // It is told at every resume.
+    assert_eq!(notes_about_images(&job, &run), notes);
 }
 
 #[test]
