@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use residual_files::{is_image, printable, visible_entries};
+use residual_files::{is_image, printable, unsorted_entries, visible_entries};
 
 use crate::{DataError, Split};
 
@@ -157,9 +157,15 @@ fn holds_runs(path: &Path) -> Result<bool, DataError> {
     if is_run(path) {
         return Ok(true);
     }
-    // A class folder may hold very many files: the first one that is no run decides.
-    let mut entries = visible_entries(path)?.into_iter().peekable();
-    Ok(entries.peek().is_some() && entries.all(|entry| is_run(&entry)))
+    // The first entry that is no run decides: a class folder may hold very many files.
+    let mut is_empty = true;
+    for entry in unsorted_entries(path)? {
+        if !is_run(&entry?.path()) {
+            return Ok(false);
+        }
+        is_empty = false;
+    }
+    Ok(!is_empty)
 }
 
 /// Whether there are images in `folder` itself.

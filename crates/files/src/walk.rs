@@ -2,7 +2,7 @@
 
 use crate::{FileCause, FileError};
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 
 /// The extensions of image files in a folder, in any case: those of torchvision's `ImageFolder`, so that both see the same
@@ -41,8 +41,20 @@ fn walk(folder: &Path, depth: usize, entered: &mut BTreeSet<PathBuf>, found: &mu
     if !entered.insert(fs::canonicalize(folder).map_err(FileError::read(folder))?) {
         return Ok(());
     }
-    for path in visible_entries(folder)? {
-        if path.is_dir() {
+    let mut entries = Vec::new();
+    for entry in unsorted_entries(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        // The listing of a folder has the type of each entry, so that only links are looked up.
+        let is_folder = match entry.file_type() {
+            Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+            _ => path.is_dir(),
+        };
+        entries.push((path, is_folder));
+    }
+    entries.sort_unstable();
+    for (path, is_folder) in entries {
+        if is_folder {
             walk(&path, depth + 1, entered, found)?;
         } else if is_image(&path) {
             found.images.push(path);
@@ -59,18 +71,24 @@ pub fn is_image(path: &Path) -> bool {
     IMAGE_EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
-/// What lies in `folder`, sorted, but for names that begin with a dot.
+/// The entries of `folder`, sorted, except for names that begin with a dot.
 ///
 /// # Errors
 /// If the folder cannot be read.
 pub fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(FileError::read(folder))? {
-        let entry = entry.map_err(FileError::read(folder))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
-    }
+    let paths = unsorted_entries(folder)?.map(|entry| Ok(entry?.path()));
+    let mut paths = paths.collect::<Result<Vec<_>, FileError>>()?;
     paths.sort_unstable();
     Ok(paths)
+}
+
+/// [`visible_entries`] one by one, in the order of the file system.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn unsorted_entries(folder: &Path) -> Result<impl Iterator<Item = Result<DirEntry, FileError>>, FileError> {
+    let is_hidden = |entry: &DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
+    let entries = fs::read_dir(folder).map_err(FileError::read(folder))?;
+    let entries = entries.map(move |entry| entry.map_err(FileError::read(folder)));
+    Ok(entries.filter(move |entry| !entry.as_ref().is_ok_and(is_hidden)))
 }
