@@ -1,6 +1,7 @@
 //! Whether a file of the cache is the one that was published: downloaded, or put there by hand.
 
 use crate::HubCause;
+use residual_files::{FileError, atomic_write};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -11,8 +12,8 @@ use std::time::UNIX_EPOCH;
 /// Refuses the file at `path` unless its SHA-256 begins with `expected`. That it does is written down beside it, so that it is
 /// read through once, not each time.
 pub(crate) fn check(path: &Path, expected: &str) -> Result<(), HubCause> {
-    let fail = |source| HubCause::Io { path: path.to_owned(), source };
-    let state = state(path).map_err(fail)?;
+    let fail = FileError::read(path);
+    let state = state(path).map_err(&fail)?;
     if fs::read_to_string(beside(path, "checked")).is_ok_and(|checked| checked == format!("{expected} {state}")) {
         return Ok(());
     }
@@ -27,7 +28,7 @@ pub(crate) fn check(path: &Path, expected: &str) -> Result<(), HubCause> {
 /// Writes down that the file at `path` is what `expected` says. Where that cannot be written, it is checked again.
 pub(crate) fn remember(path: &Path, expected: &str) {
     if let Ok(state) = state(path) {
-        let _ = residual_files::atomic_write(&beside(path, "checked"), |file| write!(file, "{expected} {state}"));
+        let _ = atomic_write(&beside(path, "checked"), |file| write!(file, "{expected} {state}"));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::checked::{beside, remember, sha256};
 use crate::http::{Answer, Client, Request, io_what};
 use crate::url::Url;
 use crate::{HubCause, HubEvent};
-use residual_files::{MAX_BYTES, publish, recognise};
+use residual_files::{FileError, MAX_BYTES, publish, recognise};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ pub(super) fn download(
     events: &mut dyn FnMut(HubEvent<'_>),
 ) -> Result<(), HubCause> {
     let folder = wanted.path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(io_cause(folder))?;
+    fs::create_dir_all(folder).map_err(FileError::write(folder))?;
     let lock = beside(wanted.path, "lock");
     let _held = hold(&lock, events)?;
     if wanted.path.is_file() {
@@ -229,7 +229,7 @@ impl Part {
             let len = file.seek(SeekFrom::End(0))?;
             Ok((file, len))
         };
-        let (file, len) = open().map_err(io_cause(&path))?;
+        let (file, len) = open().map_err(FileError::write(&path))?;
         let mut text = String::new();
         let stored = File::open(&etag_path).and_then(|file| file.take(512).read_to_string(&mut text));
         let etag = if stored.is_ok() { strong_etag(&text).map(str::to_owned) } else { None };
@@ -237,7 +237,7 @@ impl Part {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), HubCause> {
-        self.file.write_all(bytes).map_err(io_cause(&self.path))?;
+        self.file.write_all(bytes).map_err(FileError::write(&self.path))?;
         self.len += bytes.len() as u64;
         Ok(())
     }
@@ -245,7 +245,7 @@ impl Part {
     /// Throws away what is here.
     fn clear(&mut self) -> Result<(), HubCause> {
         let clear = self.file.set_len(0).and_then(|()| self.file.rewind());
-        clear.map_err(io_cause(&self.path))?;
+        clear.map_err(FileError::write(&self.path))?;
         self.len = 0;
         self.remember(None)
     }
@@ -259,21 +259,22 @@ impl Part {
                 _ => Ok(()),
             },
         };
-        written.map_err(io_cause(&self.etag_path))
+        Ok(written.map_err(FileError::write(&self.etag_path))?)
     }
 
     /// Whether what is here, all of it, is what was wanted: by its SHA-256 or, where none is known, not one of the things that
     /// servers send in a file's place.
     fn check(&mut self, wanted: &Wanted<'_>, expected: Option<&str>) -> Result<(), HubCause> {
         let url = || wanted.url.to_string();
-        self.file.rewind().map_err(io_cause(&self.path))?;
+        let fail = FileError::read(&self.path);
+        self.file.rewind().map_err(&fail)?;
         if let Some(expected) = expected {
-            let got = sha256(&self.file).map_err(io_cause(&self.path))?;
+            let got = sha256(&self.file).map_err(&fail)?;
             let is_it = got.starts_with(expected);
             return if is_it { Ok(()) } else { Err(HubCause::Hash { url: url(), expected: expected.into(), got }) };
         }
         let mut head = Vec::new();
-        (&self.file).take(512).read_to_end(&mut head).map_err(io_cause(&self.path))?;
+        (&self.file).take(512).read_to_end(&mut head).map_err(&fail)?;
         match recognise(&head) {
             Some(got) => Err(HubCause::Answer { url: url(), expected: "weights", got: got.into() }),
             None => Ok(()),
@@ -290,7 +291,7 @@ impl Part {
 
 /// The lock of a file, waited for; it is free again when what holds it ends, however it ends.
 fn hold(path: &Path, events: &mut dyn FnMut(HubEvent<'_>)) -> Result<File, HubCause> {
-    let fail = io_cause(path);
+    let fail = FileError::write(path);
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(&fail)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -299,7 +300,7 @@ fn hold(path: &Path, events: &mut dyn FnMut(HubEvent<'_>)) -> Result<File, HubCa
             file.lock().map_err(&fail)?;
             Ok(file)
         }
-        Err(TryLockError::Error(error)) => Err(fail(error)),
+        Err(TryLockError::Error(error)) => Err(fail(error).into()),
     }
 }
 
@@ -311,9 +312,4 @@ fn file_itself(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-fn io_cause(path: &Path) -> impl Fn(io::Error) -> HubCause + use<> {
-    let path = path.to_owned();
-    move |source| HubCause::Io { path: path.clone(), source }
 }

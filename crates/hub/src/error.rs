@@ -3,7 +3,6 @@
 use residual_files::{FileError, printable};
 use std::error::Error;
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 
 /// The name of weights and why they are not here. The message is one line, without the text of its sources.
@@ -100,17 +99,9 @@ pub enum HubCause {
         /// What it is.
         got: String,
     },
-    /// A file of the cache cannot be written.
+    /// A file of the cache cannot be written or read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file of the cache cannot be written or read.
-    #[error("{}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
 }
 
 fn hint(status: u16) -> &'static str {

@@ -183,7 +183,7 @@ impl Hub {
             None => self.download(name, &path, events),
         };
         let with_advice = |cause: HubCause| {
-            let is_local = matches!(cause, HubCause::Io { .. } | HubCause::File(_) | HubCause::Placed { .. });
+            let is_local = matches!(cause, HubCause::File(_) | HubCause::Placed { .. });
             let instead = (!is_local).then(|| Box::new(Instead { url: url.to_string(), path: path.clone() }));
             HubError { name: error::shown(name.text()), cause, instead }
         };
