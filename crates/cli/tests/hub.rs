@@ -80,7 +80,7 @@ fn what_cannot_be_had_is_one_line_that_says_where_to_put_it() {
     let file = place.path("home/hub/torchvision/resnet50-11ad3fa6.pth");
     let line = |why: &str| {
         format!(
-            "error: torchvision:resnet50.v2: expected a file that was downloaded before, as {why} forbids to download, got \
+            "error: torchvision:resnet50.v2: expected a file that was downloaded before, as {why} forbids downloads, got \
              none; download https://download.pytorch.org/models/resnet50-11ad3fa6.pth yourself and put it at {}",
             file.display()
         )
@@ -100,8 +100,8 @@ fn what_cannot_be_had_is_one_line_that_says_where_to_put_it() {
             "torchvision:resnet50.v3",
             "expected torchvision:resnet50.v1, torchvision:resnet50.v2, got torchvision:resnet50.v3",
         ),
-        ("hf:../../x", "expected names that are not empty and begin without a point, got .."),
-        ("hf:a/b/../c", "expected names that are not empty and begin without a point, got .."),
+        ("hf:../../x", "expected names that are not empty and do not begin with a dot, got .."),
+        ("hf:a/b/../c", "expected names that are not empty and do not begin with a dot, got .."),
         ("http://example.org/a.pth", "expected https, as http is only for this machine, got http://example.org/a.pth"),
     ] {
         place.refused(&["predict", "--weights", name, "photo.bmp"], 2, &format!("error: {name}: {expected}"));

@@ -11,10 +11,10 @@ use std::sync::Arc;
 #[cfg(unix)]
 use std::sync::{Mutex, PoisonError};
 
-/// Threads that read a long file, at most.
+/// Maximum number of threads that read a long file.
 #[cfg(unix)]
 const MOST_READERS: usize = 4;
-/// Bytes that are worth a thread: some large pages.
+/// Minimum number of bytes per thread: some large pages.
 #[cfg(unix)]
 const LEAST_PART: usize = 16 << 20;
 
@@ -26,7 +26,7 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// `bytes`, a part of these, as little-endian floats; `None` if they do not lie as this machine needs its floats.
+    /// `bytes`, a part of these, as little-endian floats; `None` if they are not aligned or this machine is big-endian.
     pub fn floats(&self, bytes: &[u8]) -> Option<Floats> {
         let start = bytes.as_ptr().addr().checked_sub(self.as_ptr().addr())?;
         let end = start.checked_add(bytes.len()).filter(|&end| end <= self.len)?;
@@ -82,8 +82,8 @@ pub fn read_bytes(path: &Path, limit: u64) -> Result<Bytes, FileError> {
     Ok(Bytes { buffer: Arc::new(start), len: whole })
 }
 
-/// Reads the beginning of a long file with several threads, as most of the time goes into giving the memory its pages.
-/// Whether it did: it leaves files alone that are short, or become it, or have no places to read from, such as pipes.
+/// Reads a long file with several threads, as most of the time is spent on page faults. Returns false, with the file's
+/// position unchanged, if the file is short, was truncated meanwhile, or has no offsets, such as a pipe.
 #[cfg(unix)]
 fn fill_side_by_side(file: &mut File, bytes: &mut [u8]) -> io::Result<bool> {
     use std::io::{Seek, SeekFrom};
@@ -105,7 +105,7 @@ fn fill_side_by_side(file: &mut File, bytes: &mut [u8]) -> io::Result<bool> {
         true
     };
     let whole = std::thread::scope(|scope| {
-        // Where the system has no more threads, those that there are read it all.
+        // If no more threads can be started, the existing ones read all parts.
         let start = |_| std::thread::Builder::new().spawn_scoped(scope, read).ok();
         let readers: Vec<_> = (1..threads).filter_map(start).collect();
         let whole = read();
@@ -136,7 +136,7 @@ fn fill(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
     Ok(len)
 }
 
-/// Writes `values` one after another, each as `bytes` makes it.
+/// Writes `values` in order, each converted by `bytes`.
 pub(crate) fn write_elements<T: Copy, const N: usize>(
     out: &mut dyn Write,
     values: &[T],
@@ -157,7 +157,7 @@ mod tests {
     use crate::MAX_BYTES;
 
     #[test]
-    fn a_file_past_the_limit_is_refused_by_its_size_and_by_what_it_yields() {
+    fn a_file_past_the_limit_is_refused_by_its_size_and_by_its_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         std::fs::write(&path, [7; 10]).unwrap();

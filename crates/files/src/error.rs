@@ -1,4 +1,4 @@
-//! What can be wrong with a file.
+//! Errors of files.
 
 use crate::{HeaderError, NpyError};
 use std::error::Error;
@@ -10,29 +10,29 @@ use std::path::{Path, PathBuf};
 pub struct FileError {
     /// The file or folder.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The fault.
     pub cause: FileCause,
 }
 
-/// What is wrong with a file.
+/// A fault of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum FileCause {
     /// It cannot be opened or read.
     #[error("cannot be read")]
     Read(#[source] io::Error),
-    /// It cannot be written; what was there before still is.
+    /// It cannot be written; a previous file is unchanged.
     #[error("cannot be written")]
     Write(#[source] io::Error),
     /// The folder in which a file is to be written does not exist.
     #[error("no such folder")]
     NoFolder,
-    /// It is something other than a file.
+    /// It is not a regular file.
     #[error("expected a file, got {got}")]
     Kind {
-        /// What it is.
+        /// Its kind.
         got: &'static str,
     },
-    /// It is larger than what is read.
+    /// It is above the size limit.
     #[error("expected at most {limit} bytes, got more")]
     TooLarge {
         /// The limit in bytes.
@@ -41,19 +41,19 @@ pub enum FileCause {
     /// It is not text.
     #[error("expected text in UTF-8, got byte {offset} that is none")]
     Text {
-        /// The offset of the first byte that is no UTF-8.
+        /// The offset of the first byte that is not UTF-8.
         offset: usize,
     },
-    /// Folders lie in each other more deeply than is followed.
+    /// Folders are nested too deeply.
     #[error("expected at most {limit} nested folders, got more")]
     TooDeep {
         /// The limit.
         limit: usize,
     },
-    /// It is no numpy array, or one that is not read.
+    /// It is not a numpy array, or one of an unsupported type.
     #[error(transparent)]
     Npy(#[from] NpyError),
-    /// Its contents do not fit the header of a safetensors file.
+    /// No safetensors header can be written for its contents.
     #[error(transparent)]
     Header(#[from] HeaderError),
 }
@@ -82,7 +82,7 @@ impl std::fmt::Display for FileError {
 }
 
 impl Error for FileError {
-    /// The cause of the cause, whose own text stands in this error's message already.
+    /// The cause of the cause, whose text is already contained in this error's message.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.source()
     }

@@ -1,12 +1,12 @@
-//! What readers and writers of files share, each in one place.
+//! File formats and I/O shared by the other crates.
 //!
-//! - [`atomic_write`] and [`AtomicFile`]: a file as a whole or not at all; [`sweep`] removes what a killed process left.
-//! - [`read_file`], [`read_text`] and [`read_bytes`]: bounded reads of what is a file, and of nothing else.
+//! - [`atomic_write`] and [`AtomicFile`]: atomic file writes; [`sweep`] removes the temporary files of killed processes.
+//! - [`read_file`], [`read_text`] and [`read_bytes`]: bounded reads of regular files and pipes.
 //! - [`images_below`]: the image files in a folder and its subfolders.
 //! - [`pickle`]: Python pickles as data; [`parse_npy`], [`load_npy`] and [`save_npy`]: numpy arrays; [`save_tensors`] and
 //!   [`safetensors_header`]: safetensors files.
-//! - [`nearest`]: the name that was probably meant; [`recognise`]: what a file is that was taken for another; [`printable`]:
-//!   foreign text, harmless and short; [`one_line`]: an error with its causes.
+//! - [`nearest`]: the most similar name, for hints; [`recognise`]: the kind of a file that is no weights file;
+//!   [`printable`]: foreign text, escaped and truncated; [`one_line`]: an error with its causes.
 //!
 //! Parsers take foreign bytes, never panic, and allocate no more than a stated bound before they have checked them.
 #![forbid(unsafe_code)]

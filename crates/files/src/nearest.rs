@@ -1,10 +1,10 @@
-//! The name that was probably meant.
+//! The most similar name, for hints in errors.
 
-/// Longer names are compared with nothing: a comparison takes as many steps as the product of the lengths.
+/// Longer names are not compared: a comparison takes as many steps as the product of the lengths.
 const MAX_LENGTH: usize = 64;
 
-/// The most similar of `candidates`, if one is similar at all: by the edits (insertion, deletion, substitution, transposition)
-/// that lead from one to the other, else as a name that begins as `name` does. Upper and lower case, `-` and `_` count as equal.
+/// The most similar of `candidates`, if one is similar at all: by edit distance (insertions, deletions, substitutions,
+/// transpositions), else the one that `name` is a prefix of. Case is ignored; `-` and `_` count as equal.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > MAX_LENGTH {
         return None;
@@ -13,7 +13,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let name = plain(name);
     let letters = name.chars().count();
     let most_edits = 2.max(letters / 3).min(letters.saturating_sub(1));
-    // Edits first, then how much is missing at the end of a name that was begun.
+    // Candidates within the edit distance come before those with a common prefix.
     let distance = |candidate: &str| {
         let candidate = plain(candidate);
         let edits = strsim::damerau_levenshtein(&candidate, &name);

@@ -1,4 +1,4 @@
-//! Numpy arrays as files (`.npy`, format versions 1 to 3; numpy's `numpy.lib.format` says what stands in them).
+//! Numpy arrays as files (`.npy`, format versions 1 to 3, as specified in `numpy.lib.format`).
 
 use crate::bytes::{read_bytes, write_elements};
 use crate::{FileError, MAX_BYTES, atomic_write, printable};
@@ -12,11 +12,11 @@ const MAX_HEADER: usize = 1 << 16;
 /// Numpy's limit.
 const MAX_DIMENSIONS: usize = 64;
 
-/// Why bytes are no array that is read.
+/// Bytes that are not a supported array.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("npy: {what}")]
 pub struct NpyError {
-    /// What is expected where, and what is there.
+    /// The place, what was expected there and what was found.
     pub what: String,
 }
 
@@ -29,7 +29,7 @@ pub struct NpyArray {
     pub values: NpyValues,
 }
 
-/// The elements of an [`NpyArray`]. What they mean can depend on their type: bytes are pixels, floats are normalised.
+/// The elements of an [`NpyArray`]. Their meaning can depend on their type: bytes are pixels, floats are normalised.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NpyValues {
     /// From `uint8`.
@@ -59,10 +59,10 @@ pub fn load_npy(path: &Path) -> Result<NpyArray, FileError> {
     parse_npy(&read_bytes(path, MAX_BYTES)?).map_err(|error| FileError::new(path, error))
 }
 
-/// Writes floats as an array of `shape`, as a whole or not at all.
+/// Writes floats as an array of `shape`, atomically.
 ///
 /// # Errors
-/// If the file cannot be written; what was there before still is.
+/// If the file cannot be written; a previous file is unchanged.
 ///
 /// # Panics
 /// If `values` does not hold exactly the product of `shape`.
@@ -74,23 +74,23 @@ pub fn save_npy(path: &Path, shape: &[usize], values: &[f32]) -> Result<(), File
     })
 }
 
-/// What stands before the elements of an array of f32 in row-major order: at least `min_len` bytes, a multiple of 64.
+/// The header of an array of f32 in row-major order: at least `min_len` bytes, a multiple of 64.
 ///
 /// # Panics
-/// If it takes more than 65,535 bytes, which more dimensions than numpy has do.
+/// If it takes more than 65,535 bytes, as only more dimensions than numpy's limit do.
 pub fn npy_header(shape: &[usize], min_len: usize) -> Vec<u8> {
     let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();
     let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", extents.trim_end());
-    // Magic, version and the length take 10 bytes, a line break one.
+    // Magic bytes, version and length take 10 bytes, the line break one.
     let padded = (10 + header.len() + 1).max(min_len).next_multiple_of(64) - 11;
     let length = u16::try_from(padded + 1).expect("64 dimensions of 20 digits fit 65535 bytes");
     [MAGIC, &[1, 0], &length.to_le_bytes(), format!("{header:padded$}\n").as_bytes()].concat()
 }
 
-/// The array that `bytes` are. At most sixteen times their length is allocated.
+/// Parses the bytes of an array. At most sixteen times their length is allocated.
 ///
 /// # Errors
-/// If `bytes` are damaged, or no such array, or have elements other than numbers.
+/// If `bytes` are damaged or not an array, or its elements are not numbers.
 pub fn parse_npy(bytes: &[u8]) -> Result<NpyArray, NpyError> {
     parse(bytes).map_err(|what| NpyError { what })
 }
@@ -157,7 +157,7 @@ impl Element {
             b'b' => size == 1,
             _ => false,
         };
-        // `=` and `|` stand for "does not matter" and the writer's own order, which is little-endian everywhere here.
+        // `|` means "not applicable" and `=` the writer's native order, which is taken as little-endian.
         let order_is_known = matches!(order, b'<' | b'>' | b'|' | b'=');
         if known && order_is_known { Ok(Self { big_endian: *order == b'>', kind: *kind, size }) } else { Err(fail()) }
     }

@@ -1,14 +1,14 @@
 //! Python pickles, protocols 2 to 5, read as data.
 //!
-//! A pickle is a program for a stack machine. This one runs it without ever calling or importing anything: a global is a pair
-//! of names, a call is a node that holds what would be called and with what. All values lie in one list and refer to each
-//! other by their places in it, so that what is shared or cyclic costs nothing more, dropping needs no recursion, and
-//! memory grows by a fixed amount an operation (under 250 bytes), of which there are at most as many as the caller says.
+//! A pickle is a program for a stack machine. This one never calls or imports anything: a global is a pair of names, a call
+//! is a node with its callable and its arguments. All values are in one list and refer to each other by index, so that
+//! shared and cyclic values need no special case, dropping needs no recursion, and memory grows by a bounded amount per
+//! operation (under 250 bytes), whose number the caller limits.
 //! Text, names and bytes are slices of the pickle.
 
 use std::collections::HashMap;
 
-/// The place of a value in a [`Pickle`].
+/// The index of a value in a [`Pickle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id(u32);
 
@@ -27,36 +27,36 @@ pub enum Value<'a> {
     Bytes(&'a [u8]),
     /// A tuple, a list or a set.
     Sequence(Vec<Id>),
-    /// A dictionary, in the order of its items. A key can stand there twice: the last one counts.
+    /// A dictionary, in the order of its items. A key can occur twice: the last one applies.
     Dict(Vec<[Id; 2]>),
     /// A class or function, by module and name.
     Global(&'a str, &'a str),
-    /// What a call would have made.
+    /// The result of a call, which is not made.
     Call {
-        /// What would be called.
+        /// The function or class.
         callable: Id,
-        /// With which arguments.
+        /// Its arguments.
         arguments: Id,
         /// The items set on the result (as on an `OrderedDict`).
         items: Vec<[Id; 2]>,
         /// The state set on the result.
         state: Option<Id>,
     },
-    /// What the container knows under this identifier: a storage of torch's.
+    /// A persistent identifier, which the container resolves: a storage of torch's.
     Persistent(Id),
-    /// Floats and integers past 64 bits, of which nothing depends on the value.
+    /// A float, or an integer of more than 64 bits; their values are not used.
     Other,
 }
 
-/// Why bytes are no pickle that is read.
+/// Bytes that are not a supported pickle.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("pickle, byte {offset}: expected {expected}, got {got}")]
 pub struct PickleError {
     /// The offset of the operation at fault.
     pub offset: usize,
-    /// What may stand there.
+    /// What was expected there.
     pub expected: String,
-    /// What stands there.
+    /// What was found.
     pub got: String,
 }
 
@@ -72,7 +72,7 @@ impl<'a> Pickle<'a> {
     /// Runs the pickle at the beginning of `bytes`, for at most `max_operations`.
     ///
     /// # Errors
-    /// If there is none, or it is longer.
+    /// If there is none, or it has more operations.
     pub fn parse(bytes: &'a [u8], max_operations: usize) -> Result<Self, PickleError> {
         let mut machine = Machine {
             bytes,
@@ -82,7 +82,7 @@ impl<'a> Pickle<'a> {
             marks: Vec::new(),
             memo: HashMap::new(),
         };
-        // Values are numbered in 32 bits; there is at most one an operation.
+        // Indices of values have 32 bits; there is at most one value per operation.
         let max_operations = max_operations.min(u32::MAX as usize);
         for _ in 0..max_operations {
             let offset = machine.position;
@@ -96,12 +96,12 @@ impl<'a> Pickle<'a> {
         Err(PickleError { offset: machine.position, expected, got: "more".into() })
     }
 
-    /// How many bytes the pickle takes.
+    /// The length of the pickle in bytes.
     pub fn length(&self) -> usize {
         self.length
     }
 
-    /// The value that the pickle is.
+    /// The unpickled value.
     pub fn root(&self) -> &Value<'a> {
         self.get(self.root)
     }
@@ -111,12 +111,12 @@ impl<'a> Pickle<'a> {
         &self.values[id.0 as usize]
     }
 
-    /// Every value, those included that nothing refers to.
+    /// All values, including unreferenced ones.
     pub fn values(&self) -> &[Value<'a>] {
         &self.values
     }
 
-    /// The text at `id`, also if it was a string of Python 2.
+    /// The text at `id`, which may be a string of Python 2.
     pub fn text(&self, id: Id) -> Option<&'a str> {
         match *self.get(id) {
             Value::Str(text) => Some(text),
@@ -134,7 +134,7 @@ impl<'a> Pickle<'a> {
     }
 }
 
-/// What an operation needs, and what there is instead.
+/// What an operation expected and what it found.
 struct Fault {
     expected: String,
     got: String,
@@ -151,13 +151,13 @@ struct Machine<'a> {
     position: usize,
     values: Vec<Value<'a>>,
     stack: Vec<Id>,
-    /// Heights of the stack at the marks.
+    /// The stack heights at the marks.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
 }
 
 impl<'a> Machine<'a> {
-    /// Runs one operation; the value that the pickle is, if it was the last.
+    /// Runs one operation; returns the unpickled value after the last one.
     fn step(&mut self) -> Step<Option<Id>> {
         let [operation] = self.array()?;
         match operation {
@@ -294,7 +294,7 @@ impl<'a> Machine<'a> {
                 let parts = self.pop_items(3)?;
                 self.push(Value::Call { callable: parts[0], arguments: parts[1], items: Vec::new(), state: None });
             }
-            // BUILD: the state of an object; of what no call made nothing depends on it
+            // BUILD: sets the state of an object; only that of calls is used
             b'b' => {
                 let new = self.pop()?;
                 let object = self.top()?;
@@ -345,7 +345,7 @@ impl<'a> Machine<'a> {
 
     fn text<const N: usize>(&mut self) -> Step<()> {
         let length = self.length::<N>()?;
-        // What is no UTF-8 (lone surrogates) is no name of anything.
+        // Text that is not UTF-8 (lone surrogates) names nothing that is read.
         let value = std::str::from_utf8(self.take(length)?).map_or(Value::Other, Value::Str);
         self.push(value);
         Ok(())
@@ -363,7 +363,7 @@ impl<'a> Machine<'a> {
         self.values.push(value);
     }
 
-    /// The lowest height to which values may be popped: the innermost mark's.
+    /// The height below which no value may be popped: the innermost mark's.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -390,7 +390,7 @@ impl<'a> Machine<'a> {
         Ok(self.cut(mark))
     }
 
-    /// Removes the stack above `start`, into a vector of just that size.
+    /// Removes the stack above `start`, into a vector without spare capacity.
     fn cut(&mut self, start: usize) -> Vec<Id> {
         let items = self.stack[start..].to_vec();
         self.stack.truncate(start);
@@ -407,7 +407,7 @@ impl<'a> Machine<'a> {
         let target = self.top()?;
         match &mut self.values[target.0 as usize] {
             Value::Sequence(items) => items.extend(new),
-            // A list made by a call, on which nothing depends.
+            // A list created by a call; its items are not used.
             Value::Call { .. } => {}
             _ => return Err(fault("a list to append to", "another value")),
         }

@@ -1,9 +1,9 @@
-//! Foreign text, made fit for a terminal and a line.
+//! Foreign text, escaped and truncated for messages.
 
 use std::fmt::Write;
 
-/// `text` with what would act on a terminal or reorder a line escaped (control characters such as line breaks, marks of writing
-/// direction, invisible separators), cut to `max_chars` characters with `…` as the last.
+/// `text` with control characters, bidirectional formatting and invisible separators escaped, truncated to `max_chars`
+/// characters with `…` as the last.
 pub fn printable(text: &str, max_chars: usize) -> String {
     let mut shown = String::new();
     let mut length = 0;
@@ -16,7 +16,7 @@ pub fn printable(text: &str, max_chars: usize) -> String {
         }
         length += shown[start..].chars().count();
         if length > max_chars {
-            // Back to one character less than fits, which the mark takes.
+            // One character less than fits, for the ellipsis.
             let end = shown.char_indices().nth(max_chars.saturating_sub(1)).map_or(shown.len(), |(at, _)| at);
             shown.truncate(end);
             shown.push('…');
@@ -26,13 +26,13 @@ pub fn printable(text: &str, max_chars: usize) -> String {
     shown
 }
 
-/// Whether a character does something other than being seen.
+/// Whether a character is a control, bidirectional or invisible one.
 fn acts(char: char) -> bool {
     char.is_control()
         || matches!(char,
-            // Marks, embeddings, overrides and isolates of writing direction.
+            // Bidirectional marks, embeddings, overrides and isolates.
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-            // Spaces without width, breaks of lines and paragraphs, the byte order mark, tags.
+            // Zero-width spaces, line and paragraph separators, the byte order mark, tags.
             | '\u{200b}'..='\u{200d}' | '\u{2028}' | '\u{2029}' | '\u{2060}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 

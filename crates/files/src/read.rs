@@ -1,18 +1,19 @@
-//! Bounded reads of files, and of nothing that only has a file's name: a device has no end, a pipe may have no writer.
+//! Bounded reads of regular files and pipes. Devices are refused, as they have no end, and most pipes, as they may have no
+//! writer.
 
 use crate::{FileCause, FileError};
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 
-/// The largest file that is read at all. The largest training state of the zoo (ConvNeXt-L under AdamW with an average of
+/// The size limit of all files. The largest training state of the zoo (ConvNeXt-L under AdamW with an average of
 /// the weights) takes under 4 GiB.
 pub const MAX_BYTES: u64 = 16 << 30;
 
-/// What besides files is read.
+/// The pipes that are read besides regular files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pipes {
-    /// Pipes that this process has open already (`/dev/stdin`, a shell's `<(command)`).
+    /// Pipes that this process already has open (`/dev/stdin`, a shell's `<(command)`).
     Open,
     /// All pipes.
     All,
@@ -20,10 +21,10 @@ pub(crate) enum Pipes {
 
 /// The bytes of the file at `path`, at most `limit`.
 ///
-/// Pipes are read if this process has them open already, under their names `/dev/stdin` and `/dev/fd/N`.
+/// Pipes are read if this process already has them open, under the names `/dev/stdin` and `/dev/fd/N`.
 ///
 /// # Errors
-/// If `path` is something other than a file, or the file cannot be read, is larger, or does not fit in memory.
+/// If `path` is not a regular file, or the file cannot be read, is larger, or does not fit in memory.
 pub fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let (file, metadata) = open(path, Pipes::Open)?;
     let too_large = || FileError::new(path, FileCause::TooLarge { limit });
@@ -47,12 +48,12 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
         .map_err(|error| FileError::new(path, FileCause::Text { offset: error.utf8_error().valid_up_to() }))
 }
 
-/// Opens a file, or a pipe if `pipes` says so. What it is, is asked before it is opened: opening a pipe waits for a writer.
+/// Opens a file, or a pipe if `pipes` allows it. The kind is checked before opening, which would wait for a pipe's writer.
 pub(crate) fn open(path: &Path, pipes: Pipes) -> Result<(File, Metadata), FileError> {
     let fail = FileError::read(path);
     check_kind(path, &std::fs::metadata(path).map_err(&fail)?, pipes)?;
     let file = File::open(path).map_err(&fail)?;
-    // What was opened may be another file than what was asked about.
+    // The path may lead to another file by now.
     let metadata = file.metadata().map_err(&fail)?;
     check_kind(path, &metadata, pipes)?;
     Ok((file, metadata))
@@ -73,7 +74,7 @@ pub(crate) fn is_descriptor(path: &Path) -> bool {
     names.iter().any(|name| path == Path::new(name)) || path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd")
 }
 
-/// What a path leads to.
+/// The kind of a path's target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,

@@ -1,11 +1,11 @@
-//! What a file is that was taken for another.
+//! Recognises files that are mistaken for weights.
 
-/// What `head`, the first bytes of a file (some three hundred are enough), are known to begin, with what to do about it; `None` if
-/// they are none of the things that are mistaken for weights.
+/// The kind of a file by its first bytes (some three hundred are enough), with a hint; `None` if it is not one of those
+/// that are mistaken for weights.
 pub fn recognise(head: &[u8]) -> Option<&'static str> {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     Some(match head {
-        // A safetensors file begins with the length of its header, which may look like anything.
+        // A safetensors file begins with the length of its header, which can equal other magic bytes.
         [_, _, _, _, 0, 0, 0, 0, b'{', ..] => return None,
         [] => "an empty file",
         _ if head.starts_with(b"version https://git-lfs") => {

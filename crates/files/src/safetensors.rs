@@ -1,5 +1,5 @@
-//! Safetensors files, written. (The safetensors crate would write the metadata in random order, so that equal contents gave
-//! different files.)
+//! Writes safetensors files. (The safetensors crate would write the metadata in random order, so that equal contents would
+//! give different files.)
 
 use crate::bytes::write_elements;
 use crate::{FileError, atomic_write};
@@ -12,20 +12,20 @@ use std::path::Path;
 /// String metadata beside the tensors of a file.
 pub type Metadata = BTreeMap<String, String>;
 
-/// The key under which safetensors keeps the metadata, which no tensor may have.
+/// The key of the metadata in a safetensors header, which no tensor may have.
 const METADATA: &str = "__metadata__";
 
 /// The longest header that is read or written, in bytes. It holds names, shapes and the metadata, of which a graph of a
-/// thousand layers takes 2 MB. Other readers take 100 MB.
+/// thousand layers takes 2 MB. Other readers accept 100 MB.
 pub const MAX_HEADER: u64 = 64 << 20;
 
-/// Why there is no header for some tensors.
+/// Tensors or metadata for which no header can be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// A tensor has the name of the metadata.
     #[error("safetensors: expected tensor names other than \"__metadata__\"")]
     Name,
-    /// It is longer than readers take.
+    /// The header is longer than readers accept.
     #[error("safetensors: header: expected at most {MAX_HEADER} bytes, got {got}")]
     TooLong {
         /// Its length.
@@ -33,11 +33,10 @@ pub enum HeaderError {
     },
 }
 
-/// Writes `tensors` and `metadata` as a safetensors file, as a whole or not at all. The same input gives the same
-/// bytes.
+/// Writes `tensors` and `metadata` as a safetensors file, atomically. Equal input gives equal bytes.
 ///
 /// # Errors
-/// If the file cannot be written; what was there before still is.
+/// If the file cannot be written; a previous file is unchanged.
 pub fn save_tensors(path: &Path, tensors: &NamedTensors, metadata: &Metadata) -> Result<(), FileError> {
     let entries = stored_order(tensors).map(|(key, elements)| {
         let dtype = if matches!(elements, Elements::F32(_)) { "F32" } else { "I64" };
@@ -53,7 +52,8 @@ pub fn save_tensors(path: &Path, tensors: &NamedTensors, metadata: &Metadata) ->
     })
 }
 
-/// The eight-byte integers come first, so that every tensor is aligned, which torch's reader needs.
+/// The tensors in the order of the file: eight-byte integers first, so that every tensor is aligned, as torch's reader
+/// requires.
 fn stored_order(tensors: &NamedTensors) -> impl Iterator<Item = (&str, &Elements)> {
     let all = || tensors.iter().map(|(key, tensor)| (key.as_str(), tensor.elements()));
     let is_integer = |elements: &Elements| matches!(elements, Elements::I64(_));
@@ -62,11 +62,11 @@ fn stored_order(tensors: &NamedTensors) -> impl Iterator<Item = (&str, &Elements
         .chain(all().filter(move |(_, elements)| !is_integer(elements)))
 }
 
-/// What stands before the elements of `tensors` (names, `F32` or `I64`, shapes), which lie one after another in that order: at
-/// least `min_len` bytes, a multiple of eight.
+/// The header of a file of `tensors` (names, `F32` or `I64`, shapes), whose elements follow in that order: at least
+/// `min_len` bytes, a multiple of eight.
 ///
 /// # Errors
-/// If a tensor has a name that it may not have, or the header is longer than [`MAX_HEADER`].
+/// If a tensor has the reserved name `__metadata__`, or the header is longer than [`MAX_HEADER`].
 pub fn safetensors_header<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'static str, &'a [usize])>,
     metadata: &Metadata,

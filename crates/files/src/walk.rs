@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 /// images. Their content decides how they are decoded.
 pub const IMAGE_EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm", "pgm"];
 
-/// Folders within folders that are entered.
+/// Maximum nesting of folders.
 const MAX_DEPTH: usize = 16;
 
-/// What lies below a folder.
+/// The files in a folder and its subfolders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Images {
     /// Paths with the extension of an image, sorted.

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Atomic file writes.
 
 use crate::read::{Kind, is_descriptor, kind};
 use crate::{FileCause, FileError};
@@ -10,16 +10,15 @@ use tempfile::NamedTempFile;
 
 /// The longest name that file systems take, in bytes.
 const MAX_NAME: usize = 255;
-/// What a temporary file's name has beside the file's own: points, random letters, the ending.
+/// A temporary file's name has two dots, random letters and an extension in addition to the file's own name.
 const RANDOM: usize = 6;
 const ENDING: &str = ".tmp";
 const AROUND_NAME: usize = 2 + RANDOM + ENDING.len();
-/// Links that are followed one after another.
+/// Maximum number of links to links.
 const MAX_LINKS: usize = 40;
 
-/// Writes a file as a whole or not at all: into a temporary file in the same folder, which is synced and then renamed
-/// to `path`. Whoever looks at `path`, at whatever time, sees the old file or the new one. (What happens to links, devices and
-/// pipes: see [`AtomicFile`].)
+/// Writes a file atomically: a temporary file in the same folder, which is synced and then renamed to `path`. Readers of
+/// `path` see the old file or the new one. (For links, devices and pipes see [`AtomicFile`].)
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,7 +31,7 @@ const MAX_LINKS: usize = 40;
 /// ```
 ///
 /// # Errors
-/// If the file cannot be written or `write` fails. The temporary file is removed, `path` is as it was.
+/// If the file cannot be written or `write` fails. The temporary file is removed, `path` is unchanged.
 pub fn atomic_write(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), FileError> {
     let mut file = AtomicFile::create(path)?;
     let mut buffered = BufWriter::with_capacity(1 << 18, &mut file);
@@ -42,15 +41,14 @@ pub fn atomic_write(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Resul
     file.finish()
 }
 
-/// A file that is being written and has its name once it is [finished](Self::finish). Dropped before, it is removed.
+/// A file that gets its name when it is [finished](Self::finish). Dropped before that, it is removed.
 ///
-/// - A symbolic link is followed: its target is replaced, or made.
-/// - A device or a pipe is not replaced. What is written is kept in a temporary file, which has no name, and copied into it
-///   at the end.
+/// - A symbolic link is followed: its target is replaced or created.
+/// - A device or a pipe is not replaced: the content is written to an unnamed temporary file and copied into it at the end.
 /// - A folder or a socket is refused.
 #[derive(Debug)]
 pub struct AtomicFile {
-    /// As it was asked for.
+    /// The path as given.
     path: PathBuf,
     destination: Destination,
 }
@@ -59,15 +57,15 @@ pub struct AtomicFile {
 enum Destination {
     /// A temporary file beside the file that it will replace.
     File { temporary: NamedTempFile, target: PathBuf },
-    /// A temporary file whose bytes go into a device or pipe.
+    /// A temporary file whose content is copied into a device or pipe.
     Stream(File),
 }
 
 impl AtomicFile {
-    /// Begins the file `path`.
+    /// Creates the temporary file for `path`.
     ///
     /// # Errors
-    /// If `path` is a folder or a socket, its folder does not exist, or no file can be made there.
+    /// If `path` is a folder or a socket, its folder does not exist, or no file can be created there.
     pub fn create(path: &Path) -> Result<Self, FileError> {
         let fail = FileError::write(path);
         let destination = match fs::metadata(path).map(|metadata| kind(&metadata)) {
@@ -88,10 +86,10 @@ impl AtomicFile {
         Ok(Self { path: path.to_owned(), destination })
     }
 
-    /// Ends the file: what was written is synced and gets its name.
+    /// Syncs the file and gives it its name.
     ///
     /// # Errors
-    /// If it cannot be; what was there before still is.
+    /// If it cannot be written; a previous file is unchanged.
     pub fn finish(self) -> Result<(), FileError> {
         let path = self.path;
         let finish = || match self.destination {
@@ -102,7 +100,7 @@ impl AtomicFile {
             }
             Destination::Stream(mut file) => {
                 file.rewind()?;
-                // A file that this process has open is added to, as other writers of it do.
+                // A file that this process has open is appended to, as by its other writers.
                 let mut stream = OpenOptions::new().write(true).append(is_descriptor(&path)).open(&path)?;
                 io::copy(&mut file, &mut stream)?;
                 stream.flush()
@@ -111,7 +109,7 @@ impl AtomicFile {
         finish().map_err(FileError::write(&path))
     }
 
-    /// Cuts the file to `len` bytes, or fills it up with zeros.
+    /// Truncates the file to `len` bytes, or extends it with zeros.
     ///
     /// # Errors
     /// If the system refuses.
@@ -152,7 +150,7 @@ impl Seek for AtomicFile {
     }
 }
 
-/// Gives `file`, which lies at `from`, its final name `to` in the same folder: synced, renamed, and the folder synced.
+/// Gives `file`, whose path is `from`, its final name `to` in the same folder: syncs it, renames it, and syncs the folder.
 ///
 /// # Errors
 /// If it cannot be renamed or synced.
@@ -165,12 +163,12 @@ pub fn publish(file: &File, from: &Path, to: &Path) -> Result<(), FileError> {
     publish().map_err(FileError::write(to))
 }
 
-/// Removes the temporary files that processes left which were killed while they wrote `path`; how many there were.
+/// Removes the temporary files of processes that were killed while they wrote `path`; returns their number.
 ///
-/// Nobody may be writing `path`.
+/// No process may be writing `path`.
 ///
 /// # Errors
-/// If the folder cannot be read, or a file not be removed.
+/// If the folder cannot be read or a file cannot be removed.
 pub fn sweep(path: &Path) -> Result<usize, FileError> {
     let target = follow_links(path).map_err(FileError::read(path))?;
     let (Some(name), folder) = (target.file_name(), folder_of(&target)) else { return Ok(0) };
@@ -195,7 +193,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Where a file at `path` lies: `path` itself, or what it leads to if it is a link, whether that exists or not.
+/// `path`, or the target of the link that it is, which need not exist.
 fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -207,7 +205,7 @@ fn follow_links(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("expected a file, got links that lead to each other"))
 }
 
-/// A temporary file beside `target`. The error does not mention its name.
+/// A temporary file in the folder of `target`. The error does not contain its name.
 fn temporary(target: &Path) -> io::Result<NamedTempFile> {
     let name = target.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
     let prefix = temporary_prefix(name);
@@ -222,8 +220,7 @@ fn temporary(target: &Path) -> io::Result<NamedTempFile> {
     })
 }
 
-/// What the names of the temporary files of `name` begin with: `.name.`, or as much of it as a name has room for, with a
-/// checksum of the whole.
+/// The prefix of the temporary files of `name`: `.name.`; a long name is truncated and gets a checksum.
 fn temporary_prefix(name: &OsStr) -> OsString {
     let mut prefix = OsString::from(".");
     if name.len() + AROUND_NAME <= MAX_NAME {
@@ -237,8 +234,8 @@ fn temporary_prefix(name: &OsStr) -> OsString {
     prefix
 }
 
-/// Waits until a rename in `folder` is on disk. A file system that cannot sync folders, or a folder that may not be opened, is
-/// no error: the rename is done.
+/// Syncs `folder` after a rename. A file system that cannot sync folders, or a folder that may not be opened, is no error:
+/// the rename is done.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder).and_then(|folder| folder.sync_all()) {

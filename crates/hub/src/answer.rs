@@ -1,13 +1,13 @@
-//! What the headers of an answer say. Public for `fuzz`.
+//! Parses the headers of a response. Public for `fuzz`.
 
 use crate::url::Url;
 
-/// Where a redirection to `location` leads from `from`, both as text; `None` where it leads nowhere.
+/// The target of a redirection from `from` to `location`; `None` if it is refused.
 pub fn redirection(from: &str, location: &str) -> Option<String> {
     Some(Url::parse(from).ok()?.join(location).ok()?.to_string())
 }
 
-/// The first byte and the length of the whole that `Content-Range: bytes 5-9/10` says; no length where it is `*`.
+/// The first byte and the total length in `Content-Range: bytes 5-9/10`; no length if it is `*`.
 pub fn content_range(header: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = header.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.trim().split_once('-')?;
@@ -17,13 +17,13 @@ pub fn content_range(header: &str) -> Option<(u64, Option<u64>)> {
     fits.then_some((first, total))
 }
 
-/// The SHA-256 that the hub's `X-Linked-Etag` is, in small hexadecimal digits. (Files that are not large have another.)
+/// The SHA-256 in the hub's `X-Linked-Etag`, in lower-case hexadecimal digits. (That of small files is another hash.)
 pub fn linked_sha256(header: &str) -> Option<String> {
     let hash = header.trim().trim_start_matches("W/").trim_matches('"');
     (hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| hash.to_ascii_lowercase())
 }
 
-/// An `ETag` that stands for these very bytes, so that a rest can be asked for under it.
+/// A strong `ETag`, which identifies the bytes of a file, so that the rest can be requested with it.
 pub fn strong_etag(header: &str) -> Option<&str> {
     let header = header.trim();
     let inside = header.strip_prefix('"')?.strip_suffix('"')?;
@@ -34,7 +34,7 @@ pub fn strong_etag(header: &str) -> Option<&str> {
 
 fn number(text: &str) -> Option<u64> {
     let text = text.trim();
-    // `parse` takes a sign, too.
+    // `parse` accepts a sign as well.
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
@@ -63,10 +63,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nonsense_is_nothing(text in ".*", other in "[a-z0-9:/?#@.\\[\\]%-]*") {
+        fn malformed_headers_are_ignored(text in ".*", other in "[a-z0-9:/?#@.\\[\\]%-]*") {
             for header in [&text, &other, &format!("bytes {other}"), &format!("\"{text}\"")] {
                 let _ = (content_range(header), linked_sha256(header), strong_etag(header));
-                // Whatever a server says, what is followed is https.
+                // Only https is followed.
                 if let Some(next) = redirection("https://a.org/b/c", header) {
                     assert!(next.starts_with("https://"), "{next}");
                 }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn etags_are_hashes_or_names_of_these_bytes_or_nothing() {
+    fn only_hashes_and_strong_etags_are_accepted() {
         let hash = "AB".repeat(32);
         assert_eq!(linked_sha256(&format!("\"{hash}\"")), Some(hash.to_lowercase()));
         assert_eq!(linked_sha256(&"a".repeat(40)), None);

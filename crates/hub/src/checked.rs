@@ -1,4 +1,4 @@
-//! Whether a file of the cache is the one that was published: downloaded, or put there by hand.
+//! Checks that a file in the cache, downloaded or copied there, is the published one.
 
 use crate::HubCause;
 use residual_files::{FileError, atomic_write};
@@ -9,8 +9,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// Refuses the file at `path` unless its SHA-256 begins with `expected`. That it does is written down beside it, so that it is
-/// read through once, not each time.
+/// Refuses the file at `path` unless its SHA-256 begins with `expected`. The result is recorded in a file beside it, so that
+/// the hash is computed once.
 pub(crate) fn check(path: &Path, expected: &str) -> Result<(), HubCause> {
     let fail = FileError::read(path);
     let state = state(path).map_err(&fail)?;
@@ -25,21 +25,21 @@ pub(crate) fn check(path: &Path, expected: &str) -> Result<(), HubCause> {
     Ok(())
 }
 
-/// Writes down that the file at `path` is what `expected` says. Where that cannot be written, it is checked again.
+/// Records that the SHA-256 of the file at `path` begins with `expected`. If that fails, it will be computed again.
 pub(crate) fn remember(path: &Path, expected: &str) {
     if let Ok(state) = state(path) {
         let _ = atomic_write(&beside(path, "checked"), |file| write!(file, "{expected} {state}"));
     }
 }
 
-/// What changes when somebody writes the file: its length and when that was.
+/// The length and modification time of the file, which change when it is written.
 fn state(path: &Path) -> io::Result<String> {
     let metadata = fs::metadata(path)?;
     let written = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(format!("{} {}", metadata.len(), written.as_nanos()))
 }
 
-/// The SHA-256 of what a reader gives, in small hexadecimal digits.
+/// The SHA-256 of a reader's bytes, in lower-case hexadecimal digits.
 pub(crate) fn sha256(mut reader: impl Read) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 17];
@@ -55,7 +55,7 @@ pub(crate) fn sha256(mut reader: impl Read) -> io::Result<String> {
     }))
 }
 
-/// A file beside `path` that no name stands for: none begins with a dot.
+/// The path of an auxiliary file of `path`. It begins with a dot, unlike the files of weights.
 pub(crate) fn beside(path: &Path, kind: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{kind}"))
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_put_there_by_hand_is_what_was_published_or_refused() {
+    fn a_file_copied_into_the_cache_is_the_published_one_or_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.pth");
         fs::write(&path, "abc").unwrap();
@@ -79,7 +79,7 @@ mod tests {
             other.contains("expected the published file, whose SHA-256 begins with 00000000, got ba7816bf"),
             "{other}"
         );
-        // Another file under its name is noticed.
+        // A replaced file is noticed.
         fs::write(&path, "abcd").unwrap();
         assert!(matches!(check(&path, "ba7816bf"), Err(HubCause::Placed { .. })));
     }

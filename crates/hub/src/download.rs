@@ -1,4 +1,4 @@
-//! A file that comes in as many parts as it takes, and is whole or not there.
+//! A download with retries: resumed after interruptions, checked, and published atomically.
 
 use crate::answer::{content_range, strong_etag};
 use crate::checked::{beside, remember, sha256};
@@ -12,40 +12,40 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use ureq::http::StatusCode;
 
-/// Requests in a row that bring nothing, and requests in all.
+/// Maximum number of successive requests without data, and of all requests.
 const MAX_FAILURES: u32 = 4;
 const MAX_REQUESTS: u32 = 200;
-/// The longest file of which the server does not say how long it is, in bytes: twice the largest weights that have a name.
+/// Maximum size in bytes of a file without a `Content-Length`: twice that of the largest named weights.
 const MAX_WITHOUT_LENGTH: u64 = 2 << 30;
-/// Bytes a second below which a server is given up.
+/// Minimum speed in bytes per second; slower downloads are aborted.
 const MIN_SPEED: u64 = 1000;
 
-/// What is wanted, and where it goes.
+/// The file to download and its path.
 pub(super) struct Wanted<'a> {
     pub(super) url: Url,
     pub(super) path: &'a Path,
-    /// The beginning of its SHA-256, in small hexadecimal digits.
+    /// The beginning of its SHA-256, in lower-case hexadecimal digits.
     pub(super) sha256: Option<&'a str>,
-    /// Whether the server knows its SHA-256 (`X-Linked-Etag`).
+    /// Whether the server sends its SHA-256 (`X-Linked-Etag`).
     pub(super) is_hub: bool,
     pub(super) token: Option<&'a str>,
-    /// How long a server may be slow.
+    /// The timeout, and the interval over which the speed is measured.
     pub(super) patience: Duration,
-    /// Before a second request; twice as long before the third.
+    /// The delay before a second request; twice as long before the third.
     pub(super) pause: Duration,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 enum Outcome {
-    /// All is here.
+    /// The file is complete.
     Whole,
-    /// It broke off, or the server is busy.
+    /// The connection broke, or the server is busy.
     Broken(HubCause),
-    /// What is here is no part of what the server has.
+    /// The received part does not belong to the server's file.
     Stale,
 }
 
-/// Brings the file to its place.
+/// Downloads the file to its path.
 pub(super) fn download(
     client: &Client,
     wanted: &Wanted<'_>,
@@ -59,7 +59,7 @@ pub(super) fn download(
         return Ok(());
     }
     let mut part = Part::open(wanted)?;
-    // Whether bytes came under several requests, which a server may have changed its file between.
+    // Whether the bytes are from several requests, between which the file may have changed.
     let mut is_joined = part.len > 0;
     let mut sha256 = wanted.sha256.map(str::to_owned);
     let (mut failures, mut is_first) = (0, true);
@@ -72,7 +72,7 @@ pub(super) fn download(
                     if let Some(expected) = wanted.sha256 {
                         remember(wanted.path, expected);
                     }
-                    // Whoever waits holds the file itself, and finds that nothing is left to do.
+                    // Waiting processes have the lock file open, and find the download complete.
                     let _ = fs::remove_file(&lock);
                     events(HubEvent::Finished { received: part.len, checked: sha256.is_some() });
                     return Ok(());
@@ -98,7 +98,7 @@ pub(super) fn download(
             Outcome::Broken(cause) => {
                 let came = part.len > before;
                 failures = if came { 0 } else { failures + 1 };
-                // A server that was never reached will not be in a second.
+                // Without any connection, a retry after a second is futile.
                 let is_unreachable = is_first && matches!(cause, HubCause::Network { .. }) && !came;
                 if is_unreachable || failures >= MAX_FAILURES {
                     return Err(cause);
@@ -114,7 +114,7 @@ pub(super) fn download(
     Err(HubCause::Answer { url: wanted.url.to_string(), expected: "the whole file", got })
 }
 
-/// One request, and what it brings.
+/// Sends one request and receives its response.
 fn transfer(
     client: &Client,
     wanted: &Wanted<'_>,
@@ -122,7 +122,7 @@ fn transfer(
     sha256: &mut Option<String>,
     events: &mut dyn FnMut(HubEvent<'_>),
 ) -> Result<Outcome, HubCause> {
-    // Without a name for its bytes or a hash to hold them against, nobody knows what a rest belongs to.
+    // Without an ETag or a hash, the rest may belong to another file.
     let can_join = part.len > 0 && (part.etag.is_some() || sha256.is_some());
     let rest = can_join.then_some((part.len, part.etag.as_deref()));
     let request = Request { url: &wanted.url, token: wanted.token, rest };
@@ -168,7 +168,7 @@ fn transfer(
     }
 }
 
-/// Writes the body behind what is here; the inner error is the connection's.
+/// Appends the body to the received part; the inner error is the connection's.
 fn receive(
     answer: &mut Answer,
     part: &mut Part,
@@ -184,7 +184,7 @@ fn receive(
         let waited = since.elapsed();
         if waited >= patience {
             if came < MIN_SPEED * waited.as_secs().max(1) {
-                // What is here stays for the next time.
+                // The received part is kept for the next call.
                 let what =
                     format!("expected at least {MIN_SPEED} bytes a second, got {came} in {} s", waited.as_secs());
                 return Err(HubCause::Network { url: url.into(), what });
@@ -208,12 +208,12 @@ fn receive(
     }
 }
 
-/// What is here of a file.
+/// The received part of a file.
 struct Part {
     path: PathBuf,
     file: File,
     len: u64,
-    /// The server's name for the bytes that these are a part of, and the file it stands in.
+    /// The ETag of the file, and the path where it is stored.
     etag: Option<String>,
     etag_path: PathBuf,
 }
@@ -242,7 +242,7 @@ impl Part {
         Ok(())
     }
 
-    /// Throws away what is here.
+    /// Discards the received part.
     fn clear(&mut self) -> Result<(), HubCause> {
         let clear = self.file.set_len(0).and_then(|()| self.file.rewind());
         clear.map_err(FileError::write(&self.path))?;
@@ -262,8 +262,8 @@ impl Part {
         Ok(written.map_err(FileError::write(&self.etag_path))?)
     }
 
-    /// Whether what is here, all of it, is what was wanted: by its SHA-256 or, where none is known, not one of the things that
-    /// servers send in a file's place.
+    /// Checks the complete file: by its SHA-256 or, if none is known, against the kinds of files that servers send in place of
+    /// weights.
     fn check(&mut self, wanted: &Wanted<'_>, expected: Option<&str>) -> Result<(), HubCause> {
         let url = || wanted.url.to_string();
         let fail = FileError::read(&self.path);
@@ -281,7 +281,7 @@ impl Part {
         }
     }
 
-    /// Moves what is here, all of it, to its place.
+    /// Moves the complete file to its path.
     fn finish(&mut self, path: &Path) -> Result<(), HubCause> {
         publish(&self.file, &self.path, path)?;
         let _ = fs::remove_file(&self.etag_path);
@@ -289,7 +289,7 @@ impl Part {
     }
 }
 
-/// The lock of a file, waited for; it is free again when what holds it ends, however it ends.
+/// Waits for the lock of a file, which is released when its process ends.
 fn hold(path: &Path, events: &mut dyn FnMut(HubEvent<'_>)) -> Result<File, HubCause> {
     let fail = FileError::write(path);
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(&fail)?;
@@ -304,7 +304,7 @@ fn hold(path: &Path, events: &mut dyn FnMut(HubEvent<'_>)) -> Result<File, HubCa
     }
 }
 
-/// Whether a file is at `path`. A link there is removed, as its target is none of the cache's.
+/// Whether there is a file at `path`. A link there is removed, as its target is outside the cache.
 fn file_itself(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_symlink() => fs::remove_file(path).map(|()| false),

@@ -1,102 +1,102 @@
-//! Why weights could not be brought here.
+//! Errors of pretrained weights.
 
 use residual_files::{FileError, printable};
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 
-/// The name of weights and why they are not here. The message is one line, without the text of its sources.
+/// The name of weights and why they are unavailable. The message is one line, without the text of its sources.
 #[derive(Debug)]
 pub struct HubError {
-    /// The name, shortened where it is long.
+    /// The name, truncated if it is long.
     pub name: String,
-    /// What went wrong.
+    /// The cause.
     pub cause: HubCause,
-    /// Where the file is to be had, and where it belongs: what can be done without this program.
+    /// The address of the file and its path in the cache, for a download by other means.
     pub instead: Option<Box<Instead>>,
 }
 
-/// A download by hand.
+/// A manual download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instead {
     /// The address of the file.
     pub url: String,
-    /// Where it is looked for.
+    /// Its path in the cache.
     pub path: PathBuf,
 }
 
-/// What can go wrong.
+/// A cause of a [`HubError`].
 #[derive(Debug, thiserror::Error)]
 pub enum HubCause {
-    /// It is no name, or not one that is known.
+    /// The name is malformed or unknown.
     #[error("expected {expected}, got {got}")]
     Name {
-        /// What a name is.
+        /// The accepted names.
         expected: String,
-        /// What stood there.
+        /// The given name.
         got: String,
     },
-    /// It may not be downloaded.
-    #[error("expected a file that was downloaded before, as {why} forbids to download, got none")]
+    /// Downloads are disabled.
+    #[error("expected a file that was downloaded before, as {why} forbids downloads, got none")]
     Offline {
-        /// Who says so.
+        /// The variable or option that disables them.
         why: &'static str,
     },
-    /// There is no folder to keep files in.
-    #[error("expected a folder to keep files in (RESIDUAL_HOME), got none")]
+    /// There is no cache folder.
+    #[error("expected a cache folder (RESIDUAL_HOME), got none")]
     NoHome,
-    /// The server does not give it.
+    /// The server refuses the request.
     #[error("{url}: expected the file, got status {status}{}", hint(*.status))]
     Status {
-        /// What was asked for.
+        /// The requested address.
         url: String,
-        /// The answer.
+        /// The HTTP status.
         status: u16,
     },
-    /// The server answers in a way that leads nowhere.
+    /// The server's response is invalid.
     #[error("{url}: expected {expected}, got {got}")]
     Answer {
-        /// What was asked for.
+        /// The requested address.
         url: String,
-        /// What an answer is.
+        /// The expected response.
         expected: &'static str,
-        /// What came.
+        /// The response.
         got: String,
     },
-    /// There is no connection, or it broke.
+    /// There is no connection, or it was interrupted.
     #[error("{url}: {what}")]
     Network {
-        /// What was asked for.
+        /// The requested address.
         url: String,
-        /// Why.
+        /// The reason.
         what: String,
     },
-    /// It is larger than any file that is read.
+    /// The file is above the size limit.
     #[error("{url}: expected at most {limit} bytes, got more")]
     TooLarge {
-        /// What was asked for.
+        /// The requested address.
         url: String,
         /// The limit in bytes.
         limit: u64,
     },
-    /// It is not the file that was published, and was thrown away.
+    /// It is not the published file; it was deleted.
     #[error("{url}: expected SHA-256 {expected}, got {got}")]
     Hash {
-        /// What was asked for.
+        /// The requested address.
         url: String,
-        /// What it should be, or begin with.
+        /// The expected hash, or its beginning.
         expected: String,
-        /// What it is.
+        /// The file's SHA-256.
         got: String,
     },
-    /// A file in the cache, put there by hand or changed, is not the one that was published.
+    /// A file in the cache, copied there or changed, is not the published one.
     #[error("{}: expected the published file, whose SHA-256 begins with {expected}, got {got} (delete it)", path.display())]
     Placed {
         /// The file.
         path: PathBuf,
-        /// What its SHA-256 begins with.
+        /// The beginning of the published file's SHA-256.
         expected: String,
-        /// What it is.
+        /// The file's SHA-256.
         got: String,
     },
     /// A file of the cache cannot be written or read.
@@ -132,13 +132,13 @@ impl fmt::Display for HubError {
 }
 
 impl Error for HubError {
-    /// The cause of the cause, whose own text stands in this error's message already.
+    /// The cause of the cause, whose text is already contained in this error's message.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.cause.source()
     }
 }
 
-/// Text that somebody typed or sent, harmless and short.
+/// Text of a user or a server, escaped and truncated.
 pub(crate) fn shown(text: &str) -> String {
     printable(text, 120)
 }

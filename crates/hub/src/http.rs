@@ -1,4 +1,4 @@
-//! One request: redirections followed by our own rules, nothing else.
+//! HTTP requests. Redirections are followed by this crate, to https only.
 
 use crate::HubCause;
 use crate::answer::linked_sha256;
@@ -9,38 +9,38 @@ use std::time::Duration;
 use ureq::http::{HeaderName, Response, header};
 use ureq::{Agent, Body};
 
-/// Redirections that are followed.
+/// Maximum number of redirections.
 const MAX_REDIRECTIONS: usize = 10;
 
-/// The longest head of an answer, in bytes.
+/// Maximum size of a response's headers, in bytes.
 const MAX_HEAD: usize = 64 << 10;
 
 pub(super) struct Client {
     patience: Duration,
 }
 
-/// What is asked for.
+/// A request.
 pub(super) struct Request<'a> {
     pub(super) url: &'a Url,
-    /// Shown to the first host, and to no other that it leads to.
+    /// Sent to the origin of `url` only, not to other targets of redirections.
     pub(super) token: Option<&'a str>,
-    /// The first byte, and the etag under which the rest is wanted, if one is known.
+    /// The first byte of a range request and, if known, the ETag for `If-Range`.
     pub(super) rest: Option<(u64, Option<&'a str>)>,
 }
 
-/// The answer of the last host.
+/// The response after all redirections.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) length: Option<u64>,
     pub(super) content_range: Option<String>,
     pub(super) etag: Option<String>,
-    /// The SHA-256 that a host on the way said it to be.
+    /// The SHA-256 that one of the hosts sent.
     pub(super) linked_sha256: Option<String>,
     response: Response<Body>,
 }
 
 impl Client {
-    /// Gives up on a server that is silent for `patience`.
+    /// A client with the timeout `patience`.
     pub(super) fn new(patience: Duration) -> Self {
         Self { patience }
     }
@@ -117,7 +117,7 @@ impl Answer {
     }
 }
 
-/// An error in a few words.
+/// A short message for an error.
 fn what(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(error) => io_what(error),

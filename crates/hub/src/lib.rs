@@ -1,8 +1,8 @@
-//! Pretrained weights by name: downloaded into a cache once, checked, and read from there.
+//! Pretrained weights by name: downloaded once, checked, and read from a cache.
 //!
-//! [`HubName`] is what stands in place of a path (`torchvision:resnet50.v2`, `timm:resnet50.a1_in1k`,
-//! `hf:owner/repository/file`, an https address), [`Hub`] the cache and how it is filled. Without this crate's feature
-//! `download` nothing is ever downloaded; files that were put into the cache are found all the same.
+//! A [`HubName`] is given in place of a path (`torchvision:resnet50.v2`, `timm:resnet50.a1_in1k`,
+//! `hf:owner/repository/file`, an https address); a [`Hub`] is the cache with its download settings. Without this crate's
+//! feature `download` nothing is downloaded; files that were copied into the cache are found nonetheless.
 #![forbid(unsafe_code)]
 
 #[doc(hidden)]
@@ -27,23 +27,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
 
-/// The variable that says where caches and the like lie.
+/// The variable with the folder of caches.
 const HOME: &str = "RESIDUAL_HOME";
-/// The variables that forbid downloads: ours, and the hub's own.
+/// The variables that disable downloads: ours, and Hugging Face's.
 const OFFLINE: [&str; 2] = ["RESIDUAL_OFFLINE", "HF_HUB_OFFLINE"];
 /// The variable with the address of a mirror, which has a folder for each host.
 const MIRROR: &str = "RESIDUAL_HUB_ENDPOINT";
-/// The hub's own variables: another address, and who asks.
+/// Hugging Face's variables: another address of the hub, and the access token.
 const HF_ENDPOINT: &str = "HF_ENDPOINT";
 const HF_TOKEN: &str = "HF_TOKEN";
 
 const HUGGING_FACE: &str = "https://huggingface.co";
 
-/// A cache of files, and how it is filled.
+/// A cache of weights with its download settings.
 #[derive(Clone)]
 pub struct Hub {
     folder: PathBuf,
-    /// Who forbids downloads.
+    /// The variable or option that disables downloads.
     offline: Option<&'static str>,
     hub: Url,
     mirror: Option<Url>,
@@ -52,41 +52,41 @@ pub struct Hub {
     pause: Duration,
 }
 
-/// What happens while a file comes.
+/// Progress of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HubEvent<'a> {
-    /// Another process downloads the file; this one waits for it.
+    /// Another process is downloading the file; this one waits for it.
     Waiting,
-    /// The server sends.
+    /// The response begins.
     Started {
-        /// The address that was asked.
+        /// The requested address.
         url: &'a str,
-        /// Bytes that are here already.
+        /// Bytes received so far.
         received: u64,
-        /// Bytes of the whole file, where the server says so.
+        /// Bytes of the whole file, if the server sends its length.
         total: Option<u64>,
     },
-    /// More is here.
+    /// More data was received.
     Received {
-        /// Bytes that are here.
+        /// Bytes received so far.
         received: u64,
     },
-    /// The connection broke; it is asked for the rest.
+    /// The connection was interrupted; the rest is requested again.
     Retrying {
-        /// Why.
+        /// The reason.
         reason: &'a str,
     },
-    /// All is here, and is what it should be.
+    /// The file is complete and passed its check.
     Finished {
         /// Bytes of the file.
         received: u64,
-        /// Whether a SHA-256 was known to hold it against.
+        /// Whether its SHA-256 was known and checked.
         checked: bool,
     },
 }
 
 impl Hub {
-    /// A cache in `home`, filled from the public hosts.
+    /// A cache in `home`, with downloads from the public hosts.
     pub fn new(home: impl Into<PathBuf>) -> Self {
         Self {
             folder: home.into().join("hub"),
@@ -99,12 +99,12 @@ impl Hub {
         }
     }
 
-    /// The cache that the environment says: in `RESIDUAL_HOME`, else in a folder of ours in the user's cache. Nothing is
-    /// downloaded where `RESIDUAL_OFFLINE` or `HF_HUB_OFFLINE` is set; `RESIDUAL_HUB_ENDPOINT` is a mirror with a folder for
-    /// each host, `HF_ENDPOINT` another address of the Hugging Face hub, `HF_TOKEN` what is shown to it.
+    /// The cache configured by the environment: in `RESIDUAL_HOME`, else in the folder `residual` of the user's cache. Nothing
+    /// is downloaded if `RESIDUAL_OFFLINE` or `HF_HUB_OFFLINE` is set; `RESIDUAL_HUB_ENDPOINT` is a mirror with a folder per
+    /// host, `HF_ENDPOINT` another address of the Hugging Face hub, `HF_TOKEN` its access token.
     ///
     /// # Errors
-    /// If there is no folder for it, or a variable holds no address.
+    /// If there is no folder for it, or a variable is not an address.
     pub fn from_env() -> Result<Self, HubError> {
         let home = cache_folder(|name| env::var_os(name)).ok_or_else(|| HubError::new("hub", HubCause::NoHome))?;
         let text = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
@@ -120,13 +120,13 @@ impl Hub {
         Ok(hub)
     }
 
-    /// Never downloads, because `why` says so.
+    /// Disables downloads; errors give `why`, a variable or option, as the reason.
     pub fn offline(mut self, why: &'static str) -> Self {
         self.offline = Some(why);
         self
     }
 
-    /// Asks a mirror, which has a folder for each host.
+    /// Downloads from a mirror, which has a folder per host.
     ///
     /// # Errors
     /// If `address` is neither https nor one of this machine.
@@ -135,7 +135,7 @@ impl Hub {
         Ok(self)
     }
 
-    /// Asks for files of the Hugging Face hub at another address.
+    /// Downloads files of the Hugging Face hub from another address.
     ///
     /// # Errors
     /// If `address` is neither https nor one of this machine.
@@ -144,30 +144,30 @@ impl Hub {
         Ok(self)
     }
 
-    /// Shows `token` to the Hugging Face hub, and to nobody else.
+    /// Sends `token` to the Hugging Face hub, and to no other host.
     pub fn with_token(mut self, token: &str) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// How long a server may be silent or slow (60 s), and how long it is left alone after a failure (1 s).
+    /// The timeout of a silent or slow server (default 60 s), and the delay after a failure (default 1 s).
     pub fn with_patience(mut self, patience: Duration, pause: Duration) -> Self {
         (self.patience, self.pause) = (patience, pause);
         self
     }
 
-    /// Where the file of `name` is looked for.
+    /// The path of `name` in the cache.
     pub fn path(&self, name: &HubName) -> PathBuf {
         name.components().iter().fold(self.folder.clone(), |path, component| path.join(component))
     }
 
-    /// The file of `name`, which is downloaded if it is not here: into a temporary file beside its place, which is checked
-    /// and then renamed, so that it is whole or not there. What came before a failure is kept, and the next call asks for
-    /// the rest. Two processes that want one file wait for each other.
+    /// The file of `name`, downloaded if it is not in the cache: to a temporary file in the same folder, which is checked and
+    /// then renamed. If a download fails, the received part is kept, and the next call resumes it. Of several processes that
+    /// need a file, one downloads it and the others wait.
     ///
     /// # Errors
-    /// If the file is not here and may not be or cannot be downloaded (the message says where to put it), or is here, but is not
-    /// the one that was published, where its SHA-256 is known.
+    /// If the file is not in the cache and cannot be downloaded (the message says where to put it), or the file in the cache
+    /// does not have the published SHA-256, if that is known.
     pub fn fetch(&self, name: &HubName, events: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, HubError> {
         let path = self.path(name);
         let (url, sha256, _) = name.url(&self.hub);
@@ -205,7 +205,7 @@ impl Hub {
     ) -> Result<(), HubCause> {
         let (url, sha256, is_hub) = name.url(&self.hub);
         let is_public = self.hub.to_string() == format!("{HUGGING_FACE}/");
-        // An address of the hub's own counts before a mirror of everything.
+        // HF_ENDPOINT takes precedence over the mirror.
         let url = match &self.mirror {
             Some(mirror) if !is_hub || is_public => url.at_mirror(mirror),
             _ => url,
@@ -218,7 +218,7 @@ impl Hub {
 
 impl std::fmt::Debug for Hub {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The token is nobody's business.
+        // Without the token, which is secret.
         let Self { folder, offline, hub, mirror, .. } = self;
         let mut fields = f.debug_struct("Hub");
         fields.field("folder", folder).field("offline", offline).field("hub", hub).field("mirror", mirror);
@@ -236,8 +236,7 @@ fn is_true(value: &str) -> bool {
     ["1", "true", "yes", "on"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
-/// Where things are kept that can be made or downloaded again: `RESIDUAL_HOME`, or a folder of ours in the user's cache, by
-/// the `variable`s of the environment.
+/// The folder of caches: `RESIDUAL_HOME`, or the folder `residual` in the user's cache, by the environment's `variable`s.
 pub fn cache_folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let variable = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home =

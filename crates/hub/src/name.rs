@@ -1,4 +1,4 @@
-//! Names of weights that lie elsewhere.
+//! Names of remote weights.
 
 use crate::error::{HubCause, HubError, shown};
 use crate::table::{Pretrained, is_pretrained, pretrained};
@@ -6,20 +6,20 @@ use crate::url::Url;
 use residual_files::nearest;
 use std::path::Path;
 
-/// Where torchvision's files lie.
+/// The address of torchvision's files.
 const TORCHVISION: &str = "https://download.pytorch.org/models";
 
-/// The file of timm's repositories that is read.
+/// The weights file of timm's repositories.
 const TIMM_FILE: &str = "model.safetensors";
 
-/// The longest name, in bytes.
+/// Maximum length of a name, in bytes.
 const MAX_LENGTH: usize = 4096;
 
-/// The longest name of a folder or file in the cache, in bytes: what goes before and behind it while it comes, and any
-/// file system's limit of 255.
+/// Maximum length of the name of a folder or file in the cache, in bytes: the limit of file systems, 255, less the prefix and
+/// suffix during a download.
 const MAX_COMPONENT: usize = 200;
 
-/// The name of weights that lie elsewhere, checked:
+/// A validated name of remote weights:
 ///
 /// - `torchvision:resnet50.v2`; without a version, the newest;
 /// - `timm:resnet50.a1_in1k`; without a tag, timm's own choice;
@@ -29,24 +29,24 @@ const MAX_COMPONENT: usize = 200;
 pub struct HubName {
     text: String,
     place: Place,
-    /// Folders and the file in the cache.
+    /// The folders and the file name in the cache.
     components: Vec<String>,
     pretrained: Option<Pretrained>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum Place {
-    /// At an address, with the beginning of its SHA-256 where that is known.
+    /// An address, with the beginning of the file's SHA-256 if that is known.
     Web(Url, Option<String>),
-    /// A file of a repository of the hub: `owner/repository`, path.
+    /// A file in a repository of the hub: `owner/repository`, path.
     Hub(String, String),
 }
 
 impl HubName {
-    /// The name that `text` is; `None` if it is none of these but a file of this machine (`./hf:a` is one).
+    /// Parses a name; `None` for the path of a local file (`./hf:a` is one).
     ///
     /// # Errors
-    /// If it begins like one and is none, or its weights are not known.
+    /// If it has the prefix of a name, but is malformed or unknown.
     pub fn parse(text: &str) -> Option<Result<Self, HubError>> {
         if let Some(name) = timms_spelling(text) {
             return Some(Self::known(&name).map_err(|cause| HubError::new(shown(text), cause)));
@@ -66,7 +66,7 @@ impl HubName {
         Some(parsed.map_err(|cause| HubError::new(shown(text), cause)))
     }
 
-    /// [`HubName::parse`] of a path as it was typed.
+    /// [`HubName::parse`] of a path as given.
     ///
     /// # Errors
     /// As there.
@@ -74,23 +74,23 @@ impl HubName {
         Self::parse(&path.to_string_lossy())
     }
 
-    /// The name as it was given.
+    /// The name as given.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Network, preprocessing and classes, where they are known.
+    /// Network and preprocessing, if they are known.
     pub fn pretrained(&self) -> Option<&Pretrained> {
         self.pretrained.as_ref()
     }
 
-    /// Folders and the file in the cache, each a plain name.
+    /// The folders and the file name in the cache, each without separators.
     pub(crate) fn components(&self) -> &[String] {
         &self.components
     }
 
-    /// Where the file lies, with the beginning of its SHA-256 in small hexadecimal digits where the name says it, and
-    /// whether `hub`, the address of the Hugging Face hub, answers for it.
+    /// The address of the file, the beginning of its SHA-256 in lower-case hexadecimal digits if it is known, and whether it is
+    /// at `hub`, the address of the Hugging Face hub.
     pub(crate) fn url(&self, hub: &Url) -> (Url, Option<&str>, bool) {
         match &self.place {
             Place::Web(url, hash) => (url.clone(), hash.as_deref(), false),
@@ -140,7 +140,7 @@ impl HubName {
             return Err(name_error("hf:owner/repository/file", shown(text)));
         }
         if let Some(part) = parts.iter().find(|part| part.is_empty() || part.starts_with('.')) {
-            return Err(name_error("names that are not empty and begin without a point", shown(part)));
+            return Err(name_error("names that are not empty and do not begin with a dot", shown(part)));
         }
         let components = std::iter::once("hf").chain(parts.iter().copied()).map(str::to_owned).collect();
         let repository = format!("{owner}/{repository}");
@@ -178,9 +178,9 @@ impl HubName {
     }
 }
 
-/// The name here of weights that are written as timm and the hub write them: `hf-hub:timm/resnet50.a1_in1k`,
-/// `timm/resnet50.a1_in1k`, `resnet50.a1_in1k`, and `tv_resnet50`, as timm once called torchvision's. A file that is there comes
-/// before a name without a colon.
+/// Converts timm's and the hub's names of weights: `hf-hub:timm/resnet50.a1_in1k`, `timm/resnet50.a1_in1k`,
+/// `resnet50.a1_in1k`, and `tv_resnet50`, timm's former name of torchvision's weights. An existing file takes precedence over a
+/// name without a colon.
 fn timms_spelling(text: &str) -> Option<String> {
     let schemes = ["hf-hub:timm/", "hf_hub:timm/", "hf:timm/"];
     let tagged = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
@@ -190,7 +190,7 @@ fn timms_spelling(text: &str) -> Option<String> {
         (None, Some(network)) => format!("timm:{network}.tv_in1k"),
         (None, None) => format!("timm:{plain}"),
     };
-    // A file's name is compared with a table; the disk is asked only where that has it.
+    // The file system is accessed only for names in the table.
     let is_known = candidate.len() < 200 && is_pretrained(&candidate);
     (is_known && (tagged.is_some() || !Path::new(text).exists())).then_some(candidate)
 }
@@ -206,7 +206,7 @@ fn unknown(text: &str, all: &[Pretrained]) -> HubCause {
     if !known.is_empty() {
         return name_error(known.join(", "), shown(text));
     }
-    // Of the names of networks, as those of their weights are of another kind.
+    // Compared are the names of networks, without the tags of weights.
     let networks = all.iter().filter_map(|entry| entry.name.split_once('.').map(|(network, _)| network));
     let hint = nearest(network, networks).map_or_else(String::new, |near| format!(" (did you mean \"{near}\"?)"));
     let expected = "a name that \"residual models list --json\" shows, or hf:owner/repository/file";

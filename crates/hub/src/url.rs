@@ -1,23 +1,23 @@
-//! Addresses of the web, as far as a download needs them.
+//! URLs, as far as downloads need them.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The longest address that is followed, in bytes.
+/// Maximum length of an address, in bytes.
 const MAX_LENGTH: usize = 4096;
 
-/// An `https` address, or an `http` one of this machine.
+/// An `https` URL, or an `http` URL of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
     is_secure: bool,
-    /// The host in small letters, and the port where it stands there.
+    /// The host in lower case, and the port if there is one.
     authority: String,
-    /// Begins with a slash; the query behind it.
+    /// The path, which begins with a slash, and the query.
     path: String,
 }
 
 impl Url {
-    /// The address that `text` is; the message says what was expected.
+    /// Parses an address; the error is what was expected.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.len() > MAX_LENGTH {
             return Err("an address of at most 4096 bytes");
@@ -41,7 +41,7 @@ impl Url {
         Ok(Self { is_secure, authority, path })
     }
 
-    /// The address that `location`, a redirection's, means on the way from here (RFC 3986, section 5.2).
+    /// Resolves the `location` of a redirection from this address (RFC 3986, section 5.2).
     pub(crate) fn join(&self, location: &str) -> Result<Self, &'static str> {
         let scheme = if self.is_secure { "https" } else { "http" };
         let location = location.split('#').next().unwrap_or_default();
@@ -63,18 +63,18 @@ impl Url {
         };
         let mut next = Self::parse(&next)?;
         next.path = without_dot_segments(&next.path);
-        // Whoever answers over https may not lead to what only this machine can reach.
+        // A redirection from https may not lead to a server on this machine.
         if self.is_secure && !next.is_secure { Err("https after https") } else { Ok(next) }
     }
 
-    /// The address of this one's file at a mirror: the host becomes a folder.
+    /// The address of this file at a mirror, where the host is a folder.
     #[cfg(any(test, feature = "download"))]
     pub(crate) fn at_mirror(&self, mirror: &Self) -> Self {
         let path = format!("{}/{}{}", mirror.path.trim_end_matches('/'), self.authority, self.path);
         Self { path, ..mirror.clone() }
     }
 
-    /// The address of a file below this one; `path` is encoded where it must be.
+    /// The address of a file below this one; `path` is percent-encoded.
     pub(crate) fn below(&self, path: &str) -> Self {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
         let mut whole = format!("{}/", self.path.trim_end_matches('/'));
@@ -82,7 +82,7 @@ impl Url {
         Self { path: whole, ..self.clone() }
     }
 
-    /// Whether both lie on one host, at one port, over one protocol.
+    /// Whether scheme, host and port are equal.
     #[cfg(feature = "download")]
     pub(crate) fn has_same_origin(&self, other: &Self) -> bool {
         self.is_secure == other.is_secure && self.authority == other.authority
@@ -94,12 +94,12 @@ impl Url {
         split_authority(&self.authority).is_some_and(|(host, _)| is_loopback(host))
     }
 
-    /// Names of folders and of a file that stand for this address and no other; empty if it names no file.
+    /// Folders and a file name in the cache, distinct for each address; empty if it is not the address of a file.
     pub(crate) fn components(&self) -> Vec<String> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         let component = |text: &str| {
             let mut encoded = String::new();
-            // A leading point would hide the file, or leave the folder.
+            // A leading dot would hide the file, or lead out of the folder.
             let rest = text.strip_prefix('.').inspect(|_| encoded.push_str("%2E")).unwrap_or(text);
             encode(rest, plain, &mut encoded);
             encoded
@@ -152,7 +152,7 @@ fn encode(text: &str, plain: impl Fn(u8) -> bool, to: &mut String) {
     }
 }
 
-/// The host and the port, where there is one. No name and password before them.
+/// The host and the port, if there is one. User names and passwords are refused.
 fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;

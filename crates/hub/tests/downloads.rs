@@ -252,7 +252,7 @@ fn offline_nothing_is_asked_and_the_error_says_what_to_put_where() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{NAME}: expected a file that was downloaded before, as RESIDUAL_OFFLINE forbids to download, got none; \
+            "{NAME}: expected a file that was downloaded before, as RESIDUAL_OFFLINE forbids downloads, got none; \
              download {address}/owner/model/resolve/main/weights.pth yourself and put it at {}",
             path.display()
         )
