@@ -118,8 +118,8 @@ impl Cifar {
     /// Reads the training or test split from a folder of either layout. The files may hold any whole number of records.
     ///
     /// # Errors
-    /// [`DataError::File`] if a file cannot be read, [`DataError::Invalid`], with file and offset, if it is not what it
-    /// should be.
+    /// [`DataError::File`] if a file cannot be read, [`DataError::Invalid`], with file and offset, if its content is
+    /// invalid.
     pub fn open(kind: CifarKind, folder: &Path, split: Split) -> Result<Self, DataError> {
         if split == Split::Val {
             return Err(DataError::invalid(kind.name(), "a val split", "train, test"));

@@ -30,8 +30,8 @@ pub trait Dataset: Send + Sync {
     /// Reads sample `index`. Fails if its file cannot be read or decoded; panics if there is no such sample.
     fn sample(&self, index: usize) -> Result<Sample, DataError>;
 
-    /// A checksum of sample `index` that takes no decoding: equal for equal data wherever they are stored. 0 if its label is
-    /// all there is to compare.
+    /// A checksum of sample `index`, computed without decoding it; equal for equal data, wherever they are stored. 0 if
+    /// samples differ by their labels only.
     fn fingerprint(&self, _index: usize) -> u32 {
         0
     }
@@ -57,7 +57,7 @@ pub trait Dataset: Send + Sync {
         "memory".into()
     }
 
-    /// The set in one line: how many images of how many classes, and where they come from.
+    /// The set in one line: the numbers of images and classes, and the [place](Self::place).
     fn describe_set(&self) -> String {
         let (images, classes) = (counted(self.len(), "image"), counted(self.class_names().len(), "class"));
         format!("{images} of {classes} in {}", self.place())

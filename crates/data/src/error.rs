@@ -21,7 +21,7 @@ pub enum DataError {
         /// Why.
         cause: ImageError,
     },
-    /// A file, folder or option does not hold what it should.
+    /// A file, folder or option with invalid content.
     #[error("{place}: expected {expected}, got {got}")]
     Invalid {
         /// The file and offset, the folder or the option.

@@ -10,16 +10,16 @@ use crate::dataset::counted;
 use crate::layout::{Layout, data_folders};
 use crate::{DataError, Dataset, Format, Sample, Split, UnknownClasses, match_classes};
 
-/// The largest image file that is read.
+/// Maximum size of an image file.
 const MAX_FILE_BYTES: u64 = 256 << 20;
-/// Labels count to this at most.
+/// Maximum number of classes.
 const MAX_CLASSES: usize = 65_536;
 
-/// Reads and decodes one image file: [`Image::decode`], where its bytes are in a file.
+/// Reads an image file and decodes it with [`Image::decode`].
 ///
 /// # Errors
-/// [`DataError::File`] if it is no file, cannot be read or is larger than 256 MiB, [`DataError::Image`] if it cannot be
-/// decoded.
+/// [`DataError::File`] if it is not a regular file, cannot be read or is larger than 256 MiB, [`DataError::Image`] if it
+/// cannot be decoded.
 pub fn read_image(path: &Path) -> Result<Image, DataError> {
     let bytes = read_file(path, MAX_FILE_BYTES)?;
     Image::decode(&bytes).map_err(|cause| DataError::Image { place: path.display().to_string(), cause })
@@ -76,7 +76,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// The images of `folders`, of which each has its label. Every class has some if they are `required`.
+    /// The images of `folders`, with the label of each folder. If `required`, every folder must contain some.
     fn gather(
         root: &Path,
         names: Vec<String>,
@@ -106,7 +106,7 @@ impl Folder {
         }
         let strays = visible_entries(root)?.iter().filter(|path| is_image(path) && !path.is_dir()).count();
         if strays > 0 {
-            notes.push(format!("{place}: left out {} in no class folder", counted(strays, "image")));
+            notes.push(format!("{place}: ignored {} in no class folder", counted(strays, "image")));
         }
         let format = Format {
             image_size: None,

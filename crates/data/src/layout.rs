@@ -13,7 +13,7 @@ use crate::{DataError, Split};
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     root: PathBuf,
-    /// Of each split its folder; none if `root` holds the class folders.
+    /// The folder of each split; empty if `root` contains the class folders.
     splits: Vec<(Split, PathBuf)>,
     notes: Vec<String>,
 }
@@ -90,7 +90,7 @@ impl Layout {
     fn data_folders(&mut self, root: &Path) -> Result<Vec<PathBuf>, DataError> {
         let (folders, runs) = data_folders(root)?;
         if !runs.is_empty() {
-            self.notes.push(format!("{}: left out {}, which holds training runs", shown(root), listed(&runs)));
+            self.notes.push(format!("{}: ignored {}, which contains training runs", shown(root), listed(&runs)));
         }
         Ok(folders)
     }
@@ -113,7 +113,7 @@ impl Layout {
         self.splits.sort_unstable();
         if !self.splits.is_empty() && !others.is_empty() {
             let names = listed(&others);
-            self.notes.push(format!("{}: left out {names}, beside the splits", shown(root)));
+            self.notes.push(format!("{}: ignored {names} next to the splits", shown(root)));
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Datasets, augmentation and a deterministic parallel loader. Independent of networks.
 //!
-//! A [`Source`] is what a user names (`shapes10`, `cifar10`, a folder, a file); its [splits](Source::split) are
+//! A [`Source`] is given by name or path (`shapes10`, `cifar10`, a folder, a file); its [splits](Source::split) are
 //! [`Dataset`]s; a [`Transform`] turns a sample into the network's input; a [`Loader`] does that in parallel and
 //! yields batches that are the same for any number of workers.
 //!

@@ -88,8 +88,8 @@ impl Source {
     /// Reads a split; of a source without splits, `Train` is everything.
     ///
     /// # Errors
-    /// [`DataError::Invalid`] if the source has no such split, with the names of those it has, or its files do not hold
-    /// what they should; [`DataError::File`] if they cannot be read; [`DataError::Classes`] if a folder has classes that
+    /// [`DataError::Invalid`] if the source has no such split, with the names of those it has, or the content of its files
+    /// is invalid; [`DataError::File`] if they cannot be read; [`DataError::Classes`] if a folder has classes that
     /// the training folder lacks.
     pub fn split(&self, split: Split) -> Result<Arc<dyn Dataset>, DataError> {
         let splits = self.splits();

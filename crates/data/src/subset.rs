@@ -72,9 +72,9 @@ impl Dataset for Subset {
     }
 }
 
-/// Stratified split into a training set and a held-out set, which gets its fraction of each class, rounded, but for classes
-/// with two or more samples at least one and never all. The same seed gives the same split; both sets keep the order of the
-/// dataset.
+/// Stratified split into a training set and a held-out set, which gets its fraction of each class, rounded, but for
+/// classes with two or more samples at least one and never all. The same seed gives the same split; both sets keep the
+/// order of the dataset.
 ///
 /// # Errors
 /// [`DataError::Invalid`] if the share is not in (0, 1), or if no class has two samples.

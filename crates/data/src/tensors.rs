@@ -9,7 +9,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
 
 use crate::{DataError, Dataset, Format, Sample};
 
-/// Labels count to this at most.
+/// Maximum number of classes.
 const MAX_CLASSES: i128 = 65_536;
 
 /// The tensors `images` (u8, or f32 that is already normalised; N×C×H×W) and `labels` (N integers of any type, or N×K f32
@@ -22,7 +22,7 @@ pub struct TensorFile {
     float: bool,
     size: [usize; 3],
     labels: Vec<u32>,
-    /// A probability for each class, image by image; empty where labels are classes.
+    /// Soft labels, images × classes; empty if labels are integers.
     soft: Vec<f32>,
     names: Vec<String>,
     format: Format,
@@ -48,7 +48,7 @@ impl TensorFile {
 /// small multiple of the bytes it was given.
 ///
 /// # Errors
-/// [`DataError::Invalid`] that says which tensor is missing or what is wrong with it.
+/// [`DataError::Invalid`], with the tensor that is missing or invalid.
 pub fn parse_tensor_file(bytes: Vec<u8>, place: &str) -> Result<TensorFile, DataError> {
     let damaged = |cause| DataError::invalid(place, "a safetensors file", cause);
     let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;

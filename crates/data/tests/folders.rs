@@ -151,12 +151,12 @@ fn a_class_may_be_called_train() {
 }
 
 #[test]
-fn what_was_passed_over_or_may_be_meant_otherwise_is_told() {
+fn ignored_entries_and_ambiguities_are_noted() {
     let root = tempfile::tempdir().unwrap();
     images(root.path(), &["train/a/1.png", "train/stray.png", "extra/a/1.png"]);
     let notes = open(root.path()).split(Split::Train).unwrap().notes().join("\n");
-    assert!(notes.contains("left out \"extra\", beside the splits"), "{notes}");
-    assert!(notes.contains("left out 1 image in no class folder"), "{notes}");
+    assert!(notes.contains("ignored \"extra\" next to the splits"), "{notes}");
+    assert!(notes.contains("ignored 1 image in no class folder"), "{notes}");
 
     let root = tempfile::tempdir().unwrap();
     images(root.path(), &["photos/a/1.png", "photos/b/1.png"]);
@@ -174,11 +174,11 @@ fn training_runs_among_the_classes_are_no_classes() {
     write(&root.path().join("runs/1-resnet20-data/weights/last.safetensors"), b"");
     let set = open(root.path()).split(Split::Train).unwrap();
     assert_eq!((names(&*set), set.len()), (vec!["a", "b"], 2));
-    assert!(set.notes()[0].ends_with("left out \"runs\", which holds training runs"), "{:?}", set.notes());
+    assert!(set.notes()[0].ends_with("ignored \"runs\", which contains training runs"), "{:?}", set.notes());
 }
 
 #[test]
-fn what_a_run_held_out_is_what_it_is_evaluated_on() {
+fn a_run_is_evaluated_on_the_images_that_it_held_out() {
     let root = tempfile::tempdir().unwrap();
     for index in 0..20 {
         images(root.path(), &[&format!("ants/{index:02}.png")]);
@@ -320,7 +320,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_file_is_a_bad_image_and_not_read() {
+fn a_path_that_is_not_a_regular_file_is_a_bad_image_and_not_read() {
     let root = tempfile::tempdir().unwrap();
     let link = root.path().join("endless.png");
     std::os::unix::fs::symlink("/dev/zero", &link).unwrap();

@@ -249,7 +249,7 @@ fn skipped_images_are_listed_and_leave_smaller_batches_in_evaluation() {
 }
 
 #[test]
-fn what_would_befall_good_images_too_is_never_skipped() {
+fn errors_that_affect_good_images_too_are_never_skipped() {
     for kind in [std::io::ErrorKind::Other, std::io::ErrorKind::OutOfMemory, std::io::ErrorKind::PermissionDenied] {
         for drop_last in [false, true] {
             let dataset = Arc::new(Numbers { broken: Some(kind), ..Numbers::new(10) });

@@ -79,7 +79,7 @@ fn probabilities_as_labels_are_soft_targets() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn a_fault_is_named_with_its_tensor() {
     let message = |bytes: Vec<u8>| parse_tensor_file(bytes, "d.safetensors").unwrap_err().to_string();
     let cases = [
         (file("U8", "[2,1,1]", &[0, 0], "U8", &[0, 0]), r#"d.safetensors: tensor "images": expected u8 or f32"#),

@@ -1,10 +1,10 @@
 //! Python pickles, protocols 2 to 5, read as data.
 //!
-//! A pickle is a program for a stack machine. This one never calls or imports anything: a global is a pair of names, a call
-//! is a node with its callable and its arguments. All values are in one list and refer to each other by index, so that
-//! shared and cyclic values need no special case, dropping needs no recursion, and memory grows by a bounded amount per
-//! operation (under 250 bytes), whose number the caller limits.
-//! Text, names and bytes are slices of the pickle.
+//! A pickle is a program for a stack machine. This one never calls or imports anything: a global is a pair of names, a
+//! call is a node with its callable and its arguments. All values are in one list and refer to each other by index, so
+//! that shared and cyclic values need no special case, dropping needs no recursion, and memory grows by a bounded
+//! amount per operation (under 250 bytes), whose number the caller limits. Text, names and bytes are slices of the
+//! pickle.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! Bounded reads of regular files and pipes. Devices are refused, as they have no end, and most pipes, as they may have no
-//! writer.
+//! Bounded reads of regular files and pipes. Devices are refused, as they have no end, and most pipes, as they may have
+//! no writer.
 
 use crate::{FileCause, FileError};
 use std::fs::{File, Metadata};
@@ -48,7 +48,8 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
         .map_err(|error| FileError::new(path, FileCause::Text { offset: error.utf8_error().valid_up_to() }))
 }
 
-/// Opens a file, or a pipe if `pipes` allows it. The kind is checked before opening, which would wait for a pipe's writer.
+/// Opens a file, or a pipe if `pipes` allows it. The kind is checked before opening, which would wait for a pipe's
+/// writer.
 pub(crate) fn open(path: &Path, pipes: Pipes) -> Result<(File, Metadata), FileError> {
     let fail = FileError::read(path);
     check_kind(path, &std::fs::metadata(path).map_err(&fail)?, pipes)?;

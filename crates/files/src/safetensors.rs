@@ -1,5 +1,5 @@
-//! Writes safetensors files. (The safetensors crate would write the metadata in random order, so that equal contents would
-//! give different files.)
+//! Writes safetensors files. (The safetensors crate would write the metadata in random order, so that equal contents
+//! would give different files.)
 
 use crate::bytes::write_elements;
 use crate::{FileError, atomic_write};

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 
-/// The extensions of image files in a folder, in any case: those of torchvision's `ImageFolder`, so that both see the same
-/// images. Their content decides how they are decoded.
+/// The extensions of image files in a folder, in any case: those of torchvision's `ImageFolder`, so that both see the
+/// same images. Their content decides how they are decoded.
 pub const IMAGE_EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm", "pgm"];
 
 /// Maximum nesting of folders.
@@ -21,8 +21,8 @@ pub struct Images {
     pub ignored: Vec<PathBuf>,
 }
 
-/// The image files in `folder` and its subfolders. Names that begin with a dot are skipped, links to files and folders are
-/// followed, and no folder is entered twice.
+/// The image files in `folder` and its subfolders. Names that begin with a dot are skipped, links to files and folders
+/// are followed, and no folder is entered twice.
 ///
 /// # Errors
 /// If a folder cannot be read, or folders are nested more than 16 deep.

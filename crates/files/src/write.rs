@@ -150,7 +150,8 @@ impl Seek for AtomicFile {
     }
 }
 
-/// Gives `file`, whose path is `from`, its final name `to` in the same folder: syncs it, renames it, and syncs the folder.
+/// Gives `file`, whose path is `from`, its final name `to` in the same folder: syncs it, renames it, and syncs the
+/// folder.
 ///
 /// # Errors
 /// If it cannot be renamed or synced.
@@ -234,8 +235,8 @@ fn temporary_prefix(name: &OsStr) -> OsString {
     prefix
 }
 
-/// Syncs `folder` after a rename. A file system that cannot sync folders, or a folder that may not be opened, is no error:
-/// the rename is done.
+/// Syncs `folder` after a rename. A file system that cannot sync folders, or a folder that may not be opened, is no
+/// error: the rename is done.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder).and_then(|folder| folder.sync_all()) {

@@ -1,4 +1,4 @@
-//! A file is there whole or not at all, whatever happens while it is written, and nothing but files is replaced.
+//! Files are written atomically, whatever happens meanwhile, and only regular files are replaced.
 
 use residual_files::{AtomicFile, FileCause, Metadata, atomic_write, read_file, save_tensors, sweep};
 use residual_tensor::{NamedTensors, Tensor};
@@ -151,7 +151,7 @@ fn a_pipe_and_a_device_are_written_into_and_a_socket_is_refused() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_file_is_not_read() {
+fn a_path_that_is_not_a_regular_file_is_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -1,4 +1,4 @@
-//! Arrays written by numpy (`golden/make.py`) are read, and what is written numpy's way comes back.
+//! Arrays written by numpy (`golden/make.py`) are read, and written arrays are read back.
 
 use residual_files::{NpyArray, NpyValues, load_npy, parse_npy, save_npy};
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn every_numeric_type_of_numpy_is_read() {
 }
 
 #[test]
-fn what_is_written_comes_back() {
+fn a_written_array_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.npy");
     for shape in [&[][..], &[5], &[2, 3], &[1, 2, 3, 4], &[0, 7]] {

@@ -9,8 +9,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// Refuses the file at `path` unless its SHA-256 begins with `expected`. The result is recorded in a file beside it, so that
-/// the hash is computed once.
+/// Refuses the file at `path` unless its SHA-256 begins with `expected`. The result is recorded in a file beside it, so
+/// that the hash is computed once.
 pub(crate) fn check(path: &Path, expected: &str) -> Result<(), HubCause> {
     let fail = FileError::read(path);
     let state = state(path).map_err(&fail)?;

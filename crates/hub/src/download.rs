@@ -262,8 +262,8 @@ impl Part {
         Ok(written.map_err(FileError::write(&self.etag_path))?)
     }
 
-    /// Checks the complete file: by its SHA-256 or, if none is known, against the kinds of files that servers send in place of
-    /// weights.
+    /// Checks the complete file: by its SHA-256 or, if none is known, against the kinds of files that servers send in
+    /// place of weights.
     fn check(&mut self, wanted: &Wanted<'_>, expected: Option<&str>) -> Result<(), HubCause> {
         let url = || wanted.url.to_string();
         let fail = FileError::read(&self.path);

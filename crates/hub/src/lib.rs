@@ -99,9 +99,9 @@ impl Hub {
         }
     }
 
-    /// The cache configured by the environment: in `RESIDUAL_HOME`, else in the folder `residual` of the user's cache. Nothing
-    /// is downloaded if `RESIDUAL_OFFLINE` or `HF_HUB_OFFLINE` is set; `RESIDUAL_HUB_ENDPOINT` is a mirror with a folder per
-    /// host, `HF_ENDPOINT` another address of the Hugging Face hub, `HF_TOKEN` its access token.
+    /// The cache configured by the environment: in `RESIDUAL_HOME`, else in the folder `residual` of the user's cache.
+    /// Nothing is downloaded if `RESIDUAL_OFFLINE` or `HF_HUB_OFFLINE` is set; `RESIDUAL_HUB_ENDPOINT` is a mirror with
+    /// a folder per host, `HF_ENDPOINT` another address of the Hugging Face hub, `HF_TOKEN` its access token.
     ///
     /// # Errors
     /// If there is no folder for it, or a variable is not an address.
@@ -161,13 +161,13 @@ impl Hub {
         name.components().iter().fold(self.folder.clone(), |path, component| path.join(component))
     }
 
-    /// The file of `name`, downloaded if it is not in the cache: to a temporary file in the same folder, which is checked and
-    /// then renamed. If a download fails, the received part is kept, and the next call resumes it. Of several processes that
-    /// need a file, one downloads it and the others wait.
+    /// The file of `name`, downloaded if it is not in the cache: to a temporary file in the same folder, which is
+    /// checked and then renamed. If a download fails, the received part is kept, and the next call resumes it. Of
+    /// several processes that need a file, one downloads it and the others wait.
     ///
     /// # Errors
-    /// If the file is not in the cache and cannot be downloaded (the message says where to put it), or the file in the cache
-    /// does not have the published SHA-256, if that is known.
+    /// If the file is not in the cache and cannot be downloaded (the message says where to put it), or the file in the
+    /// cache does not have the published SHA-256, if that is known.
     pub fn fetch(&self, name: &HubName, events: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, HubError> {
         let path = self.path(name);
         let (url, sha256, _) = name.url(&self.hub);

@@ -15,8 +15,8 @@ const TIMM_FILE: &str = "model.safetensors";
 /// Maximum length of a name, in bytes.
 const MAX_LENGTH: usize = 4096;
 
-/// Maximum length of the name of a folder or file in the cache, in bytes: the limit of file systems, 255, less the prefix and
-/// suffix during a download.
+/// Maximum length of the name of a folder or file in the cache, in bytes: the limit of file systems, 255, less the
+/// prefix and suffix during a download.
 const MAX_COMPONENT: usize = 200;
 
 /// A validated name of remote weights:
@@ -89,8 +89,8 @@ impl HubName {
         &self.components
     }
 
-    /// The address of the file, the beginning of its SHA-256 in lower-case hexadecimal digits if it is known, and whether it is
-    /// at `hub`, the address of the Hugging Face hub.
+    /// The address of the file, the beginning of its SHA-256 in lower-case hexadecimal digits if it is known, and
+    /// whether it is at `hub`, the address of the Hugging Face hub.
     pub(crate) fn url(&self, hub: &Url) -> (Url, Option<&str>, bool) {
         match &self.place {
             Place::Web(url, hash) => (url.clone(), hash.as_deref(), false),

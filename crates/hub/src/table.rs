@@ -12,8 +12,8 @@ pub struct Pretrained {
     pub name: &'static str,
     /// The name of their network in the zoo.
     pub network: &'static str,
-    /// Their evaluation preprocessing: the transforms of torchvision's `Weights`, or timm's default configuration. (timm's
-    /// `crop_mode="squash"`, of the `convnext` weights for 384 pixels, is replaced by a centre crop.)
+    /// Their evaluation preprocessing: the transforms of torchvision's `Weights`, or timm's default configuration.
+    /// (timm's `crop_mode="squash"`, of the `convnext` weights for 384 pixels, is replaced by a centre crop.)
     pub preprocessing: Preprocessing,
     /// A file of torchvision's or a repository of the hub's.
     pub(crate) place: &'static str,

@@ -1,4 +1,4 @@
-//! Weights come from servers that fail in every way there is, and are whole in the end or not there.
+//! Downloads from servers with faults of every kind are complete and correct, or fail.
 
 mod support;
 
@@ -55,7 +55,7 @@ fn ranges(server: &Server) -> Vec<Option<usize>> {
 }
 
 #[test]
-fn a_file_comes_once_with_its_hash_and_is_found_afterwards() {
+fn a_file_is_downloaded_once_checked_and_found_afterwards() {
     let files_server = Server::new(|request, _| Reply::file(request, &content()));
     let elsewhere = format!("{}/cdn/1?x=y", files_server.address);
     let server = Server::new(move |_, _| {
@@ -98,7 +98,7 @@ fn a_dropped_connection_is_taken_up_where_it_broke() {
 }
 
 #[test]
-fn what_came_before_a_failure_is_kept_for_the_next_time() {
+fn the_part_received_before_a_failure_is_kept_for_the_next_call() {
     let server = Server::new(|request, number| match number {
         0 => Reply::file(request, &content()).with("ETag", ETAG).cut(100_000),
         1..5 => Reply::status(503),
@@ -115,7 +115,7 @@ fn what_came_before_a_failure_is_kept_for_the_next_time() {
 }
 
 #[test]
-fn a_file_that_changed_meanwhile_comes_anew() {
+fn a_file_that_changed_meanwhile_is_downloaded_again() {
     let new: Vec<u8> = content().iter().map(|byte| !byte).collect();
     let whole = new.clone();
     let server = Server::new(move |request, number| match number {
@@ -128,7 +128,7 @@ fn a_file_that_changed_meanwhile_comes_anew() {
 }
 
 #[test]
-fn parts_of_two_versions_are_noticed_by_the_hash_and_come_anew() {
+fn parts_of_two_versions_are_noticed_by_the_hash_and_downloaded_again() {
     let server = Server::new(|request, number| {
         let old: Vec<u8> = content().iter().map(|byte| !byte).collect();
         let linked = format!("\"{}\"", sha256(&content()));
@@ -144,7 +144,7 @@ fn parts_of_two_versions_are_noticed_by_the_hash_and_come_anew() {
 }
 
 #[test]
-fn without_a_name_or_a_hash_of_its_bytes_a_file_comes_from_the_beginning() {
+fn without_an_etag_or_a_hash_a_download_starts_over() {
     let server = Server::new(|request, number| {
         let reply = Reply::file(request, &content()).with("ETag", "W/\"weak\"");
         if number == 0 { reply.cut(70_000) } else { reply }
@@ -155,7 +155,7 @@ fn without_a_name_or_a_hash_of_its_bytes_a_file_comes_from_the_beginning() {
 }
 
 #[test]
-fn a_server_that_does_not_give_rests_gives_all_of_it() {
+fn a_server_without_range_requests_sends_the_whole_file() {
     let server = Server::new(|_, number| {
         let reply = Reply::whole(&content()).with("ETag", ETAG);
         if number == 0 { reply.cut(70_000) } else { reply }
@@ -166,7 +166,7 @@ fn a_server_that_does_not_give_rests_gives_all_of_it() {
 }
 
 #[test]
-fn a_rest_that_was_not_asked_for_is_not_taken() {
+fn a_range_that_was_not_requested_is_refused() {
     for range in ["bytes 60000-299999/300000", "bytes 70000-60000/300000", "all of it"] {
         let server = Server::new(move |request, number| match number {
             0 => Reply::whole(&content()).with("ETag", ETAG).cut(70_000),
@@ -244,7 +244,7 @@ fn answers_that_are_no_file_are_errors_in_one_line_with_a_way_out() {
 }
 
 #[test]
-fn offline_nothing_is_asked_and_the_error_says_what_to_put_where() {
+fn offline_nothing_is_requested_and_the_error_says_where_to_put_the_file() {
     let server = Server::new(|request, _| Reply::file(request, &content()));
     let home = TempDir::new().unwrap();
     let error = fetch(&hub(&home, &server).offline("RESIDUAL_OFFLINE"), NAME).unwrap_err();
@@ -264,7 +264,7 @@ fn offline_nothing_is_asked_and_the_error_says_what_to_put_where() {
 }
 
 #[test]
-fn redirections_end_and_lead_nowhere_but_to_the_web() {
+fn redirections_are_limited_and_lead_to_https_only() {
     let home = TempDir::new().unwrap();
     let round = Server::new(|request, _| Reply::redirection(&format!("{}x", request.path)));
     let error = fetch(&hub(&home, &round), NAME).unwrap_err().to_string();
@@ -323,7 +323,7 @@ fn a_length_that_is_never_reached_or_past_the_limit_ends_it() {
 }
 
 #[test]
-fn heads_that_are_nonsense_are_errors() {
+fn malformed_headers_are_errors() {
     let home = TempDir::new().unwrap();
     for (header, value) in
         [("X-Long", "a".repeat(1 << 20)), ("Content-Length", "-1".into()), ("Transfer-Encoding", "chunked".into())]
@@ -336,7 +336,7 @@ fn heads_that_are_nonsense_are_errors() {
 }
 
 #[test]
-fn two_that_want_one_file_wait_for_each_other() {
+fn concurrent_downloads_of_a_file_wait_for_each_other() {
     let server = Server::new(|request, _| Reply {
         chunk: Some(100_000),
         pause: Duration::from_millis(100),
@@ -365,7 +365,7 @@ fn plain_http_is_for_this_machine() {
 }
 
 #[test]
-fn what_servers_send_in_a_files_place_is_thrown_away() {
+fn pages_that_servers_send_in_place_of_a_file_are_discarded() {
     for (body, what) in [
         (&b"<!DOCTYPE html><html>sign in</html>"[..], "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a git-lfs pointer"),
@@ -381,7 +381,7 @@ fn what_servers_send_in_a_files_place_is_thrown_away() {
 }
 
 #[test]
-fn a_dripping_server_is_given_up_and_what_came_is_kept() {
+fn a_download_that_is_too_slow_is_aborted_and_its_part_is_kept() {
     let server = Server::new(|request, _| Reply {
         chunk: Some(10),
         pause: Duration::from_millis(50),

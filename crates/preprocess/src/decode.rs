@@ -11,15 +11,14 @@ impl Image {
     /// Maximum memory of a decoder, in addition to the file's bytes.
     pub const MAX_DECODER_BYTES: u64 = 512 << 20;
 
-    /// Decodes the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF or PNM file, wherever they come from: a file, a request, an
-    /// archive. The content decides the format.
+    /// Decodes the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF or PNM file; the format is detected from its content.
     ///
-    /// The image has the channels of the file: 1 for grey, 2 for grey and alpha, 3 for red, green and blue, 4 for those and
-    /// alpha, as Pillow's `Image.open(file).convert` to `L`, `LA`, `RGB` or `RGBA` gives them. A
-    /// [`Preprocessor`](crate::Preprocessor) converts it to the network's channels, [`with_channels`](Self::with_channels)
-    /// to others. Palettes are resolved, CMYK becomes RGB, colour profiles and the EXIF orientation are not applied
-    /// (torchvision's `ImageFolder` does not either), animations are reduced to the first frame, and 16-bit values to their
-    /// upper byte.
+    /// The image has the channels of the file: 1 for grey, 2 for grey and alpha, 3 for red, green and blue, 4 for those
+    /// and alpha, as Pillow's `Image.open(file).convert` to `L`, `LA`, `RGB` or `RGBA` gives them. A
+    /// [`Preprocessor`](crate::Preprocessor) converts it to the network's channels,
+    /// [`with_channels`](Self::with_channels) to others. Palettes are resolved, CMYK becomes RGB, colour profiles and
+    /// the EXIF orientation are not applied (torchvision's `ImageFolder` does not either), animations are reduced to
+    /// the first frame, and 16-bit values to their upper byte.
     ///
     /// # Errors
     /// [`ImageError::TooLarge`] before anything is allocated for an image beyond [`Image::MAX_SIDE`] or
@@ -85,7 +84,7 @@ fn decode_with(bytes: &[u8], format: ImageFormat) -> Result<Image, ImageError> {
     DynamicImage::from_decoder(decoder).map_err(fault)?.try_into()
 }
 
-/// Whether the palettes of a PNG file contain whole colours, which the decoder relies on.
+/// Checks that the palettes of a PNG file consist of whole colours, which the decoder assumes.
 fn check_palette(bytes: &[u8], format: ImageFormat) -> Result<(), ImageError> {
     let mut chunks = if format == ImageFormat::Png { bytes.get(8..).unwrap_or_default() } else { &[] };
     while let Some((&[l3, l2, l1, l0, ref kind @ ..], rest)) = chunks.split_first_chunk::<8>() {

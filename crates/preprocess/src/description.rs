@@ -100,10 +100,10 @@ impl Preprocessing {
             return fail("size", "a height and a width of 1 to 16384", format!("{:?}", self.size));
         }
         if !(self.crop_pct > 0.0 && self.crop_pct <= 1.0) {
-            return fail("crop_pct", "a share in (0, 1]", self.crop_pct.to_string());
+            return fail("crop_pct", "a fraction in (0, 1]", self.crop_pct.to_string());
         }
         if self.mean.is_empty() || self.mean.iter().any(|value| !value.is_finite()) {
-            return fail("mean", "one finite number a channel", format!("{:?}", self.mean));
+            return fail("mean", "one finite number per channel", format!("{:?}", self.mean));
         }
         // A mean and a standard deviation of values between 0 and 1 are at most 1; those of 0 to 255 are far above.
         let scaled = |values: &[f32]| values.iter().any(|value| value.abs() > 2.0);
@@ -117,7 +117,7 @@ impl Preprocessing {
             }
         }
         if self.std.len() != self.mean.len() || self.std.iter().any(|&value| !(value.is_finite() && value > 0.0)) {
-            return fail("std", "one positive number a channel, as many as in mean", format!("{:?}", self.std));
+            return fail("std", "one positive number per channel, as many as in mean", format!("{:?}", self.std));
         }
         Ok(())
     }

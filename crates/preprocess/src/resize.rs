@@ -59,7 +59,7 @@ fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Taps> {
         };
     let tap = |at: usize| {
         let centre = (at as f64 + 0.5) * scale;
-        // Conversion to an integer truncates, and takes what is negative to 0.
+        // Conversion to an integer truncates, and clamps negative values to 0.
         let first = (centre - support + 0.5) as usize;
         let end = ((centre + support + 0.5) as usize).min(from);
         let weight = |x: usize| filter((x as f64 - centre + 0.5) / stretch, interpolation);

@@ -43,8 +43,8 @@ pub(crate) struct Progress {
     pub(crate) seconds: f64,
     /// The shape of the data.
     pub(crate) data: DataShape,
-    /// The [fingerprints](residual_data::Dataset::fingerprint_set) of the training and of the held-out images at the start
-    /// of the run.
+    /// The [fingerprints](residual_data::Dataset::fingerprint_set) of the training and of the held-out images at the
+    /// start of the run.
     pub(crate) fingerprints: [u32; 2],
     /// The instruction set at the start of the run.
     pub(crate) isa: String,

@@ -52,8 +52,8 @@ pub struct StateDict {
 /// metadata. Equal models give equal bytes.
 ///
 /// # Errors
-/// If the model's public fields were changed so that they no longer fit together, or the file cannot be written; what
-/// was there before still is.
+/// If the model's public fields were changed so that they no longer fit together, or the file cannot be written; a
+/// previous file is unchanged.
 pub fn save(path: &Path, model: &Model, recipe: Option<&str>) -> Result<(), WeightsError> {
     residual_model::check_tensors(&model.graph, &model.tensors).map_err(|error| WeightsError::new(path, error))?;
     let json = |key, text: serde_json::Result<String>| {
@@ -184,8 +184,8 @@ pub fn parse_state_dict(bytes: &[u8]) -> Result<(Vec<(String, TensorView<'_>)>, 
 }
 
 impl StateDict {
-    /// The number of outputs of these tensors' network, if it equals `graph` up to the number of outputs: the first extent
-    /// of the last weight.
+    /// The number of outputs of these tensors' network, if it equals `graph` up to the number of outputs: the first
+    /// extent of the last weight.
     pub fn outputs(&self, graph: &Graph) -> Option<usize> {
         let tensors = self.resolved(graph).tensors;
         let last = graph.parameters().filter(|(key, _)| key.ends_with(".weight")).last();

@@ -43,9 +43,9 @@ const MAX_NAME: usize = 512;
 /// the user. Missing ones are taken from `otherwise`; missing `num_batches_tracked` (as from torch
 /// before 0.4.1) become 0.
 ///
-/// A tensor is converted only if its shape is equivalent to the graph's, so that no more is allocated than the graph needs.
-/// If the graph needs most of `file`, the tensors share the file's bytes instead of copying them; a file with much else,
-/// such as an optimiser's state, would otherwise stay in memory for a small part of it.
+/// A tensor is converted only if its shape is equivalent to the graph's, so that no more is allocated than the graph
+/// needs. If the graph needs most of `file`, the tensors share the file's bytes instead of copying them; a file with
+/// much else, such as an optimiser's state, would otherwise stay in memory for a small part of it.
 pub(crate) fn tensors_of_graph(
     entries: Vec<(String, TensorView<'_>)>,
     graph: &Graph,
@@ -179,8 +179,8 @@ fn reshaped(tensor: Tensor, shape: &[usize]) -> Tensor {
     }
 }
 
-/// The names that the tensors of a state dict get when it is read into `graph`: the graph's, or their own if the graph has
-/// none. Entries of dictionaries that are not used are ignored.
+/// The names that the tensors of a state dict get when it is read into `graph`: the graph's, or their own if the graph
+/// has none. Entries of dictionaries that are not used are ignored.
 pub fn resolved_names(names: &[&str], graph: &Graph) -> Vec<String> {
     resolve(names.iter().map(|name| ((*name).to_owned(), ())).collect(), graph).tensors.into_keys().collect()
 }
@@ -213,7 +213,7 @@ pub(crate) fn resolve<T>(entries: Vec<(String, T)>, graph: &Graph) -> Resolved<T
     let counts: Vec<_> = debris.iter().filter(|entry| last(&entry.name) != COUNT_OF_AVERAGED).collect();
     if let [first, ..] = counts.as_slice() {
         let (count, first) = (counts.len(), printable(&first.own, MAX_SHOWN));
-        notes.push(format!("{count} counts of a profiler are left out, such as \"{first}\""));
+        notes.push(format!("{count} counts of a profiler are ignored, such as \"{first}\""));
     }
     let mut tensors = IndexMap::with_capacity(entries.len());
     let mut left = Vec::new();
@@ -330,7 +330,7 @@ fn below_prefix<T>(
     let beside = match outside.as_slice() {
         [] => String::new(),
         [(first, _), ..] => {
-            format!("; {} beside it are left out, such as \"{}\"", outside.len(), printable(first, MAX_SHOWN))
+            format!("; {} outside it are ignored, such as \"{}\"", outside.len(), printable(first, MAX_SHOWN))
         }
     };
     notes.push(format!("the tensors under \"{}\" are read{beside}", printable(&prefix, MAX_SHOWN)));
@@ -481,7 +481,7 @@ mod tests {
         assert!(is_whole(&resolved));
         assert_eq!(
             resolved.notes,
-            ["the tensors under \"encoder_q\" are read; 1 beside it are left out, such as \"queue\""]
+            ["the tensors under \"encoder_q\" are read; 1 outside it are ignored, such as \"queue\""]
         );
         // Two networks in one file: nobody knows which is meant.
         names.extend(under("encoder_k.", "encoder_k."));
@@ -503,12 +503,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_profiler_left_is_left_out_and_told() {
+    fn counts_of_a_profiler_are_ignored_with_a_note() {
         let mut names = under("", "");
         names.extend(["total_ops", "total_params", "layer1.0.total_ops"].map(str::to_owned));
         let resolved = read(&names);
         assert!(is_whole(&resolved));
-        assert_eq!(resolved.notes, ["3 counts of a profiler are left out, such as \"total_ops\""]);
+        assert_eq!(resolved.notes, ["3 counts of a profiler are ignored, such as \"total_ops\""]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ const MAX_OPERATIONS: usize = 1 << 21;
 const MAX_DEPTH: usize = 16;
 /// Maximum number of dictionary items visited; shared dictionaries count at each occurrence.
 const MAX_ITEMS: usize = 1 << 17;
-/// The longest path of a tensor, in bytes.
+/// Maximum length of a tensor's path, in bytes.
 const MAX_NAME: usize = 512;
 /// Maximum number of dimensions of a tensor.
 const MAX_DIMENSIONS: usize = 16;
@@ -233,8 +233,7 @@ fn parse_stream(bytes: &[u8]) -> Result<(Pickle<'_>, Storages<'_>), String> {
     Ok((object, storages))
 }
 
-/// Element size of torch storages that are not read as tensors; in the stream those behind them would not be found
-/// without.
+/// Element size of torch storages that are not read as tensors, which the stream's reader needs to skip them.
 fn foreign_size(class: &str) -> Option<usize> {
     Some(match class {
         "QInt8Storage" | "QUInt8Storage" | "QUInt4x2Storage" | "QUInt2x4Storage" => 1,
@@ -253,10 +252,10 @@ fn is_little_endian(system: &Pickle<'_>) -> bool {
     items.iter().any(is_true)
 }
 
-/// What a pickle says of a storage: `("storage", class, key, device, number of elements)`, and in old files the part of
-/// another storage that it is, or none.
+/// The description of a storage in a pickle: `("storage", class, key, device, number of elements)`, and in old files
+/// the view of another storage that it is, or none.
 struct Storage<'a> {
-    /// The element type, or the name of the class when it is none of ours.
+    /// The element type, or the name of the class if it is unsupported.
     element: Result<ElementType, &'a str>,
     key: &'a str,
 }
@@ -335,7 +334,7 @@ impl<'p, 'a> Walk<'p, 'a> {
         Ok(())
     }
 
-    /// The class, or function, that would have made a value.
+    /// The class or function whose call a value is.
     fn class_of(&self, value: &Value<'a>) -> Option<String> {
         let Value::Call { callable, .. } = value else { return None };
         let Value::Global(module, name) = self.pickle.get(*callable) else { return Some("object".into()) };
@@ -355,7 +354,7 @@ impl<'p, 'a> Walk<'p, 'a> {
         }
     }
 
-    /// The tensor that a call of a rebuilding function stands for; `None` for any other value.
+    /// The tensor of a call of a rebuilding function; `None` for any other value.
     fn tensor(&self, value: &'p Value<'a>) -> Result<Option<TensorView<'a>>, String> {
         let Value::Call { callable, arguments, .. } = value else { return Ok(None) };
         let (mut callable, mut arguments) = (*callable, *arguments);
@@ -374,7 +373,7 @@ impl<'p, 'a> Walk<'p, 'a> {
                     };
                     (callable, arguments) = (*inner, *with);
                 }
-                // A function, a class, the function's arguments, and attributes that no value depends on.
+                // A function, a class, the function's arguments, and attributes, which are not used.
                 ("_rebuild_from_type_v2", &[inner, _, with, ..]) => (callable, arguments) = (inner, with),
                 ("_rebuild_tensor" | "_rebuild_tensor_v2", &[storage, offset, shape, strides, ..]) => {
                     return self.rebuild(storage, offset, shape, strides).map(Some);

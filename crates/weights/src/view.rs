@@ -9,7 +9,7 @@ use std::ops::Range;
 /// Characters of a foreign name that an error shows.
 pub(crate) const MAX_SHOWN: usize = 100;
 
-/// The element types that become a tensor.
+/// The supported element types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ElementType {
     F64,
@@ -69,18 +69,18 @@ pub struct TensorView<'a> {
 }
 
 impl<'a> TensorView<'a> {
-    /// A dense, row-major tensor whose elements are exactly `bytes`; the name of its type when it is none of ours.
+    /// A dense, row-major tensor whose elements are exactly `bytes`; the name of its type if it is unsupported.
     pub(crate) fn dense(element: Result<ElementType, String>, shape: Vec<usize>, bytes: &'a [u8]) -> Self {
         Self { element, shape, strides: None, bytes }
     }
 
-    /// A tensor of a `kind` that becomes none of ours.
+    /// A tensor of an unsupported `kind`.
     pub(crate) fn foreign(kind: &str) -> Self {
         Self { element: Err(printable(kind, MAX_SHOWN)), shape: Vec::new(), strides: None, bytes: &[] }
     }
 
-    /// A tensor that starts at the first of `bytes`, with `strides` in elements. The message says what is
-    /// wrong.
+    /// A tensor that starts at the first of `bytes`, with `strides` in elements. The error is a
+    /// message.
     pub(crate) fn strided(
         element: ElementType,
         shape: Vec<usize>,
@@ -114,12 +114,12 @@ impl<'a> TensorView<'a> {
         Ok(Self { element: Ok(element), shape, strides, bytes })
     }
 
-    /// Its extents; none for a kind of tensor that is not read, such as a sparse one.
+    /// Its shape; empty for an unsupported kind of tensor, such as a sparse one.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// Whether its elements become floats: `None` when they become nothing at all.
+    /// Whether its elements are floats; `None` for an unsupported type.
     pub(crate) fn is_float(&self) -> Option<bool> {
         self.element.as_ref().ok().map(|element| element.is_float())
     }
@@ -135,7 +135,7 @@ impl<'a> TensorView<'a> {
     /// The tensor: floats of any width as f32, integers and booleans as i64.
     ///
     /// # Errors
-    /// If its element type, that of `key` in the message, becomes neither, or it has more elements than are stored.
+    /// If its element type is unsupported, or it has more elements than are stored; `key` names it in the message.
     pub fn to_tensor(&self, key: &str) -> Result<Tensor, FormatError> {
         self.to_tensor_within(key, 0)
     }
@@ -196,12 +196,12 @@ impl<'a> TensorView<'a> {
         Err(FormatError::Expanded { key: printable(key, MAX_SHOWN), stored, len })
     }
 
-    /// Its elements: a number that was found not to overflow when it was parsed.
+    /// The number of its elements, which was checked for overflow when it was parsed.
     fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Bytes in the file, at most.
+    /// Upper limit of its bytes in the file.
     pub(crate) fn stored(&self) -> usize {
         self.bytes.len()
     }
@@ -253,7 +253,7 @@ pub(crate) struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// A view into `file`.
+    /// The place of `view` in `file`.
     pub(crate) fn new(view: TensorView<'_>, file: &[u8]) -> Self {
         let start = view.bytes.as_ptr().addr().wrapping_sub(file.as_ptr().addr());
         // Views without elements may be outside the file.
@@ -261,7 +261,7 @@ impl StoredTensor {
         Self { element: view.element, shape: view.shape, strides: view.strides, range }
     }
 
-    /// The view into `file`, the one that it was made from.
+    /// The view into `file`, which must be the file it was created from.
     pub(crate) fn view<'a>(&self, file: &'a [u8]) -> TensorView<'a> {
         TensorView {
             element: self.element.clone(),

@@ -26,7 +26,7 @@ pub struct CifarResNeXt {
     pub cardinality: usize,
     /// Channels of each group in the first stage.
     pub base_width: usize,
-    /// Channels that the stem gives.
+    /// Output channels of the stem.
     pub stem_width: usize,
 }
 

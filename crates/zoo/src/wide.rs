@@ -1,5 +1,6 @@
-//! Wide ResNet (Zagoruyko & Komodakis, arXiv:1605.07146): few layers of many channels, pre-activation, with dropout between
-//! the convolutions of a block. torchvision's wide ResNets for photographs are bottleneck ResNets of another base width.
+//! Wide ResNet (Zagoruyko & Komodakis, arXiv:1605.07146): few layers of many channels, pre-activation, with dropout
+//! between the convolutions of a block. torchvision's wide ResNets for photographs are bottleneck ResNets of another
+//! base width.
 
 use crate::config::{Architecture, number, rate};
 use crate::layers::Block;
@@ -8,7 +9,7 @@ use residual_graph::{Builder, GraphError, NodeId};
 use serde::{Deserialize, Serialize};
 
 /// The paper's `WRN-depth-width` for 32×32 images, with [`PreActResNet`]'s module paths. The stride is on a block's first
-/// convolution, and a shortcut that changes the shape reads what the first batch norm and ReLU give.
+/// convolution, and a shortcut that changes the shape reads the output of the first batch norm and ReLU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WideResNet {

@@ -176,7 +176,7 @@ impl Plane {
         Ok(())
     }
 
-    /// Decodes what a progressive scan says about a block.
+    /// Decodes a block of a progressive scan.
     fn progressive(
         &mut self,
         [row, column]: [usize; 2],
@@ -271,7 +271,7 @@ fn further_bits(
             (_, 1) => -one,
             _ => return Err(Fault::Broken("a correction of more than one bit")),
         };
-        // On to the place of the new coefficient, past `run` zeros, correcting what is known.
+        // Skips `run` zeros up to the new coefficient and corrects the known coefficients before it.
         let mut zeros = run;
         while at <= last {
             let known = coefficient(block, at)?;

@@ -10,7 +10,8 @@ const FAST_BITS: u32 = 9;
 pub(super) struct Huffman {
     /// Length and symbol of the code that the next bits begin with; length 0 if it is longer.
     fast: Box<[(u8, u8); 1 << FAST_BITS]>,
-    /// For each length from 1: the first code that is longer, as 16 bits, and what takes a code to its symbol's place.
+    /// For each length from 1: the first code that is longer, as 16 bits, and the offset from a code to its symbol's
+    /// index.
     lengths: [(u32, i32); 16],
     symbols: Vec<u8>,
 }

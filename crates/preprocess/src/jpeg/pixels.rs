@@ -43,8 +43,8 @@ pub(super) fn assemble((frame, planes): (Frame, Vec<Plane>), colours: Colours) -
     Image::new(height, width, channels, pixels).map_err(|_| Fault::Broken("an image without pixels"))
 }
 
-/// The colour of three inks and black as Adobe stores them, 255 for none: Pillow's `cmyk2rgb` (`Convert.c`) of the inverted
-/// values. Of YCCK, the three are what is left of the inks: libjpeg's `ycck_cmyk_convert`.
+/// The colour of three inks and black as Adobe stores them, 255 for none: Pillow's `cmyk2rgb` (`Convert.c`) of the
+/// inverted values. Of YCCK, the three are complements of the inks: libjpeg's `ycck_cmyk_convert`.
 fn printed(inks: [u8; 3], black: u8, colours: Colours) -> [u8; 3] {
     inks.map(|stored| {
         let stored = if colours == Colours::Ycck { 255 - stored } else { stored };

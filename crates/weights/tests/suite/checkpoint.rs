@@ -120,7 +120,7 @@ fn damaged_metadata_is_named() {
     let two = r#"{"size":[4,4],"crop_pct":2.0,"interpolation":"bilinear","mean":[0.5],"std":[0.5]}"#;
     assert_eq!(
         error("residual.preprocessing", Some(two)),
-        "metadata \"residual.preprocessing\": preprocessing: crop_pct: expected a share in (0, 1], got 2"
+        "metadata \"residual.preprocessing\": preprocessing: crop_pct: expected a fraction in (0, 1], got 2"
     );
     assert!(error("residual.labels", Some("[1]")).starts_with("metadata \"residual.labels\": invalid type"));
     assert_eq!(error("residual.labels", Some(r#"["one"]"#)), "labels: expected one for each of 3 outputs, got 1");

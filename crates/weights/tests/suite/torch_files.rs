@@ -132,7 +132,7 @@ fn what_was_decided_for_the_user_is_told() {
     };
     assert!(notes("zip.pth").is_empty());
     assert_eq!(notes("ema.pth"), ["the averaged weights, under \"ema\", are read, not those under \"state_dict\""]);
-    assert_eq!(notes("profiled.pth"), ["6 counts of a profiler are left out, such as \"total_ops\""]);
+    assert_eq!(notes("profiled.pth"), ["6 counts of a profiler are ignored, such as \"total_ops\""]);
 }
 
 #[test]
