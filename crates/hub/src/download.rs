@@ -110,7 +110,7 @@ pub(super) fn download(
         }
         is_first = false;
     }
-    let got = format!("{MAX_REQUESTS} answers that broke off");
+    let got = format!("{MAX_REQUESTS} interrupted responses");
     Err(HubCause::Answer { url: wanted.url.to_string(), expected: "the whole file", got })
 }
 

@@ -21,7 +21,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A hub that asks `server` for everything, with little patience.
+/// A hub that downloads everything from `server`, with short timeouts.
 fn hub(home: &TempDir, server: &Server) -> Hub {
     let hub = Hub::new(home.path()).with_patience(Duration::from_millis(700), Duration::from_millis(1));
     hub.with_hugging_face(&server.address).unwrap()
@@ -35,7 +35,7 @@ fn fetch(hub: &Hub, text: &str) -> Result<PathBuf, HubError> {
     hub.fetch(&name(text), &mut |_| ())
 }
 
-/// The files of the cache but for locks.
+/// The files of the cache, except locks.
 fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
@@ -71,7 +71,7 @@ fn a_file_is_downloaded_once_checked_and_found_afterwards() {
     assert!(events[0].contains("Started") && events[0].contains("received: 0, total: Some(300000)"), "{events:?}");
     assert_eq!(events.last().unwrap(), "Finished { received: 300000, checked: true }");
 
-    // The token is shown to the host that it is for, and not to the one that this leads to.
+    // The token is sent to its host, and not to the target of the redirection.
     assert_eq!(server.requests()[0].path, "/owner/model/resolve/main/weights.pth");
     assert_eq!(server.requests()[0].headers["authorization"], "Bearer secret");
     assert_eq!(files_server.requests()[0].path, "/cdn/1?x=y");
@@ -120,7 +120,7 @@ fn a_file_that_changed_meanwhile_is_downloaded_again() {
     let whole = new.clone();
     let server = Server::new(move |request, number| match number {
         0 => Reply::file(request, &content()).with("ETag", ETAG).cut(100_000),
-        // What If-Range asks for: all of it, as it is another.
+        // The response to If-Range: the whole file, as it has changed.
         _ => Reply::whole(&whole).with("ETag", "\"version-2\""),
     });
     let home = TempDir::new().unwrap();
@@ -177,7 +177,7 @@ fn a_range_that_was_not_requested_is_refused() {
         assert!(fs::read(fetch(&hub(&home, &server), NAME).unwrap()).unwrap() == content());
         assert_eq!(ranges(&server), [None, Some(70_000), None]);
     }
-    // Nor does a server that has less than is here already keep it.
+    // A file that is shorter than the received part is downloaded again.
     let server = Server::new(|_, number| match number {
         0 => Reply::whole(&content()).with("ETag", ETAG).cut(70_000),
         1 => Reply::status(416),
@@ -220,7 +220,7 @@ fn a_mirror_has_a_folder_for_each_host_and_torchvisions_names_end_in_the_hash() 
             "/pub/example.org/a/b.pth"
         ]
     );
-    // The token is the hub's, not its mirror's.
+    // The token is not sent to the mirror.
     assert!(server.requests().iter().all(|request| !request.headers.contains_key("authorization")));
     assert!(home.path().join("hub/url/example.org/a/b.pth").is_file());
 }
@@ -275,7 +275,7 @@ fn redirections_are_limited_and_lead_to_https_only() {
         let server = Server::new(move |_, _| Reply::redirection(location));
         let error = fetch(&hub(&home, &server), NAME).unwrap_err();
         let is_refused = matches!(error.cause, HubCause::Answer { .. });
-        // Without an address it is the same one again, which is a circle.
+        // An empty location is the same address again.
         assert!(is_refused, "{location}: {error}");
     }
 }
@@ -288,7 +288,7 @@ fn a_silent_server_is_given_up_and_a_slow_one_is_not() {
         pause: Duration::from_millis(250),
         ..Reply::file(request, &content())
     });
-    // It takes longer than the patience, but is never silent for so long.
+    // It takes longer than the timeout, but is never silent for as long.
     assert!(fs::read(fetch(&hub(&home, &slow), NAME).unwrap()).unwrap() == content());
     let home = TempDir::new().unwrap();
     let silent = Server::new(|_, _| Reply { pause: Duration::from_secs(60), ..Reply::whole(&content()) });
@@ -316,7 +316,7 @@ fn a_length_that_is_never_reached_or_past_the_limit_ends_it() {
     let server = Server::new(|_, _| Reply::whole(&content()).with("Content-Length", "17179869185"));
     let error = fetch(&hub(&home, &server), NAME).unwrap_err();
     assert!(matches!(error.cause, HubCause::TooLarge { limit: 17_179_869_184, .. }), "{error}");
-    // A longer body than was said is not read.
+    // A body beyond its Content-Length is not read.
     let home = TempDir::new().unwrap();
     let server = Server::new(|_, _| Reply::whole(&content()).with("Content-Length", "1000"));
     assert!(fs::read(fetch(&hub(&home, &server), NAME).unwrap()).unwrap() == content()[..1000]);

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A request, its header names in small letters.
+/// A request, with its header names in lower case.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) path: String,
@@ -14,13 +14,13 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The first byte of the rest that is asked for.
+    /// The first byte of its range.
     pub(crate) fn first_byte(&self) -> Option<usize> {
         self.headers.get("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
     }
 }
 
-/// An answer. Its body is cut after `cut` bytes, and sent `chunk` bytes at a time with `pause` before each.
+/// A response. Its body is truncated after `cut` bytes and sent in chunks of `chunk` bytes, each after `pause`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -36,7 +36,7 @@ impl Reply {
         Self { status, ..Self::default() }
     }
 
-    /// The whole of `body`, or the rest that `request` wants.
+    /// The whole of `body`, or the range that is requested.
     pub(crate) fn file(request: &Request, body: &[u8]) -> Self {
         match request.first_byte() {
             Some(first) => {
@@ -73,7 +73,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server that gives `answer` to the request with the number that comes with it.
+    /// A server whose responses are `answer`, of the request and its number.
     pub(crate) fn new(answer: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -83,7 +83,7 @@ impl Server {
             for stream in listener.incoming() {
                 let (seen, answer) = (seen.clone(), answer.clone());
                 std::thread::spawn(move || {
-                    // A client that hangs up is no fault of the server's.
+                    // A client may close the connection at any time.
                     let _ = serve(stream?, &seen, &*answer);
                     std::io::Result::Ok(())
                 });
@@ -92,7 +92,7 @@ impl Server {
         Self { address, requests }
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
@@ -137,7 +137,7 @@ fn serve(
         stream.flush()?;
     }
     stream.shutdown(std::net::Shutdown::Write)?;
-    // The client has all of it once it hangs up.
+    // Until the client, which has received everything, closes the connection.
     std::io::copy(&mut reader.take(1 << 20), &mut std::io::sink())?;
     Ok(())
 }

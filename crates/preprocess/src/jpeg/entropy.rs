@@ -81,7 +81,7 @@ impl<'a> Bits<'a> {
 
     fn take(&mut self, count: u32) -> Result<(), Fault> {
         if count > self.count {
-            return Err(Fault::Broken("a scan that breaks off"));
+            return Err(Fault::Broken("a truncated scan"));
         }
         self.window <<= count;
         self.count -= count;

@@ -152,7 +152,7 @@ impl<'a> Parser<'a> {
     }
 
     fn segment(&mut self) -> Result<&'a [u8], Fault> {
-        let cut = Fault::Broken("a segment that breaks off");
+        let cut = Fault::Broken("a truncated segment");
         let Some((len, rest)) = self.bytes.split_first_chunk() else { return Err(cut) };
         let Some(len) = usize::from(u16::from_be_bytes(*len)).checked_sub(2) else { return Err(cut) };
         let Some((segment, rest)) = rest.split_at_checked(len) else { return Err(cut) };
@@ -222,7 +222,7 @@ impl<'a> Parser<'a> {
             let (wide, place) = (kind >> 4, usize::from(kind & 15));
             let len = if wide == 0 { 64 } else { 128 };
             let (Some((values, rest)), true) = (rest.split_at_checked(len), wide < 2 && place < 4) else {
-                return Err(Fault::Broken("a quantisation table that breaks off"));
+                return Err(Fault::Broken("a truncated quantisation table"));
             };
             let mut table = [0; 64];
             for (at, &to) in ZIGZAG.iter().enumerate() {
@@ -239,7 +239,7 @@ impl<'a> Parser<'a> {
 
     fn huffman(&mut self, mut segment: &[u8]) -> Result<(), Fault> {
         while let Some((&kind, rest)) = segment.split_first() {
-            let broken = Fault::Broken("a Huffman table that breaks off");
+            let broken = Fault::Broken("a truncated Huffman table");
             let Some((counts, rest)) = rest.split_first_chunk::<16>() else { return Err(broken) };
             let len = counts.iter().map(|&count| usize::from(count)).sum();
             let Some((symbols, rest)) = rest.split_at_checked(len) else { return Err(broken) };
