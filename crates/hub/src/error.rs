@@ -106,7 +106,7 @@ pub enum HubCause {
 
 fn hint(status: u16) -> &'static str {
     match status {
-        401 | 403 => " (HF_TOKEN is sent to the hub for what is not public)",
+        401 | 403 => " (private and gated files of the hub require HF_TOKEN)",
         404 | 410 => " (there is no such file)",
         _ => "",
     }

@@ -110,7 +110,7 @@ fn a_changed_image_is_an_error_or_another_image_but_no_panic() {
 
 #[test]
 fn claimed_sizes_are_refused_before_they_are_allocated() {
-    // The frame header of a JPEG: height and width are at 5 and 7 bytes behind its marker.
+    // The frame header of a JPEG: height and width are at 5 and 7 bytes after its marker.
     let mut jpeg = golden("jpeg-420.jpg");
     let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x3f, 0xff, 0x3f, 0xff]);

@@ -21,7 +21,7 @@ pub(crate) fn png(height: u32, width: u32, colour: [u8; 3]) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Writes a file and the folders it lies in.
+/// Writes a file and creates its folders.
 pub(crate) fn write(path: &Path, bytes: &[u8]) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();

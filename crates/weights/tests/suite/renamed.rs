@@ -1,4 +1,4 @@
-//! Networks whose tensors others name anew (`golden/renamed.py`) are read as torchvision's.
+//! Networks with alternative names of tensors (`golden/renamed.py`) are read as torchvision's.
 
 use crate::tiny;
 use residual_graph::Graph;
