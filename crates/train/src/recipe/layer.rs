@@ -20,12 +20,14 @@ pub enum Origin {
     File(String),
     /// The command line.
     Flags,
+    /// A [`Recipe`](super::Recipe) that was constructed in code.
+    Code,
 }
 
 impl Origin {
     /// Whether the user gave the single setting: presets and earlier runs are chosen as a whole.
     pub fn is_user(&self) -> bool {
-        matches!(self, Self::File(_) | Self::Flags)
+        matches!(self, Self::File(_) | Self::Flags | Self::Code)
     }
 }
 
@@ -34,6 +36,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Preset(name) | Self::Run(name) | Self::File(name) => f.write_str(name),
             Self::Flags => f.write_str("command line"),
+            Self::Code => f.write_str("code"),
         }
     }
 }

@@ -81,8 +81,7 @@ impl From<Recipe> for Resolved {
     /// A recipe that was constructed in code: settings that differ from the default count as given.
     fn from(recipe: Recipe) -> Self {
         let differs = |setting: &&Setting| recipe.value(setting.name) != setting.default_value();
-        let author = || Origin::File("recipe".into());
-        let origins = SETTINGS.iter().filter(differs).map(|setting| (setting.name, author())).collect();
+        let origins = SETTINGS.iter().filter(differs).map(|setting| (setting.name, Origin::Code)).collect();
         Self { recipe, origins: Origins(origins) }
     }
 }
