@@ -96,12 +96,20 @@ pub enum TrainError {
         /// The existing weights.
         weights: PathBuf,
     },
-    /// The state of another optimiser.
-    #[error("optimizer state: expected tensors of {expected}, got \"{got}\"")]
+    /// The training state is not that of this network and optimiser.
+    #[error("{}", path.display())]
+    OtherState {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<Self>,
+    },
+    /// The optimiser's state is incomplete, or that of another optimiser.
+    #[error("optimizer state: expected {expected}, got {got}")]
     OptimizerState {
-        /// The names of the optimiser's state tensors.
+        /// The missing tensor, or the names of the optimiser's state tensors.
         expected: String,
-        /// A key that is not one of them.
+        /// The tensor in its place, if there is one.
         got: String,
     },
     /// The system has no memory for part of a training step.

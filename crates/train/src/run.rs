@@ -78,7 +78,8 @@ impl<'a> Run<'a> {
             None => (Progress { data, fingerprints: fingerprints(job), isa, ..Progress::default() }, None),
             Some(state) => {
                 state.check(&job.recipe, &data, &folder)?;
-                step.load(&state.model, &state.optimizer)?;
+                let other = |error| TrainError::OtherState { path: folder.state(), source: Box::new(error) };
+                step.load(&state.model, &state.optimizer).map_err(other)?;
                 let saved = state.progress.step;
                 (state.progress, Some(saved))
             }

@@ -271,6 +271,35 @@ fn a_run_whose_training_state_is_gone_is_refused_and_keeps_its_files() {
 }
 
 #[test]
+fn a_training_state_with_missing_or_other_tensors_of_the_optimizer_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = Job::prepare(Recipe { max_steps: Some(2), ..recipe(&dataset(folder.path(), None)) }).unwrap();
+    let run = finished(&train(&job, &folder.path().join("runs"), &options(1), &never(), &mut |_| {}).unwrap());
+    let (whole, metadata) = load_tensors(&run.state()).unwrap();
+    let [momentum, step] = ["optimizer.momentum_buffer.fc.weight", "optimizer.step.fc.weight"];
+    let other = "optimizer.exp_avg.fc.weight";
+    for (removed, added, expected) in [
+        (momentum, None, "expected \"momentum_buffer.fc.weight\", got none"),
+        (step, None, "expected \"step.fc.weight\", got none"),
+        ("", Some(other), "expected momentum_buffer and step of trained parameters, got \"exp_avg.fc.weight\""),
+    ] {
+        let mut tensors = whole.clone();
+        tensors.shift_remove(removed);
+        tensors.extend(added.map(|key| (key.to_owned(), whole[momentum].clone())));
+        save_tensors(&run.state(), &tensors, &metadata).unwrap();
+        let error = resume(&job, run.clone(), &options(1), &never(), &mut |_| {}).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(error.to_string(), run.state().display().to_string());
+        assert_eq!(source, format!("optimizer state: {expected}"));
+    }
+    // Without any of them, the parameter was frozen: its state starts at zero.
+    let mut tensors = whole.clone();
+    tensors.retain(|key, _| key != momentum && key != step);
+    save_tensors(&run.state(), &tensors, &metadata).unwrap();
+    resume(&job, run, &options(1), &never(), &mut |_| {}).unwrap();
+}
+
+#[test]
 fn with_nothing_held_out_everything_is_trained_on() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = Recipe { val_split: Some(0.0), epochs: Some(2), ..recipe(&dataset(folder.path(), None)) };

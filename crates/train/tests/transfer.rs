@@ -122,6 +122,13 @@ fn layers_thaw_at_their_epoch_and_an_interruption_leaves_no_trace() {
     let thawed =
         |key: &String| ["fc.", "layer3.", "layer2.2.conv2.", "layer2.2.bn2."].iter().any(|at| key.starts_with(at));
     assert!(keys.iter().all(thawed) && keys.iter().any(|key| key.starts_with("layer2.2.conv2")), "{keys:?}");
+    // The optimiser counts the updates of each parameter from its first: 3 steps an epoch.
+    let (state, _) = load_tensors(&reference.state()).unwrap();
+    let steps = |key: &str| state.get(&format!("optimizer.step.{key}")).map(|steps| steps.as_i64().unwrap().to_vec());
+    assert_eq!(
+        ["fc.bias", "layer3.0.bn1.weight", "layer2.2.conv2.weight", "conv1.weight"].map(steps),
+        [Some(vec![12]), Some(vec![9]), Some(vec![3]), None]
+    );
     let notes: Vec<&String> =
         events.iter().filter_map(|event| if let Event::Note(text) = event { Some(text) } else { None }).collect();
     assert_eq!(notes.len(), 2, "{notes:?}");

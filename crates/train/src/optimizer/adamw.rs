@@ -2,7 +2,10 @@
 
 use super::{Device, Rates, Update};
 use crate::recipe::Recipe;
+use residual_engine::Flat;
 use residual_kernels::optim;
+use residual_tensor::AlignedBuffer;
+use std::ops::Range;
 
 pub(super) struct AdamW {
     betas: [f64; 2],
@@ -20,10 +23,19 @@ impl Update for AdamW {
         &["exp_avg", "exp_avg_sq"]
     }
 
-    fn update(&self, device: &Device, rates: &Rates, values: &mut [f32], gradients: &[f32], state: &mut [&mut [f32]]) {
+    fn update(
+        &self,
+        device: &Device,
+        rates: &Rates,
+        range: Range<usize>,
+        flat: &mut Flat<'_>,
+        state: &mut [AlignedBuffer],
+    ) {
         let [exp_avg, exp_avg_sq] = state else { unreachable!("AdamW keeps two state tensors") };
         let ([beta1, beta2], eps) = (self.betas, self.eps);
         let rule = optim::AdamW { lr: rates.lr, beta1, beta2, eps, weight_decay: rates.weight_decay };
+        let (values, gradients) = (&mut flat.values[range.clone()], &flat.gradients[range.clone()]);
+        let (exp_avg, exp_avg_sq) = (&mut exp_avg[range.clone()], &mut exp_avg_sq[range]);
         optim::adamw(device.isa, &device.pool, values, gradients, exp_avg, exp_avg_sq, rates.step, &rule);
     }
 }

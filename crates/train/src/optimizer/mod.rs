@@ -11,19 +11,28 @@ use residual_engine::{Engine, Entry, Flat, Options};
 use residual_kernels::Isa;
 use residual_tensor::{AlignedBuffer, NamedTensors, Tensor};
 use residual_threads::Pool;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The key prefix of a parameter's number of updates in a checkpoint.
-const STEP: &str = "step.";
+/// The name of a parameter's number of updates in a checkpoint.
+const STEP: &str = "step";
 
 /// The rule of one optimiser.
 trait Update: Send {
     /// The names of its state tensors per parameter, as in torch. All start at zero.
     fn state(&self) -> &'static [&'static str];
 
-    /// Updates one group of parameters. `state` holds a slice for each name of [`state`](Self::state).
-    fn update(&self, device: &Device, group: &Rates, values: &mut [f32], gradients: &[f32], state: &mut [&mut [f32]]);
+    /// Updates one group of parameters, `range` of the bucket. `state` holds a buffer with the layout of the bucket for each
+    /// name of [`state`](Self::state).
+    fn update(
+        &self,
+        device: &Device,
+        group: &Rates,
+        range: Range<usize>,
+        flat: &mut Flat<'_>,
+        state: &mut [AlignedBuffer],
+    );
 }
 
 /// The rule of a recipe's optimiser.
@@ -114,7 +123,7 @@ impl Optimizer {
     }
 
     /// Updates all parameters by their gradients.
-    pub(crate) fn step(&mut self, flat: Flat<'_>, lr: f64) {
+    pub(crate) fn step(&mut self, mut flat: Flat<'_>, lr: f64) {
         for group in &mut self.groups {
             group.steps += 1;
             let rates = Rates {
@@ -122,17 +131,7 @@ impl Optimizer {
                 weight_decay: self.weight_decay * group.multipliers.weight_decay,
                 step: group.steps,
             };
-            let range = group.range.clone();
-            // At most two: the moments.
-            let mut state = self.state.iter_mut().map(|buffer| &mut buffer[range.clone()]);
-            let (values, gradients) = (&mut flat.values[range.clone()], &flat.gradients[range.clone()]);
-            match (state.next(), state.next()) {
-                (Some(first), Some(second)) => {
-                    self.update.update(&self.device, &rates, values, gradients, &mut [first, second]);
-                }
-                (Some(first), None) => self.update.update(&self.device, &rates, values, gradients, &mut [first]),
-                (None, _) => self.update.update(&self.device, &rates, values, gradients, &mut []),
-            }
+            self.update.update(&self.device, &rates, group.range.clone(), &mut flat, &mut self.state);
         }
     }
 
@@ -145,21 +144,39 @@ impl Optimizer {
         for entry in engine.entries() {
             let group = self.groups.iter().find(|group| group.range.contains(&entry.range.start));
             let steps = group.map_or(0, |group| group.steps);
-            tensors.insert(format!("{STEP}{}", entry.name), Tensor::i64(&[], vec![steps as i64]));
+            tensors.insert(format!("{STEP}.{}", entry.name), Tensor::i64(&[], vec![steps as i64]));
         }
         tensors
     }
 
-    /// Loads the state that [`to_torch`](Self::to_torch) returned. The state of parameters that were frozen then starts at
-    /// zero.
+    /// Loads the state that [`to_torch`](Self::to_torch) returned. The state of parameters that were frozen then, which have
+    /// no tensors in it, starts at zero.
     ///
     /// # Errors
-    /// If a tensor has another shape, or is not part of this optimiser's state.
+    /// If a tensor is missing, has another shape, or is not part of this optimiser's state.
     pub(crate) fn load(&mut self, engine: &Engine, tensors: &NamedTensors) -> Result<(), TrainError> {
         let names = self.update.state();
-        let known = |key: &str| key.split_once('.').is_some_and(|(name, _)| names.contains(&name) || name == "step");
-        if let Some(key) = tensors.keys().find(|key| !known(key)) {
-            return Err(TrainError::OptimizerState { expected: names.join(", "), got: key.clone() });
+        let fail = |expected, got| Err(TrainError::OptimizerState { expected, got });
+        let (mut known, mut steps) = (HashSet::new(), HashMap::new());
+        for Entry { name: parameter, .. } in engine.entries() {
+            let keys: Vec<String> = names.iter().chain([&STEP]).map(|name| format!("{name}.{parameter}")).collect();
+            let missing = keys.iter().find(|key| !tensors.contains_key(*key));
+            if let Some(missing) = missing
+                && keys.iter().any(|key| tensors.contains_key(key))
+            {
+                return fail(format!("\"{missing}\""), "none".into());
+            }
+            if let Some(stored) = tensors.get(&format!("{STEP}.{parameter}")) {
+                let Some(&[count @ 0..=i64::MAX]) = stored.as_i64() else {
+                    return fail(format!("a number of updates in \"{STEP}.{parameter}\""), "another tensor".into());
+                };
+                steps.insert(parameter.as_str(), count as u64);
+            }
+            known.extend(keys);
+        }
+        if let Some(key) = tensors.keys().find(|key| !known.contains(*key)) {
+            let expected = format!("{} and {STEP} of trained parameters", names.join(", "));
+            return fail(expected, format!("\"{key}\""));
         }
         for (name, buffer) in names.iter().zip(&mut self.state) {
             let mut of_name = engine.to_torch(buffer);
@@ -170,10 +187,7 @@ impl Optimizer {
             }
             *buffer = engine.from_torch(&of_name)?;
         }
-        let steps = |entry: &Entry| {
-            let stored = tensors.get(&format!("{STEP}{}", entry.name)).and_then(Tensor::as_i64);
-            stored.and_then(|values| values.first()).map_or(0, |&steps| steps.max(0) as u64)
-        };
+        let steps = |entry: &Entry| steps.get(entry.name.as_str()).copied().unwrap_or(0);
         let old = std::mem::take(&mut self.groups);
         let multipliers = |entry: &Entry| {
             let group = old.iter().find(|group| group.range.contains(&entry.range.start));
@@ -197,4 +211,38 @@ fn groups(entries: &[Entry], len: usize, of: impl Fn(&Entry) -> (Multipliers, u6
         }
     }
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value after a step with gradient 1 and one with gradient 0, from zero, at a learning rate of 0.1.
+    fn after_two_steps(recipe: &Recipe) -> f32 {
+        let device = Device { isa: Isa::detect(), pool: Arc::new(Pool::new(1)) };
+        let rule = update(recipe);
+        let mut state: Vec<AlignedBuffer> = rule.state().iter().map(|_| AlignedBuffer::zeros(1)).collect();
+        let mut value = [0.0];
+        for (step, gradient) in [(1, 1.0), (2, 0.0)] {
+            let rates = Rates { lr: 0.1, weight_decay: 0.0, step };
+            let mut flat = Flat { values: &mut value, gradients: &mut [gradient], entries: &[] };
+            rule.update(&device, &rates, 0..1, &mut flat, &mut state);
+        }
+        value[0]
+    }
+
+    /// The golden runs have the default momentum, betas and epsilon; these values are computed by hand.
+    #[test]
+    fn momentum_betas_and_epsilon_are_those_of_the_recipe() {
+        let recipe = Recipe { momentum: 0.5, opt_betas: [0.5, 0.8], opt_eps: 0.1, ..Recipe::default() };
+        for (opt, nesterov, expected) in [
+            (Opt::Sgd, false, -0.1 * (1.0 + 0.5)),
+            (Opt::Sgd, true, -0.1 * (1.5 + 0.25)),
+            // Corrected moments: 1 and 1, then 0.25 / (1 − 0.5²) = 1/3 and 0.16 / (1 − 0.8²) = 4/9.
+            (Opt::AdamW, false, -0.1 * (1.0 / 1.1 + (1.0 / 3.0) / (2.0 / 3.0 + 0.1))),
+        ] {
+            let got = after_two_steps(&Recipe { opt, nesterov, ..recipe.clone() });
+            assert!((got - expected).abs() < 1e-6, "{opt:?}, nesterov {nesterov}: expected {expected}, got {got}");
+        }
+    }
 }

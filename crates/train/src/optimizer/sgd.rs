@@ -2,7 +2,10 @@
 
 use super::{Device, Rates, Update};
 use crate::recipe::Recipe;
+use residual_engine::Flat;
 use residual_kernels::optim;
+use residual_tensor::AlignedBuffer;
+use std::ops::Range;
 
 pub(super) struct Sgd {
     momentum: f32,
@@ -20,7 +23,14 @@ impl Update for Sgd {
         &["momentum_buffer"]
     }
 
-    fn update(&self, device: &Device, rates: &Rates, values: &mut [f32], gradients: &[f32], state: &mut [&mut [f32]]) {
+    fn update(
+        &self,
+        device: &Device,
+        rates: &Rates,
+        range: Range<usize>,
+        flat: &mut Flat<'_>,
+        state: &mut [AlignedBuffer],
+    ) {
         let [momentum_buffer] = state else { unreachable!("SGD keeps one state tensor") };
         let rule = optim::Sgd {
             lr: rates.lr as f32,
@@ -28,6 +38,7 @@ impl Update for Sgd {
             weight_decay: rates.weight_decay as f32,
             nesterov: self.nesterov,
         };
-        optim::sgd(device.isa, &device.pool, values, gradients, momentum_buffer, &rule);
+        let (values, gradients) = (&mut flat.values[range.clone()], &flat.gradients[range.clone()]);
+        optim::sgd(device.isa, &device.pool, values, gradients, &mut momentum_buffer[range], &rule);
     }
 }
