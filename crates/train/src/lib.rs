@@ -3,7 +3,7 @@
 //! A [`Recipe`] is resolved from [`Layer`]s, a [`Job`] is prepared from it, and [`train()`] runs the job in a new
 //! [`RunFolder`]; [`resume`] continues one. Nothing here prints: a run reports to its caller through [`Event`]s.
 //!
-//! One step is [`TrainStep`]: forward pass, [`Objective`], backward pass, gradient hooks (accumulate, clip), optimiser.
+//! One step is [`TrainStep`]: forward pass, objective, backward pass, gradient hooks (accumulate, clip), optimiser.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -27,7 +27,6 @@ mod transfer;
 
 pub use error::TrainError;
 pub use event::{EpochRow, Event, NewHead, RunInfo, Step};
-pub use objective::Objective;
 pub use prepare::Job;
 pub use recipe::{
     Augment, Condition, Difference, Init, Kind, Layer, Opt, Order, Origin, Origins, PRESETS, Preset, Range, Recipe,

@@ -6,13 +6,13 @@ use residual_kernels::loss::{self, cross_entropy};
 
 /// Softmax cross-entropy with label smoothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Objective {
+pub(crate) struct Objective {
     smoothing: f32,
 }
 
 impl Objective {
     /// The objective of `recipe`.
-    pub fn new(recipe: &Recipe) -> Self {
+    pub(crate) fn new(recipe: &Recipe) -> Self {
         Self { smoothing: recipe.smoothing as f32 }
     }
 

@@ -1,9 +1,10 @@
-//! One training step: forward, objective, backward, hooks, update. The loop, the benchmark and the tests share it.
+//! One training step: forward, objective, backward, hooks, update. The loop and the benchmark share it.
 
+use crate::TrainError;
 use crate::hooks::{self, GradientHook};
+use crate::objective::Objective;
 use crate::optimizer::{Device, Multipliers, Optimizer};
 use crate::recipe::Recipe;
-use crate::{Objective, TrainError};
 use residual_data::Targets;
 use residual_engine::{Engine, Entry, Options};
 use residual_kernels::optim::scale;
@@ -43,7 +44,7 @@ impl TrainStep {
     }
 
     /// A whole step on one batch of normalised images (NHWC): one backward pass and an update at learning rate `lr`.
-    /// Returns the mean loss.
+    /// Returns the mean loss. If it is not finite, no parameter is changed.
     ///
     /// # Errors
     /// If the batch does not fit the plan.
@@ -52,7 +53,9 @@ impl TrainStep {
     /// If there are not as many targets as images.
     pub fn step(&mut self, images: &[f32], targets: Targets<'_>, lr: f64) -> Result<f64, TrainError> {
         let loss = self.backward(images, targets, 1)?;
-        self.update(lr);
+        if loss.is_finite() {
+            self.update(lr);
+        }
         Ok(loss)
     }
 
@@ -64,7 +67,7 @@ impl TrainStep {
     ///
     /// # Panics
     /// If there are not as many targets as images.
-    pub fn backward(&mut self, images: &[f32], targets: Targets<'_>, batches: usize) -> Result<f64, TrainError> {
+    pub(crate) fn backward(&mut self, images: &[f32], targets: Targets<'_>, batches: usize) -> Result<f64, TrainError> {
         self.engine.forward(images)?;
         let logits = self.engine.output();
         self.gradient.resize(logits.len(), 0.0);
@@ -83,14 +86,14 @@ impl TrainStep {
     }
 
     /// Updates all parameters by the gradients of the backward passes since the last update, at learning rate `lr`.
-    pub fn update(&mut self, lr: f64) {
+    pub(crate) fn update(&mut self, lr: f64) {
         let flat = self.engine.flat_mut();
         self.hooks.iter_mut().for_each(|hook| hook.before_update(&self.device, flat.gradients));
-        self.optimizer.step(self.engine.flat_mut(), lr);
+        self.optimizer.step(flat, lr);
     }
 
     /// The network's outputs for the last batch: images × classes.
-    pub fn logits(&self) -> &[f32] {
+    pub(crate) fn logits(&self) -> &[f32] {
         self.engine.output()
     }
 

@@ -88,7 +88,7 @@ impl RecipeError {
 
     /// The same error, with the flag or file that contains the invalid setting.
     #[must_use]
-    pub fn located(mut self, origins: &Origins) -> Self {
+    pub(crate) fn located(mut self, origins: &Origins) -> Self {
         if let Self::Field { origin, setting, .. } | Self::Requires { origin, setting, .. } = &mut self
             && origin.is_none()
         {

@@ -6,7 +6,7 @@ use crate::Schedule;
 impl Resolved {
     /// Settings given by the user that have no effect because the run ends earlier, for `epoch_steps` steps per epoch: one
     /// line each. A warm-up as long as the run is reported for any source.
-    pub fn notes(&self, epoch_steps: u64) -> Vec<String> {
+    pub(crate) fn notes(&self, epoch_steps: u64) -> Vec<String> {
         let recipe = &self.recipe;
         let schedule = Schedule::new(recipe, epoch_steps);
         let total = schedule.total_steps();
