@@ -41,9 +41,13 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
         }
         None => 0,
     };
+    // A checkpoint, also in mid-epoch, copies the model and the optimiser's state.
+    let checkpoint = 4 * parameters + state;
+    // So does an unfreezing, whose new engine has an optimiser and hooks of its own.
+    let unfreezing = if later.is_empty() { 0 } else { checkpoint + state + accumulated };
+    let temporary = evaluation.max(batches(recipe.batch_size) + checkpoint).max(unfreezing);
     // In addition to the engine: the optimiser's state, and the initial model.
-    let beside = state + accumulated + 4 * parameters;
-    let training = engine + beside + evaluation.max(batches(recipe.batch_size));
+    let training = engine + state + accumulated + 4 * parameters + temporary;
     let [features, backbone] = cached;
     Ok((features + training.max(backbone)) as u64)
 }

@@ -1,13 +1,13 @@
 //! The settings that are one of a few names.
 
 use super::value::{Field, Kind};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// An enumeration, and the names of its variants in recipe files and flags.
 macro_rules! choices {
     ($($(#[$meta:meta])* $choice:ident { $($(#[$variant_meta:meta])* $variant:ident = $name:literal,)+ })+) => { $(
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
         pub enum $choice {
             $($(#[$variant_meta])* #[serde(rename = $name)] $variant,)+
         }

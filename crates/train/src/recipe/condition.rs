@@ -1,6 +1,7 @@
 //! When a setting has an effect.
 
 use super::Recipe;
+use super::value::as_number;
 use std::fmt;
 use toml::Value;
 
@@ -36,7 +37,7 @@ impl Condition {
         let is_one_of = |name: &str, values: &[&str]| {
             recipe.value(name).as_ref().and_then(Value::as_str).is_some_and(|value| values.contains(&value))
         };
-        let is_above_zero = |name: &&str| recipe.value(name).as_ref().and_then(Value::as_float) > Some(0.0);
+        let is_above_zero = |name: &&str| recipe.value(name).as_ref().and_then(as_number) > Some(0.0);
         let holds = match self {
             Self::Always => true,
             Self::Is(name, values) => is_one_of(name, values),

@@ -170,12 +170,11 @@ macro_rules! settings {
         /// All settings of a training run, with the names used in recipe files and flags.
         ///
         /// Fields that are `None` are resolved from the dataset, the given weights or the network.
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct Recipe {
             $($(
                 $(#[doc = $doc])+
-                #[serde(skip_serializing_if = "Field::is_none")]
                 pub $name: $type,
             )+)+
         }

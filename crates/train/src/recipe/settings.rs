@@ -10,7 +10,7 @@ use super::value::Order::{Ascending, StrictlyAscending};
 use super::value::{Field, above, below, number, whole};
 use residual_data::{PadAndCrop, RandomResizedCrop};
 use residual_preprocess::Interpolation;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::path::PathBuf;
 
 const CROPS: &[&str] = &["crop", "resized-crop"];

@@ -130,13 +130,17 @@ pub enum Order {
 
 impl Order {
     fn holds(self, values: &[Value]) -> bool {
-        let number = |value: &Value| value.as_float().or(value.as_integer().map(|value| value as f64));
         match self {
             Self::Any => true,
-            Self::Ascending => values.is_sorted_by(|a, b| number(a) <= number(b)),
-            Self::StrictlyAscending => values.is_sorted_by(|a, b| number(a) < number(b)),
+            Self::Ascending => values.is_sorted_by(|a, b| as_number(a) <= as_number(b)),
+            Self::StrictlyAscending => values.is_sorted_by(|a, b| as_number(a) < as_number(b)),
         }
     }
+}
+
+/// `value` as a number, if it is one.
+pub(super) fn as_number(value: &Value) -> Option<f64> {
+    value.as_float().or(value.as_integer().map(|value| value as f64))
 }
 
 impl Kind {
@@ -230,11 +234,6 @@ pub(super) trait Field {
 
     /// Its value; `None` for an empty option.
     fn value(&self) -> Option<Value>;
-
-    /// Whether it is an empty option.
-    fn is_none(&self) -> bool {
-        self.value().is_none()
-    }
 }
 
 /// A number that TOML has no integer for is a text, which no setting of integers accepts.
