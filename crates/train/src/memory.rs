@@ -22,7 +22,8 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
     };
     let now = plan(epoch)?;
     // When layers are unfrozen, the next engine is created before the previous one is dropped.
-    let later = transfer.thaws().range(epoch + 1..).map(|&epoch| plan(epoch)).collect::<Result<Vec<Memory>, _>>()?;
+    let later =
+        transfer.unfreeze_epochs().range(epoch + 1..).map(|&epoch| plan(epoch)).collect::<Result<Vec<Memory>, _>>()?;
     let most = later.iter().map(Memory::total).max().unwrap_or(0);
     let before = if later.len() > 1 { most } else { now.total() };
     let engine = now.total().max(before + most);

@@ -85,8 +85,7 @@ impl Job {
         if recipe.val_split.is_none() && !source.has_held_out() {
             recipe.val_split = Some(HELD_OUT);
         }
-        let (train, held_out) =
-            source.training(recipe.val_split.filter(|&share| share > 0.0).map(|share| share as f32), recipe.seed)?;
+        let (train, held_out) = source.training(recipe.val_split.map(|share| share as f32), recipe.seed)?;
         let names = train.class_names();
         let classes = *recipe.num_classes.get_or_insert(names.len());
         check_labels(&*train, classes)?;
@@ -106,7 +105,7 @@ impl Job {
             recipe.model.clone_from(&model.graph.name);
         }
         fill(&mut recipe, &model.preprocessing);
-        // What was opened under the names that were given is written down so that every folder finds it.
+        // The files were opened; the recipe records absolute paths, which are valid in every working directory.
         recipe.make_paths_absolute();
         let transfer = Transfer::new(&recipe, &model.graph).map_err(|error| error.located(&origins))?;
         let job = Self { recipe, model, train, held_out, new_head, transfer, origins, weights_notes: notes };

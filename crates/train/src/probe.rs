@@ -119,8 +119,8 @@ fn cut(graph: &Graph) -> Result<NodeId, TrainError> {
     while matches!(graph.node(cut).op, Op::Flatten | Op::Dropout { .. }) {
         cut = graph.node(cut).inputs[0];
     }
-    let behind = &graph.nodes[cut.0 + 1..];
-    match behind.iter().all(|node| node.inputs.iter().all(|input| *input >= cut)) {
+    let after = &graph.nodes[cut.0 + 1..];
+    match after.iter().all(|node| node.inputs.iter().all(|input| *input >= cut)) {
         true => Ok(cut),
         false => Err(one()),
     }
@@ -130,12 +130,12 @@ fn cut(graph: &Graph) -> Result<NodeId, TrainError> {
 fn head(model: &Model, cut: NodeId, [height, width, channels]: [usize; 3]) -> Result<Model, TrainError> {
     let input =
         Node { name: model.graph.nodes[0].name.clone(), op: Op::Input { channels, height, width }, inputs: Vec::new() };
-    let behind = model.graph.nodes[cut.0 + 1..].iter().cloned().map(|mut node| {
+    let after = model.graph.nodes[cut.0 + 1..].iter().cloned().map(|mut node| {
         node.inputs.iter_mut().for_each(|id| id.0 -= cut.0);
         node
     });
     let preprocessing = Preprocessing::unscaled([height, width], &vec![0.0; channels], &vec![1.0; channels]);
-    let nodes = std::iter::once(input).chain(behind).collect();
+    let nodes = std::iter::once(input).chain(after).collect();
     let output = NodeId(model.graph.output.0 - cut.0);
     part(model, Graph { name: model.graph.name.clone(), nodes, output }, preprocessing)
 }

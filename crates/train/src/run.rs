@@ -137,14 +137,14 @@ impl<'a> Run<'a> {
         if self.progress.isa != isa {
             let began = &self.progress.isa;
             on_event(&Event::Note(format!(
-                "the run began with {began} and is resumed with {isa}: from here on its results differ by rounding"
+                "the run was started with {began} and is resumed with {isa}: its results differ by rounding from here on"
             )));
         }
         if self.saved.is_some() {
             let known = self.progress.fingerprints.iter().zip(fingerprints(self.job));
             for (what, _) in ["training", "held-out"].iter().zip(known).filter(|(_, (began, now))| *began != now) {
                 on_event(&Event::Note(format!(
-                    "the {what} images are not those that the run began with: their files or labels have changed"
+                    "the {what} images are not those that the run was started with: their files or labels have changed"
                 )));
             }
         }

@@ -65,9 +65,9 @@ impl Transfer {
                 return fail("freeze", "a part of the network left to train", format!("\"{spec}\", which is all"));
             }
         }
-        let mut thaws = recipe.thaws()?;
-        thaws.sort();
-        for (epoch, spec) in thaws {
+        let mut schedule = recipe.unfreeze_schedule()?;
+        schedule.sort();
+        for (epoch, spec) in schedule {
             for index in modules.find("unfreeze_at", spec)? {
                 transfer.layers[index].from.get_or_insert(epoch - 1);
             }
@@ -108,7 +108,7 @@ impl Transfer {
     }
 
     /// The epochs, from 0, at which layers are unfrozen.
-    pub(crate) fn thaws(&self) -> BTreeSet<u64> {
+    pub(crate) fn unfreeze_epochs(&self) -> BTreeSet<u64> {
         self.layers.iter().filter_map(|layer| layer.from).filter(|&from| from > 0).collect()
     }
 

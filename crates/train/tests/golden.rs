@@ -15,12 +15,13 @@ use std::sync::Arc;
 
 /// Losses and learning rates, relative to themselves.
 const VALUE: f64 = 1e-5;
-/// The change of a tensor over the run, relative to its norm: `TOLERANCE` of `make_golden.py`, which shows that it is
-/// forty times what rounding to f32 does here, and a tenth at most of what leaving out any one setting does.
+/// The error of a tensor after the run, relative to the norm of its change: `TOLERANCE` of `make_golden.py`, which checks that
+/// rounding errors are less than a tenth of it, and that a run without any one of the settings differs by more than ten times
+/// as much.
 const CHANGE: f64 = 5e-4;
 
-/// Nesterov momentum, label smoothing, weight decay, warm-up, cosine, and a learning rate of its own for every block and the
-/// head.
+/// Nesterov momentum, label smoothing, weight decay, warm-up, cosine schedule, layer-wise learning-rate decay and the head's
+/// learning rate.
 #[test]
 fn sgd_is_torchs() {
     check("sgd");
@@ -38,7 +39,7 @@ fn adamw_is_torchs() {
     check("adamw");
 }
 
-/// Gradients of two batches summed before each update, and clipped to a norm that bites in some steps only.
+/// Gradients of two batches summed before each update, and clipped to a norm that only some steps exceed.
 #[test]
 fn accumulated_and_clipped_gradients_are_torchs() {
     check("accumulated");

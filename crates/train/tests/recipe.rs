@@ -1,4 +1,4 @@
-//! Which setting wins, and what is said about a setting that cannot be followed.
+//! Precedence of settings, and the errors of settings that are invalid or have no effect.
 
 use residual_train::{Augment, Layer, Opt, Origin, PRESETS, Recipe, RecipeError, Sched, Setting};
 
@@ -179,7 +179,7 @@ fn a_flag_is_named_as_it_is_typed() {
 }
 
 #[test]
-fn what_was_given_and_has_no_effect_is_refused() {
+fn a_given_setting_without_effect_is_refused() {
     let cases: [(&[(&str, &str)], &str); 13] = [
         (&[("augment", "none"), ("hflip", "0.5")], "--hflip requires --augment crop or resized-crop (is none)"),
         (
@@ -211,7 +211,7 @@ fn what_was_given_and_has_no_effect_is_refused() {
 }
 
 #[test]
-fn what_a_preset_sets_and_what_a_higher_layer_makes_moot_is_dropped() {
+fn a_setting_of_a_preset_or_one_that_a_higher_layer_makes_ineffective_is_dropped() {
     let recipe = resolve(&[preset("cifar-quick"), flags(&[("augment", "none")])]);
     assert_eq!((recipe.hflip, recipe.crop_padding), (0.0, 4));
     assert!(!resolve(&[preset("cifar-quick"), flags(&[("momentum", "0")])]).nesterov);
@@ -220,12 +220,12 @@ fn what_a_preset_sets_and_what_a_higher_layer_makes_moot_is_dropped() {
     let file = layer("sched = \"multistep\"\nmilestone_epochs = [2]\ngamma = 0.5");
     let recipe = resolve(&[preset("cifar-quick"), file, flags(&[("sched", "cosine"), ("min_lr", "0.001")])]);
     assert_eq!((recipe.milestone_epochs, recipe.gamma, recipe.min_lr), (None, None, Some(0.001)));
-    // A file may say what is the case anyway, as the complete recipes of earlier versions do.
+    // A file may contain defaults without effect, as the complete recipes of earlier versions do.
     resolve(&[preset("shapes-quick"), layer("hflip = 0.0\ncrop_padding = 4")]);
 }
 
 #[test]
-fn what_a_preset_or_a_resumed_run_holds_was_not_given() {
+fn settings_of_a_preset_or_a_resumed_run_do_not_count_as_given() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.toml");
     std::fs::write(&config, resolve(&[preset("cifar-quick")]).to_toml()).unwrap();

@@ -1,4 +1,4 @@
-//! Runs on a tiny dataset: what a run leaves behind, and that an interruption leaves no trace.
+//! Runs on a tiny dataset: the files of a run, and bit-identical results after a resume.
 
 use residual_engine::Options;
 use residual_kernels::Isa;
@@ -99,7 +99,7 @@ fn finished(outcome: &Outcome) -> RunFolder {
 }
 
 #[test]
-fn a_run_leaves_its_recipe_its_rows_and_its_models_behind() {
+fn a_run_folder_has_the_recipe_a_row_per_epoch_and_the_models() {
     let folder = tempfile::tempdir().unwrap();
     let job = Job::prepare(recipe(&dataset(folder.path(), None))).unwrap();
     assert_eq!((job.train.len(), job.held_out.as_ref().unwrap().len(), job.recipe.num_classes), (44, 6, Some(3)));
@@ -168,7 +168,7 @@ fn gradient_checkpointing_takes_less_memory_and_changes_no_bit() {
 }
 
 #[test]
-fn an_interrupted_run_goes_on_as_if_nothing_had_happened() {
+fn a_resumed_run_is_bit_identical_to_an_uninterrupted_one() {
     let folder = tempfile::tempdir().unwrap();
     let job = Job::prepare(recipe(&dataset(folder.path(), None))).unwrap();
     let runs = folder.path().join("runs");
@@ -189,7 +189,7 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_happened() {
 /// AdamW's moments and step count, gradients accumulated over two batches of which the last step of an epoch has one,
 /// clipped gradients, and batches mixed by a stream of their own.
 #[test]
-fn an_interrupted_run_with_adamw_accumulation_clipping_and_mixing_goes_on_as_if_nothing_had_happened() {
+fn a_resumed_run_with_adamw_accumulation_clipping_and_mixing_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = Recipe {
         opt: Opt::AdamW,
@@ -310,7 +310,7 @@ fn with_nothing_held_out_everything_is_trained_on() {
     assert_eq!((trained.summary.top1, trained.summary.best_epoch), (None, None));
     let run = finished(&outcome);
     assert!(logs(&run).0[1].ends_with(",,,"), "{:?}", logs(&run).0);
-    // A run folder stands for its last weights if it has no best ones.
+    // A run folder without best weights is read as its last ones.
     assert_eq!(residual_weights::load(run.path()).unwrap().model, trained.model);
     assert_eq!(trained.best_model().unwrap(), trained.model);
 }
@@ -334,7 +334,7 @@ fn a_run_name_is_bounded() {
 }
 
 #[test]
-fn a_run_without_a_checkpoint_begins_anew_in_its_folder() {
+fn a_run_without_a_checkpoint_is_started_again_in_its_folder() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = Recipe { max_steps: Some(3), ..recipe(&dataset(folder.path(), None)) };
     let job = Job::prepare(recipe).unwrap();
@@ -409,7 +409,7 @@ fn a_resume_on_changed_images_is_told_and_one_on_moved_images_is_not() {
 #[test]
 fn a_loss_that_is_not_a_number_ends_the_run_and_names_the_last_good_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    // Where the spoilt image stands in the order of the epoch decides how many checkpoints come before it.
+    // The position of the spoilt image in the epoch decides how many checkpoints are written before it.
     let recipe = Recipe { checkpoint_every: Some(1), ..recipe(&dataset(folder.path(), Some(7))) };
     let job = Job::prepare(recipe).unwrap();
     let mut steps = 0;
@@ -443,7 +443,7 @@ fn a_label_beyond_the_networks_outputs_is_refused() {
 }
 
 #[test]
-fn training_goes_on_from_given_weights_with_a_new_head() {
+fn training_starts_from_given_weights_with_a_new_head() {
     let folder = tempfile::tempdir().unwrap();
     let data = dataset(folder.path(), None);
     let first = Job::prepare(Recipe { num_classes: Some(5), ..recipe(&data) }).unwrap();

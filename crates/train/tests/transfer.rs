@@ -1,4 +1,4 @@
-//! Transfers on a tiny dataset: what is frozen stays, what thaws is trained, and an interruption leaves no trace.
+//! Transfers on a tiny dataset: frozen and unfrozen layers, cached features, new heads, and resumed runs.
 
 use residual_engine::Options;
 use residual_kernels::Isa;
@@ -106,7 +106,7 @@ fn frozen_tensors_are_unchanged_to_the_bit() {
 }
 
 #[test]
-fn layers_thaw_at_their_epoch_and_an_interruption_leaves_no_trace() {
+fn layers_are_unfrozen_at_their_epoch_and_a_resumed_run_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let runs = folder.path().join("runs");
     let recipe = Recipe {
@@ -119,9 +119,9 @@ fn layers_thaw_at_their_epoch_and_an_interruption_leaves_no_trace() {
     };
     let (job, reference, events) = run(recipe, &runs);
     let keys = changed(&job, &reference);
-    let thawed =
+    let unfrozen =
         |key: &String| ["fc.", "layer3.", "layer2.2.conv2.", "layer2.2.bn2."].iter().any(|at| key.starts_with(at));
-    assert!(keys.iter().all(thawed) && keys.iter().any(|key| key.starts_with("layer2.2.conv2")), "{keys:?}");
+    assert!(keys.iter().all(unfrozen) && keys.iter().any(|key| key.starts_with("layer2.2.conv2")), "{keys:?}");
     // The optimiser counts the updates of each parameter from its first: 3 steps an epoch.
     let (state, _) = load_tensors(&reference.state()).unwrap();
     let steps = |key: &str| state.get(&format!("optimizer.step.{key}")).map(|steps| steps.as_i64().unwrap().to_vec());
@@ -186,7 +186,7 @@ fn cached_features_train_the_head_as_the_images_do() {
         assert!(apart < 1e-2 * moved, "{key}: {apart}, moved {moved}");
     }
 
-    // Interrupted in the middle of an epoch, it computes its features again and goes on.
+    // Interrupted in the middle of an epoch, it computes its features again, and the result is bit-identical.
     let stop = Arc::new(AtomicBool::new(false));
     let outcome = train(&job, &runs, &options(), &stop, &mut |event| {
         if matches!(event, Event::Step(step) if step.step == 4) {
@@ -221,7 +221,7 @@ fn a_transfer_that_cannot_be_is_refused_by_its_fields_name() {
     let base = recipe(folder.path());
     let probe = Recipe { freeze: Some("backbone".into()), freeze_bn: true, cache_features: true, ..base.clone() };
     let freeze = |spec: &str| Recipe { freeze: Some(spec.into()), ..base.clone() };
-    let thaw = |spec: &str| Recipe { unfreeze_at: Some(vec![spec.into()]), ..freeze("backbone") };
+    let unfreeze = |spec: &str| Recipe { unfreeze_at: Some(vec![spec.into()]), ..freeze("backbone") };
     for (recipe, expected) in [
         (
             freeze("layer9"),
@@ -234,10 +234,10 @@ fn a_transfer_that_cannot_be_is_refused_by_its_fields_name() {
             "freeze: expected a part of the network left to train, got \"backbone,fc\", which is all",
         ),
         (freeze(" "), "freeze: expected a text that is not empty, got \" \""),
-        (thaw("layer3"), "unfreeze_at: expected EPOCH:MODULES, with an epoch from 2, got \"layer3\""),
-        (thaw("1:layer3"), "unfreeze_at: expected EPOCH:MODULES, with an epoch from 2, got \"1:layer3\""),
+        (unfreeze("layer3"), "unfreeze_at: expected EPOCH:MODULES, with an epoch from 2, got \"layer3\""),
+        (unfreeze("1:layer3"), "unfreeze_at: expected EPOCH:MODULES, with an epoch from 2, got \"1:layer3\""),
         (
-            thaw("2:stem"),
+            unfreeze("2:stem"),
             "unfreeze_at: expected backbone, a number, or modules of the network (conv1, bn1, layer1, layer2, layer3, fc), got \"stem\"",
         ),
         (Recipe { unfreeze_at: Some(vec!["2:fc".into()]), ..base.clone() }, "unfreeze_at requires freeze"),

@@ -170,3 +170,20 @@ fn similar(command: &Command, name: &str) -> Option<String> {
     let nearest = nearest(name, spellings.iter().map(|(spelling, _)| *spelling))?;
     spellings.into_iter().find(|(spelling, _)| *spelling == nearest).map(|(_, flag)| flag.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Such an answer would never be given.
+    #[test]
+    fn no_flag_that_exists_has_an_answer() {
+        for setting in SETTINGS {
+            for name in setting.aliases.iter().chain([&setting.name]) {
+                let flag = name.replace('_', "-");
+                let is_answered = ANSWERS.iter().any(|(flags, _)| flags.contains(&flag.as_str()));
+                assert!(!is_answered, "--{flag}");
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Gradient hooks: operations on gradients between the backward pass and the update.
 //!
-//! To add a hook: a file with a [`GradientHook`], and a line in [`hooks`], which also says the order.
+//! To add a hook: a file with a [`GradientHook`], and a line in [`hooks`], at its place in the order.
 
 mod accumulate;
 mod clip;

@@ -80,8 +80,8 @@ impl Recipe {
     ///
     /// # Errors
     /// [`RecipeError::Field`] if one is not of the form EPOCH:SPEC.
-    pub(crate) fn thaws(&self) -> Result<Vec<(u64, &str)>, RecipeError> {
-        fn thaw(text: &str) -> Option<(u64, &str)> {
+    pub(crate) fn unfreeze_schedule(&self) -> Result<Vec<(u64, &str)>, RecipeError> {
+        fn parse(text: &str) -> Option<(u64, &str)> {
             let (epoch, spec) = text.split_once(':')?;
             let epoch = epoch.trim().parse().ok().filter(|epoch| (2..=1 << 20).contains(epoch))?;
             Some((epoch, spec)).filter(|(_, spec)| !spec.trim().is_empty())
@@ -89,7 +89,7 @@ impl Recipe {
         let expected = "EPOCH:MODULES, with an epoch from 2";
         let fail = |text: &str| RecipeError::field("unfreeze_at", expected, format!("\"{text}\""));
         let texts = self.unfreeze_at.iter().flatten();
-        texts.map(|text| thaw(text).ok_or_else(|| fail(text))).collect()
+        texts.map(|text| parse(text).ok_or_else(|| fail(text))).collect()
     }
 
     /// The value of a setting, if it has an effect.

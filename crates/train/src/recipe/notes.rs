@@ -31,7 +31,7 @@ impl Resolved {
                 notes.push(format!("{setting}: the run of {total} steps ends before {}", late.join(", ")));
             }
         }
-        for (epoch, spec) in recipe.thaws().unwrap_or_default() {
+        for (epoch, spec) in recipe.unfreeze_schedule().unwrap_or_default() {
             if epoch > epochs && self.origins.is_given("unfreeze_at") {
                 notes.push(format!("unfreeze_at: the run of {epochs} epochs ends before {epoch}:{spec}"));
             }

@@ -50,7 +50,7 @@ impl Recipe {
     }
 
     fn validate_transfer(&self) -> Result<(), RecipeError> {
-        self.thaws()?;
+        self.unfreeze_schedule()?;
         if !self.cache_features {
             return Ok(());
         }
