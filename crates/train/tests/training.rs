@@ -378,7 +378,7 @@ fn notes_about_images(job: &Job, run: &RunFolder) -> Vec<String> {
         }
     })
     .unwrap();
-    notes.retain(|note| note.contains(" images are not those that the run began with"));
+    notes.retain(|note| note.contains(" images are not those that the run was started with"));
     notes
 }
 
