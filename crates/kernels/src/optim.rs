@@ -1,10 +1,12 @@
-//! Optimiser steps over flat buckets of parameters, and the norm of a gradient.
+//! Optimiser steps over flat buckets of parameters, their moving average, and the norm of a gradient.
 
 mod adamw;
+mod lerp;
 mod norm;
 mod sgd;
 
 pub use adamw::{AdamW, adamw};
+pub use lerp::lerp;
 pub use norm::{scale, sum_of_squares};
 pub use sgd::{Sgd, sgd};
 

@@ -1,4 +1,4 @@
-//! Optimiser steps and the norm of a gradient by their definitions.
+//! Optimiser steps, moving averages and the norm of a gradient by their definitions.
 
 use crate::optim::{AdamW, Sgd};
 
@@ -24,6 +24,14 @@ pub fn adamw(values: &mut [f32], gradients: &[f32], first: &mut [f32], second: &
         let direction = m / correction(rule.beta1) / ((v / correction(rule.beta2)).sqrt() + rule.eps);
         (*first, *second) = (m as f32, v as f32);
         *value = (x - rule.lr * rule.weight_decay * x - rule.lr * direction) as f32;
+    }
+}
+
+/// average += (value − average) · weight.
+pub fn lerp(average: &mut [f32], values: &[f32], weight: f32) {
+    for (average, &value) in average.iter_mut().zip(values) {
+        let old = f64::from(*average);
+        *average = (old + (f64::from(value) - old) * f64::from(weight)) as f32;
     }
 }
 

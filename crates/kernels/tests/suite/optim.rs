@@ -1,7 +1,8 @@
-//! SGD and AdamW against their naive twins and steps worked out by hand; the norm of a gradient against its naive twin.
+//! SGD and AdamW against their naive twins and steps worked out by hand; moving averages and the norm of a gradient against
+//! their naive twins.
 
 use crate::{close, same_on_any_pool, stamp, uniform};
-use residual_kernels::optim::{AdamW, Sgd, adamw, scale, sgd, sum_of_squares};
+use residual_kernels::optim::{AdamW, Sgd, adamw, lerp, scale, sgd, sum_of_squares};
 use residual_kernels::{Isa, reference};
 use residual_threads::Pool;
 
@@ -10,6 +11,8 @@ stamp!(
     steps_are_the_definition,
     adamw_steps_are_the_definition,
     adamw_forgets_the_size_of_gradients,
+    averages_are_the_definition,
+    an_average_of_weight_one_is_a_copy,
     sums_of_squares_are_the_definition,
     sums_of_squares_keep_large_and_small_parts,
     scaling_multiplies_every_value,
@@ -92,6 +95,30 @@ fn adamw_forgets_the_size_of_gradients(isa: Isa) {
     let (mut first, mut second) = ([0.0; 6], [0.0; 6]);
     adamw(isa, &Pool::new(1), &mut values, &gradients, &mut first, &mut second, 1, &rule);
     close(&values, &[-0.125, 0.125, -0.125, 0.125, -0.125, 0.0], 1e-6, "first step");
+}
+
+fn averages_are_the_definition(isa: Isa) {
+    for len in LENGTHS {
+        for weight in [0.0, 2e-4, 0.3, 0.5, 0.9, 1.0] {
+            let what = format!("{len} values, weight {weight}");
+            let values: Vec<Vec<f32>> = (0..5).map(|step| uniform(step, len)).collect();
+            let got = same_on_any_pool(&what, |pool| {
+                let mut average = uniform(7, len);
+                values.iter().for_each(|values| lerp(isa, pool, &mut average, values, weight));
+                average
+            });
+            let mut expected = uniform(7, len);
+            values.iter().for_each(|values| reference::lerp(&mut expected, values, weight));
+            close(&got, &expected, 1e-6, &what);
+        }
+    }
+}
+
+/// Also where the difference of average and value is rounded.
+fn an_average_of_weight_one_is_a_copy(isa: Isa) {
+    let mut average = [1e8, -3.0, 0.1];
+    lerp(isa, &Pool::new(1), &mut average, &[0.3, 1e8, -0.7], 1.0);
+    assert_eq!(average, [0.3, 1e8, -0.7]);
 }
 
 fn sums_of_squares_are_the_definition(isa: Isa) {
