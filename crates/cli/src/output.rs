@@ -133,6 +133,16 @@ pub(crate) fn count(number: u64, one: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { &plural })
 }
 
+/// A time: 42 s, 3m 20s, 1h 05m.
+pub(crate) fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..100 => format!("{whole} s"),
+        100..3600 => format!("{}m {:02}s", whole / 60, whole % 60),
+        _ => format!("{}h {:02}m", whole / 3600, whole % 3600 / 60),
+    }
+}
+
 /// 1234567 as 1,234,567.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -167,6 +177,14 @@ mod tests {
         let cases = [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567"), (100_000, "100,000")];
         for (number, text) in cases {
             assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn times_have_two_units_at_most() {
+        let cases = [(0.4, "0 s"), (99.4, "99 s"), (100.0, "1m 40s"), (3599.6, "1h 00m"), (7500.0, "2h 05m")];
+        for (seconds, text) in cases {
+            assert_eq!(duration(seconds), text);
         }
     }
 

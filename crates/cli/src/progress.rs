@@ -1,6 +1,6 @@
 //! Progress of a run or an evaluation: a live bar on a terminal, plain lines elsewhere.
 
-use crate::output::{bytes, complain, count, facts, grouped, path_text, quoted_path};
+use crate::output::{bytes, complain, count, duration, facts, grouped, path_text, quoted_path};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residual::train::{EpochRow, Event, NewHead, RunInfo, Step};
 use std::cell::Cell;
@@ -28,6 +28,10 @@ pub(crate) struct Progress {
     headed: bool,
     /// Whether top-5 accuracy is shown: of five classes or fewer it is always 100 %.
     has_top5: bool,
+    /// Whether the accuracy of the weights without averaging is shown.
+    has_raw: bool,
+    /// Seconds and epochs since the run was started or resumed.
+    trained: (f64, u32),
 }
 
 impl Progress {
@@ -53,6 +57,8 @@ impl Progress {
             epoch_start: Instant::now(),
             headed: false,
             has_top5: true,
+            has_raw: false,
+            trained: (0.0, 0),
         }
     }
 
@@ -82,7 +88,7 @@ impl Progress {
     fn started(&mut self, info: &RunInfo) {
         let RunInfo { run, step, steps, model, input: [channels, height, width], classes, .. } = info;
         (self.steps, self.epochs) = (*steps, steps.div_ceil(info.epoch_steps.max(1)));
-        self.has_top5 = classes.len() > 5;
+        (self.has_top5, self.has_raw) = (classes.len() > 5, info.model_ema);
         let names = if classes.len() <= 5 { format!(" ({})", classes.join(", ")) } else { String::new() };
         let batch = match info.grad_accum_steps {
             1 => format!("batch size {}", info.batch_size),
@@ -94,15 +100,18 @@ impl Progress {
         let held_out = info.held_out.as_deref().unwrap_or("nothing: no evaluation, no best epoch");
         let (threads, memory) = (count(info.threads as u64, "thread"), bytes(info.memory));
         let input = format!("input {channels}×{height}×{width}");
-        let header = facts(&[
+        let mut rows = vec![
             ("run", path_text(run)),
             ("network", format!("{model}, {parameters} parameters, {input}, {classes}{names}")),
             ("training", info.train.clone()),
             ("held out", held_out.to_owned()),
+        ];
+        rows.extend(info.test.clone().map(|test| ("test", format!("{test}, judged once, at the end"))));
+        rows.extend([
             ("recipe", format!("{epochs}, {all}{from}; {batch}, {}, lr {}, {}", info.opt, info.lr, info.sched)),
             ("compute", format!("{threads}, {}, peak memory about {memory} without the dataset", info.isa)),
         ]);
-        header.lines().for_each(|row| self.line(row));
+        facts(&rows).lines().for_each(|row| self.line(row));
         self.run = Some(run.clone());
         self.epoch_start = Instant::now();
         if *step == *steps && *step > 0 {
@@ -175,21 +184,25 @@ impl Progress {
             |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
         let (loss, top1) = (cell(row.loss, 4), cell(row.top1, 2));
         let top5 = |text: String| if self.has_top5 { format!("  {text:>7}") } else { String::new() };
+        let raw = |text: String| if self.has_raw { format!("  {text:>7}") } else { String::new() };
         if !self.headed {
-            let top5 = top5("val@5".to_owned());
+            let (top5, raw) = (top5("val@5".to_owned()), raw("raw acc".to_owned()));
             self.line(&format!(
-                "{:>9}  {:>10}  {:>9}  {:>8}  {:>7}{top5}  {:>8}  {:>6}",
-                "epoch", "train loss", "train acc", "val loss", "val acc", "lr", "time"
+                "{:>9}  {:>10}  {:>9}  {:>8}  {:>7}{top5}{raw}  {:>8}  {:>6}  {:>8}",
+                "epoch", "train loss", "train acc", "val loss", "val acc", "lr", "time", "left"
             ));
             self.headed = true;
         }
-        let time = format!("{:.0} s", self.epoch_start.elapsed().as_secs_f64());
+        let seconds = self.epoch_start.elapsed().as_secs_f64();
         self.epoch_start = Instant::now();
-        let top5 = top5(cell(row.top5, 2));
+        self.trained = (self.trained.0 + seconds, self.trained.1 + 1);
+        let left = self.trained.0 / f64::from(self.trained.1) * self.epochs.saturating_sub(epoch) as f64;
+        let (time, left) = (duration(seconds), duration(left));
+        let (top5, raw) = (top5(cell(row.top5, 2)), raw(cell(row.raw.map(|raw| raw.top1), 2)));
         let best = if row.is_best { "  best" } else { "" };
         let epoch = format!("{epoch}/{}", self.epochs);
         self.line(&format!(
-            "{epoch:>9}  {train_loss:>10.4}  {train_top1:>9.2}  {loss:>8}  {top1:>7}{top5}  {lr:>8.5}  {time:>6}{best}"
+            "{epoch:>9}  {train_loss:>10.4}  {train_top1:>9.2}  {loss:>8}  {top1:>7}{top5}{raw}  {lr:>8.5}  {time:>6}  {left:>8}{best}"
         ));
     }
 }

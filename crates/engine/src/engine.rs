@@ -349,6 +349,29 @@ impl Engine {
         self.parameters().map_or_else(NamedTensors::new, Parameters::state_dict)
     }
 
+    /// The trainable parameters and the running statistics, each in the engine's layout. Empty in inference mode.
+    pub fn weights(&self) -> [&[f32]; 2] {
+        self.parameters().map_or([&[], &[]], Parameters::weights)
+    }
+
+    /// A state dict with other trainable parameters and running statistics than the engine's, such as their averages: buffers
+    /// with the layout of [`Engine::weights`]. Empty in inference mode.
+    ///
+    /// # Panics
+    /// If a buffer is shorter than the engine's.
+    pub fn state_dict_of(&self, weights: [&[f32]; 2]) -> NamedTensors {
+        self.parameters().map_or_else(NamedTensors::new, |parameters| parameters.state_dict_of(weights))
+    }
+
+    /// The inverse of [`Engine::state_dict_of`].
+    ///
+    /// # Errors
+    /// If a tensor is missing or mis-shaped, the system has no memory, or the plan is for inference.
+    pub fn weights_of(&self, state_dict: &NamedTensors) -> Result<[AlignedBuffer; 2], EngineError> {
+        let what = "reading a state dict";
+        self.parameters().ok_or(EngineError::Mode { what, mode: self.executor.mode })?.weights_of(state_dict)
+    }
+
     /// Loads all parameters and running statistics from a state dict.
     ///
     /// # Errors

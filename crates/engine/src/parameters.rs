@@ -137,8 +137,20 @@ impl Parameters {
 
     /// All values as a state dict.
     pub(crate) fn state_dict(&self) -> NamedTensors {
-        let mut parts = gather(&self.pool, &self.entries, &self.values);
-        parts.extend(gather(&self.pool, &self.statistic_entries, &self.statistics));
+        self.state_dict_of(self.weights())
+    }
+
+    /// The trainable parameters and the running statistics.
+    pub(crate) fn weights(&self) -> [&[f32]; 2] {
+        [&self.values[..self.gradients.len()], &self.statistics]
+    }
+
+    /// All values as a state dict, with the trainable parameters and running statistics of other buckets.
+    pub(crate) fn state_dict_of(&self, [values, statistics]: [&[f32]; 2]) -> NamedTensors {
+        let (trained, frozen) = self.entries.split_at(self.trained);
+        let mut parts = gather(&self.pool, trained, values);
+        parts.extend(gather(&self.pool, frozen, &self.values));
+        parts.extend(gather(&self.pool, &self.statistic_entries, statistics));
         parts.extend(self.counters.iter().map(|(name, count)| (name.clone(), Tensor::i64(&[], vec![*count]))));
         self.graph
             .parameters()
@@ -147,6 +159,16 @@ impl Parameters {
                 (key, tensor)
             })
             .collect()
+    }
+
+    /// The trainable parameters and the running statistics of a state dict.
+    pub(crate) fn weights_of(&self, tensors: &NamedTensors) -> Result<[AlignedBuffer; 2], EngineError> {
+        check_tensors(&self.graph, tensors)?;
+        let mut weights = [zeros(self.gradients.len())?, zeros(self.statistics.len())?];
+        for (entries, bucket) in [self.entries(), &self.statistic_entries].into_iter().zip(&mut weights) {
+            scatter(&self.pool, entries, tensors, &Scales::new(), bucket);
+        }
+        Ok(weights)
     }
 
     /// The trainable entries.

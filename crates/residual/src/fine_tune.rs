@@ -148,7 +148,7 @@ impl FineTune {
             Outcome::Interrupted(summary) => {
                 let best = summary.run.join("weights/best.safetensors");
                 let model = if best.exists() { residual_weights::load(&best)?.model } else { job.model };
-                Ok(FineTuned { model, summary, interrupted: true })
+                Ok(FineTuned { model, summary: *summary, interrupted: true })
             }
         }
     }

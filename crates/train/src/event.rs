@@ -74,6 +74,8 @@ pub struct RunInfo {
     pub held_out: Option<String>,
     /// Images of it.
     pub held_out_images: usize,
+    /// Description of the test set that is judged after the last step, in one line.
+    pub test: Option<String>,
     /// Batch size of a forward pass.
     pub batch_size: usize,
     /// Forward passes per step (gradient accumulation).
@@ -84,6 +86,8 @@ pub struct RunInfo {
     pub lr: f64,
     /// The learning-rate schedule's name.
     pub sched: &'static str,
+    /// Whether evaluations judge averaged weights.
+    pub model_ema: bool,
     /// Compute threads.
     pub threads: usize,
     /// The instruction set's name.
@@ -153,12 +157,15 @@ pub struct EpochRow {
     pub train_loss: f64,
     /// Top-1 accuracy on its training images during training (running average over the epoch).
     pub train_top1: f64,
-    /// Mean loss of the held-out images; `None`, like the next two, if there are none.
+    /// Mean loss of the held-out images; `None`, like the next two, if there are none or they were not evaluated.
     pub loss: Option<f64>,
     /// Top-1 accuracy on the held-out images.
     pub top1: Option<f64>,
     /// Top-5 accuracy on the held-out images.
     pub top5: Option<f64>,
+    /// If the weights are averaged, which is what the three metrics above judge: the same three of the weights without
+    /// averaging.
+    pub raw: Option<RawMetrics>,
     /// Training images per second.
     pub images_per_second: f64,
     /// Seconds since the start of the run, without interruptions.
@@ -167,17 +174,31 @@ pub struct EpochRow {
     pub is_best: bool,
 }
 
+/// Metrics on the held-out images of the weights without averaging.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RawMetrics {
+    /// Mean loss.
+    pub loss: f64,
+    /// Top-1 accuracy in percent.
+    pub top1: f64,
+    /// Top-5 accuracy in percent.
+    pub top5: f64,
+}
+
 impl EpochRow {
     /// The names of the columns.
-    pub const HEADER: &'static str = "epoch,step,lr,train_loss,train_top1,loss,top1,top5,images_per_second,seconds";
+    pub const HEADER: &'static str =
+        "epoch,step,lr,train_loss,train_top1,loss,top1,top5,raw_loss,raw_top1,raw_top5,images_per_second,seconds";
 
     /// The row of `metrics.csv`.
     pub fn to_csv(&self) -> String {
         let Self { epoch, step, lr, train_loss, train_top1, images_per_second, seconds, .. } = self;
         let cell = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         let [loss, top1, top5] = [self.loss, self.top1, self.top5].map(cell);
+        let raw = self.raw;
+        let raw = [raw.map(|raw| raw.loss), raw.map(|raw| raw.top1), raw.map(|raw| raw.top5)].map(cell).join(",");
         format!(
-            "{epoch},{step},{lr},{train_loss},{train_top1},{loss},{top1},{top5},{images_per_second:.1},{seconds:.3}"
+            "{epoch},{step},{lr},{train_loss},{train_top1},{loss},{top1},{top5},{raw},{images_per_second:.1},{seconds:.3}"
         )
     }
 }
@@ -208,11 +229,13 @@ impl RunInfo {
             train_images: job.train.len(),
             held_out: job.held_out.as_ref().map(|images| images.describe_set()),
             held_out_images: job.held_out.as_ref().map_or(0, |images| images.len()),
+            test: job.test.as_ref().map(|images| images.describe_set()),
             batch_size: recipe.batch_size,
             grad_accum_steps: recipe.grad_accum_steps,
             opt: recipe.opt.name(),
             lr: recipe.lr,
             sched: recipe.sched.name(),
+            model_ema: recipe.model_ema,
             threads: options.pool.threads(),
             isa: options.isa.name(),
             memory,

@@ -6,6 +6,7 @@
 //! One step is [`TrainStep`]: forward pass, objective, backward pass, gradient hooks (accumulate, clip), optimiser.
 #![forbid(unsafe_code)]
 
+mod ema;
 mod error;
 mod event;
 mod hooks;
@@ -26,14 +27,14 @@ mod train;
 mod transfer;
 
 pub use error::TrainError;
-pub use event::{EpochRow, Event, NewHead, RunInfo, Step};
+pub use event::{EpochRow, Event, NewHead, RawMetrics, RunInfo, Step};
 pub use prepare::Job;
 pub use recipe::{
-    Augment, Condition, Difference, Init, Kind, Layer, Opt, Order, Origin, Origins, PRESETS, Preset, Range, Recipe,
-    RecipeError, Resolved, Resume, SETTINGS, Sched, Setting,
+    Augment, Condition, Difference, EvalMetric, Init, Kind, Layer, Opt, Order, Origin, Origins, PRESETS, Preset, Range,
+    Recipe, RecipeError, Resolved, Resume, SETTINGS, Sched, Setting,
 };
 pub use run_folder::RunFolder;
 pub use schedule::Schedule;
 pub use step::TrainStep;
-pub use summary::{Outcome, Summary, Trained};
+pub use summary::{Outcome, Summary, Test, Trained};
 pub use train::{resume, train};

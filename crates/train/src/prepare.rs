@@ -5,7 +5,7 @@ use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, TrainError};
 use residual_data::{
     Augmentation, DataError, Dataset, Format, HorizontalFlip, Mix, Operation, PadAndCrop, RandomResizedCrop, Source,
-    Transform, are_names, match_classes,
+    Split, Transform, are_names, match_classes,
 };
 use residual_engine::Mode;
 use residual_infer::{
@@ -35,6 +35,8 @@ pub struct Job {
     pub train: Arc<dyn Dataset>,
     /// The held-out images, evaluated after every epoch; `None` if all images are trained on.
     pub held_out: Option<Arc<dyn Dataset>>,
+    /// The test images, if there are some besides the held-out ones: evaluated once, after the last step.
+    pub test: Option<Arc<dyn Dataset>>,
     /// The new head, if the weights have other classes.
     pub new_head: Option<NewHead>,
     /// The freezing schedule and per-layer learning rates.
@@ -89,7 +91,11 @@ impl Job {
         let names = train.class_names();
         let classes = *recipe.num_classes.get_or_insert(names.len());
         check_labels(&*train, classes)?;
-        held_out.iter().try_for_each(|images| check_labels(&**images, classes))?;
+        let has_test = source.splits().contains(&Split::Test);
+        let held_out_is_test =
+            recipe.val_split.is_none_or(|share| share == 0.0) && !source.splits().contains(&Split::Val);
+        let test = if has_test && !held_out_is_test { Some(source.split(Split::Test)?) } else { None };
+        held_out.iter().chain(&test).try_for_each(|images| check_labels(&**images, classes))?;
 
         let model_given = origins.is_given("model");
         let Start { mut model, new_head, notes } =
@@ -108,10 +114,10 @@ impl Job {
         // The files were opened; the recipe records absolute paths, which are valid in every working directory.
         recipe.make_paths_absolute();
         let transfer = Transfer::new(&recipe, &model.graph).map_err(|error| error.located(&origins))?;
-        let job = Self { recipe, model, train, held_out, new_head, transfer, origins, weights_notes: notes };
+        let job = Self { recipe, model, train, held_out, test, new_head, transfer, origins, weights_notes: notes };
         job.transform()?.check(&*job.train)?;
         let evaluation = Transform::evaluation(job.model.preprocessing.clone())?;
-        job.held_out.iter().try_for_each(|images| evaluation.check(&**images))?;
+        job.held_out.iter().chain(&job.test).try_for_each(|images| evaluation.check(&**images))?;
         Ok(job)
     }
 
@@ -163,11 +169,11 @@ impl Job {
         if self.drops_last_batch() { images / size } else { images.div_ceil(size) }
     }
 
-    /// Whether the last batch of an epoch is dropped: it is if it consists of a single image, for which a batch norm cannot
-    /// compute a variance.
+    /// Whether the last batch of an epoch is dropped if it is incomplete: if the recipe says so, or if it consists of a single
+    /// image, for which a batch norm cannot compute a variance. The only batch of an epoch is never dropped.
     pub(crate) fn drops_last_batch(&self) -> bool {
         let (images, size) = (self.train.len(), self.recipe.batch_size);
-        images > size && images % size == 1
+        images > size && (self.recipe.drop_last || images % size == 1)
     }
 
     /// Steps (updates of the weights) per epoch. The last one may have fewer batches than the others.

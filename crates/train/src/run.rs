@@ -1,21 +1,23 @@
 //! The training loop: epochs, steps, evaluations and checkpoints, reported as events.
 
-use crate::event::{EpochRow, Event, EventLine, RunInfo, Step};
+use crate::event::{EpochRow, Event, EventLine, RawMetrics, RunInfo, Step};
 use crate::memory::forecast;
 use crate::prepare::{EVALUATION_BATCH, Job};
+use crate::recipe::EvalMetric;
 use crate::run_folder::Lines;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Snapshots};
 use crate::state::{Best, DataShape, Progress, State, fingerprints};
 use crate::step::TrainStep;
 use crate::train::train_step;
-use crate::{Outcome, RunFolder, Schedule, Summary, TrainError, Trained};
-use residual_data::{Batch, Loader, LoaderOptions, Skipped, Targets};
+use crate::{Outcome, RunFolder, Schedule, Summary, Test, TrainError, Trained};
+use residual_data::{Batch, Dataset, Loader, LoaderOptions, Skipped, Targets};
 use residual_engine::Options;
 use residual_infer::{EvaluateOptions, Metrics};
 use residual_model::Model;
 use residual_tensor::Stream;
 use residual_weights::save;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -79,8 +81,8 @@ impl<'a> Run<'a> {
             Some(state) => {
                 state.check(&job.recipe, &data, &folder)?;
                 let other = |error| TrainError::OtherState { path: folder.state(), source: Box::new(error) };
-                step.load(&state.model, &state.optimizer).map_err(other)?;
                 let saved = state.progress.step;
+                step.load(&state.model, &state.optimizer, state.averaged.as_ref(), saved).map_err(other)?;
                 (state.progress, Some(saved))
             }
         };
@@ -112,16 +114,32 @@ impl<'a> Run<'a> {
 
     pub(crate) fn run(mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Outcome, TrainError> {
         self.start(on_event)?;
-        let steps = self.schedule.total_steps();
-        while self.progress.step < steps || self.progress.epoch_step > 0 {
+        while !self.is_done() {
             if !self.epoch(on_event)? {
-                let snapshot = self.snapshot()?;
-                self.checkpoint(&snapshot, on_event)?;
-                return Ok(Outcome::Interrupted(self.summary()));
+                self.checkpoint(&self.snapshots()?, on_event)?;
+                return Ok(Outcome::Interrupted(Box::new(self.summary(None))));
             }
         }
-        let model = self.snapshot()?.model().clone();
-        Ok(Outcome::Finished(Box::new(Trained { summary: self.summary(), model })))
+        if let (true, Some(epochs)) = (self.is_out_of_patience(), self.job.recipe.patience) {
+            let metric = self.job.recipe.eval_metric.name();
+            on_event(&Event::Note(format!("stopped early: no better {metric} for {epochs} epochs")));
+        }
+        let model = self.snapshots()?.result().model().clone();
+        let Some(test) = self.test(&model, on_event)? else {
+            return Ok(Outcome::Interrupted(Box::new(self.summary(None))));
+        };
+        Ok(Outcome::Finished(Box::new(Trained { summary: self.summary(test), model })))
+    }
+
+    /// Whether the run has ended: after its last step, or by early stopping.
+    fn is_done(&self) -> bool {
+        self.progress.epoch_step == 0
+            && (self.progress.step >= self.schedule.total_steps() || self.is_out_of_patience())
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        let (Some(patience), Some(best)) = (self.job.recipe.patience, self.progress.best) else { return false };
+        self.progress.epoch > best.epoch + patience
     }
 
     /// Reports the start of the run.
@@ -153,7 +171,8 @@ impl<'a> Run<'a> {
         self.note_skipped(&skipped, on_event);
         // Of the two files, the state is written first: a killed process may have left older weights.
         if self.saved.is_some() {
-            self.save(&self.folder.last(), &self.snapshot()?)?;
+            self.save(&self.folder.last(), self.snapshots()?.result())?;
+            self.remove_other_epochs()?;
         }
         Ok(())
     }
@@ -173,33 +192,87 @@ impl<'a> Run<'a> {
                 let is_due =
                     self.job.recipe.checkpoint_every.is_some_and(|steps| self.progress.step.is_multiple_of(steps));
                 if is_due && !self.is_epoch_done() {
-                    let snapshot = self.snapshot()?;
-                    self.checkpoint(&snapshot, on_event)?;
+                    self.checkpoint(&self.snapshots()?, on_event)?;
                 }
             }
         }
         let seconds = began.elapsed().as_secs_f64();
         self.clock.training += seconds;
-        let snapshot = self.snapshot()?;
-        let Some(held_out) = self.evaluate(&snapshot, on_event)? else { return Ok(false) };
-        let images_per_second = (self.clock.images - before) as f64 / seconds.max(1e-9);
-        let mut row = self.row(held_out.as_ref(), images_per_second);
-        if let Some(metrics) = held_out {
-            row.is_best = self.progress.best.is_none_or(|best| is_better(&metrics, &best.metrics));
-            if row.is_best {
-                self.progress.best = Some(Best { epoch: self.progress.epoch, metrics });
-                self.save(&self.folder.best(), &snapshot)?;
+        let snapshots = self.snapshots()?;
+        let (mut metrics, mut raw) = (None, None);
+        if self.is_evaluated() {
+            let Some(counted) = self.evaluate(snapshots.result(), on_event)? else { return Ok(false) };
+            metrics = counted;
+            if snapshots.averaged.is_some() {
+                let Some(counted) = self.evaluate(&snapshots.raw, on_event)? else { return Ok(false) };
+                raw = counted;
             }
         }
+        let images_per_second = (self.clock.images - before) as f64 / seconds.max(1e-9);
+        let mut row = self.row(metrics.as_ref(), raw.as_ref(), images_per_second);
+        let epoch = self.progress.epoch;
+        if let Some(metrics) = metrics {
+            row.is_best = self.progress.best.is_none_or(|best| self.is_better(&metrics, &best.metrics));
+            if row.is_best {
+                self.progress.best = Some(Best { epoch, metrics });
+                self.save(&self.folder.best(), snapshots.result())?;
+            }
+            self.progress.last = Some(metrics);
+        }
+        self.keep(Best { epoch, metrics: metrics.unwrap_or_default() }, snapshots.result())?;
         self.metrics.push(&row.to_csv())?;
         self.progress.metrics_rows = self.metrics.count();
-        self.progress.last = held_out;
         self.progress.epoch += 1;
         self.progress.epoch_step = 0;
         self.progress.train_metrics = Metrics::default();
         on_event(&Event::Epoch(row));
-        self.checkpoint(&snapshot, on_event)?;
+        self.checkpoint(&snapshots, on_event)?;
+        self.remove_other_epochs()?;
         Ok(true)
+    }
+
+    /// Whether the model is evaluated after this epoch.
+    fn is_evaluated(&self) -> bool {
+        let is_last = self.progress.step >= self.schedule.total_steps();
+        is_last || (self.progress.epoch + 1).is_multiple_of(self.job.recipe.val_interval)
+    }
+
+    /// Saves the weights of an epoch, if they are kept.
+    fn keep(&mut self, epoch: Best, model: &Snapshot) -> Result<(), TrainError> {
+        let number = epoch.epoch + 1;
+        let is_regular = self.job.recipe.keep_every.is_some_and(|every| number.is_multiple_of(every));
+        if let Some(count) = self.job.recipe.checkpoint_hist
+            && (epoch.metrics.images > 0 || self.job.held_out.is_none())
+        {
+            // Without held-out images, a later epoch is a better one.
+            let worse = |kept: &Best| epoch.metrics.images == 0 || self.is_better(&epoch.metrics, &kept.metrics);
+            let place = self.progress.kept.iter().position(worse).unwrap_or(self.progress.kept.len());
+            self.progress.kept.insert(place, epoch);
+            self.progress.kept.truncate(count);
+        }
+        if is_regular || self.progress.kept.iter().any(|kept| kept.epoch == epoch.epoch) {
+            self.save(&self.folder.epoch(number), model)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the weights of epochs that are not among the best any more, after a checkpoint that says so, or that a killed
+    /// process saved after its last checkpoint.
+    fn remove_other_epochs(&self) -> Result<(), TrainError> {
+        for number in self.folder.epochs()? {
+            let is_regular = self.job.recipe.keep_every.is_some_and(|every| number.is_multiple_of(every));
+            let is_kept = self.progress.kept.iter().any(|kept| kept.epoch + 1 == number);
+            let is_future = number > self.progress.epoch;
+            if is_future || !(is_regular || is_kept) {
+                let path = self.folder.epoch(number);
+                std::fs::remove_file(&path).map_err(TrainError::io(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_better(&self, new: &Metrics, old: &Metrics) -> bool {
+        is_better(self.job.recipe.eval_metric, new, old)
     }
 
     fn is_epoch_done(&self) -> bool {
@@ -213,10 +286,10 @@ impl<'a> Run<'a> {
         if std::mem::replace(&mut self.trains, epoch) == epoch || layers.is_empty() {
             return Ok(());
         }
-        let optimizer = self.step.optimizer_state();
-        let model = self.snapshot()?.trained;
+        let (optimizer, averaged) = (self.step.optimizer_state(), self.step.averaged());
+        let model = self.snapshots()?.raw.trained;
         self.step = train_step(self.job, &model, self.options, self.job.transfer.frozen(epoch))?;
-        self.step.load(&model.tensors, &optimizer)?;
+        self.step.load(&model.tensors, &optimizer, averaged.as_ref(), self.progress.step)?;
         let (count, layers) = (layers.len(), layers.join(", "));
         on_event(&Event::Note(format!("epoch {}: {count} more layers are trained: {layers}", epoch + 1)));
         Ok(())
@@ -321,6 +394,16 @@ impl<'a> Run<'a> {
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<Option<Option<Metrics>>, TrainError> {
         let Some(held_out) = &self.job.held_out else { return Ok(Some(None)) };
+        Ok(self.count(&snapshot.trained, &held_out.clone(), on_event)?.map(Some))
+    }
+
+    /// The metrics of `model` on `images`; `None` if the stop flag was set.
+    fn count(
+        &mut self,
+        model: &Model,
+        images: &Arc<dyn Dataset>,
+        on_event: &mut dyn FnMut(&Event),
+    ) -> Result<Option<Metrics>, TrainError> {
         let options = EvaluateOptions {
             engine: self.options.clone(),
             batch_size: EVALUATION_BATCH,
@@ -329,13 +412,34 @@ impl<'a> Run<'a> {
             class_map: None,
         };
         let mut on_progress = |done, total| on_event(&Event::Evaluated { done, total });
-        let counted = residual_infer::count(&snapshot.trained, held_out, &options, self.stop, &mut on_progress)?;
+        let counted = residual_infer::count(model, images, &options, self.stop, &mut on_progress)?;
         let Some((metrics, skipped)) = counted else { return Ok(None) };
         self.note_skipped(&skipped, on_event);
-        Ok(Some(Some(metrics)))
+        Ok(Some(metrics))
     }
 
-    fn row(&self, held_out: Option<&Metrics>, images_per_second: f64) -> EpochRow {
+    /// Evaluates the best model, or else `last`, on the test images, if there are any. The outer `None` means that the stop
+    /// flag was set.
+    #[expect(clippy::option_option, reason = "as in `evaluate`")]
+    fn test(&mut self, last: &Model, on_event: &mut dyn FnMut(&Event)) -> Result<Option<Option<Test>>, TrainError> {
+        let Some(images) = self.job.test.clone() else { return Ok(Some(None)) };
+        let (weights, metrics) = match self.progress.best {
+            Some(_) => ("best", self.count(&residual_weights::load(&self.folder.best())?.model, &images, on_event)?),
+            None => ("last", self.count(last, &images, on_event)?),
+        };
+        Ok(metrics.map(|metrics| {
+            Some(Test {
+                weights,
+                data: images.describe_set(),
+                images: metrics.images,
+                top1: metrics.top1_percent(),
+                top5: metrics.top5_percent(),
+                loss: metrics.mean_loss(),
+            })
+        }))
+    }
+
+    fn row(&self, held_out: Option<&Metrics>, raw: Option<&Metrics>, images_per_second: f64) -> EpochRow {
         EpochRow {
             epoch: self.progress.epoch + 1,
             step: self.progress.step,
@@ -345,6 +449,11 @@ impl<'a> Run<'a> {
             loss: held_out.map(Metrics::mean_loss),
             top1: held_out.map(Metrics::top1_percent),
             top5: held_out.map(Metrics::top5_percent),
+            raw: raw.map(|raw| RawMetrics {
+                loss: raw.mean_loss(),
+                top1: raw.top1_percent(),
+                top5: raw.top5_percent(),
+            }),
             images_per_second,
             seconds: self.clock.seconds(),
             is_best: false,
@@ -352,28 +461,30 @@ impl<'a> Run<'a> {
     }
 
     /// The model as it is now.
-    fn snapshot(&self) -> Result<Snapshot, TrainError> {
-        let snapshot = Snapshot::take(self.step.engine(), &self.job.model, self.whole)?;
-        match snapshot.not_finite() {
-            Some(key) => Err(self.diverged(self.progress.step, format!("a tensor \"{key}\" that is not finite"))),
-            None => Ok(snapshot),
+    fn snapshots(&self) -> Result<Snapshots, TrainError> {
+        let new = |tensors| Snapshot::new(tensors, &self.job.model, self.whole);
+        let raw = new(self.step.engine().state_dict())?;
+        if let Some(key) = raw.not_finite() {
+            return Err(self.diverged(self.progress.step, format!("a tensor \"{key}\" that is not finite")));
         }
+        Ok(Snapshots { raw, averaged: self.step.averaged().map(new).transpose()? })
     }
 
     /// Writes the training state, from which a run is resumed, and then the weights.
-    fn checkpoint(&mut self, snapshot: &Snapshot, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
+    fn checkpoint(&mut self, snapshots: &Snapshots, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
         self.metrics.sync()?;
         self.events.sync()?;
         self.progress.seconds = self.clock.seconds();
         let state = State {
             progress: self.progress.clone(),
             recipe: self.job.recipe.to_toml(),
-            model: snapshot.trained.tensors.clone(),
+            model: snapshots.raw.trained.tensors.clone(),
             optimizer: self.step.optimizer_state(),
+            averaged: snapshots.averaged.as_ref().map(|averaged| averaged.trained.tensors.clone()),
         };
         state.save(&self.folder.state())?;
         self.saved = Some(self.progress.step);
-        self.save(&self.folder.last(), snapshot)?;
+        self.save(&self.folder.last(), snapshots.result())?;
         on_event(&Event::Checkpoint { step: self.progress.step });
         Ok(())
     }
@@ -390,7 +501,7 @@ impl<'a> Run<'a> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn summary(&self) -> Summary {
+    fn summary(&self, test: Option<Test>) -> Summary {
         let Progress { last, best, .. } = &self.progress;
         let Clock { images, training, .. } = self.clock;
         Summary {
@@ -402,6 +513,8 @@ impl<'a> Run<'a> {
             loss: last.map(|metrics| metrics.mean_loss()),
             best_top1: best.map(|best| best.metrics.top1_percent()),
             best_epoch: best.map(|best| best.epoch + 1),
+            metric: self.job.recipe.eval_metric.name(),
+            test,
             images_per_second: if training > 0.0 { images as f64 / training } else { 0.0 },
             seconds: self.clock.seconds(),
             skipped: self.progress.skipped.iter().cloned().collect(),
@@ -409,8 +522,15 @@ impl<'a> Run<'a> {
     }
 }
 
-/// If accuracies are equal, the lower loss is better.
-fn is_better(new: &Metrics, old: &Metrics) -> bool {
-    let (new_top1, old_top1) = (new.top1_percent(), old.top1_percent());
-    new_top1 > old_top1 || new_top1 == old_top1 && new.mean_loss() < old.mean_loss()
+/// Whether `new` is better than `old`; of equal accuracies, the one with the lower loss. A loss that is not a number is the
+/// worst.
+fn is_better(metric: EvalMetric, new: &Metrics, old: &Metrics) -> bool {
+    let is_lower = new.mean_loss() < old.mean_loss() || old.mean_loss().is_nan() && !new.mean_loss().is_nan();
+    let by =
+        |accuracy: fn(&Metrics) -> f64| accuracy(new) > accuracy(old) || accuracy(new) == accuracy(old) && is_lower;
+    match metric {
+        EvalMetric::Top1 => by(Metrics::top1_percent),
+        EvalMetric::Top5 => by(Metrics::top5_percent),
+        EvalMetric::Loss => is_lower,
+    }
 }

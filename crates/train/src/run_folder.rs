@@ -121,7 +121,7 @@ impl RunFolder {
         self.path.join("events.jsonl")
     }
 
-    /// The model with the best top-1 accuracy on the held-out images; ties are broken by the lower loss.
+    /// The model with the best metric (`eval_metric`) on the held-out images.
     pub fn best(&self) -> PathBuf {
         self.path.join("weights").join("best.safetensors")
     }
@@ -129,6 +129,27 @@ impl RunFolder {
     /// The model of the last checkpoint.
     pub fn last(&self) -> PathBuf {
         self.path.join("weights").join("last.safetensors")
+    }
+
+    /// The model after `epoch`, from 1.
+    pub fn epoch(&self, epoch: u64) -> PathBuf {
+        self.path.join("weights").join(format!("epoch-{epoch}.safetensors"))
+    }
+
+    /// The epochs, from 1, whose models the folder holds beside the best and the last.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn epochs(&self) -> Result<Vec<u64>, TrainError> {
+        let folder = self.path.join("weights");
+        let mut epochs = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(TrainError::io(&folder))? {
+            let name = entry.map_err(TrainError::io(&folder))?.file_name();
+            let name = name.to_str().and_then(|name| name.strip_prefix("epoch-")?.strip_suffix(".safetensors"));
+            epochs.extend(name.and_then(|number| number.parse::<u64>().ok()));
+        }
+        epochs.sort_unstable();
+        Ok(epochs)
     }
 
     /// The training state for a resume.

@@ -1,9 +1,8 @@
 //! The model at one step of a run, copied once from the engine for evaluation, best weights and checkpoint.
 
 use crate::TrainError;
-use residual_engine::Engine;
 use residual_model::Model;
-use residual_tensor::Tensor;
+use residual_tensor::{NamedTensors, Tensor};
 
 /// The model after some step.
 pub(crate) struct Snapshot {
@@ -13,13 +12,11 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The parameters and running statistics of `engine` in `model`, which it was compiled from; `whole` is the whole
-    /// model, if this is only its head.
+    /// `model` with the parameters and running statistics `tensors`; `whole` is the whole model, if this is only its head.
     ///
     /// # Errors
     /// If the model's parts no longer fit together.
-    pub(crate) fn take(engine: &Engine, model: &Model, whole: Option<&Model>) -> Result<Self, TrainError> {
-        let tensors = engine.state_dict();
+    pub(crate) fn new(tensors: NamedTensors, model: &Model, whole: Option<&Model>) -> Result<Self, TrainError> {
         let whole = whole.map(|whole| {
             let Model { graph, tensors: mut all, preprocessing, labels } = whole.clone();
             all.extend(tensors.clone());
@@ -40,5 +37,18 @@ impl Snapshot {
             tensor.as_f32().is_some_and(|values| values.iter().any(|value| !value.is_finite()))
         };
         self.trained.tensors.iter().find(is_broken).map(|(key, _)| key.as_str())
+    }
+}
+
+/// The trained model and, if its weights are averaged, the averaged one.
+pub(crate) struct Snapshots {
+    pub(crate) raw: Snapshot,
+    pub(crate) averaged: Option<Snapshot>,
+}
+
+impl Snapshots {
+    /// The model that is evaluated and saved: the averaged one, if there is one.
+    pub(crate) fn result(&self) -> &Snapshot {
+        self.averaged.as_ref().unwrap_or(&self.raw)
     }
 }

@@ -10,6 +10,8 @@ use std::path::Path;
 
 /// Parameters and running statistics, under their state-dict keys.
 const MODEL: &str = "model.";
+/// The averaged model, under its state-dict keys.
+const AVERAGED: &str = "ema.";
 /// The optimiser's state tensors, under their names and the parameters' keys.
 const OPTIMIZER: &str = "optimizer.";
 /// The metadata key of [`Progress`], as JSON.
@@ -37,6 +39,8 @@ pub(crate) struct Progress {
     pub(crate) best: Option<Best>,
     /// The last evaluation on the held-out images.
     pub(crate) last: Option<Metrics>,
+    /// The epochs whose weights are kept by `checkpoint_hist`, the best one first.
+    pub(crate) kept: Vec<Best>,
     /// Skipped images and their errors.
     pub(crate) skipped: BTreeSet<String>,
     /// Seconds of work up to this state.
@@ -50,12 +54,12 @@ pub(crate) struct Progress {
     pub(crate) isa: String,
 }
 
-/// The epoch with the best top-1.
+/// An epoch and its evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Best {
     pub(crate) epoch: u64,
-    /// Its evaluation on the held-out images.
+    /// Its evaluation on the held-out images; nothing is counted if there are none.
     pub(crate) metrics: Metrics,
 }
 
@@ -93,6 +97,8 @@ pub(crate) struct State {
     pub(crate) model: NamedTensors,
     /// The optimiser's state.
     pub(crate) optimizer: NamedTensors,
+    /// The state dict of the averaged model, if the weights are averaged.
+    pub(crate) averaged: Option<NamedTensors>,
 }
 
 impl State {
@@ -104,6 +110,7 @@ impl State {
         };
         let mut tensors = named(MODEL, &self.model);
         tensors.extend(named(OPTIMIZER, &self.optimizer));
+        tensors.extend(self.averaged.iter().flat_map(|averaged| named(AVERAGED, averaged)));
         let progress = serde_json::to_string(&self.progress).expect("progress has a JSON form");
         let metadata =
             [(PROGRESS.to_owned(), progress), (RECIPE.to_owned(), self.recipe.clone())].into_iter().collect();
@@ -123,21 +130,24 @@ impl State {
         let progress = serde_json::from_str(get(PROGRESS)?)
             .map_err(|error| fail(PROGRESS, "the progress of a run", error.to_string()))?;
         let recipe = get(RECIPE)?.clone();
-        let (mut model, mut optimizer) = (NamedTensors::new(), NamedTensors::new());
+        let (mut model, mut optimizer, mut averaged) = (NamedTensors::new(), NamedTensors::new(), NamedTensors::new());
         for (key, tensor) in tensors {
             if let Some(key) = key.strip_prefix(MODEL) {
                 model.insert(key.to_owned(), tensor);
             } else if let Some(key) = key.strip_prefix(OPTIMIZER) {
                 optimizer.insert(key.to_owned(), tensor);
+            } else if let Some(key) = key.strip_prefix(AVERAGED) {
+                averaged.insert(key.to_owned(), tensor);
             } else {
                 return Err(fail(
                     &format!("tensor \"{key}\""),
-                    "a name that begins with model. or optimizer.",
+                    "a name that begins with model., optimizer. or ema.",
                     "another".into(),
                 ));
             }
         }
-        Ok(Self { progress, recipe, model, optimizer })
+        let averaged = Some(averaged).filter(|averaged| !averaged.is_empty());
+        Ok(Self { progress, recipe, model, optimizer, averaged })
     }
 
     /// Whether this is the state of a run in `folder` with this recipe and data.
@@ -189,7 +199,8 @@ mod tests {
         let tensors = |value| NamedTensors::from_iter([("fc.bias".to_owned(), Tensor::f32(&[2], vec![value, -value]))]);
         let mut model = tensors(1e-42);
         model.insert("bn1.num_batches_tracked".into(), Tensor::i64(&[], vec![5]));
-        let state = State { progress, recipe: "lr = 0.1\n".into(), model, optimizer: tensors(3.5) };
+        let averaged = Some(tensors(0.25));
+        let state = State { progress, recipe: "lr = 0.1\n".into(), model, optimizer: tensors(3.5), averaged };
         state.save(&path).unwrap();
         let mut loaded = State::load(&path).unwrap();
         loaded.model.sort_by(|a, _, b, _| b.cmp(a));

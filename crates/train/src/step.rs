@@ -1,6 +1,7 @@
 //! One training step: forward, objective, backward, hooks, update. The loop and the benchmark share it.
 
 use crate::TrainError;
+use crate::ema::Ema;
 use crate::hooks::{self, GradientHook};
 use crate::objective::Objective;
 use crate::optimizer::{Device, Multipliers, Optimizer};
@@ -10,12 +11,13 @@ use residual_engine::{Engine, Entry, Options};
 use residual_kernels::optim::scale;
 use residual_tensor::NamedTensors;
 
-/// An engine with objective, hooks and optimiser.
+/// An engine with objective, hooks, optimiser and averaged weights.
 pub struct TrainStep {
     engine: Engine,
     objective: Objective,
     optimizer: Optimizer,
     hooks: Vec<Box<dyn GradientHook>>,
+    ema: Option<Ema>,
     device: Device,
     /// The gradient of the loss with respect to the network's output, for up to one batch.
     gradient: Vec<f32>,
@@ -40,7 +42,8 @@ impl TrainStep {
         let device = Device::of(options);
         let optimizer = Optimizer::new(recipe, &engine, device.clone(), multipliers)?;
         let hooks = hooks::hooks(recipe, &engine)?;
-        Ok(Self { engine, objective: Objective::new(recipe), optimizer, hooks, device, gradient: Vec::new() })
+        let ema = Ema::new(recipe, &engine)?;
+        Ok(Self { engine, objective: Objective::new(recipe), optimizer, hooks, ema, device, gradient: Vec::new() })
     }
 
     /// A whole step on one batch of normalised images (NHWC): one backward pass and an update at learning rate `lr`.
@@ -90,6 +93,9 @@ impl TrainStep {
         let flat = self.engine.flat_mut();
         self.hooks.iter_mut().for_each(|hook| hook.before_update(&self.device, flat.gradients));
         self.optimizer.step(flat, lr);
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.device, &self.engine);
+        }
     }
 
     /// The network's outputs for the last batch: images × classes.
@@ -112,13 +118,30 @@ impl TrainStep {
         self.optimizer.to_torch(&self.engine)
     }
 
-    /// Loads parameters, running statistics and the optimiser's state from a checkpoint. For parameters that were frozen
-    /// when it was written, the optimiser's state starts at zero.
+    /// The averaged model as a state dict, if the weights are averaged.
+    pub(crate) fn averaged(&self) -> Option<NamedTensors> {
+        self.ema.as_ref().map(|ema| ema.state_dict(&self.engine))
+    }
+
+    /// Loads parameters, running statistics and the optimiser's state from a checkpoint after `steps` updates, and the
+    /// averaged model if it has one. For parameters that were frozen when it was written, the optimiser's state starts at
+    /// zero.
     ///
     /// # Errors
     /// If they belong to another network or optimiser.
-    pub(crate) fn load(&mut self, model: &NamedTensors, optimizer: &NamedTensors) -> Result<(), TrainError> {
+    pub(crate) fn load(
+        &mut self,
+        model: &NamedTensors,
+        optimizer: &NamedTensors,
+        averaged: Option<&NamedTensors>,
+        steps: u64,
+    ) -> Result<(), TrainError> {
         self.engine.load_state_dict(model)?;
-        self.optimizer.load(&self.engine, optimizer)
+        self.optimizer.load(&self.engine, optimizer)?;
+        match &mut self.ema {
+            // Without one, the error names the first tensor that is missing.
+            Some(ema) => ema.load(&self.engine, averaged.unwrap_or(&NamedTensors::new()), steps),
+            None => Ok(()),
+        }
     }
 }

@@ -12,7 +12,7 @@ pub enum Outcome {
     /// All its steps were taken.
     Finished(Box<Trained>),
     /// The stop flag was set; a checkpoint holds everything done so far.
-    Interrupted(Summary),
+    Interrupted(Box<Summary>),
 }
 
 impl Outcome {
@@ -49,6 +49,23 @@ impl Trained {
     }
 }
 
+/// The evaluation of a finished run on test images. Accuracies are in percent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Test {
+    /// The weights that were judged: `best` or `last`.
+    pub weights: &'static str,
+    /// Description of the images, in one line.
+    pub data: String,
+    /// Number of images.
+    pub images: u64,
+    /// Top-1.
+    pub top1: f64,
+    /// Top-5.
+    pub top5: f64,
+    /// Mean loss.
+    pub loss: f64,
+}
+
 /// The results of a run. Accuracies are in percent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
@@ -64,10 +81,15 @@ pub struct Summary {
     pub top5: Option<f64>,
     /// Mean loss at the last evaluation.
     pub loss: Option<f64>,
-    /// The best top-1 of any epoch.
+    /// Top-1 of the best epoch.
     pub best_top1: Option<f64>,
-    /// The epoch of the best top-1, from 1; ties are broken by the lower loss.
+    /// The best epoch, from 1, by the recipe's `eval_metric`.
     pub best_epoch: Option<u64>,
+    /// The metric that chose it.
+    pub metric: &'static str,
+    /// The evaluation on the test images, which chose nothing: `None` if there are none besides the held-out ones, or the
+    /// run is not finished.
+    pub test: Option<Test>,
     /// Training images per second in this process, without evaluations.
     pub images_per_second: f64,
     /// Seconds of work, without interruptions.

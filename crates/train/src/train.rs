@@ -91,7 +91,8 @@ impl<'a> Start<'a> {
             Self::Probe(probe) => probe,
         };
         let Some(Cached { job: cached, skipped, bytes }) = probe.run(stop, on_event)? else {
-            return Ok(Outcome::Interrupted(Summary { run: folder.path().to_path_buf(), ..Summary::default() }));
+            let summary = Summary { run: folder.path().to_path_buf(), ..Summary::default() };
+            return Ok(Outcome::Interrupted(Box::new(summary)));
         };
         let step = train_step(&cached, &cached.model, options, Frozen::default())?;
         let run = Run::new(&cached, Some(&job.model), folder, step, state, options, stop)?;

@@ -1,102 +1,12 @@
 //! Runs on a tiny dataset: the files of a run, and bit-identical results after a resume.
 
-use residual_engine::Options;
-use residual_kernels::Isa;
-use residual_tensor::{NamedTensors, Stream, Tensor};
-use residual_threads::Pool;
-use residual_train::{Event, Job, Opt, Outcome, Recipe, RunFolder, Sched, TrainError, resume, train};
+mod support;
+
+use residual_train::{Event, Job, Opt, Outcome, Recipe, RunFolder, TrainError, resume, train};
 use residual_weights::{load_tensors, save_tensors};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// 50 images of 12×12, normalised, of three classes; a value in the middle of image `spoilt` is not a number.
-fn dataset(folder: &Path, spoilt: Option<usize>) -> PathBuf {
-    let (n, side) = (50, 12);
-    let mut random = Stream::new(3, &[]);
-    let labels: Vec<i64> = (0..n).map(|index| index % 3).collect();
-    let mut images = Vec::new();
-    for &label in &labels {
-        for channel in 0..3 {
-            images.extend((0..side * side).map(|_| random.normal() + if channel == label { 1.0 } else { 0.0 }));
-        }
-    }
-    if let Some(index) = spoilt {
-        images[index * 3 * side * side + side * side / 2] = f32::NAN;
-    }
-    let tensors = NamedTensors::from_iter([
-        ("images".to_owned(), Tensor::f32(&[n as usize, 3, side, side], images)),
-        ("labels".to_owned(), Tensor::i64(&[n as usize], labels)),
-    ]);
-    let path = folder.join("tiny.safetensors");
-    save_tensors(&path, &tensors, &Default::default()).unwrap();
-    path
-}
-
-fn recipe(data: &Path) -> Recipe {
-    Recipe {
-        data: data.display().to_string(),
-        batch_size: 8,
-        epochs: Some(4),
-        lr: 0.05,
-        nesterov: true,
-        weight_decay: 1e-3,
-        smoothing: 0.1,
-        sched: Sched::Cosine,
-        warmup_steps: Some(3),
-        augment: residual_train::Augment::Crop,
-        crop_padding: 2,
-        hflip: 0.5,
-        seed: 5,
-        log_every: 3,
-        checkpoint_every: Some(4),
-        ..Recipe::default()
-    }
-}
-
-fn options(threads: usize) -> Options {
-    Options::new(Isa::detect(), Arc::new(Pool::new(threads)))
-}
-
-fn never() -> Arc<AtomicBool> {
-    Arc::default()
-}
-
-fn tensors(path: &Path) -> Vec<(String, Vec<u32>)> {
-    let (tensors, _) = load_tensors(path).unwrap();
-    let bits = |tensor: &Tensor| match tensor.as_f32() {
-        Some(values) => values.iter().map(|value| value.to_bits()).collect(),
-        None => tensor.as_i64().unwrap().iter().map(|&value| value as u32).collect(),
-    };
-    tensors.iter().map(|(key, tensor)| (key.clone(), bits(tensor))).collect()
-}
-
-/// The rows of `metrics.csv` and the lines of `events.jsonl` without the fields that say how long something took.
-fn logs(run: &RunFolder) -> (Vec<String>, Vec<serde_json::Value>) {
-    let metrics = std::fs::read_to_string(run.metrics()).unwrap();
-    let rows = metrics.lines().map(|row| row.split(',').take(8).collect::<Vec<_>>().join(",")).collect();
-    let events = std::fs::read_to_string(run.events()).unwrap();
-    let event = |line: &str| {
-        let mut event: serde_json::Value = serde_json::from_str(line).unwrap();
-        event.as_object_mut().unwrap().remove("images_per_second").unwrap();
-        event
-    };
-    (rows, events.lines().map(event).collect())
-}
-
-fn assert_same_run(a: &RunFolder, b: &RunFolder) {
-    for (a, b) in [(a.best(), b.best()), (a.last(), b.last()), (a.state(), b.state())] {
-        assert!(tensors(&a) == tensors(&b), "{} and {} differ", a.display(), b.display());
-    }
-    assert_eq!(logs(a), logs(b));
-}
-
-fn finished(outcome: &Outcome) -> RunFolder {
-    match outcome {
-        Outcome::Finished(trained) => RunFolder::open(&trained.summary.run).unwrap(),
-        Outcome::Interrupted(_) => panic!("the run was interrupted"),
-    }
-}
+use support::{assert_same_run, dataset, finished, interrupted, logs, never, options, recipe, tensors};
 
 #[test]
 fn a_run_folder_has_the_recipe_a_row_per_epoch_and_the_models() {
@@ -115,7 +25,7 @@ fn a_run_folder_has_the_recipe_a_row_per_epoch_and_the_models() {
     assert_eq!(Recipe::resolve(&[config]).unwrap().recipe, job.recipe);
     let (metrics, events) = logs(&run);
     assert_eq!(metrics.len(), 5, "a header and four epochs");
-    assert_eq!(metrics[0], "epoch,step,lr,train_loss,train_top1,loss,top1,top5");
+    assert_eq!(metrics[0], "epoch,step,lr,train_loss,train_top1,loss,top1,top5,raw_loss,raw_top1,raw_top5");
     assert_eq!(rows.iter().map(|row| row.step).collect::<Vec<_>>(), [6, 12, 18, 24]);
     let steps: Vec<_> = events.iter().map(|event| event["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, [1, 3, 6, 9, 12, 15, 18, 21, 24]);
@@ -187,9 +97,9 @@ fn a_resumed_run_is_bit_identical_to_an_uninterrupted_one() {
 }
 
 /// AdamW's moments and step count, gradients accumulated over two batches of which the last step of an epoch has one,
-/// clipped gradients, and batches mixed by a stream of their own.
+/// clipped gradients, averaged weights, the best epochs' weights, and batches mixed by a stream of their own.
 #[test]
-fn a_resumed_run_with_adamw_accumulation_clipping_and_mixing_is_bit_identical() {
+fn a_resumed_run_with_adamw_accumulation_clipping_averaging_and_mixing_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = Recipe {
         opt: Opt::AdamW,
@@ -199,6 +109,9 @@ fn a_resumed_run_with_adamw_accumulation_clipping_and_mixing_is_bit_identical() 
         clip_grad: Some(0.5),
         mixup: 0.4,
         cutmix: 1.0,
+        model_ema: true,
+        model_ema_decay: 0.9,
+        checkpoint_hist: Some(2),
         batch_size: 9,
         ..recipe(&dataset(folder.path(), None))
     };
@@ -207,36 +120,13 @@ fn a_resumed_run_with_adamw_accumulation_clipping_and_mixing_is_bit_identical() 
     let reference = finished(&train(&job, &runs, &options(2), &never(), &mut |_| {}).unwrap());
     let (interruptions, outcome) = interrupted(&job, &runs, &[2], &[3, 5, 11]);
     assert_eq!((interruptions, outcome.summary().steps), (4, 12));
-    assert_same_run(&reference, &finished(&outcome));
-}
-
-/// Trains `job`, stopped after the steps `first`, and resumes it until it is finished, stopped after the steps `later`;
-/// the number of interruptions and the last outcome.
-fn interrupted(job: &Job, runs: &Path, first: &[u64], later: &[u64]) -> (usize, Outcome) {
-    let stop = never();
-    let stop_at = |at: &[u64]| {
-        let (stop, at) = (stop.clone(), at.to_vec());
-        move |event: &Event| {
-            if matches!(event, Event::Step(step) if at.contains(&step.step)) {
-                stop.store(true, Ordering::Relaxed);
-            }
-        }
-    };
-    let mut outcome = train(job, runs, &options(2), &stop, &mut stop_at(first)).unwrap();
-    let mut interruptions = 0;
-    while let Outcome::Interrupted(summary) = &outcome {
-        interruptions += 1;
-        stop.store(false, Ordering::Relaxed);
-        let run = RunFolder::open(&summary.run).unwrap();
-        // What a process that was killed leaves after its checkpoint: rows that the resume will write again.
-        for (path, text) in [(run.metrics(), "9,99,"), (run.events(), "{\"step\":99}\n{\"ste")] {
-            std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + text).unwrap();
-        }
-        let recipe = Recipe::resolve(&[residual_train::Layer::run(&run.config()).unwrap()]).unwrap().recipe;
-        let job = Job::resume(recipe, &run).unwrap();
-        outcome = resume(&job, run, &options(1), &stop, &mut stop_at(later)).unwrap();
+    let resumed = finished(&outcome);
+    assert_same_run(&reference, &resumed);
+    let epochs = reference.epochs().unwrap();
+    assert_eq!(epochs, resumed.epochs().unwrap());
+    for epoch in epochs {
+        assert_eq!(tensors(&reference.epoch(epoch)), tensors(&resumed.epoch(epoch)));
     }
-    (interruptions, outcome)
 }
 
 #[test]
@@ -309,7 +199,7 @@ fn with_nothing_held_out_everything_is_trained_on() {
     let Outcome::Finished(trained) = &outcome else { panic!("interrupted") };
     assert_eq!((trained.summary.top1, trained.summary.best_epoch), (None, None));
     let run = finished(&outcome);
-    assert!(logs(&run).0[1].ends_with(",,,"), "{:?}", logs(&run).0);
+    assert!(logs(&run).0[1].ends_with(",,,,,,"), "{:?}", logs(&run).0);
     // A run folder without best weights is read as its last ones.
     assert_eq!(residual_weights::load(run.path()).unwrap().model, trained.model);
     assert_eq!(trained.best_model().unwrap(), trained.model);

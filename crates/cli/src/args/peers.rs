@@ -13,7 +13,7 @@ use std::ffi::OsString;
 const SAME: [(&str, &str); 2] = [("--no-aug", "--augment=none"), ("--freeze-backbone", "--freeze=backbone")];
 
 /// Flags of other programs that do not exist here, and what to use instead.
-const ANSWERS: [(&[&str], &str); 31] = [
+const ANSWERS: &[(&[&str], &str)] = &[
     (&["amp", "amp-dtype", "amp-impl", "apex-amp", "native-amp", "fp16", "bf16", "half"], "training is f32 only"),
     (&["device", "gpu", "gpus", "cuda", "cpu"], "everything runs on the CPU; --threads sets the number of threads"),
     (
@@ -21,7 +21,7 @@ const ANSWERS: [(&[&str], &str); 31] = [
         "a run is one process on one machine",
     ),
     (&["pretrained"], "name the weights: --weights torchvision:resnet18.v1 (see residual models list)"),
-    (&["model-ema", "model-ema-decay", "ema"], "averaging weights (EMA) is not supported"),
+    (&["model-ema-force-cpu"], "everything runs on the CPU"),
     (
         &[
             "aa",
@@ -43,10 +43,7 @@ const ANSWERS: [(&[&str], &str); 31] = [
         "dropout and drop_path are keys of a network's description: --model FILE.toml",
     ),
     (&["gp", "bn-momentum", "bn-eps", "bn-tf"], "describe the network in a TOML file: --model FILE.toml"),
-    (
-        &["early-stopping", "patience", "patience-epochs"],
-        "a run goes to its last epoch, and weights/best.safetensors keeps the best one",
-    ),
+    (&["early-stopping"], "write --patience N: the epochs without a better --eval-metric after which a run ends"),
     (&["decay-epochs", "lr-step-size", "step-size"], "name the epochs: --sched multistep --milestone-epochs 30,60,90"),
     (&["warmup-lr", "lr-warmup-decay", "lr-warmup-method"], "a warm-up rises linearly from zero"),
     (&["warmup-prefix"], "cosine and linear schedules span the steps after the warm-up"),
@@ -68,14 +65,13 @@ const ANSWERS: [(&[&str], &str); 31] = [
     (&["channels-last", "torchcompile", "torchscript", "compile"], "networks are always compiled"),
     (&["experiment", "name", "project", "exist-ok"], "runs are numbered in the folder that --output names"),
     (&["start-epoch"], "--resume RUN resumes where the run was interrupted"),
-    (&["checkpoint-hist", "save-images"], "the best and the last weights are saved"),
-    (&["eval-metric"], "the best epoch is the one with the best top-1 accuracy"),
-    (&["val-interval", "train-split"], "see --val-split, and docs/datasets.md for the splits of a folder"),
+    (&["save-images"], "images are not saved"),
+    (&["train-split"], "see --val-split, and docs/datasets.md for the splits of a folder"),
     (&["plots", "log-file", "log-wandb"], "metrics.csv and events.jsonl in the run folder hold the course of a run"),
 ];
 
 /// Flags that do not exist in commands other than `train`.
-const ELSEWHERE: [(&[&str], &str); 3] = [
+const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["checkpoint", "ckpt"], "write --weights"),
     (&["topk", "top-k"], "write --top"),
     (&["amp", "amp-dtype", "fp16", "half", "device", "gpu", "cuda"], "everything runs in f32 on the CPU"),
@@ -146,7 +142,7 @@ pub(crate) fn explain(error: clap::Error, arguments: &[OsString]) -> Result<Fail
     };
     let name = name.split('=').next().unwrap_or(name);
     let command = arguments.get(1).and_then(|command| command.to_str()).unwrap_or_default();
-    let answers: &[(&[&str], &str)] = if command == "train" { &ANSWERS } else { &ELSEWHERE };
+    let answers = if command == "train" { ANSWERS } else { ELSEWHERE };
     if let Some((_, answer)) = answers.iter().find(|(names, _)| names.contains(&name)) {
         return Ok(Failure::usage(format!("--{name}: {answer}")));
     }

@@ -4,12 +4,12 @@ mod recipe;
 
 use crate::args::Train;
 use crate::failure::Failure;
-use crate::output::{count, facts, path_text, print, print_json, quoted_path};
+use crate::output::{count, duration, facts, path_text, print, print_json, quoted_path};
 use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
-use residual::train::{Job, Outcome, RunFolder, Summary};
+use residual::train::{Job, Outcome, RunFolder, Summary, Test};
 
 pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
     stop.handle_warnings()?;
@@ -69,15 +69,20 @@ fn report(arguments: &Train, summary: &Summary) -> Result<(), Failure> {
     ];
     let last = summary.top1.map(|top1| format!("last {top1:.2}"));
     let best = summary.best_top1.zip(summary.best_epoch);
-    let best = best.map(|(top1, epoch)| format!("best {top1:.2} (epoch {epoch}, weights/best.safetensors)"));
+    let metric = summary.metric;
+    let best =
+        best.map(|(top1, epoch)| format!("best {top1:.2} (epoch {epoch}, by {metric}, weights/best.safetensors)"));
     let accuracies: Vec<String> = best.into_iter().chain(last).collect();
     if !accuracies.is_empty() {
         rows.push(("Acc@1", accuracies.join(" · ")));
     }
+    if let Some(Test { weights, data, top1, .. }) = &summary.test {
+        rows.push(("test", format!("Acc@1 {top1:.2} of the {weights} weights on {data}")));
+    }
     if summary.images_per_second > 0.0 {
         rows.push(("images/s", format!("{:.0}", summary.images_per_second)));
     }
-    rows.push(("seconds", format!("{:.0}", summary.seconds)));
+    rows.push(("time", duration(summary.seconds)));
     if !summary.skipped.is_empty() {
         rows.push(("skipped", count(summary.skipped.len() as u64, "image")));
         rows.extend(summary.skipped.iter().map(|reason| ("", reason.clone())));

@@ -65,6 +65,17 @@ choices! {
         ResizedCrop = "resized-crop",
     }
 
+    /// The metric on the held-out images that the best epoch is chosen by.
+    EvalMetric {
+        /// Top-1 accuracy; of equal ones the lower loss.
+        #[default]
+        Top1 = "top1",
+        /// Top-5 accuracy; of equal ones the lower loss.
+        Top5 = "top5",
+        /// The mean loss: the lowest is the best.
+        Loss = "loss",
+    }
+
     /// The initialisation of new weights.
     Init {
         /// Kaiming normal, fan-out, as torchvision's ResNet; for networks with layer norms a normal with standard deviation

@@ -14,6 +14,8 @@ pub enum Condition {
     Is(&'static str, &'static [&'static str]),
     /// A setting has none of these values.
     IsNot(&'static str, &'static [&'static str]),
+    /// A switch is on.
+    IsTrue(&'static str),
     /// An optional setting has a value.
     Given(&'static str),
     /// An optional setting has no value.
@@ -42,6 +44,7 @@ impl Condition {
             Self::Always => true,
             Self::Is(name, values) => is_one_of(name, values),
             Self::IsNot(name, values) => !is_one_of(name, values),
+            Self::IsTrue(name) => recipe.value(name) == Some(Value::Boolean(true)),
             Self::Given(name) => recipe.value(name).is_some(),
             Self::Absent(name) => recipe.value(name).is_none(),
             Self::AnyAboveZero(names) => names.iter().any(is_above_zero),
@@ -55,7 +58,8 @@ impl Condition {
     pub(super) fn deciders(&self) -> Vec<&'static str> {
         match self {
             Self::Always => Vec::new(),
-            Self::Is(name, _) | Self::IsNot(name, _) | Self::Given(name) | Self::Absent(name) => vec![name],
+            Self::Is(name, _) | Self::IsNot(name, _) => vec![name],
+            Self::IsTrue(name) | Self::Given(name) | Self::Absent(name) => vec![name],
             Self::AnyAboveZero(names) | Self::AllAboveZero(names) => names.to_vec(),
             Self::All(conditions) => conditions.iter().flat_map(Self::deciders).collect(),
         }
@@ -69,7 +73,7 @@ impl Condition {
             Self::Always => String::new(),
             Self::Is(setting, list) => format!("{} {}", name(setting), values(list)),
             Self::IsNot(setting, list) => format!("{} other than {}", name(setting), values(list)),
-            Self::Given(setting) => name(setting),
+            Self::IsTrue(setting) | Self::Given(setting) => name(setting),
             Self::Absent(setting) => format!("no {}", name(setting)),
             Self::AnyAboveZero(list) => format!("{} above 0", names(list, " or ")),
             Self::AllAboveZero(list) => format!("{} above 0", names(list, " and ")),

@@ -17,7 +17,7 @@ mod settings;
 mod validate;
 mod value;
 
-pub use choices::{Augment, Init, Opt, Sched};
+pub use choices::{Augment, EvalMetric, Init, Opt, Sched};
 pub use condition::Condition;
 pub use error::RecipeError;
 pub use layer::{Layer, Origin};

@@ -3,8 +3,8 @@
 //! Field, key, flag, validation and documentation come from the entries here. The first sentence of a setting's documentation
 //! is its line in `--help` and in docs/settings.md; the names of other settings in it are in backticks.
 
-use super::choices::{Augment, Init, Opt, Sched};
-use super::condition::Condition::{Absent, All, AllAboveZero, AnyAboveZero, Given, Is, IsNot};
+use super::choices::{Augment, EvalMetric, Init, Opt, Sched};
+use super::condition::Condition::{Absent, All, AllAboveZero, AnyAboveZero, Given, Is, IsNot, IsTrue};
 use super::setting::{Resume, Setting, settings};
 use super::value::Order::{Ascending, StrictlyAscending};
 use super::value::{Field, above, below, number, whole};
@@ -64,6 +64,9 @@ settings! {
 
     /// Shuffle the images in every epoch
     shuffle: bool = true => {}
+
+    /// Drop the last batch of an epoch if it is incomplete
+    drop_last: bool = false => {}
 
     /// Skip images that cannot be read, and list them, instead of ending the run
     skip_bad_images: bool = false => { resume: Resume::Free }
@@ -197,6 +200,21 @@ settings! {
         aliases: &["gradient_checkpointing", "activation_checkpointing"], resume: Resume::Free,
     }
 
+    /// Keep an exponential moving average of the weights; it is what evaluations judge and what the run's weights files
+    /// hold
+    model_ema: bool = false => { aliases: &["ema"] }
+
+    /// Decay of the moving average per update
+    model_ema_decay: f64 = 0.9998 => {
+        range: below(0.0, 1.0), aliases: &["ema_decay"], applies: IsTrue("model_ema"),
+    }
+
+    /// Let the decay rise to `model_ema_decay` during the run, as timm does: 1 − (1 + n)^(−2/3) after n updates
+    model_ema_warmup: bool = false => { applies: IsTrue("model_ema") }
+
+    /// Training steps per update of the moving average
+    model_ema_steps: u64 = 1 => { range: whole(1, u32::MAX as i64), applies: IsTrue("model_ema") }
+
     "Schedule":
 
     /// Learning-rate schedule after the warm-up
@@ -266,6 +284,28 @@ settings! {
 
     /// Random seed of initial weights, shuffling and augmentation
     seed: u64 = 0 => { range: whole(0, i64::MAX) }
+
+    /// Number of epochs between evaluations on the held-out images; the last epoch is always evaluated
+    val_interval: u64 = 1 => { range: whole(1, u32::MAX as i64), aliases: &["check_val_every_n_epoch"] }
+
+    /// The metric that chooses the best epoch
+    eval_metric: EvalMetric = EvalMetric::Top1 => { aliases: &["monitor"] }
+
+    /// Early stopping: end the run after this many epochs without a better `eval_metric`
+    patience: Option<u64> = None => {
+        range: whole(1, u32::MAX as i64), unset: "no early stopping", aliases: &["early_stopping_patience"],
+    }
+
+    /// Keep the weights of every Nth epoch, as weights/epoch-N.safetensors
+    keep_every: Option<u64> = None => {
+        range: whole(1, u32::MAX as i64), unset: "none are kept", aliases: &["save_period"], resume: Resume::Free,
+    }
+
+    /// Keep the weights of this many of the best epochs, as weights/epoch-N.safetensors; without held-out images of the last
+    /// ones
+    checkpoint_hist: Option<usize> = None => {
+        range: whole(1, 1 << 16), unset: "only the best", aliases: &["save_top_k"],
+    }
 
     /// Number of steps between log entries. Changes no result
     log_every: u64 = 20 => {

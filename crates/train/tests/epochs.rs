@@ -1,0 +1,150 @@
+//! Averaged weights, the epochs that are evaluated and kept, and early stopping.
+
+mod support;
+
+use residual_tensor::Tensor;
+use residual_train::{EpochRow, EvalMetric, Event, Job, Outcome, Recipe, RunFolder, Sched, Summary, resume, train};
+use residual_weights::load_tensors;
+use std::collections::BTreeMap;
+use std::path::Path;
+use support::{dataset, finished, never, options, recipe, tensors};
+
+/// Trains to the end: the folder, the summary and the rows.
+fn run(recipe: Recipe, runs: &Path) -> (RunFolder, Summary, Vec<EpochRow>) {
+    let mut rows = Vec::new();
+    let job = Job::prepare(recipe).unwrap();
+    let outcome = train(&job, runs, &options(2), &never(), &mut |event| {
+        if let Event::Epoch(row) = event {
+            rows.push(*row);
+        }
+    })
+    .unwrap();
+    (finished(&outcome), outcome.summary().clone(), rows)
+}
+
+/// The values of every float tensor of a file.
+fn values(path: &Path) -> BTreeMap<String, Vec<f64>> {
+    let (tensors, _) = load_tensors(path).unwrap();
+    let wide = |tensor: &Tensor| Some(tensor.as_f32()?.iter().map(|&value| f64::from(value)).collect());
+    tensors.iter().filter_map(|(key, tensor)| Some((key.clone(), wide(tensor)?))).collect()
+}
+
+/// The average of the weights after each of five steps, from runs of one to five steps, by the definition: the first copies
+/// the weights, each later one is decay × average + (1 − decay) × weights.
+#[test]
+fn averaged_weights_follow_the_definition() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Recipe {
+        sched: Sched::Constant,
+        warmup_steps: None,
+        epochs: None,
+        max_steps: Some(5),
+        ..recipe(&dataset(folder.path(), None))
+    };
+    let runs = folder.path().join("runs");
+    let weights: Vec<_> =
+        (1..=5).map(|steps| values(&run(Recipe { max_steps: Some(steps), ..plain.clone() }, &runs).0.last())).collect();
+    let ema = Recipe { model_ema: true, model_ema_decay: 0.8, ..plain };
+    for (recipe, decays) in [
+        (ema.clone(), vec![0.0, 0.8, 0.8, 0.8, 0.8]),
+        // timm's warm-up: 1 − (1 + n)^(−2/3), at most the decay.
+        (
+            Recipe { model_ema_warmup: true, ..ema.clone() },
+            vec![
+                0.0,
+                1.0 - 2f64.powf(-2.0 / 3.0),
+                1.0 - 3f64.powf(-2.0 / 3.0),
+                1.0 - 4f64.powf(-2.0 / 3.0),
+                1.0 - 5f64.powf(-2.0 / 3.0),
+            ],
+        ),
+    ] {
+        let (folder, summary, rows) = run(recipe, &runs);
+        assert_ne!(rows[0].raw, None);
+        assert_eq!(summary.top1, rows[0].top1);
+        for (key, got) in values(&folder.last()) {
+            let mut average = weights[0][&key].clone();
+            for (step, decay) in decays.iter().enumerate() {
+                let values = &weights[step][&key];
+                average.iter_mut().zip(values).for_each(|(sum, value)| *sum = decay * *sum + (1.0 - decay) * value);
+            }
+            for (got, expected) in got.iter().zip(&average) {
+                assert!(
+                    (got - expected).abs() < 1e-6 * (1.0 + expected.abs()),
+                    "{key}: expected {expected}, got {got}"
+                );
+            }
+        }
+    }
+    // Every second step: the averages after steps 2 and 4.
+    let (folder, ..) = run(Recipe { model_ema_steps: 2, ..ema }, &runs);
+    for (key, got) in values(&folder.last()) {
+        for ((got, two), four) in got.iter().zip(&weights[1][&key]).zip(&weights[3][&key]) {
+            let expected = 0.8 * two + 0.2 * four;
+            assert!((got - expected).abs() < 1e-6 * (1.0 + expected.abs()), "{key}: expected {expected}, got {got}");
+        }
+    }
+}
+
+#[test]
+fn every_second_epoch_and_the_last_one_are_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe { val_interval: 2, epochs: Some(5), ..recipe(&dataset(folder.path(), None)) };
+    let (run, summary, rows) = run(recipe, &folder.path().join("runs"));
+    assert_eq!(rows.iter().map(|row| row.top1.is_some()).collect::<Vec<_>>(), [false, true, false, true, true]);
+    assert_eq!(summary.top1, rows[4].top1);
+    let text = std::fs::read_to_string(run.metrics()).unwrap();
+    assert!(text.lines().nth(1).unwrap().contains(",,,,,,"), "{text}");
+}
+
+#[test]
+fn the_weights_of_regular_and_of_the_best_epochs_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = Recipe { epochs: Some(5), ..recipe(&dataset(folder.path(), None)) };
+    let runs = folder.path().join("runs");
+    let (regular, ..) = run(Recipe { keep_every: Some(2), ..base.clone() }, &runs);
+    assert_eq!(regular.epochs().unwrap(), [2, 4]);
+
+    let best = Recipe { checkpoint_hist: Some(2), eval_metric: EvalMetric::Loss, ..base.clone() };
+    let (kept, summary, rows) = run(best, &runs);
+    let mut by_loss: Vec<_> = rows.iter().map(|row| (row.loss.unwrap(), row.epoch)).collect();
+    by_loss.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    let mut expected = [by_loss[0].1, by_loss[1].1];
+    assert_eq!((summary.best_epoch, summary.metric), (Some(expected[0]), "loss"));
+    assert_eq!(tensors(&kept.best()), tensors(&kept.epoch(expected[0])));
+    expected.sort_unstable();
+    assert_eq!(kept.epochs().unwrap(), expected);
+
+    // Without held-out images, those of the last epochs.
+    let blind = Recipe { checkpoint_hist: Some(2), val_split: Some(0.0), keep_every: Some(3), ..base };
+    let (kept, ..) = run(blind, &runs);
+    assert_eq!(kept.epochs().unwrap(), [3, 4, 5]);
+    assert_eq!(tensors(&kept.last()), tensors(&kept.epoch(5)));
+}
+
+#[test]
+fn a_run_without_progress_stops_early_and_does_not_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nothing changes but the running statistics: with momentum 0 and a learning rate of 0 the accuracy of a network whose
+    // head is zero cannot rise.
+    let recipe = Recipe { lr: 0.0, patience: Some(2), epochs: Some(9), ..recipe(&dataset(folder.path(), None)) };
+    let job = Job::prepare(recipe).unwrap();
+    let (mut notes, mut losses) = (Vec::new(), Vec::new());
+    let outcome = train(&job, &folder.path().join("runs"), &options(2), &never(), &mut |event| match event {
+        Event::Note(note) => notes.push(note.clone()),
+        Event::Epoch(row) => losses.push((row.top1.unwrap(), -row.loss.unwrap())),
+        _ => {}
+    })
+    .unwrap();
+    let best = losses.iter().copied().fold((0.0, f64::MIN), |best, new| if new > best { new } else { best });
+    let best = losses.iter().position(|&metrics| metrics == best).unwrap() + 1;
+    assert_eq!(losses.len(), best + 2, "{losses:?}");
+    assert!(losses.len() < 9);
+    assert_eq!(notes.last().unwrap(), "stopped early: no better top1 for 2 epochs");
+    let Outcome::Finished(trained) = &outcome else { panic!("interrupted") };
+    assert_eq!(trained.summary.best_epoch, Some(best as u64));
+    let run = finished(&outcome);
+    let before = tensors(&run.state());
+    resume(&job, run.clone(), &options(1), &never(), &mut |event| assert!(!matches!(event, Event::Step(_)))).unwrap();
+    assert_eq!(tensors(&run.state()), before);
+}
