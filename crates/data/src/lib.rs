@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod augment;
+mod beta;
 mod cifar;
 mod classes;
 mod dataset;
@@ -36,7 +37,11 @@ mod targets;
 mod tensors;
 mod transform;
 
-pub use augment::{Augmentation, HorizontalFlip, Operation, PadAndCrop, RandomResizedCrop, SampleRandom};
+pub use augment::{
+    Augmentation, AutoAugment, ColorJitter, ErasingMode, GaussianBlur, Grayscale, HorizontalFlip, Operation,
+    PadAndCrop, Padding, RandomErasing, RandomResizedCrop, ResizeKeepRatio, Rotation, SampleRandom, TrainInterpolation,
+    VerticalFlip,
+};
 pub use cifar::{Cifar, CifarKind};
 pub use classes::{ClassMap, UnknownClasses, are_names, match_classes};
 pub use dataset::{Dataset, Format, Sample};

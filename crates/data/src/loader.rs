@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use residual_tensor::{AlignedBuffer, Stream};
 
+use crate::augment::Canvas;
 use crate::targets::TargetBuffer;
 use crate::{DataError, Dataset, SampleRandom, Targets, Transform};
 
@@ -111,6 +112,8 @@ pub struct Loader {
     next: usize,
     failed: bool,
     skipped: Vec<Skipped>,
+    /// The canvas of the caller's thread.
+    canvas: Canvas,
 }
 
 impl Loader {
@@ -149,7 +152,8 @@ impl Loader {
             spare: Arc::default(),
             options,
         });
-        let mut loader = Self { job, threads: Vec::new(), next, failed: false, skipped: Vec::new() };
+        let mut loader =
+            Self { job, threads: Vec::new(), next, failed: false, skipped: Vec::new(), canvas: Canvas::default() };
         for worker in 0..loader.job.options.workers.min(batches - next) {
             let job = loader.job.clone();
             let thread = std::thread::Builder::new().name(format!("loader-{worker}")).spawn(move || job.work());
@@ -177,7 +181,11 @@ impl Iterator for Loader {
         if self.failed || self.next == self.job.batches {
             return None;
         }
-        let outcome = if self.threads.is_empty() { self.job.prepare(self.next) } else { self.job.take(self.next) };
+        let outcome = if self.threads.is_empty() {
+            self.job.prepare(self.next, &mut self.canvas)
+        } else {
+            self.job.take(self.next)
+        };
         self.next += 1;
         Some(match outcome {
             Ok((content, skipped)) => {
@@ -250,6 +258,7 @@ struct Progress {
 impl Job {
     /// A worker's loop: take the next batch index, prepare the batch, publish it.
     fn work(&self) {
+        let mut canvas = Canvas::default();
         let mut progress = lock(&self.progress);
         loop {
             if self.stopped() || progress.issued == self.batches {
@@ -262,7 +271,7 @@ impl Job {
             let batch = progress.issued;
             progress.issued += 1;
             drop(progress);
-            let outcome = self.prepare(batch);
+            let outcome = self.prepare(batch, &mut canvas);
             progress = lock(&self.progress);
             progress.ready[batch % self.ahead] = Some(outcome);
             self.changed.notify_all();
@@ -286,7 +295,7 @@ impl Job {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn prepare(&self, batch: usize) -> Outcome {
+    fn prepare(&self, batch: usize, canvas: &mut Canvas) -> Outcome {
         let size = self.options.batch_size;
         let order = &self.order[batch * size..((batch + 1) * size).min(self.order.len())];
         let image_len = self.transform.output_len();
@@ -306,7 +315,7 @@ impl Job {
                 break;
             }
             let place = &mut content.images[content.indices.len() * image_len..][..image_len];
-            if let Some(index) = self.place(index as usize, place, &mut skipped)? {
+            if let Some(index) = self.place(index as usize, place, canvas, &mut skipped)? {
                 content.targets.push(self.dataset.label(index), self.dataset.soft_label(index));
                 content.indices.push(index);
             }
@@ -319,10 +328,16 @@ impl Job {
 
     /// Prepares sample `index` or its substitute; `None` if it is skipped. A pure function of (seed, epoch,
     /// index).
-    fn place(&self, index: usize, place: &mut [f32], skipped: &mut Vec<Skipped>) -> Result<Option<usize>, DataError> {
+    fn place(
+        &self,
+        index: usize,
+        place: &mut [f32],
+        canvas: &mut Canvas,
+        skipped: &mut Vec<Skipped>,
+    ) -> Result<Option<usize>, DataError> {
         const TRIES: usize = 100;
         let LoaderOptions { seed, epoch, skip_bad_images, drop_last, .. } = self.options;
-        let error = match self.fill(index, place) {
+        let error = match self.fill(index, place, canvas) {
             Ok(()) => return Ok(Some(index)),
             Err(error) if skip_bad_images && error.is_bad_image() => error,
             Err(error) => return Err(error),
@@ -334,7 +349,7 @@ impl Job {
         let mut random = SampleRandom::new(seed, epoch, index).stream_of(SUBSTITUTE);
         for _ in 0..TRIES {
             let other = self.order[random.below(self.order.len() as u32) as usize] as usize;
-            match self.fill(other, place) {
+            match self.fill(other, place, canvas) {
                 Ok(()) => return Ok(Some(other)),
                 Err(error) if error.is_bad_image() => {}
                 Err(error) => return Err(error),
@@ -343,11 +358,11 @@ impl Job {
         Err(error)
     }
 
-    fn fill(&self, index: usize, place: &mut [f32]) -> Result<(), DataError> {
+    fn fill(&self, index: usize, place: &mut [f32], canvas: &mut Canvas) -> Result<(), DataError> {
         let describe = || self.dataset.describe(index);
         let random = SampleRandom::new(self.options.seed, self.options.epoch, index);
         let filled = catch_unwind(AssertUnwindSafe(|| {
-            self.transform.apply(&self.dataset.sample(index)?, random, place, &describe)
+            self.transform.apply_on(canvas, &self.dataset.sample(index)?, random, place, &describe)
         }));
         filled.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);

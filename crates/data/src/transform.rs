@@ -1,8 +1,11 @@
 //! Transforms a sample to the network's input, for training and for evaluation.
 
+use std::borrow::Cow;
+
 use residual_preprocess::{Image, ImageError, Preprocessing, Preprocessor, Window};
 use residual_tensor::Stream;
 
+use crate::augment::{Canvas, Padding, TrainingCrop};
 use crate::targets::TargetBuffer;
 use crate::{Augmentation, DataError, Dataset, Sample, SampleRandom};
 
@@ -11,6 +14,8 @@ use crate::{Augmentation, DataError, Dataset, Sample, SampleRandom};
 pub struct Transform {
     preprocessor: Preprocessor,
     augmentation: Option<Augmentation>,
+    /// The mean colour, which some augmentations fill with.
+    mean: Vec<u8>,
 }
 
 impl Transform {
@@ -19,16 +24,27 @@ impl Transform {
     /// # Errors
     /// A field of `preprocessing` out of its range.
     pub fn evaluation(preprocessing: Preprocessing) -> Result<Self, DataError> {
-        Ok(Self { preprocessor: Preprocessor::new(preprocessing)?, augmentation: None })
+        Ok(Self { preprocessor: Preprocessor::new(preprocessing)?, augmentation: None, mean: Vec::new() })
     }
 
     /// With random augmentation.
     ///
     /// # Errors
-    /// A field of `preprocessing` or `augmentation` out of its range.
+    /// A field of `preprocessing` or `augmentation` out of its range, or operations on pixels that are neither grey nor RGB.
     pub fn training(preprocessing: Preprocessing, augmentation: Augmentation) -> Result<Self, DataError> {
         augmentation.validate()?;
-        Ok(Self { preprocessor: Preprocessor::new(preprocessing)?, augmentation: Some(augmentation) })
+        augmentation.check_channels(preprocessing.channels())?;
+        let mean = preprocessing.mean_color();
+        Ok(Self { preprocessor: Preprocessor::new(preprocessing)?, augmentation: Some(augmentation), mean })
+    }
+
+    /// The same for a network's input of another `size` (height, width), as in training at increasing sizes.
+    ///
+    /// # Errors
+    /// If the size is out of its range.
+    pub fn with_size(self, size: [usize; 2]) -> Result<Self, DataError> {
+        let description = Preprocessing { size, ..self.preprocessor.description().clone() };
+        Ok(Self { preprocessor: Preprocessor::new(description)?, ..self })
     }
 
     /// Height and width of the network's input, in pixels.
@@ -61,11 +77,19 @@ impl Transform {
             );
             return Err(DataError::invalid("dataset", expected, got));
         }
-        if self.augmentation.as_ref().is_some_and(|augmentation| augmentation.resized_crop().is_some()) {
-            let expected = "8-bit images for random resized crops";
-            return Err(DataError::invalid("augmentation", expected, "values that are already normalised"));
+        let augmentation = self.augmentation.as_ref();
+        let needs_pixels = augmentation.and_then(|augmentation| match augmentation.crop() {
+            TrainingCrop::Resized(_) | TrainingCrop::KeepRatio(_) => Some("random resized crops"),
+            TrainingCrop::Evaluation if augmentation.padding() == Padding::Reflect => Some("reflected padding"),
+            TrainingCrop::Evaluation => augmentation.changes_pixels().then_some("operations on pixels"),
+        });
+        match needs_pixels {
+            Some(what) => {
+                let expected = format!("8-bit images for {what}");
+                Err(DataError::invalid("augmentation", expected, "values that are already normalised"))
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Writes `sample` to `output`; `place` names it in errors. All randomness comes from `random`.
@@ -81,11 +105,25 @@ impl Transform {
         output: &mut [f32],
         place: &dyn Fn() -> String,
     ) -> Result<(), DataError> {
+        self.apply_on(&mut Canvas::default(), sample, random, output, place)
+    }
+
+    /// [`apply`](Self::apply) with memory for the pixels that is used again for the next image.
+    pub(crate) fn apply_on(
+        &self,
+        canvas: &mut Canvas,
+        sample: &Sample,
+        random: SampleRandom,
+        output: &mut [f32],
+        place: &dyn Fn() -> String,
+    ) -> Result<(), DataError> {
         let image_error = |cause| DataError::Image { place: place(), cause };
         match sample {
             Sample::Pixels(image) => match &self.augmentation {
-                None => self.preprocessor.run(image, output).map_err(image_error),
-                Some(augmentation) => self.augment(image, augmentation, random, output).map_err(image_error),
+                None => self.preprocessor.run(image, output).map_err(image_error)?,
+                Some(augmentation) => {
+                    self.augment(canvas, image, augmentation, random, output).map_err(image_error)?;
+                }
             },
             Sample::Normalized { height, width, channels, values } => {
                 let size = self.size();
@@ -95,16 +133,20 @@ impl Transform {
                     return Err(DataError::invalid(place(), expected, got));
                 }
                 let window = Window::default();
-                let moved = |augmentation: &Augmentation| augmentation.window(window, &mut random.stream());
+                let moved = |augmentation: &Augmentation| augmentation.window(window, random, &mut random.stream());
                 let window = self.augmentation.as_ref().map_or(window, moved);
                 window.copy(values, size, *channels, size, output);
-                Ok(())
             }
         }
+        if let Some(augmentation) = &self.augmentation {
+            augmentation.erase(output, self.size(), random);
+        }
+        Ok(())
     }
 
     fn augment(
         &self,
+        canvas: &mut Canvas,
         image: &Image,
         augmentation: &Augmentation,
         random: SampleRandom,
@@ -113,16 +155,34 @@ impl Transform {
         if output.len() != self.output_len() {
             return Err(ImageError::Output { expected: self.output_len(), got: output.len() });
         }
-        let (size, normalizer, mut random) = (self.size(), self.preprocessor.normalizer(), random.stream());
-        if let Some(crop) = augmentation.resized_crop() {
-            let part = crop.crop(image, size, self.preprocessor.description().interpolation, &mut random);
-            let window = augmentation.window(Window::default(), &mut random);
-            normalizer.write(&*self.preprocessor.convert(&part)?, window, size, output);
-        } else {
-            let image = self.preprocessor.scale(image)?;
-            let window = augmentation.window(self.preprocessor.centre(&image), &mut random);
-            normalizer.write(&image, window, size, output);
+        let (size, evaluation, mut stream) =
+            (self.size(), self.preprocessor.description().interpolation, random.stream());
+        let interpolation = augmentation.crop_interpolation(evaluation, random);
+        let (image, window) = match augmentation.crop() {
+            TrainingCrop::Evaluation => {
+                let image = self.preprocessor.scale(image)?;
+                let window = self.preprocessor.centre(&image);
+                (image, window)
+            }
+            TrainingCrop::Resized(crop) => {
+                (Cow::Owned(crop.crop(image, size, interpolation, &mut stream)), Window::default())
+            }
+            TrainingCrop::KeepRatio(crop) => {
+                let centre = |image: &Image| self.preprocessor.centre(image);
+                let (image, window) = crop.resize(image, size, interpolation, random, centre);
+                (Cow::Owned(image), window)
+            }
+        };
+        let window = augmentation.window(window, random, &mut stream);
+        let image = self.preprocessor.convert(&image)?;
+        let padding = augmentation.padding();
+        if !augmentation.changes_pixels() && padding == Padding::Zero {
+            self.preprocessor.normalizer().write(&image, window, size, output);
+            return Ok(());
         }
+        canvas.load(&image, window, size, padding);
+        augmentation.change_pixels(canvas, &self.mean, evaluation, random);
+        self.preprocessor.normalizer().write_all(canvas.pixels(), output);
         Ok(())
     }
 

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use residual_data::{
-    Augmentation, DataError, Dataset, Format, HorizontalFlip, Loader, LoaderOptions, Mix, Operation, PadAndCrop,
-    Sample, Shapes, Split, Targets, Transform,
+    Augmentation, ColorJitter, DataError, Dataset, ErasingMode, Format, GaussianBlur, Grayscale, HorizontalFlip,
+    Loader, LoaderOptions, Mix, Operation, PadAndCrop, Padding, RandomErasing, RandomResizedCrop, Rotation, Sample,
+    Shapes, Split, Targets, TrainInterpolation, Transform, VerticalFlip,
 };
 use residual_files::FileError;
 use residual_preprocess::{Image, Preprocessing};
@@ -72,8 +73,26 @@ fn one_pixel() -> Transform {
 
 /// The augmentation of small images in He et al. (2015).
 fn small_images() -> Augmentation {
-    let crop = Operation::PadAndCrop(PadAndCrop { padding: 4 });
-    Augmentation::new([crop, Operation::HorizontalFlip(HorizontalFlip { probability: 0.5 })])
+    let crop = Operation::PadAndCrop(PadAndCrop { padding: 4, mode: Padding::Zero });
+    Augmentation::new([crop, Operation::HorizontalFlip(HorizontalFlip::new(0.5))])
+}
+
+/// Every kind of operation.
+fn all_operations() -> Augmentation {
+    Augmentation {
+        interpolation: Some(TrainInterpolation::Random),
+        ..Augmentation::new([
+            Operation::RandomResizedCrop(RandomResizedCrop { scale: [0.3, 1.0], ratio: [0.75, 1.33] }),
+            Operation::HorizontalFlip(HorizontalFlip { probability: 0.5, alternating: true }),
+            Operation::VerticalFlip(VerticalFlip { probability: 0.5 }),
+            Operation::Rotation(Rotation { degrees: 20.0 }),
+            Operation::AutoAugment("rand-m9-n3-p0.8-mstd0.5-inc1".parse().unwrap()),
+            Operation::ColorJitter(ColorJitter::new(&[0.4, 0.4, 0.4, 0.1], 0.8).unwrap()),
+            Operation::Grayscale(Grayscale { probability: 0.2 }),
+            Operation::GaussianBlur(GaussianBlur { probability: 0.3 }),
+            Operation::RandomErasing(RandomErasing { probability: 0.5, mode: ErasingMode::Pixel, count: 2 }),
+        ])
+    }
 }
 
 type Everything = Vec<(Vec<f32>, Vec<u32>, Vec<usize>)>;
@@ -91,16 +110,18 @@ fn all(dataset: Arc<dyn Dataset>, transform: &Transform, options: &LoaderOptions
 fn batches_are_the_same_for_any_number_of_workers() {
     let dataset: Arc<dyn Dataset> = Arc::new(Shapes::with_len(0, Split::Train, 300));
     let preprocessing = dataset.format().preprocessing().unwrap();
-    let transform = Transform::training(preprocessing, small_images()).unwrap();
-    let options = LoaderOptions { batch_size: 32, shuffle: true, seed: 5, epoch: 2, ..LoaderOptions::default() };
-    let alone = all(dataset.clone(), &transform, &options);
-    assert_eq!(alone.len(), 10);
-    for workers in [1, 2, 3, 8] {
-        let options = LoaderOptions { workers, ..options.clone() };
-        assert_eq!(all(dataset.clone(), &transform, &options), alone, "{workers} workers");
+    for augmentation in [small_images(), all_operations()] {
+        let transform = Transform::training(preprocessing.clone(), augmentation).unwrap();
+        let options = LoaderOptions { batch_size: 32, shuffle: true, seed: 5, epoch: 2, ..LoaderOptions::default() };
+        let alone = all(dataset.clone(), &transform, &options);
+        assert_eq!(alone.len(), 10);
+        for workers in [1, 2, 3, 8] {
+            let options = LoaderOptions { workers, ..options.clone() };
+            assert!(all(dataset.clone(), &transform, &options) == alone, "{workers} workers");
+        }
+        let later = all(dataset.clone(), &transform, &LoaderOptions { epoch: 3, ..options });
+        assert!(later != alone, "another epoch has another order and other variations");
     }
-    let later = all(dataset, &transform, &LoaderOptions { epoch: 3, ..options });
-    assert_ne!(later, alone, "another epoch has another order and other variations");
 }
 
 #[test]

@@ -90,6 +90,11 @@ impl Preprocessing {
         self.mean.len()
     }
 
+    /// The mean of each channel as the nearest 8-bit value, with which timm fills.
+    pub fn mean_color(&self) -> Vec<u8> {
+        self.mean.iter().map(|&mean| (255.0 * decimal(mean)).round_ties_even().clamp(0.0, 255.0) as u8).collect()
+    }
+
     /// Checks the range of every field.
     ///
     /// # Errors
@@ -123,6 +128,11 @@ impl Preprocessing {
     }
 }
 
+/// The decimal number that was written down, of which `value` is the nearest `f32`.
+pub(crate) fn decimal(value: f32) -> f64 {
+    value.to_string().parse().expect("a float prints as a float")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +150,13 @@ mod tests {
         assert!((grey - 0.449).abs() < 1e-6, "{grey}");
         assert_eq!(default([3, 28, 28], Some([28, 28]), &[0.5]).mean, [0.5; 3]);
         assert_eq!(default([4, 64, 64], None, &mean).mean, [0.485, 0.456, 0.406, 0.485]);
+    }
+
+    #[test]
+    fn the_mean_colour_is_the_one_that_timm_fills_with() {
+        // [min(255, round(255 * x)) for x in mean]
+        assert_eq!(Preprocessing::imagenet().mean_color(), [124, 116, 104]);
+        assert_eq!(Preprocessing::unscaled([1, 1], &[0.5, 0.1, 1.0], &[1.0; 3]).mean_color(), [128, 26, 255]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::description::decimal;
 use crate::normalize::{Normalizer, Window};
 use crate::{Image, ImageError, Preprocessing, PreprocessingError, resize};
 
@@ -96,7 +97,7 @@ impl Preprocessor {
     /// The window of the network's input in the middle of `image`.
     pub fn centre(&self, image: &Image) -> Window {
         let [height, width] = self.description.size;
-        Window { top: centre(image.height(), height), left: centre(image.width(), width), flip: false }
+        Window { top: centre(image.height(), height), left: centre(image.width(), width), ..Window::default() }
     }
 
     /// The size to which an image of the given height and width is resized before the crop: torchvision's
@@ -114,8 +115,7 @@ impl Preprocessor {
 
 /// `floor(side / crop_pct)`, where `crop_pct` is the decimal number that was written down, not its nearest `f32`.
 fn scaled(side: usize, crop_pct: f32) -> usize {
-    let crop_pct: f64 = crop_pct.to_string().parse().expect("a float prints as a float");
-    (side as f64 / crop_pct).floor().min(f64::from(u32::MAX)) as usize
+    (side as f64 / decimal(crop_pct)).floor().min(f64::from(u32::MAX)) as usize
 }
 
 /// The first row (or column) of a centred crop, negative where the image is smaller, with torchvision's rounding:

@@ -150,8 +150,11 @@ fn channels_named(channels: usize) -> String {
     format!("{channels} channel{plural}{kind}")
 }
 
-/// Pillow's `L = R * 299/1000 + G * 587/1000 + B * 114/1000`, in its 16-bit fixed point.
-fn luma(pixel: &[u8]) -> u8 {
+/// The grey of a pixel of red, green and blue: Pillow's `L = R * 299/1000 + G * 587/1000 + B * 114/1000`, in its 16-bit fixed point.
+///
+/// # Panics
+/// If the pixel has fewer than three values.
+pub fn luma(pixel: &[u8]) -> u8 {
     let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
     ((r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16) as u8
 }

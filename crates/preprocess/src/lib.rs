@@ -13,7 +13,7 @@ mod jpeg;
 mod normalize;
 mod resize;
 
-pub use self::image::{Image, ImageError};
+pub use self::image::{Image, ImageError, luma};
 pub use description::{Interpolation, Preprocessing, PreprocessingError};
 pub use execute::Preprocessor;
 pub use normalize::{Normalizer, Window};

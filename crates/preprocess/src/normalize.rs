@@ -12,6 +12,8 @@ pub struct Window {
     pub left: isize,
     /// Whether the window is flipped horizontally.
     pub flip: bool,
+    /// Whether the window is flipped vertically.
+    pub vertical_flip: bool,
 }
 
 impl Window {
@@ -19,8 +21,9 @@ impl Window {
     /// outside an image of `height` × `width`.
     fn walk(self, [height, width]: [usize; 2], size: [usize; 2], mut fill: impl FnMut(usize, Option<usize>)) {
         for y in 0..size[0] {
-            let row =
-                self.top.checked_add_unsigned(y).and_then(|row| usize::try_from(row).ok()).filter(|&r| r < height);
+            let row = if self.vertical_flip { size[0] - 1 - y } else { y };
+            let row = self.top.checked_add_unsigned(row).and_then(|row| usize::try_from(row).ok());
+            let row = row.filter(|&row| row < height);
             for x in 0..size[1] {
                 let column = if self.flip { size[1] - 1 - x } else { x };
                 let column = self.left.checked_add_unsigned(column).and_then(|column| usize::try_from(column).ok());
@@ -30,19 +33,33 @@ impl Window {
         }
     }
 
-    /// Copies the window of an image of already normalised values, height × width × channels, to an output of `size`
-    /// (height, width); outside the image the values are 0.
+    /// The row and column of the image, which may be outside it, that an output of `size` shows at `position`.
+    pub fn source(self, [y, x]: [usize; 2], size: [usize; 2]) -> [isize; 2] {
+        let y = if self.vertical_flip { size[0] - 1 - y } else { y };
+        let x = if self.flip { size[1] - 1 - x } else { x };
+        [self.top.saturating_add_unsigned(y), self.left.saturating_add_unsigned(x)]
+    }
+
+    /// Copies the window of an image of height × width × channels to an output of `size` (height, width), without
+    /// normalising it; outside the image the values are 0.
     ///
     /// # Panics
     /// If a slice does not have its size.
-    pub fn copy(self, values: &[f32], image: [usize; 2], channels: usize, size: [usize; 2], output: &mut [f32]) {
+    pub fn copy<T: Copy + Default>(
+        self,
+        values: &[T],
+        image: [usize; 2],
+        channels: usize,
+        size: [usize; 2],
+        output: &mut [T],
+    ) {
         assert_eq!(values.len(), image[0] * image[1] * channels, "values against the image's size");
         assert_eq!(output.len(), size[0] * size[1] * channels, "output against its size");
         self.walk(image, size, |to, from| {
             let to = &mut output[to * channels..][..channels];
             match from {
                 Some(from) => to.copy_from_slice(&values[from * channels..][..channels]),
-                None => to.fill(0.0),
+                None => to.fill(T::default()),
             }
         });
     }
@@ -93,6 +110,21 @@ impl Normalizer {
             }),
         }
     }
+
+    /// Writes all `pixels`, height × width × channels, as normalised values.
+    ///
+    /// # Panics
+    /// If the slices differ in length, or have no whole number of pixels.
+    pub fn write_all(&self, pixels: &[u8], output: &mut [f32]) {
+        let channels = self.channels();
+        assert_eq!(pixels.len(), output.len(), "as many values as pixels have");
+        assert!(pixels.len().is_multiple_of(channels), "whole pixels");
+        for (pixel, output) in pixels.chunks_exact(channels).zip(output.chunks_exact_mut(channels)) {
+            for ((output, &value), table) in output.iter_mut().zip(pixel).zip(&self.tables) {
+                *output = table[usize::from(value)];
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -107,11 +139,11 @@ mod tests {
     fn a_window_outside_the_image_is_black() {
         let identity = Normalizer::new(&[0.0], &[1.0 / 255.0]);
         let mut output = [-1.0; 4];
-        identity.write(&numbered(2, 2, 1), Window { top: -1, left: 1, flip: false }, [2, 2], &mut output);
+        identity.write(&numbered(2, 2, 1), Window { top: -1, left: 1, ..Window::default() }, [2, 2], &mut output);
         assert_eq!(output.map(f32::round), [0.0, 0.0, 1.0, 0.0]);
         identity.write(
             &numbered(2, 2, 1),
-            Window { top: isize::MAX, left: isize::MIN, flip: true },
+            Window { top: isize::MAX, left: isize::MIN, flip: true, vertical_flip: true },
             [2, 2],
             &mut output,
         );
@@ -122,8 +154,23 @@ mod tests {
     fn a_flip_mirrors_the_window_not_the_image() {
         let identity = Normalizer::new(&[0.0; 3], &[1.0 / 255.0; 3]);
         let mut output = [0.0; 6];
-        identity.write(&numbered(1, 3, 3), Window { top: 0, left: 1, flip: true }, [1, 2], &mut output);
+        identity.write(
+            &numbered(1, 3, 3),
+            Window { top: 0, left: 1, flip: true, ..Window::default() },
+            [1, 2],
+            &mut output,
+        );
         assert_eq!(output.map(f32::round), [6.0, 7.0, 8.0, 3.0, 4.0, 5.0]);
+    }
+
+    #[test]
+    fn both_flips_rotate_the_window_by_half_a_turn() {
+        let image = numbered(2, 3, 1);
+        let window = Window { top: 0, left: 1, flip: true, vertical_flip: true };
+        let mut turned = [9; 4];
+        window.copy(image.pixels(), [2, 3], 1, [2, 2], &mut turned);
+        assert_eq!(turned, [5, 4, 2, 1]);
+        assert_eq!(window.source([0, 0], [2, 2]), [1, 2]);
     }
 
     #[test]
@@ -132,7 +179,7 @@ mod tests {
         let five = numbered(4, 4, 5);
         let three: Vec<u8> = five.pixels().chunks_exact(5).flat_map(|pixel| &pixel[..3]).copied().collect();
         let three = Image::new(4, 4, 3, three).unwrap();
-        let window = Window { top: -1, left: 2, flip: true };
+        let window = Window { top: -1, left: 2, flip: true, vertical_flip: true };
         let (mut all, mut some) = ([0.0; 45], [0.0; 27]);
         Normalizer::new(&mean, &std).write(&five, window, [3, 3], &mut all);
         Normalizer::new(&mean[..3], &std[..3]).write(&three, window, [3, 3], &mut some);

@@ -4,8 +4,8 @@ use crate::recipe::{Augment, Difference, Init, Origins, Recipe, Resolved};
 use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, TrainError};
 use residual_data::{
-    Augmentation, DataError, Dataset, Format, HorizontalFlip, Mix, Operation, PadAndCrop, RandomResizedCrop, Source,
-    Split, Transform, are_names, match_classes,
+    Augmentation, DataError, Dataset, Format, HorizontalFlip, Mix, Operation, PadAndCrop, Padding, RandomResizedCrop,
+    Source, Split, Transform, are_names, match_classes,
 };
 use residual_engine::Mode;
 use residual_infer::{
@@ -130,14 +130,16 @@ impl Job {
         let narrow = |[low, high]: [f64; 2]| [low as f32, high as f32];
         let mut operations = match recipe.augment {
             Augment::None => Vec::new(),
-            Augment::Crop => vec![Operation::PadAndCrop(PadAndCrop { padding: recipe.crop_padding })],
+            Augment::Crop => {
+                vec![Operation::PadAndCrop(PadAndCrop { padding: recipe.crop_padding, mode: Padding::Zero })]
+            }
             Augment::ResizedCrop => {
                 let (scale, ratio) = (narrow(recipe.scale), narrow(recipe.ratio));
                 vec![Operation::RandomResizedCrop(RandomResizedCrop { scale, ratio })]
             }
         };
         if recipe.augment != Augment::None {
-            operations.push(Operation::HorizontalFlip(HorizontalFlip { probability: recipe.hflip as f32 }));
+            operations.push(Operation::HorizontalFlip(HorizontalFlip::new(recipe.hflip as f32)));
         }
         let mix = Mix {
             mixup: recipe.mixup as f32,

@@ -1,16 +1,19 @@
-//! torchvision's `RandomCrop(size, padding)`.
+//! torchvision's `RandomCrop(size, padding, padding_mode)`.
 
 use residual_preprocess::Window;
 use residual_tensor::Stream;
 
+use super::Padding;
 use crate::DataError;
 
 /// Shifts the evaluation's crop by up to `padding` pixels in each direction. For an image of the network's size this is
-/// torchvision's `RandomCrop(size, padding)`: pixels outside are black before normalisation.
+/// torchvision's `RandomCrop(size, padding, padding_mode)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PadAndCrop {
     /// The padding (maximum shift) in pixels.
     pub padding: usize,
+    /// The pixels outside the image, before normalisation.
+    pub mode: Padding,
 }
 
 impl PadAndCrop {
@@ -39,7 +42,7 @@ mod tests {
 
     #[test]
     fn a_padded_crop_is_a_shift_with_black_outside() {
-        let augmentation = Augmentation::new([Operation::PadAndCrop(PadAndCrop { padding: 4 })]);
+        let augmentation = Augmentation::new([Operation::PadAndCrop(PadAndCrop { padding: 4, mode: Padding::Zero })]);
         let transform = Transform::training(unscaled([8, 8]), augmentation).unwrap();
         let source = image(8, 8);
         let mut seen = std::collections::BTreeSet::new();
@@ -59,5 +62,24 @@ mod tests {
             seen.insert(shift.expect("some shift of the image"));
         }
         assert_eq!(seen.len(), 81, "every shift occurs");
+    }
+
+    #[test]
+    fn a_reflected_crop_is_a_shift_of_the_mirrored_image() {
+        let crop = PadAndCrop { padding: 2, mode: Padding::Reflect };
+        let transform =
+            Transform::training(unscaled([4, 4]), Augmentation::new([Operation::PadAndCrop(crop)])).unwrap();
+        for index in 0..50 {
+            let random = SampleRandom::new(1, 0, index);
+            let window = crop.shift(Window::default(), &mut random.stream());
+            let output = run(&transform, &Sample::Pixels(image(4, 4)), random);
+            for (at, pixel) in output.chunks_exact(3).enumerate() {
+                // numpy.pad([0, 1, 2, 3], 2, mode="reflect")
+                let mirrored = [2, 1, 0, 1, 2, 3, 2, 1];
+                let [y, x] = [window.top + at as isize / 4, window.left + at as isize % 4];
+                let [y, x] = [y, x].map(|at| mirrored[(at + 2) as usize]);
+                assert_eq!(pixel[0].round() as usize, y * 4 + x);
+            }
+        }
     }
 }

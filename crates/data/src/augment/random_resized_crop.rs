@@ -19,13 +19,7 @@ impl RandomResizedCrop {
     pub const MAX_RATIO: f32 = 100.0;
 
     pub(super) fn validate(&self) -> Result<(), DataError> {
-        let rising = |field, [low, high]: [f32; 2], most: f32| {
-            let valid = low > 0.0 && low <= high && high <= most;
-            let fault = || DataError::invalid(field, format!("0 < low <= high <= {most}"), format!("[{low}, {high}]"));
-            valid.then_some(()).ok_or_else(fault)
-        };
-        rising("scale", self.scale, 1.0)?;
-        rising("ratio", self.ratio, Self::MAX_RATIO)
+        validate(self.scale, self.ratio)
     }
 
     pub(crate) fn crop(
@@ -64,6 +58,17 @@ impl RandomResizedCrop {
         };
         [(height - h) / 2, (width - w) / 2, h, w]
     }
+}
+
+/// Checks the range of a scale and a ratio.
+pub(super) fn validate(scale: [f32; 2], ratio: [f32; 2]) -> Result<(), DataError> {
+    let rising = |field, [low, high]: [f32; 2], most: f32| {
+        let valid = low > 0.0 && low <= high && high <= most;
+        let fault = || DataError::invalid(field, format!("0 < low <= high <= {most}"), format!("[{low}, {high}]"));
+        valid.then_some(()).ok_or_else(fault)
+    };
+    rising("scale", scale, 1.0)?;
+    rising("ratio", ratio, RandomResizedCrop::MAX_RATIO)
 }
 
 #[cfg(test)]

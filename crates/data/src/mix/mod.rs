@@ -4,13 +4,11 @@
 //! As in torchvision's `transforms.v2.MixUp` and `CutMix`, each image is mixed with the previous one of its batch, the
 //! first with the last. The probabilities of the two are set as in timm.
 
-mod beta;
-
 use residual_tensor::Stream;
 
-use crate::DataError;
 use crate::augment::probability;
 use crate::targets::TargetBuffer;
+use crate::{DataError, beta};
 
 /// The settings of MixUp and CutMix. The default does not mix.
 #[derive(Clone, Copy, Debug, PartialEq)]
