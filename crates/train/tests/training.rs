@@ -4,8 +4,6 @@ mod support;
 
 use residual_train::{Event, Job, Opt, Outcome, Recipe, RunFolder, TrainError, resume, train};
 use residual_weights::{load_tensors, save_tensors};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use support::{assert_same_run, dataset, finished, interrupted, logs, never, options, recipe, tensors};
 
 #[test]
