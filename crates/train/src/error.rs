@@ -1,6 +1,6 @@
 //! Errors that end a run.
 
-use crate::RecipeError;
+use crate::{Difference, Recipe, RecipeError, Resume, Setting};
 use residual_data::DataError;
 use residual_engine::EngineError;
 use residual_files::FileError;
@@ -77,6 +77,24 @@ pub enum TrainError {
         expected: String,
         /// Its value at the resume.
         got: String,
+    },
+    /// A resume with another number of steps than the learning rates so far were computed for.
+    #[error(
+        "{}: {what}: expected {expected}, got {got}: the learning rates of sched \"{sched}\" depend on the length of the run; \
+         start a new one from its weights",
+        path.display()
+    )]
+    Length {
+        /// The run's folder.
+        path: PathBuf,
+        /// The setting that differs.
+        what: String,
+        /// Its value when the run was started.
+        expected: String,
+        /// Its value at the resume.
+        got: String,
+        /// The schedule.
+        sched: &'static str,
     },
     /// Another process trains in the folder.
     #[error("{}: another process trains in this run folder", run.display())]
@@ -161,6 +179,16 @@ impl TrainError {
             Self::Recipe(error) => error.is_usage(),
             Self::Infer(error) => error.is_usage(),
             _ => false,
+        }
+    }
+
+    /// The error for a run in `folder` that began with the recipe `began`, and differs from it.
+    pub(crate) fn other_run(folder: &Path, began: &Recipe, difference: Difference) -> Self {
+        let Difference { setting, expected, got } = difference;
+        let (path, what) = (folder.to_path_buf(), setting.to_owned());
+        match Setting::find(setting).map(|setting| setting.resume) {
+            Some(Resume::Length) => Self::Length { path, what, expected, got, sched: began.sched.name() },
+            _ => Self::OtherRun { path, what, expected, got },
         }
     }
 

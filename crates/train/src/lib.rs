@@ -6,6 +6,7 @@
 //! One step is [`TrainStep`]: forward pass, objective, backward pass, gradient hooks (accumulate, clip), optimiser.
 #![forbid(unsafe_code)]
 
+mod budget;
 mod ema;
 mod error;
 mod event;
@@ -23,6 +24,7 @@ mod snapshot;
 mod state;
 mod step;
 mod summary;
+mod tensorboard;
 mod train;
 mod transfer;
 

@@ -1,11 +1,11 @@
 //! Prepares model and data of a recipe.
 
-use crate::recipe::{Augment, Difference, Init, Origins, Recipe, Resolved};
+use crate::recipe::{Augment, Init, Origins, Recipe, Resolved};
 use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, TrainError};
 use residual_data::{
-    Augmentation, DataError, Dataset, Format, HorizontalFlip, Mix, Operation, PadAndCrop, Padding, RandomResizedCrop,
-    Source, Split, Transform, are_names, match_classes,
+    Augmentation, DataError, Dataset, Format, HorizontalFlip, Loader, LoaderOptions, Mix, Operation, PadAndCrop, Padding,
+    RandomResizedCrop, Source, Split, Transform, are_names, match_classes,
 };
 use residual_engine::Mode;
 use residual_infer::{
@@ -72,8 +72,8 @@ impl Job {
         let resolved = recipe.into();
         let recipe = &resolved.recipe;
         let began = Recipe::resolve(&[Layer::run(&run.config())?])?.recipe;
-        if let Some(Difference { setting, expected, got }) = began.difference(recipe) {
-            return Err(TrainError::OtherRun { path: run.path().to_path_buf(), what: setting.into(), expected, got });
+        if let Some(difference) = began.difference(recipe) {
+            return Err(TrainError::other_run(run.path(), &began, difference));
         }
         let trained = Some(run.last()).filter(|last| last.exists());
         let weights = if run.has_state()? { trained.or(recipe.weights.clone()) } else { recipe.weights.clone() };
@@ -149,6 +149,25 @@ impl Job {
         };
         let augmentation = Augmentation { mix, ..Augmentation::new(operations) };
         Ok(Transform::training(self.model.preprocessing.clone(), augmentation)?)
+    }
+
+    /// The batches of `epoch` from the one of step `epoch_step` on; both count from 0.
+    ///
+    /// # Errors
+    /// If a field of the augmentation is out of range.
+    pub(crate) fn loader(&self, epoch: u64, epoch_step: u64) -> Result<Loader, TrainError> {
+        let recipe = &self.recipe;
+        let options = LoaderOptions {
+            batch_size: recipe.batch_size,
+            shuffle: recipe.shuffle,
+            drop_last: self.drops_last_batch(),
+            seed: recipe.seed,
+            epoch,
+            start_batch: epoch_step as usize * recipe.grad_accum_steps,
+            workers: recipe.workers,
+            skip_bad_images: recipe.skip_bad_images,
+        };
+        Ok(Loader::new(self.train.clone(), self.transform()?, options)?)
     }
 
     /// The plans of a run, with the batch size of each: one for training, and one for evaluation if images are held out.

@@ -8,10 +8,12 @@ use crate::run_folder::Lines;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::state::{Best, DataShape, Progress, State, fingerprints};
 use crate::step::TrainStep;
+use crate::tensorboard::EventFile;
 use crate::train::train_step;
 use crate::{Outcome, RunFolder, Schedule, Summary, Test, TrainError, Trained};
-use residual_data::{Batch, Dataset, Loader, LoaderOptions, Skipped, Targets};
+use residual_data::{Batch, Dataset, Loader, Skipped, Targets};
 use residual_engine::Options;
+use residual_files::atomic_write;
 use residual_infer::{EvaluateOptions, Metrics};
 use residual_model::Model;
 use residual_tensor::Stream;
@@ -37,6 +39,7 @@ pub(crate) struct Run<'a> {
     schedule: Schedule,
     metrics: Lines,
     events: Lines,
+    tensorboard: Option<EventFile>,
     options: &'a Options,
     stop: &'a AtomicBool,
     clock: Clock,
@@ -80,6 +83,11 @@ impl<'a> Run<'a> {
             None => (Progress { data, fingerprints: fingerprints(job), isa, ..Progress::default() }, None),
             Some(state) => {
                 state.check(&job.recipe, &data, &folder)?;
+                // A run may be prolonged.
+                let config = job.recipe.to_toml();
+                if state.recipe != config {
+                    atomic_write(&folder.config(), |file| file.write_all(config.as_bytes()))?;
+                }
                 let other = |error| TrainError::OtherState { path: folder.state(), source: Box::new(error) };
                 let saved = state.progress.step;
                 step.load(&state.model, &state.optimizer, state.averaged.as_ref(), saved).map_err(other)?;
@@ -90,6 +98,10 @@ impl<'a> Run<'a> {
         Ok(Self {
             metrics: Lines::open(folder.metrics(), EpochRow::HEADER, progress.metrics_rows)?,
             events: Lines::open(folder.events(), "", progress.event_lines)?,
+            tensorboard: match job.recipe.tensorboard {
+                true => Some(EventFile::open(&folder, progress.tensorboard_bytes)?),
+                false => None,
+            },
             schedule: Schedule::new(&job.recipe, job.epoch_steps()),
             trains: progress.epoch,
             job,
@@ -183,7 +195,7 @@ impl<'a> Run<'a> {
         let before = self.clock.images;
         self.unfreeze(on_event)?;
         if !self.is_epoch_done() {
-            let mut loader = self.loader()?;
+            let mut loader = self.job.loader(self.progress.epoch, self.progress.epoch_step)?;
             while !self.is_epoch_done() {
                 if self.is_stopped() {
                     return Ok(false);
@@ -222,6 +234,7 @@ impl<'a> Run<'a> {
         self.keep(Best { epoch, metrics: metrics.unwrap_or_default() }, snapshots.result())?;
         self.metrics.push(&row.to_csv())?;
         self.progress.metrics_rows = self.metrics.count();
+        self.tensorboard.iter_mut().try_for_each(|file| file.epoch(&row))?;
         self.progress.epoch += 1;
         self.progress.epoch_step = 0;
         self.progress.train_metrics = Metrics::default();
@@ -295,21 +308,6 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn loader(&self) -> Result<Loader, TrainError> {
-        let recipe = &self.job.recipe;
-        let options = LoaderOptions {
-            batch_size: recipe.batch_size,
-            shuffle: recipe.shuffle,
-            drop_last: self.job.drops_last_batch(),
-            seed: recipe.seed,
-            epoch: self.progress.epoch,
-            start_batch: self.progress.epoch_step as usize * recipe.grad_accum_steps,
-            workers: recipe.workers,
-            skip_bad_images: recipe.skip_bad_images,
-        };
-        Ok(Loader::new(self.job.train.clone(), self.job.transform()?, options)?)
-    }
-
     /// Takes one step: the forward and backward passes of its batches, and one update.
     fn update(&mut self, loader: &mut Loader, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
         let began = Instant::now();
@@ -349,6 +347,7 @@ impl<'a> Run<'a> {
             let line = serde_json::to_string(&EventLine::from(step)).expect("numbers have a JSON form");
             self.events.push(&line)?;
             self.progress.event_lines = self.events.count();
+            self.tensorboard.iter_mut().try_for_each(|file| file.step(&step))?;
         }
         on_event(&Event::Step(step));
         Ok(())
@@ -474,6 +473,7 @@ impl<'a> Run<'a> {
     fn checkpoint(&mut self, snapshots: &Snapshots, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
         self.metrics.sync()?;
         self.events.sync()?;
+        self.progress.tensorboard_bytes = self.tensorboard.as_ref().map_or(Ok(0), EventFile::sync)?;
         self.progress.seconds = self.clock.seconds();
         let state = State {
             progress: self.progress.clone(),

@@ -121,6 +121,11 @@ impl RunFolder {
         self.path.join("events.jsonl")
     }
 
+    /// The TensorBoard event file.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard").join("events.out.tfevents.0.residual")
+    }
+
     /// The model with the best metric (`eval_metric`) on the held-out images.
     pub fn best(&self) -> PathBuf {
         self.path.join("weights").join("best.safetensors")

@@ -35,6 +35,8 @@ pub(crate) struct Progress {
     pub(crate) metrics_rows: u64,
     /// Lines of `events.jsonl`.
     pub(crate) event_lines: u64,
+    /// Bytes of the TensorBoard event file.
+    pub(crate) tensorboard_bytes: u64,
     /// The best epoch so far.
     pub(crate) best: Option<Best>,
     /// The last evaluation on the held-out images.
@@ -162,7 +164,7 @@ impl State {
             got: error.message().replace('\n', ", "),
         })?;
         if let Some(difference) = began.difference(recipe) {
-            return other(difference.setting, difference.expected, difference.got);
+            return Err(TrainError::other_run(folder.path(), &began, difference));
         }
         if self.progress.data != *data {
             let show = |data: &DataShape| {

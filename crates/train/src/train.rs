@@ -1,5 +1,6 @@
 //! Starts a new run or resumes an interrupted one.
 
+use crate::budget;
 use crate::prepare::Job;
 use crate::probe::{Cached, Probe};
 use crate::run::Run;
@@ -26,7 +27,13 @@ pub fn train(
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, TrainError> {
     // Compiled first, so that a run that cannot start creates no folder.
-    let start = Start::new(job, options, 0)?;
+    let mut start = Start::new(job, options, 0)?;
+    let planned = match &mut start {
+        Start::Network(step) => budget::plan(job, step, options)?,
+        // A recipe with cached features has no time budget.
+        Start::Probe(_) => None,
+    };
+    let job = planned.as_ref().unwrap_or(job);
     let folder = RunFolder::create(runs, &job.model.graph.name, &job.recipe.data)?;
     let _lock = folder.lock()?;
     let config = job.recipe.to_toml();

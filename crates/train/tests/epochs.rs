@@ -3,11 +3,13 @@
 mod support;
 
 use residual_tensor::Tensor;
-use residual_train::{EpochRow, EvalMetric, Event, Job, Outcome, Recipe, RunFolder, Sched, Summary, resume, train};
+use residual_train::{
+    EpochRow, EvalMetric, Event, Job, Layer, Outcome, Recipe, RunFolder, Sched, Summary, resume, train,
+};
 use residual_weights::load_tensors;
 use std::collections::BTreeMap;
 use std::path::Path;
-use support::{dataset, finished, never, options, recipe, tensors};
+use support::{assert_same_run, dataset, finished, interrupted, never, options, recipe, tensors};
 
 /// Trains to the end: the folder, the summary and the rows.
 fn run(recipe: Recipe, runs: &Path) -> (RunFolder, Summary, Vec<EpochRow>) {
@@ -147,4 +149,78 @@ fn a_run_without_progress_stops_early_and_does_not_go_on() {
     let before = tensors(&run.state());
     resume(&job, run.clone(), &options(1), &never(), &mut |event| assert!(!matches!(event, Event::Step(_)))).unwrap();
     assert_eq!(tensors(&run.state()), before);
+}
+
+#[test]
+fn a_finished_run_goes_on_where_its_rates_do_not_depend_on_its_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let base =
+        Recipe { sched: Sched::Multistep, milestone_epochs: Some(vec![1, 3]), ..recipe(&dataset(folder.path(), None)) };
+    let (reference, ..) = run(Recipe { epochs: Some(4), ..base.clone() }, &runs);
+    let (short, ..) = run(Recipe { epochs: Some(2), ..base }, &runs);
+    let longer = |run: &RunFolder| {
+        let began = Layer::run(&run.config()).unwrap();
+        let longer = Recipe::resolve(&[began, Layer::parse("longer", "epochs = 4").unwrap()]).unwrap();
+        resume(&Job::resume(longer, run)?, run.clone(), &options(1), &never(), &mut |_| {})
+    };
+    longer(&short).unwrap();
+    assert_same_run(&reference, &short);
+    assert_eq!(std::fs::read(short.config()).unwrap(), std::fs::read(reference.config()).unwrap());
+
+    let (cosine, ..) = run(Recipe { epochs: Some(2), ..recipe(&dataset(folder.path(), None)) }, &runs);
+    let error = longer(&cosine).unwrap_err().to_string();
+    let expected = "epochs: expected 2, got 4: the learning rates of sched \"cosine\" depend on the length of the run; start a new \
+                    one from its weights";
+    assert!(error.ends_with(expected), "{error}");
+}
+
+#[test]
+fn a_time_budget_plans_the_steps_and_changes_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let base = Recipe { warmup_steps: None, model_ema: true, ..recipe(&dataset(folder.path(), None)) };
+    // More than enough: the run is the one without a budget.
+    let (plain, ..) = run(base.clone(), &runs);
+    let (budgeted, ..) = run(Recipe { time_budget: Some("10h".into()), ..base.clone() }, &runs);
+    assert_same_run(&plain, &budgeted);
+    // The number of steps is recorded, and what they compute is a run of that length.
+    let short = Recipe { time_budget: Some("1s".into()), epochs: None, max_steps: Some(60), ..base };
+    let (cut, summary, _) = run(short.clone(), &runs);
+    let config = Recipe::resolve(&[Layer::run(&cut.config()).unwrap()]).unwrap().recipe;
+    assert_eq!(config.max_steps, Some(summary.steps));
+    let (again, ..) = run(Recipe { time_budget: None, max_steps: config.max_steps, ..short }, &runs);
+    assert_same_run(&again, &cut);
+    let error = Job::prepare(Recipe { time_budget: Some("1.5h".into()), ..recipe(&runs) }).err().unwrap().to_string();
+    assert_eq!(error, "time_budget: expected a time of at most 1000 hours: 90s, 30m, 1h30m, got \"1.5h\"");
+}
+
+/// The records of an event file: their length and checksums are checked by TensorBoard itself in docs/training.md's recorded
+/// check; here a resumed run has the same ones but for their times.
+#[test]
+fn the_event_file_of_a_resumed_run_is_that_of_an_uninterrupted_one() {
+    fn messages(run: &RunFolder) -> Vec<Vec<u8>> {
+        let bytes = std::fs::read(run.tensorboard()).unwrap();
+        let (mut rest, mut messages) = (&bytes[..], Vec::new());
+        while !rest.is_empty() {
+            let len = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+            // The time is the first field, and the speed the last scalar of a step.
+            let message = &rest[12..12 + len];
+            assert_eq!(message[0], 9);
+            let speed = message.windows(22).position(|part| part == b"time/images_per_second");
+            messages.push(message[9..speed.unwrap_or(len)].to_vec());
+            rest = &rest[16 + len..];
+        }
+        messages
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let job = Job::prepare(Recipe { tensorboard: true, ..recipe(&dataset(folder.path(), None)) }).unwrap();
+    let runs = folder.path().join("runs");
+    let reference = finished(&train(&job, &runs, &options(2), &never(), &mut |_| {}).unwrap());
+    let (interruptions, outcome) = interrupted(&job, &runs, &[5], &[9, 20]);
+    assert_eq!(interruptions, 3);
+    let (expected, got) = (messages(&reference), messages(&finished(&outcome)));
+    // The version, nine logged steps, four epochs.
+    assert_eq!(expected.len(), 14);
+    assert_eq!(got, expected);
 }

@@ -118,6 +118,7 @@ fn tables() -> String {
             Resume::Fixed => {}
             Resume::Free => notes.push("A resume may change it".into()),
             Resume::Path => notes.push("A resume may give another path".into()),
+            Resume::Length => notes.push("A resume may change it if `sched` does not depend on it".into()),
         }
         let short = setting.short.map(|short| format!("`-{short}`"));
         let aliases = setting.aliases.iter().map(|alias| format!("`--{}`", alias.replace('_', "-")));

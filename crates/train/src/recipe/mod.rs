@@ -7,6 +7,7 @@
 
 mod choices;
 mod condition;
+mod duration;
 mod error;
 mod layer;
 mod notes;
@@ -46,6 +47,7 @@ impl Recipe {
                 Resume::Fixed => false,
                 Resume::Free => true,
                 Resume::Path => is_path(ours.as_ref()) && is_path(theirs.as_ref()),
+                Resume::Length => !self.rates_depend_on_length(),
             };
             let show = |value: Option<toml::Value>| value.map_or_else(|| "none".into(), |value| value.to_string());
             (ours != theirs && !may_differ).then(|| Difference {
@@ -54,6 +56,26 @@ impl Recipe {
                 got: show(theirs),
             })
         })
+    }
+
+    /// Whether the learning rates of the first steps depend on the number of the last one, so that a run with this schedule
+    /// cannot be prolonged.
+    pub fn rates_depend_on_length(&self) -> bool {
+        match self.sched {
+            Sched::Constant | Sched::Multistep => false,
+            Sched::Cosine | Sched::Linear => true,
+        }
+    }
+
+    /// The seconds of `time_budget`, if there is one.
+    ///
+    /// # Errors
+    /// [`RecipeError::Field`] if it is not a time.
+    pub(crate) fn budget(&self) -> Result<Option<u64>, RecipeError> {
+        let Some(text) = &self.time_budget else { return Ok(None) };
+        let expected = "a time of at most 1000 hours: 90s, 30m, 1h30m";
+        let seconds = duration::parse(text).filter(|seconds| (1..=3_600_000).contains(seconds));
+        seconds.map(Some).ok_or_else(|| RecipeError::field("time_budget", expected, format!("\"{text}\"")))
     }
 
     /// Makes the paths of weights and data absolute, so that they are valid in every working directory. Names of

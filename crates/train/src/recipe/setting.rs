@@ -47,6 +47,8 @@ pub enum Resume {
     Free,
     /// A path may be replaced by another path, but a name not by another name.
     Path,
+    /// Any, if the [learning rates](Recipe::rates_depend_on_length) of the steps so far do not depend on it.
+    Length,
 }
 
 impl Setting {

@@ -144,13 +144,20 @@ settings! {
 
     /// Number of epochs. With `max_steps` as well, the shorter one applies
     epochs: Option<u64> = None => {
-        range: whole(1, 1 << 20), unset: "needed, or `max_steps`", aliases: &["max_epochs", "num_epochs"],
-        replaces: &["max_steps"],
+        range: whole(1, 1 << 20), unset: "needed, or `max_steps` or `time_budget`",
+        aliases: &["max_epochs", "num_epochs"], replaces: &["max_steps"], resume: Resume::Length,
     }
 
     /// Number of training steps (updates of the weights)
     max_steps: Option<u64> = None => {
         range: whole(1, 1 << 40), unset: "needed, or `epochs`", aliases: &["max_iters"], replaces: &["epochs"],
+        resume: Resume::Length,
+    }
+
+    /// Time that the run may take, such as 30m or 1h30m: the first steps are timed, and as many are planned as fit, which the
+    /// run records as `max_steps`. With `epochs` or `max_steps` as well, the shorter one applies
+    time_budget: Option<String> = None => {
+        value_name: "TIME", unset: "no limit", aliases: &["max_time"], resume: Resume::Free,
     }
 
     /// Optimiser
@@ -294,7 +301,11 @@ settings! {
     /// Early stopping: end the run after this many epochs without a better `eval_metric`
     patience: Option<u64> = None => {
         range: whole(1, u32::MAX as i64), unset: "no early stopping", aliases: &["early_stopping_patience"],
+        resume: Resume::Free,
     }
+
+    /// Write TensorBoard event files to the run folder
+    tensorboard: bool = false => {}
 
     /// Keep the weights of every Nth epoch, as weights/epoch-N.safetensors
     keep_every: Option<u64> = None => {

@@ -28,7 +28,7 @@ impl Recipe {
     }
 
     fn validate_schedule(&self) -> Result<(), RecipeError> {
-        if self.epochs.is_none() && self.max_steps.is_none() {
+        if self.budget()?.is_none() && self.epochs.is_none() && self.max_steps.is_none() {
             return Err(RecipeError::Missing { either: "epochs", or: "max_steps", purpose: "" });
         }
         let is_multistep = self.sched == super::Sched::Multistep;
@@ -57,6 +57,9 @@ impl Recipe {
         if self.freeze.is_none() || self.unfreeze_at.is_some() {
             let got = if self.freeze.is_none() { "no freeze" } else { "unfreeze_at" };
             return fail("cache_features", "a backbone that is frozen to the end (freeze \"backbone\")", got);
+        }
+        if self.time_budget.is_some() {
+            return fail("cache_features", "epochs or max_steps", "time_budget");
         }
         if self.augment != Augment::None {
             let got = format!("augment \"{}\"", self.augment.name());
