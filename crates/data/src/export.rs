@@ -5,12 +5,12 @@ use std::path::Path;
 
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
-use residual_files::{FileError, atomic_write};
+use residual_files::{FileError, atomic_folder};
 
 use crate::{DataError, Dataset, Sample, Source, Split};
 
 /// Writes every image of `source` to `folder/<split>/<class name>/<number>.png`, or without splits to
-/// `folder/<class name>/<number>.png`, creating the folders; returns the number of images. Files are written
+/// `folder/<class name>/<number>.png`, creating the folders; returns the number of images. The folder is created
 /// atomically.
 ///
 /// # Errors
@@ -20,11 +20,13 @@ pub fn export(source: &Source, folder: &Path) -> Result<usize, DataError> {
     if folder.exists() && fs::read_dir(folder).map_err(FileError::read(folder))?.next().is_some() {
         return Err(DataError::invalid(folder.display(), "an empty folder or a new one", "a folder with files"));
     }
-    let splits = source.splits();
-    if splits.is_empty() {
-        return write_all(&*source.split(Split::Train)?, folder);
-    }
-    splits.iter().map(|split| write_all(&*source.split(*split)?, &folder.join(split.name()))).sum()
+    atomic_folder(folder, |folder| {
+        let splits = source.splits();
+        if splits.is_empty() {
+            return write_all(&*source.split(Split::Train)?, folder);
+        }
+        splits.iter().map(|split| write_all(&*source.split(*split)?, &folder.join(split.name()))).sum()
+    })
 }
 
 fn write_all(dataset: &dyn Dataset, folder: &Path) -> Result<usize, DataError> {
@@ -40,7 +42,7 @@ fn write_all(dataset: &dyn Dataset, folder: &Path) -> Result<usize, DataError> {
         let name = &dataset.class_names()[dataset.label(index) as usize];
         let path = folder.join(name).join(format!("{index:0digits$}.png"));
         let bytes = encode(dataset, index)?;
-        atomic_write(&path, |file| file.write_all(&bytes))?;
+        fs::write(&path, &bytes).map_err(FileError::write(&path))?;
     }
     Ok(dataset.len())
 }

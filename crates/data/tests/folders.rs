@@ -366,6 +366,13 @@ fn an_export_reads_back_as_the_same_images() {
     }
     let error = export(&source, &folder).unwrap_err().to_string();
     assert!(error.ends_with("expected an empty folder or a new one, got a folder with files"), "{error}");
+    // An empty folder is filled; an export that fails leaves nothing behind.
+    let empty = root.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    assert_eq!(export(&source, &empty).unwrap(), 20);
+    std::fs::remove_file(data.join("test_batch.bin")).unwrap();
+    export(&source, &root.path().join("broken")).unwrap_err();
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 3, "the data and two exports");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! File formats and I/O shared by the other crates.
 //!
-//! - [`atomic_write`] and [`AtomicFile`]: atomic file writes; [`sweep`] removes the temporary files of killed processes.
+//! - [`atomic_write`], [`AtomicFile`] and [`atomic_folder`]: atomic writes; [`sweep`] removes the temporary files of killed processes.
 //! - [`read_file`], [`read_text`] and [`read_bytes`]: bounded reads of regular files and pipes.
 //! - [`images_below`]: the image files in a folder and its subfolders.
 //! - [`pickle`]: Python pickles as data; [`parse_npy`], [`load_npy`] and [`save_npy`]: numpy arrays; [`save_tensors`] and
@@ -34,4 +34,4 @@ pub use read::{MAX_BYTES, read_file, read_text};
 pub use recognise::recognise;
 pub use safetensors::{HeaderError, MAX_HEADER, Metadata, safetensors_header, save_tensors};
 pub use walk::{IMAGE_EXTENSIONS, Images, images_below, is_image, unsorted_entries, visible_entries};
-pub use write::{AtomicFile, atomic_write, publish, sweep};
+pub use write::{AtomicFile, atomic_folder, atomic_write, publish, sweep};

@@ -150,6 +150,53 @@ impl Seek for AtomicFile {
     }
 }
 
+/// Creates a folder atomically: `write` fills a temporary folder beside it, whose files are then synced and which is renamed
+/// to `path`. A process that is killed leaves no folder, or the whole one. `path` may be an empty folder.
+///
+/// # Errors
+/// If `write` fails, or the folder cannot be created or renamed. The temporary folder is removed.
+pub fn atomic_folder<T, E: From<FileError>>(path: &Path, write: impl FnOnce(&Path) -> Result<T, E>) -> Result<T, E> {
+    let fail = || FileError::write(path);
+    let target = follow_links(path).map_err(fail())?;
+    let parent = folder_of(&target);
+    fs::create_dir_all(parent).map_err(FileError::write(parent))?;
+    let name = target.file_name().ok_or_else(|| fail()(io::ErrorKind::InvalidFilename.into()))?;
+    let prefix = temporary_prefix(name);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).rand_bytes(RANDOM).suffix(ENDING);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    let temporary = builder.tempdir_in(parent).map_err(fail())?;
+    let written = write(temporary.path())?;
+    let publish = || {
+        // Together, after all are written: syncing one by one while writing takes many times as long.
+        sync_files(temporary.path())?;
+        match fs::remove_dir(&target) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::rename(temporary.path(), &target)?;
+        sync_folder(parent)
+    };
+    publish().map_err(fail())?;
+    // It has its name now; there is nothing left to remove.
+    let _ = temporary.keep();
+    Ok(written)
+}
+
+/// Syncs every file in `folder` and its subfolders, and the folders.
+fn sync_files(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_files(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_folder(folder)
+}
+
 /// Gives `file`, whose path is `from`, its final name `to` in the same folder: syncs it, renames it, and syncs the
 /// folder.
 ///
