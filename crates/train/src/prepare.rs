@@ -4,8 +4,8 @@ use crate::recipe::{Augment, Init, Origins, Recipe, Resolved};
 use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, TrainError};
 use residual_data::{
-    Augmentation, DataError, Dataset, Format, HorizontalFlip, Loader, LoaderOptions, Mix, Operation, PadAndCrop, Padding,
-    RandomResizedCrop, Source, Split, Transform, are_names, match_classes,
+    Augmentation, DataError, Dataset, Format, HorizontalFlip, Loader, LoaderOptions, Mix, Operation, PadAndCrop,
+    Padding, RandomResizedCrop, Source, Split, Transform, are_names, match_classes,
 };
 use residual_engine::Mode;
 use residual_infer::{
