@@ -16,7 +16,7 @@ pub use conv::{conv_backward_data, conv_backward_weights, conv_forward};
 pub use elementwise::{accumulate, accumulate_relu, copy_channels, copy_channels_backward, relu, relu_backward};
 pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use loss::{cross_entropy, softmax};
-pub use optim::{adamw, lerp, sgd, sum_of_squares};
+pub use optim::{adam, clip_units, lamb_direction, lerp, lion, nadam, orthogonalise, rmsprop, sgd, sum_of_squares};
 pub use pool::{
     adaptive_avg_pool, adaptive_avg_pool_backward, avg_pool, avg_pool_backward, global_avg_pool,
     global_avg_pool_backward, max_pool, max_pool_backward,
