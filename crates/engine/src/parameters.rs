@@ -4,6 +4,7 @@ use crate::layout::{FromTorch, Layout, ToTorch};
 use crate::{EngineError, Frozen, Memory};
 use residual_graph::{Graph, Node, Role};
 use residual_kernels::conv::Conv;
+use residual_kernels::optim::BucketOrder;
 use residual_model::check_tensors;
 use residual_tensor::{AlignedBuffer, Elements, Floats, NamedTensors, Tensor};
 use residual_threads::Pool;
@@ -20,9 +21,24 @@ pub struct Entry {
     pub shape: Vec<usize>,
     /// Its role in the op.
     pub role: Role,
+    /// Whether it is one of the head's, the last linear layer's.
+    pub is_head: bool,
     /// Its range in the bucket. Tensors start on cache lines; the padding between them is zero and stays zero.
     pub range: Range<usize>,
     layout: Layout,
+}
+
+impl Entry {
+    /// The order of its elements in the bucket; a tensor of one dimension is one output.
+    pub fn order(&self) -> BucketOrder {
+        match self.layout {
+            Layout::Filter { groups, o, i, taps } => BucketOrder { groups, rows: i * taps, outputs: o },
+            Layout::Plain => {
+                let groups = if self.shape.len() > 1 { self.shape[0] } else { 1 };
+                BucketOrder { groups, rows: self.range.len() / groups.max(1), outputs: 1 }
+            }
+        }
+    }
 }
 
 /// All trainable parameters of a network in one flat buffer: in state-dict order, without frozen ones and without running
@@ -75,6 +91,7 @@ impl Parameters {
         let (mut len, mut statistics_len) = (0, 0);
         let (mut trained, mut trained_len) = (0, 0);
         let mut ranges = HashMap::new();
+        let head = graph.head().map(|id| &graph.node(id).name);
         let is_frozen = |node: &&Node| frozen.parameters.contains(&node.name);
         let (behind, first): (Vec<&Node>, Vec<&Node>) =
             graph.state_order().into_iter().map(|id| graph.node(id)).partition(is_frozen);
@@ -97,7 +114,8 @@ impl Parameters {
                 };
                 let range = *end..*end + count;
                 ranges.insert(name.clone(), range.clone());
-                list.push(Entry { name, shape: spec.shape, role: spec.role, range, layout });
+                let is_head = head == Some(&node.name);
+                list.push(Entry { name, shape: spec.shape, role: spec.role, is_head, range, layout });
                 *end += count.next_multiple_of(16);
             }
             if !is_frozen(&node) {

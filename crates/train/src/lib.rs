@@ -32,8 +32,8 @@ pub use error::TrainError;
 pub use event::{EpochRow, Event, NewHead, RawMetrics, RunInfo, Step};
 pub use prepare::Job;
 pub use recipe::{
-    Augment, Condition, Difference, EvalMetric, Init, Kind, Layer, Opt, Order, Origin, Origins, PRESETS, Preset, Range,
-    Recipe, RecipeError, Resolved, Resume, SETTINGS, Sched, Setting,
+    Augment, ClipMode, Condition, Difference, EvalMetric, Init, Kind, Layer, MuonAdjustLr, Opt, Order, Origin, Origins,
+    PRESETS, Preset, Range, Recipe, RecipeError, Resolved, Resume, SETTINGS, Sched, Setting,
 };
 pub use run_folder::RunFolder;
 pub use schedule::Schedule;

@@ -29,7 +29,8 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
     let engine = now.total().max(before + most);
 
     let parameters: usize = model.tensors.values().map(residual_tensor::Tensor::len).sum();
-    let state = parameters * Optimizer::bytes_per_parameter(recipe);
+    let state = parameters * Optimizer::bytes_per_parameter(recipe.opt);
+    let workspace = Optimizer::workspace_bytes(recipe.opt, &model.graph, options);
     let accumulated = if recipe.grad_accum_steps > 1 { 4 * parameters } else { 0 };
     let averaged = if recipe.model_ema { 4 * parameters } else { 0 };
     let image = 4 * model.graph.input_size()[0] * size.iter().product::<usize>();
@@ -46,10 +47,10 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
     // A checkpoint, also in mid-epoch, copies the model and the optimiser's state.
     let checkpoint = 4 * parameters + state + averaged;
     // So does an unfreezing, whose new engine has an optimiser and hooks of its own.
-    let unfreezing = if later.is_empty() { 0 } else { checkpoint + state + accumulated + averaged };
+    let unfreezing = if later.is_empty() { 0 } else { checkpoint + state + workspace + accumulated + averaged };
     let temporary = evaluation.max(batches(recipe.batch_size) + checkpoint).max(unfreezing);
     // In addition to the engine: the state of optimiser and hooks, the averaged weights, and the initial model.
-    let training = engine + state + accumulated + averaged + 4 * parameters + temporary;
+    let training = engine + state + workspace + accumulated + averaged + 4 * parameters + temporary;
     let [features, backbone] = cached;
     Ok((features + training.max(backbone)) as u64)
 }

@@ -90,8 +90,8 @@ impl TrainStep {
 
     /// Updates all parameters by the gradients of the backward passes since the last update, at learning rate `lr`.
     pub(crate) fn update(&mut self, lr: f64) {
-        let flat = self.engine.flat_mut();
-        self.hooks.iter_mut().for_each(|hook| hook.before_update(&self.device, flat.gradients));
+        let mut flat = self.engine.flat_mut();
+        self.hooks.iter_mut().for_each(|hook| hook.before_update(&self.device, &mut flat));
         self.optimizer.step(flat, lr);
         if let Some(ema) = &mut self.ema {
             ema.update(&self.device, &self.engine);

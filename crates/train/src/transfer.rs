@@ -1,7 +1,7 @@
 //! Transfer learning: the freezing schedule and per-layer learning rates.
 
 use crate::optimizer::Multipliers;
-use crate::recipe::{Opt, Recipe, RecipeError};
+use crate::recipe::{Recipe, RecipeError};
 use residual_engine::{Entry, Frozen};
 use residual_graph::{Graph, Op, Part, Role, is_inside};
 use std::collections::BTreeSet;
@@ -116,7 +116,7 @@ impl Transfer {
     pub(crate) fn multipliers(&self, recipe: &Recipe, entry: &Entry) -> Multipliers {
         let node = entry.name.rsplit_once('.').map_or("", |(node, _)| node);
         let rate = self.layers.iter().find(|layer| layer.name == node).map_or(1.0, |layer| layer.rate);
-        let decays = recipe.decay_norm_bias.unwrap_or(recipe.opt == Opt::Sgd) || entry.role == Role::Weight;
+        let decays = recipe.decays_norm_bias() || entry.role == Role::Weight;
         Multipliers { lr: rate, weight_decay: if decays { 1.0 } else { 0.0 } }
     }
 }

@@ -1,4 +1,4 @@
-//! Ten training steps are PyTorch's: the loss of every step and the state dict after the last, through `train()` itself.
+//! Ten or twenty training steps are PyTorch's: the loss of every step and the state dict after the last, through `train()` itself.
 //! `golden/make_golden.py` states the runs and made the files.
 //!
 //! An instruction set that this machine lacks is skipped, and says so, unless `RESIDUAL_REQUIRE_ISA` names it.
@@ -37,6 +37,56 @@ fn parameter_groups_without_weight_decay_are_timms() {
 #[test]
 fn adamw_is_torchs() {
     check("adamw");
+}
+
+/// Weight decay in the gradient.
+#[test]
+fn adam_is_torchs() {
+    check("adam");
+}
+
+/// The momentum schedule.
+#[test]
+fn nadam_is_torchs() {
+    check("nadam");
+}
+
+/// The trust ratio of tensors with weight decay, none for the others, and the clipping by the norm of all gradients.
+#[test]
+fn lamb_is_timms() {
+    check("lamb");
+}
+
+#[test]
+fn rmsprop_is_torchs() {
+    check("rmsprop");
+}
+
+#[test]
+fn tensorflows_rmsprop_is_timms() {
+    check("rmsproptf");
+}
+
+#[test]
+fn lion_is_timms() {
+    check("lion");
+}
+
+/// Orthogonalised momentum of weights as matrices, and AdamW at half the rate for the others.
+#[test]
+fn muon_is_torchs() {
+    check("muon");
+}
+
+#[test]
+fn gradients_clipped_by_value_are_torchs() {
+    check("clipped_values");
+}
+
+/// Adaptive gradient clipping of all layers but the head.
+#[test]
+fn gradients_clipped_by_units_are_timms() {
+    check("clipped_units");
 }
 
 /// Gradients of two batches summed before each update, and clipped to a norm that only some steps exceed.

@@ -188,9 +188,12 @@ fn a_given_setting_without_effect_is_refused() {
         ),
         (&[("scale", "0.2,1")], "--scale requires --augment resized-crop (is crop)"),
         (&[("milestone_steps", "3")], "--milestone-steps requires --sched multistep (is linear)"),
-        (&[("opt", "adamw"), ("momentum", "0.9")], "--momentum requires --opt sgd (is adamw)"),
-        (&[("opt", "adamw"), ("nesterov", "true")], "--nesterov requires --opt sgd (is adamw)"),
-        (&[("opt_betas", "0.9,0.99")], "--opt-betas requires --opt adamw (is sgd)"),
+        (
+            &[("opt", "adamw"), ("momentum", "0.9")],
+            "--momentum requires --opt sgd, momentum, rmsprop, rmsproptf or muon (is adamw)",
+        ),
+        (&[("opt", "adamw"), ("nesterov", "true")], "--nesterov requires --opt sgd or muon (is adamw)"),
+        (&[("opt_betas", "0.9,0.99")], "--opt-betas requires --opt adam, adamw, nadam, lamb, lion or muon (is sgd)"),
         (&[("unfreeze_at", "2:fc")], "--unfreeze-at requires --freeze"),
         (&[("weights", "w"), ("init", "torch")], "--init has no effect with --weights"),
         (&[("weights", "w"), ("zero_init", "true")], "--zero-init has no effect with --weights"),
@@ -214,9 +217,9 @@ fn a_given_setting_without_effect_is_refused() {
 fn a_setting_of_a_preset_or_one_that_a_higher_layer_makes_ineffective_is_dropped() {
     let recipe = resolve(&[preset("cifar-quick"), flags(&[("augment", "none")])]);
     assert_eq!((recipe.hflip, recipe.crop_padding), (0.0, 4));
-    assert!(!resolve(&[preset("cifar-quick"), flags(&[("momentum", "0")])]).nesterov);
+    assert_eq!(resolve(&[preset("cifar-quick"), flags(&[("momentum", "0")])]).nesterov, None);
     let recipe = resolve(&[preset("cifar-quick"), flags(&[("opt", "adamw")])]);
-    assert_eq!((recipe.opt, recipe.nesterov), (Opt::AdamW, false));
+    assert_eq!((recipe.opt, recipe.nesterov), (Opt::AdamW, None));
     let file = layer("sched = \"multistep\"\nmilestone_epochs = [2]\ngamma = 0.5");
     let recipe = resolve(&[preset("cifar-quick"), file, flags(&[("sched", "cosine"), ("min_lr", "0.001")])]);
     assert_eq!((recipe.milestone_epochs, recipe.gamma, recipe.min_lr), (None, None, Some(0.001)));

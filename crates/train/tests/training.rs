@@ -102,7 +102,7 @@ fn a_resumed_run_with_adamw_accumulation_clipping_averaging_and_mixing_is_bit_id
     let recipe = Recipe {
         opt: Opt::AdamW,
         lr: 0.01,
-        nesterov: false,
+        nesterov: None,
         grad_accum_steps: 2,
         clip_grad: Some(0.5),
         mixup: 0.4,

@@ -54,7 +54,6 @@ const ANSWERS: &[(&[&str], &str)] = &[
     (&["lr-base", "lr-base-size", "lr-base-scale"], "use --lr; the batch size does not scale it"),
     (&["lrf"], "use --min-lr, which is a learning rate, not a factor"),
     (&["sched-on-updates"], "the learning rate changes with every step"),
-    (&["clip-mode"], "--clip-grad clips the global norm"),
     (
         &["norm-weight-decay", "bias-weight-decay", "filter-bias-and-bn"],
         "--no-decay-norm-bias keeps weight decay from biases and norms",

@@ -3,6 +3,7 @@
 use super::GradientHook;
 use crate::TrainError;
 use crate::optimizer::Device;
+use residual_engine::Flat;
 use residual_kernels::elementwise::accumulate;
 use residual_tensor::AlignedBuffer;
 
@@ -29,8 +30,8 @@ impl GradientHook for Accumulate {
         }
     }
 
-    fn before_update(&mut self, _device: &Device, gradients: &mut [f32]) {
-        gradients.copy_from_slice(&self.sum);
+    fn before_update(&mut self, _device: &Device, flat: &mut Flat<'_>) {
+        flat.gradients.copy_from_slice(&self.sum);
         self.is_begun = false;
     }
 }

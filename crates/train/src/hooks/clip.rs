@@ -1,27 +1,46 @@
-//! Gradient clipping by the global norm, as `torch.nn.utils.clip_grad_norm_` (Pascanu et al. 2013).
+//! Gradient clipping: by the norm of all gradients, by value, or by the norm of each unit.
 
 use super::GradientHook;
 use crate::optimizer::Device;
-use residual_kernels::optim::{scale, sum_of_squares};
+use crate::recipe::ClipMode;
+use residual_engine::Flat;
+use residual_kernels::optim::{clamp, clip_units, scale, sum_of_squares};
 
-/// Scales all gradients so that their common L2 norm is at most a maximum.
-pub(super) struct ClipNorm {
-    max_norm: f64,
+/// The least norm of a unit's values in adaptive clipping: timm's.
+const LEAST_NORM: f64 = 1e-3;
+
+/// Clips all gradients at a limit, whose meaning the mode says.
+pub(super) struct Clip {
+    mode: ClipMode,
+    limit: f64,
 }
 
-impl ClipNorm {
-    pub(super) fn new(max_norm: f64) -> Self {
-        Self { max_norm }
+impl Clip {
+    pub(super) fn new(mode: ClipMode, limit: f64) -> Self {
+        Self { mode, limit }
     }
 }
 
-impl GradientHook for ClipNorm {
-    fn before_update(&mut self, device: &Device, gradients: &mut [f32]) {
-        let norm = sum_of_squares(device.isa, &device.pool, gradients).sqrt();
-        // Torch's epsilon, which keeps the factor finite.
-        let factor = self.max_norm / (norm + 1e-6);
-        if factor < 1.0 {
-            scale(device.isa, &device.pool, gradients, factor as f32);
+impl GradientHook for Clip {
+    fn before_update(&mut self, device: &Device, flat: &mut Flat<'_>) {
+        let Device { isa, pool } = device;
+        match self.mode {
+            ClipMode::Norm => {
+                let norm = sum_of_squares(*isa, pool, flat.gradients).sqrt();
+                // Torch's epsilon, which keeps the factor finite.
+                let factor = self.limit / (norm + 1e-6);
+                if factor < 1.0 {
+                    scale(*isa, pool, flat.gradients, factor as f32);
+                }
+            }
+            ClipMode::Value => clamp(*isa, pool, flat.gradients, self.limit as f32),
+            ClipMode::Agc => {
+                for entry in flat.entries.iter().filter(|entry| !entry.is_head) {
+                    let values = &flat.values[entry.range.clone()];
+                    let gradients = &mut flat.gradients[entry.range.clone()];
+                    clip_units(*isa, pool, values, gradients, entry.order(), self.limit, LEAST_NORM);
+                }
+            }
         }
     }
 }

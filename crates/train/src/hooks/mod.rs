@@ -8,17 +8,17 @@ mod clip;
 use crate::TrainError;
 use crate::optimizer::Device;
 use crate::recipe::Recipe;
-use residual_engine::Engine;
+use residual_engine::{Engine, Flat};
 
 /// Changes or reads the gradients of an update, which has one backward pass or, with gradient accumulation, several.
 ///
-/// `gradients` is the flat buffer of all trainable parameters; the padding between tensors is zero.
+/// The gradients are those of all trainable parameters; the padding between tensors is zero.
 pub(crate) trait GradientHook: Send {
     /// After each backward pass, whose gradients these are.
     fn after_backward(&mut self, _device: &Device, _gradients: &mut [f32]) {}
 
-    /// After the last backward pass. The next hook and the optimiser read the resulting `gradients`.
-    fn before_update(&mut self, _device: &Device, _gradients: &mut [f32]) {}
+    /// After the last backward pass. The next hook and the optimiser read the resulting gradients.
+    fn before_update(&mut self, _device: &Device, _flat: &mut Flat<'_>) {}
 }
 
 /// The hooks of a recipe, in the order in which they run.
@@ -30,8 +30,8 @@ pub(crate) fn hooks(recipe: &Recipe, engine: &Engine) -> Result<Vec<Box<dyn Grad
     if recipe.grad_accum_steps > 1 {
         hooks.push(Box::new(accumulate::Accumulate::new(engine.parameter_len())?));
     }
-    if let Some(max_norm) = recipe.clip_grad {
-        hooks.push(Box::new(clip::ClipNorm::new(max_norm)));
+    if let Some(limit) = recipe.clip_grad {
+        hooks.push(Box::new(clip::Clip::new(recipe.clip_mode, limit)));
     }
     Ok(hooks)
 }

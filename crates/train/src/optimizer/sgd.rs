@@ -2,7 +2,7 @@
 
 use super::{Device, Rates, Update};
 use crate::recipe::Recipe;
-use residual_engine::Flat;
+use residual_engine::{Entry, Flat};
 use residual_kernels::optim;
 use residual_tensor::AlignedBuffer;
 use std::ops::Range;
@@ -14,17 +14,21 @@ pub(super) struct Sgd {
 
 impl Sgd {
     pub(super) fn new(recipe: &Recipe) -> Self {
-        Self { momentum: recipe.momentum as f32, nesterov: recipe.nesterov }
+        Self { momentum: recipe.momentum as f32, nesterov: recipe.is_nesterov() }
     }
 }
 
 impl Update for Sgd {
-    fn state(&self) -> &'static [&'static str] {
+    fn initial(&self) -> &'static [f32] {
+        &[0.0]
+    }
+
+    fn names(&self, _entry: &Entry) -> &'static [&'static str] {
         &["momentum_buffer"]
     }
 
     fn update(
-        &self,
+        &mut self,
         device: &Device,
         rates: &Rates,
         range: Range<usize>,

@@ -37,8 +37,47 @@ choices! {
         /// Stochastic gradient descent with momentum (torch's `SGD`).
         #[default]
         Sgd = "sgd",
+        /// The same, always without Nesterov's momentum (timm's name for it).
+        Momentum = "momentum",
+        /// Adam (torch's `Adam`).
+        Adam = "adam",
         /// Adam with decoupled weight decay (torch's `AdamW`).
         AdamW = "adamw",
+        /// Adam with Nesterov's momentum (torch's `NAdam`).
+        NAdam = "nadam",
+        /// Adam with the step of each tensor scaled to its norm (timm's `Lamb`).
+        Lamb = "lamb",
+        /// RMSprop (torch's).
+        RmsProp = "rmsprop",
+        /// RMSprop as in TensorFlow (timm's `RMSpropTF`).
+        RmsPropTf = "rmsproptf",
+        /// Steps by the sign of an average of gradients (timm's `Lion`).
+        Lion = "lion",
+        /// Orthogonalised momentum for weights of convolutions and hidden linear layers (torch's `Muon`), AdamW for the rest.
+        Muon = "muon",
+    }
+
+    /// What `clip_grad` limits.
+    ClipMode {
+        /// The norm of all gradients together (torch's `clip_grad_norm_`).
+        #[default]
+        Norm = "norm",
+        /// Every value (torch's `clip_grad_value_`).
+        Value = "value",
+        /// The norm of each unit of all layers but the head, relative to that of its weights (Brock et al. 2021; timm's
+        /// `adaptive_clip_grad`).
+        Agc = "agc",
+    }
+
+    /// How Muon scales the learning rate of a weight with its shape, of outputs × the rest (torch's `adjust_lr_fn`).
+    MuonAdjustLr {
+        /// √max(1, outputs / rest).
+        Original = "original",
+        /// 0.2 √max(outputs, rest): the step is about as large as AdamW's.
+        #[default]
+        MatchRmsAdamW = "match_rms_adamw",
+        /// √(outputs / rest).
+        SpectralUnclamped = "spectral_unclamped",
     }
 
     /// The learning-rate schedule after the warm-up.

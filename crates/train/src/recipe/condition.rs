@@ -68,17 +68,25 @@ impl Condition {
     /// It in words, with `name` for the names of settings.
     pub(super) fn describe(&self, name: impl Fn(&str) -> String + Copy) -> String {
         let names = |names: &[&str], word| names.iter().map(|&each| name(each)).collect::<Vec<_>>().join(word);
-        let values = |values: &[&str]| values.join(" or ");
         match self {
             Self::Always => String::new(),
-            Self::Is(setting, list) => format!("{} {}", name(setting), values(list)),
-            Self::IsNot(setting, list) => format!("{} other than {}", name(setting), values(list)),
+            Self::Is(setting, list) => format!("{} {}", name(setting), either(list)),
+            Self::IsNot(setting, list) => format!("{} other than {}", name(setting), either(list)),
             Self::IsTrue(setting) | Self::Given(setting) => name(setting),
             Self::Absent(setting) => format!("no {}", name(setting)),
             Self::AnyAboveZero(list) => format!("{} above 0", names(list, " or ")),
             Self::AllAboveZero(list) => format!("{} above 0", names(list, " and ")),
             Self::All(list) => list.iter().map(|each| each.describe(name)).collect::<Vec<_>>().join(" and "),
         }
+    }
+}
+
+/// Values of which one is needed: `sgd, momentum or muon`.
+pub(super) fn either(values: &[impl AsRef<str>]) -> String {
+    let values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
+    match &values[..] {
+        [first @ .., before, last] => [first, &[&format!("{before} or {last}")]].concat().join(", "),
+        values => values.concat(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Errors of recipes.
 
-use super::condition::Condition;
+use super::condition::{Condition, either};
 use super::resolve::Origins;
 use super::setting::flag;
 use super::{Origin, PRESETS};
@@ -119,7 +119,7 @@ fn requires(origin: &Option<Origin>, setting: &str, condition: &Condition, is: &
     let name = |name: &str| if is_flag { format!("--{}", flag(name)) } else { name.to_owned() };
     let equals = if is_flag { " " } else { " = " };
     let quoted = |value: &str| if is_flag { value.to_owned() } else { format!("\"{value}\"") };
-    let values = |values: &[&str]| values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(" or ");
+    let values = |values: &[&str]| either(&values.iter().map(|value| quoted(value)).collect::<Vec<_>>());
     let place = place(origin, setting);
     match condition {
         Condition::Is(decider, list) => {

@@ -7,6 +7,7 @@
 
 mod choices;
 mod condition;
+mod defaults;
 mod duration;
 mod error;
 mod layer;
@@ -18,7 +19,7 @@ mod settings;
 mod validate;
 mod value;
 
-pub use choices::{Augment, EvalMetric, Init, Opt, Sched};
+pub use choices::{Augment, ClipMode, EvalMetric, Init, MuonAdjustLr, Opt, Sched};
 pub use condition::Condition;
 pub use error::RecipeError;
 pub use layer::{Layer, Origin};

@@ -3,7 +3,7 @@
 //! Field, key, flag, validation and documentation come from the entries here. The first sentence of a setting's documentation
 //! is its line in `--help` and in docs/settings.md; the names of other settings in it are in backticks.
 
-use super::choices::{Augment, EvalMetric, Init, Opt, Sched};
+use super::choices::{Augment, ClipMode, EvalMetric, Init, MuonAdjustLr, Opt, Sched};
 use super::condition::Condition::{Absent, All, AllAboveZero, AnyAboveZero, Given, Is, IsNot, IsTrue};
 use super::setting::{Resume, Setting, settings};
 use super::value::Order::{Ascending, StrictlyAscending};
@@ -166,32 +166,69 @@ settings! {
     /// Learning rate after the warm-up, before it decays
     lr: f64 = 0.1 => { range: number(0.0, 1e6), aliases: &["learning_rate", "lr0"] }
 
-    /// Momentum of SGD
-    momentum: f64 = 0.9 => { range: below(0.0, 1.0), applies: Is("opt", &["sgd"]) }
-
-    /// Nesterov momentum
-    nesterov: bool = false => { applies: All(&[Is("opt", &["sgd"]), AnyAboveZero(&["momentum"])]) }
-
-    /// Betas of AdamW: decay rates of its two running averages
-    opt_betas: [f64; 2] = [0.9, 0.999] => {
-        range: below(0.0, 1.0), value_name: "BETA1,BETA2", aliases: &["betas"], applies: Is("opt", &["adamw"]),
+    /// Momentum
+    momentum: f64 = 0.9 => {
+        range: below(0.0, 1.0), applies: Is("opt", &["sgd", "momentum", "rmsprop", "rmsproptf", "muon"]),
     }
 
-    /// Term that AdamW adds to the denominator
-    opt_eps: f64 = 1e-8 => { range: above(0.0, 1.0), aliases: &["eps"], applies: Is("opt", &["adamw"]) }
+    /// Nesterov momentum
+    nesterov: Option<bool> = None => {
+        unset: "false for sgd, true for muon, as in torch",
+        applies: All(&[Is("opt", &["sgd", "muon"]), AnyAboveZero(&["momentum"])]),
+    }
 
-    /// Weight decay: added to the gradient by SGD, as torch does, and applied to the weights by AdamW
+    /// Betas: decay rates of the two running averages of Adam and its kin; Lion's two, and those of the AdamW in muon
+    opt_betas: Option<[f64; 2]> = None => {
+        range: below(0.0, 1.0), value_name: "BETA1,BETA2", aliases: &["betas"],
+        unset: "0.9 and 0.999; 0.9 and 0.99 for lion; 0.9 and 0.95 for muon, as in timm",
+        applies: Is("opt", &["adam", "adamw", "nadam", "lamb", "lion", "muon"]),
+    }
+
+    /// Term that is added to the denominator of an adaptive step
+    opt_eps: Option<f64> = None => {
+        range: above(0.0, 1.0), aliases: &["eps"],
+        unset: "1e-8; 1e-6 for lamb, 1e-7 for muon, 1e-10 for rmsproptf, as in timm",
+        applies: Is("opt", &["adam", "adamw", "nadam", "lamb", "rmsprop", "rmsproptf", "muon"]),
+    }
+
+    /// Decay rate of RMSprop's average of squares, as timm has it; torch's default is 0.99
+    opt_alpha: f64 = 0.9 => { range: below(0.0, 1.0), applies: Is("opt", &["rmsprop", "rmsproptf"]) }
+
+    /// Limit LAMB's ratio of the norms of weights and step to 1 (timm's lambc)
+    trust_clip: bool = false => { applies: Is("opt", &["lamb"]) }
+
+    /// Let LAMB scale the steps of parameters without weight decay too
+    always_adapt: bool = false => { applies: Is("opt", &["lamb"]) }
+
+    /// How Muon scales the learning rate of a weight with its shape, as torch's `adjust_lr_fn`; match_rms_adamw suits learning
+    /// rates of AdamW
+    muon_adjust_lr: MuonAdjustLr = MuonAdjustLr::MatchRmsAdamW => {
+        aliases: &["adjust_lr_fn"], applies: Is("opt", &["muon"]),
+    }
+
+    /// Learning rate, relative to `lr`, of the parameters that Muon leaves to AdamW: the head, biases, norms, depthwise
+    /// convolutions
+    fallback_lr_scale: f64 = 1.0 => { range: number(0.0, 1e6), applies: Is("opt", &["muon"]) }
+
+    /// Weight decay: added to the gradient by sgd, momentum, adam, nadam and rmsprop, to the step's direction by lamb, and
+    /// applied to the weights (decoupled) by adamw, lion and muon
     weight_decay: f64 = 0.0 => { range: number(0.0, 1000.0), aliases: &["wd"] }
 
     /// Apply weight decay to biases and the parameters of norms too
     decay_norm_bias: Option<bool> = None => {
-        unset: "true for sgd, false for adamw, as in timm", applies: AnyAboveZero(&["weight_decay"]),
+        unset: "true for sgd and momentum, as in torch; false for the others, as in timm", applies: AnyAboveZero(&["weight_decay"]),
     }
 
-    /// Clip gradients to this global norm
+    /// Clip gradients at this limit, whose meaning `clip_mode` says
     clip_grad: Option<f64> = None => {
-        range: above(0.0, f64::INFINITY), value_name: "NORM", unset: "no clipping",
+        range: above(0.0, f64::INFINITY), unset: "no clipping",
         aliases: &["clip_grad_norm", "max_grad_norm", "gradient_clip_val"],
+    }
+
+    /// What `clip_grad` limits: the norm of all gradients, every value, or (agc) the norm of each unit relative to that of its
+    /// weights, the head excluded
+    clip_mode: ClipMode = ClipMode::Norm => {
+        aliases: &["gradient_clip_algorithm"], applies: Given("clip_grad"),
     }
 
     /// Gradient accumulation: number of batches per training step

@@ -1,4 +1,4 @@
-"""Writes the golden files beside this script: what PyTorch makes of ten training steps, computed in float64.
+"""Writes the golden files beside this script: what PyTorch makes of ten or twenty training steps, computed in float64.
 
     python make_golden.py            (needs torch, timm, safetensors)
 
@@ -18,6 +18,10 @@ group is multiplied by `head_lr_mult`. The learning rate before group factors is
     step t < warmup          lr * (t + 1) / warmup
     later                    min_lr + (lr - min_lr) / 2 * (1 + cos(pi * (t - warmup) / (steps - warmup)))
 
+Optimisers are torch's, or timm's where torch has none, with the defaults of timm's `create_optimizer_v2`. Muon is torch's on the
+weights of convolutions, flattened to matrices, and AdamW on the rest; torch computes its iteration in bfloat16, this script in
+float64 (`newton_schulz`), and it prints how far the two are apart.
+
 Gradient accumulation is what torch's users write: `(loss / accumulate).backward()` for each batch, then clip, then step;
 batch norms update their statistics in every forward pass.
 
@@ -27,6 +31,7 @@ how far leaving out each setting moves the result: a tolerance must lie between 
 `TOLERANCE`, which the test uses, does not.
 """
 
+import inspect
 import json
 import math
 import sys
@@ -34,8 +39,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+import torch.optim._muon
 from safetensors.torch import save_file
-from timm.optim import param_groups_layer_decay
+from timm.optim import Lamb, Lion, RMSpropTF, param_groups_layer_decay
+from timm.utils import dispatch_clip_grad
 from torch import nn
 
 HERE = Path(__file__).resolve().parent
@@ -43,7 +50,6 @@ sys.path.insert(0, str(HERE.parents[3] / "bench" / "peers"))
 from cifar_resnet import Block  # noqa: E402
 
 CLASSES, SIDE, IMAGES = 10, 12, 24
-STEPS = 10
 # Relative to the norm of a tensor's change over the whole run.
 TOLERANCE = 5e-4
 
@@ -56,14 +62,22 @@ RUNS = {
     # The same, but norms and biases do not decay.
     "sgd_groups": dict(
         lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.02, smoothing=0.1, layer_decay=0.75, head_lr_mult=0.5,
-        decay_norm_bias=False,
+        decay_norm_bias=False, steps=10,
     ),
-    "adamw": dict(
-        opt="adamw", lr=0.01, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05, smoothing=0.1, decay_norm_bias=False,
-    ),
-    "accumulated": dict(lr=0.1, momentum=0.9, weight_decay=0.02, batch_size=4, accumulate=2, clip=2.0),
+    "adamw": dict(opt="adamw", lr=0.01, weight_decay=0.05, smoothing=0.1),
+    "adam": dict(opt="adam", lr=0.01, weight_decay=0.05),
+    "nadam": dict(opt="nadam", lr=0.005, weight_decay=0.02, smoothing=0.1),
+    # Gradients of some steps are above the norm that LAMB clips at, of others below.
+    "lamb": dict(opt="lamb", lr=0.06, weight_decay=0.02),
+    "rmsprop": dict(opt="rmsprop", lr=0.002, min_lr=5e-4, momentum=0.9, weight_decay=0.05),
+    "rmsproptf": dict(opt="rmsproptf", lr=0.005, momentum=0.9, weight_decay=0.05),
+    "lion": dict(opt="lion", lr=0.001, min_lr=2e-4, weight_decay=0.5),
+    "muon": dict(opt="muon", lr=0.02, momentum=0.95, weight_decay=0.1, scale=0.5),
+    "accumulated": dict(lr=0.1, momentum=0.9, weight_decay=0.02, batch_size=4, accumulate=2, clip=2.0, steps=10),
+    "clipped_values": dict(lr=0.05, momentum=0.9, clip=0.05, clip_mode="value", smoothing=0.1, steps=10),
+    "clipped_units": dict(lr=0.1, momentum=0.9, clip=0.2, clip_mode="agc"),
 }
-COMMON = dict(batch_size=8, warmup=3, min_lr=0.002)
+COMMON = dict(batch_size=8, warmup=3, min_lr=0.002, steps=20)
 
 
 class Small(nn.Module):
@@ -125,12 +139,67 @@ def dataset():
     return images, torch.tensor([(7 * index + 3) % CLASSES for index in range(IMAGES)])
 
 
+def newton_schulz():
+    """Torch's iteration, in the type of the gradient."""
+    source = inspect.getsource(torch.optim._muon._zeropower_via_newtonschulz)
+    assert source.count("dtype=torch.bfloat16") == 1
+    scope = vars(torch.optim._muon).copy()
+    exec(source.replace("dtype=torch.bfloat16", "dtype=grad.dtype"), scope)  # noqa: S102
+    return scope["_zeropower_via_newtonschulz"]
+
+
+BFLOAT16 = torch.optim._muon._zeropower_via_newtonschulz
+EXACT = newton_schulz()
+
+
+class Muon:
+    """Torch's Muon on the weights of convolutions, as matrices; AdamW on the rest."""
+
+    def __init__(self, groups, run):
+        torch.optim._muon._zeropower_via_newtonschulz = BFLOAT16 if run.get("bfloat16") else EXACT
+        self.matrices, matrices, others = [], [], []
+        for group in groups:
+            rest = []
+            for parameter in group["params"]:
+                if parameter.ndim != 4:
+                    rest.append(parameter)
+                    continue
+                matrix = nn.Parameter(parameter.data.flatten(1))
+                assert matrix.data_ptr() == parameter.data_ptr()
+                self.matrices.append((parameter, matrix))
+                matrices.append(dict(params=[matrix], weight_decay=group["weight_decay"], lr_scale=1.0))
+            others.append(group | dict(params=rest, lr_scale=run.get("scale", 1.0)))
+        self.rules = [
+            torch.optim.Muon(
+                matrices, lr=run["lr"], momentum=run["momentum"], nesterov=run.get("nesterov", True),
+                adjust_lr_fn=run.get("adjust", "match_rms_adamw"),
+            ),
+            torch.optim.AdamW(others, lr=run["lr"], betas=run.get("betas", (0.9, 0.95)), eps=1e-7),
+        ]  # fmt: skip
+
+    @property
+    def param_groups(self):
+        return [group for rule in self.rules for group in rule.param_groups]
+
+    def zero_grad(self):
+        for parameter, matrix in self.matrices:
+            parameter.grad = matrix.grad = None
+        self.rules[1].zero_grad()
+
+    def step(self):
+        for parameter, matrix in self.matrices:
+            matrix.grad = parameter.grad.flatten(1)
+        for rule in self.rules:
+            rule.step()
+
+
 def optimizer(model, run):
     """As the run says, with groups that hold their `lr_scale`."""
+    opt = run.get("opt", "sgd")
     groups = param_groups_layer_decay(
         model,
-        weight_decay=run["weight_decay"],
-        weight_decay_exclude_1d=not run.get("decay_norm_bias", True),
+        weight_decay=run.get("weight_decay", 0.0),
+        weight_decay_exclude_1d=not run.get("decay_norm_bias", opt == "sgd"),
         layer_decay=run.get("layer_decay", 1.0),
     )
     head = {id(parameter) for parameter in model.fc.parameters()}
@@ -140,17 +209,45 @@ def optimizer(model, run):
         if run.get("head_lr_mult", 1.0) != 1.0:
             assert all(inside) or not any(inside)
             group["lr_scale"] *= run["head_lr_mult"] if all(inside) else 1.0
-    if "betas" in run:
-        rule = torch.optim.AdamW if run["opt"] == "adamw" else torch.optim.Adam
-        return rule(groups, lr=run["lr"], betas=run["betas"], eps=run["eps"])
-    return torch.optim.SGD(groups, lr=run["lr"], momentum=run["momentum"], nesterov=run.get("nesterov", False))
+    lr, momentum = run["lr"], run.get("momentum", 0.0)
+    betas = {"betas": run["betas"]} if "betas" in run else {}
+    match opt:
+        case "sgd":
+            return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=run.get("nesterov", False))
+        case "adam":
+            return torch.optim.Adam(groups, lr=lr, **betas)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=lr, **betas, eps=run.get("eps", 1e-8))
+        case "nadam":
+            return torch.optim.NAdam(groups, lr=lr, **betas)
+        case "lamb":
+            return Lamb(groups, lr=lr, max_grad_norm=run.get("max_grad_norm", 1.0), **betas)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=lr, alpha=run.get("alpha", 0.9), momentum=momentum)
+        case "rmsproptf":
+            return RMSpropTF(groups, lr=lr, alpha=run.get("alpha", 0.9), momentum=momentum)
+        case "lion":
+            return Lion(groups, lr=lr, **betas)
+        case "muon":
+            return Muon(groups, run)
+    raise ValueError(opt)
+
+
+def clip(model, run):
+    """Clips the gradients as the run says; returns the norm of all of them before."""
+    parameters = list(model.parameters())
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters]).item()
+    mode = run.get("clip_mode", "norm")
+    # As timm's training script excludes the head.
+    dispatch_clip_grad(parameters[:-2] if mode == "agc" else parameters, run.get("clip", math.inf), mode)
+    return norm
 
 
 def learning_rate(run, step):
     lr, warmup, least = run["lr"], run["warmup"], run["min_lr"]
     if step < warmup:
         return lr * (step + 1) / warmup
-    return least + (lr - least) / 2 * (1 + math.cos(math.pi * (step - warmup) / (STEPS - warmup)))
+    return least + (lr - least) / 2 * (1 + math.cos(math.pi * (step - warmup) / (run["steps"] - warmup)))
 
 
 def train(run, dtype, noise_seed=None):
@@ -164,7 +261,7 @@ def train(run, dtype, noise_seed=None):
     images, size, accumulate = images.to(dtype), run["batch_size"], run.get("accumulate", 1)
     rule = optimizer(model, run)
     rates, losses, norms, batch = [], [], [], 0
-    for step in range(STEPS):
+    for step in range(run["steps"]):
         rates.append(learning_rate(run, step))
         for group in rule.param_groups:
             group["lr"] = rates[-1] * group["lr_scale"]
@@ -175,7 +272,7 @@ def train(run, dtype, noise_seed=None):
             loss = F.cross_entropy(model(images[rows]), labels[rows], label_smoothing=run.get("smoothing", 0.0))
             (loss / accumulate).backward()
             losses.append(loss.item())
-        norms.append(nn.utils.clip_grad_norm_(model.parameters(), run.get("clip", math.inf)).item())
+        norms.append(clip(model, run))
         rule.step()
     return dict(lr=rates, losses=losses, norms=norms, state=model.state_dict())
 
@@ -208,9 +305,9 @@ def recipe(run):
     lines = {
         "batch_size": run["batch_size"],
         "shuffle": False,
-        "max_steps": STEPS,
+        "max_steps": run["steps"],
         "lr": run["lr"],
-        "weight_decay": run["weight_decay"],
+        "weight_decay": run.get("weight_decay", 0.0),
         "smoothing": run.get("smoothing", 0.0),
         "sched": "cosine",
         "min_lr": run["min_lr"],
@@ -219,14 +316,23 @@ def recipe(run):
         "head_lr_mult": run.get("head_lr_mult", 1.0),
         "log_every": 1,
     }
-    if run.get("opt") == "adamw":
-        lines |= {"opt": "adamw", "opt_betas": list(run["betas"]), "opt_eps": run["eps"]}
-    else:
-        lines |= {"momentum": run["momentum"], "nesterov": run.get("nesterov", False)}
-    if not run.get("decay_norm_bias", True):
-        lines["decay_norm_bias"] = False
+    opt = run.get("opt", "sgd")
+    if opt != "sgd":
+        lines["opt"] = opt
+    if "momentum" in run:
+        lines["momentum"] = run["momentum"]
+    if "nesterov" in run:
+        lines["nesterov"] = run["nesterov"]
+    if "scale" in run:
+        lines["fallback_lr_scale"] = run["scale"]
+    if "decay_norm_bias" in run:
+        lines["decay_norm_bias"] = run["decay_norm_bias"]
     if "clip" in run:
-        lines |= {"clip_grad": run["clip"], "grad_accum_steps": run["accumulate"]}
+        lines["clip_grad"] = run["clip"]
+    if "clip_mode" in run:
+        lines["clip_mode"] = run["clip_mode"]
+    if "accumulate" in run:
+        lines["grad_accum_steps"] = run["accumulate"]
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items())
 
 
@@ -234,7 +340,7 @@ def without(run):
     """The run with one setting left out, one after the other."""
     off = {
         "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "smoothing": 0.0, "layer_decay": 1.0,
-        "head_lr_mult": 1.0, "decay_norm_bias": True, "clip": math.inf,
+        "head_lr_mult": 1.0, "clip": math.inf,
     }  # fmt: skip
     for key, value in off.items():
         if run.get(key, value) != value:
@@ -242,27 +348,53 @@ def without(run):
             # The head's rate needs groups of its own.
             others |= {"head_lr_mult": 1.0} if key == "layer_decay" else {}
             yield key, run | {key: value} | others
+    if run.get("weight_decay", 0.0) > 0.0:
+        decays = run.get("decay_norm_bias", run.get("opt", "sgd") == "sgd")
+        yield "decay_norm_bias", run | {"decay_norm_bias": not decays}
     yield "warmup", run | {"warmup": 0}
     yield "min_lr", run | {"min_lr": 0.0}
-    if "betas" in run:
-        yield "betas[1]", run | {"betas": (0.9, 0.99)}
-        yield "decoupled decay", run | {"opt": "adam"}
+    opt = run.get("opt", "sgd")
+    betas = {"adam": (0.9, 0.999), "adamw": (0.9, 0.999), "nadam": (0.9, 0.999), "lamb": (0.9, 0.999), "lion": (0.9, 0.99),
+             "muon": (0.9, 0.95)}  # fmt: skip
+    if opt in betas:
+        first, second = betas[opt]
+        yield "betas[0]", run | {"betas": (first - 0.1, second)}
+        yield "betas[1]", run | {"betas": (first, second - 0.05)}
+    if opt in ("rmsprop", "rmsproptf"):
+        yield "alpha", run | {"alpha": 0.99}
+    if opt == "lamb":
+        yield "max_grad_norm", run | {"max_grad_norm": None}
+    if opt == "muon":
+        yield "nesterov", run | {"nesterov": False}
+        yield "scale", run | {"scale": 1.0}
+        yield "adjust", run | {"adjust": "original"}
+    others = {"adamw": "adam", "nadam": "adam", "lamb": "adamw", "rmsprop": "rmsproptf"}
+    if opt in others:
+        yield f"{opt}, with {others[opt]}", run | {"opt": others[opt]}
 
 
 def report(name, run, truth):
     print(f"{name}: losses", *(f"{loss:.4f}" for loss in truth["losses"]))
     print(f"  norms of the gradient: {min(truth['norms']):.3f} to {max(truth['norms']):.3f}")
-    if "clip" in run:
+    if "clip" in run and "clip_mode" not in run:
         assert min(truth["norms"]) < 0.9 * run["clip"] < 1.1 * run["clip"] < max(truth["norms"]), truth["norms"]
+    if run.get("opt") == "lamb":
+        assert min(truth["norms"]) < 0.95 < 1.05 < max(truth["norms"]), truth["norms"]
+    if run.get("opt") == "muon":
+        error, worst = max(distances(train(run | {"bfloat16": True}, torch.float64), truth))
+        print(f"  bfloat16 moves {worst} by {error:.1e}")
+    failed = False
     rounding = [train(run, torch.float32)] + [train(run, torch.float64, seed) for seed in range(4)]
     for other in rounding:
         error, worst = max(distances(other, truth))
         print(f"  rounding moves {worst} by {error:.1e}")
-        assert error < TOLERANCE / 10
+        failed = failed or error >= TOLERANCE / 10
     for what, other in without(run):
         error, worst = max(distances(train(other, torch.float64), truth))
         print(f"  without {what}: {worst} by {error:.1e}")
-        assert error > 10 * TOLERANCE, what
+        failed = failed or error <= 10 * TOLERANCE
+    if failed:
+        sys.exit(f"{name}: TOLERANCE does not tell it from its variants")
 
 
 def nine_digits(value):

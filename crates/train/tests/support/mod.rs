@@ -40,7 +40,7 @@ pub(crate) fn recipe(data: &Path) -> Recipe {
         batch_size: 8,
         epochs: Some(4),
         lr: 0.05,
-        nesterov: true,
+        nesterov: Some(true),
         weight_decay: 1e-3,
         smoothing: 0.1,
         sched: Sched::Cosine,
