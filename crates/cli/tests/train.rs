@@ -183,3 +183,34 @@ fn the_default_training_reaches_95_percent() {
     assert_eq!(result["run"], "runs/1-resnet20-shapes10");
     assert!(result["top1"].as_f64().unwrap() >= 95.0, "{result}");
 }
+
+#[test]
+fn seeds_are_trained_in_turn_and_two_recipes_are_compared_seed_by_seed() {
+    let place = Place::new();
+    let short = ["--max-steps", "3", "-b", "4", "--output", "runs"];
+    let ran = place.done(&[&["train", "--seeds", "2", "--seed", "5"], &short[..]].concat());
+    assert!(ran.contains("last Acc@1") && ran.contains("(mean ± sd of 2)"), "{ran}");
+    let json = place.done(&[&["train", "--seeds", "2", "--seed", "5", "--lr", "0.01", "--json"], &short[..]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let tops: Vec<f64> = json["runs"].as_array().unwrap().iter().map(|run| run["top1"].as_f64().unwrap()).collect();
+    assert_eq!(json["top1"]["mean"].as_f64().unwrap(), (tops[0] + tops[1]) / 2.0);
+
+    let list: serde_json::Value = serde_json::from_str(&place.done(&["runs", "list", "--json"])).unwrap();
+    let runs = list["runs"].as_array().unwrap();
+    assert_eq!(runs.iter().map(|run| run["seed"].as_u64().unwrap()).collect::<Vec<_>>(), [5, 6, 5, 6]);
+    assert_eq!(runs[2]["top1"].as_f64().unwrap(), tops[0]);
+    let paths: Vec<&str> = runs.iter().map(|run| run["run"].as_str().unwrap()).collect();
+    let compared = place.done(&[&["runs", "compare"], &paths[..]].concat());
+    assert!(compared.contains("\nlr "), "{compared}");
+    assert!(compared.contains("second − first") && compared.contains("95 % interval"), "{compared}");
+    let json = place.done(&[&["runs", "compare", "--json"], &paths[..]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let of = |run: usize| runs[run]["top1"].as_f64().unwrap();
+    let expected = ((of(2) - of(0)) + (of(3) - of(1))) / 2.0;
+    assert!((json["paired"]["difference"]["mean"].as_f64().unwrap() - expected).abs() < 1e-9);
+    assert_eq!(json["paired"]["seeds"], serde_json::json!([5, 6]));
+    // Runs that differ by more than seeds in more than two ways, and one alone, are not paired.
+    let two = place.done(&["runs", "compare", paths[0], paths[1]]);
+    assert!(!two.contains("second − first") && two.contains("\nseed "), "{two}");
+    place.refused(&["runs", "list", "nowhere"], 1, "error: nowhere: No such file or directory (os error 2)");
+}

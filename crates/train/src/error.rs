@@ -80,19 +80,15 @@ pub enum TrainError {
     },
     /// A resume with another number of steps than the learning rates so far were computed for.
     #[error(
-        "{}: {what}: expected {expected}, got {got}: the learning rates of sched \"{sched}\" depend on the length of the run; \
-         start a new one from its weights",
-        path.display()
+        "{}: {}: expected {}, got {}: the learning rates of sched \"{sched}\" depend on the length of the run; start a new one \
+         from its weights",
+        path.display(), difference.setting, difference.expected, difference.got
     )]
     Length {
         /// The run's folder.
         path: PathBuf,
         /// The setting that differs.
-        what: String,
-        /// Its value when the run was started.
-        expected: String,
-        /// Its value at the resume.
-        got: String,
+        difference: Box<Difference>,
         /// The schedule.
         sched: &'static str,
     },
@@ -184,11 +180,13 @@ impl TrainError {
 
     /// The error for a run in `folder` that began with the recipe `began`, and differs from it.
     pub(crate) fn other_run(folder: &Path, began: &Recipe, difference: Difference) -> Self {
-        let Difference { setting, expected, got } = difference;
-        let (path, what) = (folder.to_path_buf(), setting.to_owned());
-        match Setting::find(setting).map(|setting| setting.resume) {
-            Some(Resume::Length) => Self::Length { path, what, expected, got, sched: began.sched.name() },
-            _ => Self::OtherRun { path, what, expected, got },
+        let path = folder.to_path_buf();
+        match Setting::find(difference.setting).map(|setting| setting.resume) {
+            Some(Resume::Length) => Self::Length { path, difference: Box::new(difference), sched: began.sched.name() },
+            _ => {
+                let Difference { setting, expected, got } = difference;
+                Self::OtherRun { path, what: setting.to_owned(), expected, got }
+            }
         }
     }
 

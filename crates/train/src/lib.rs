@@ -17,6 +17,7 @@ mod optimizer;
 mod prepare;
 mod probe;
 mod recipe;
+mod record;
 mod run;
 mod run_folder;
 mod schedule;
@@ -35,6 +36,7 @@ pub use recipe::{
     Augment, ClipMode, Condition, Difference, EvalMetric, Init, Kind, Layer, MuonAdjustLr, Opt, Order, Origin, Origins,
     PRESETS, Preset, Range, Recipe, RecipeError, Resolved, Resume, SETTINGS, Sched, Setting,
 };
+pub use record::{Paired, Record, Row, Spread, differences, paired};
 pub use run_folder::RunFolder;
 pub use schedule::Schedule;
 pub use step::TrainStep;

@@ -1,4 +1,4 @@
-//! The arguments of `residual models` and `residual data`.
+//! The arguments of `residual models`, `residual data` and `residual runs`.
 
 use super::Format;
 use clap::{Args, Subcommand};
@@ -37,6 +37,36 @@ pub(crate) struct ExportData {
     /// Folder of the CIFAR files
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Runs {
+    /// List the runs in a folder: network, data, progress, accuracy
+    List(ListRuns),
+    /// Compare runs: the settings in which they differ, and their accuracies. Runs of two recipes with the same seeds are
+    /// compared seed by seed
+    Compare(CompareRuns),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  residual runs list\n  residual runs list elsewhere/runs --json")]
+pub(crate) struct ListRuns {
+    /// The folder of the runs
+    #[arg(value_name = "DIR", default_value = "runs")]
+    pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  residual runs compare runs/1-resnet20-shapes10 runs/2-resnet20-shapes10\n  \
+    residual runs compare runs/*-resnet20-cifar10")]
+pub(crate) struct CompareRuns {
+    /// Run folders
+    #[arg(value_name = "RUN", required = true, num_args = 2..)]
+    pub(crate) runs: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) format: Format,
 }

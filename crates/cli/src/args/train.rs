@@ -3,6 +3,7 @@
 use super::{COMPUTE, Download, Format, Settings, Threads};
 use clap::Args;
 use residual::train::PRESETS;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -30,6 +31,9 @@ pub(crate) struct Train {
     /// The folder in which the run folder is created
     #[arg(long, short, visible_alias = "out", value_name = "DIR", default_value = "runs", conflicts_with = "resume")]
     pub(crate) output: PathBuf,
+    /// Train so many times, with seeds that count up from --seed, and print the mean and standard deviation
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "resume", help_heading = "Run")]
+    pub(crate) seeds: NonZeroU16,
     #[command(flatten)]
     pub(crate) settings: Settings,
     #[command(flatten)]

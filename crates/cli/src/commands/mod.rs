@@ -8,4 +8,5 @@ pub(crate) mod features;
 pub(crate) mod inspect;
 pub(crate) mod models;
 pub(crate) mod predict;
+pub(crate) mod runs;
 pub(crate) mod train;

@@ -2,6 +2,7 @@
 
 mod recipe;
 
+use super::runs::{spread, spread_document};
 use crate::args::Train;
 use crate::failure::Failure;
 use crate::output::{count, duration, facts, path_text, print, print_json, quoted_path};
@@ -9,7 +10,7 @@ use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
-use residual::train::{Job, Outcome, RunFolder, Summary, Test};
+use residual::train::{Job, Outcome, RunFolder, Spread, Summary, Test};
 
 pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
     stop.handle_warnings()?;
@@ -27,35 +28,69 @@ pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
     if let Some(weights) = recipe.weights.as_deref().filter(|_| resumed.is_none()) {
         weights::fetch(weights, arguments.download)?;
     }
-    let outcome = match resumed {
-        Some(run) => {
-            let job = Job::resume(resolved, &run)?;
-            residual::train::resume(&job, run, &options, stop.listen(), &mut show)
-        }
-        None => {
-            let job = Job::prepare(resolved)?;
-            arguments.settings.check_model(&job.recipe.model)?;
-            if arguments.autotune {
-                options = tune(options, &job.model, &job.plans(), job.model.preprocessing.size)?;
+    let mut summaries = Vec::new();
+    for seed in (0..u64::from(arguments.seeds.get())).map(|index| recipe.seed + index) {
+        let mut resolved = resolved.clone();
+        resolved.recipe.seed = seed;
+        let outcome = match &resumed {
+            Some(run) => {
+                let job = Job::resume(resolved, run)?;
+                residual::train::resume(&job, run.clone(), &options, stop.listen(), &mut show)
             }
-            residual::train::train(&job, &arguments.output, &options, stop.listen(), &mut show)
-        }
-    };
-    progress.finish();
-    match outcome.map_err(|error| Failure::from(error).or_skip())? {
-        Outcome::Finished(trained) => {
-            report(arguments, &trained.summary)?;
-            Ok(Done::Finished)
-        }
-        Outcome::Interrupted(summary) => {
-            let run = quoted_path(&summary.run);
-            progress.line(&format!(
-                "interrupted at step {}, after a checkpoint; resume with: residual train --resume {run}",
-                summary.steps
-            ));
-            Ok(Done::Interrupted)
+            None => {
+                let job = Job::prepare(resolved)?;
+                arguments.settings.check_model(&job.recipe.model)?;
+                if arguments.autotune {
+                    options = tune(options, &job.model, &job.plans(), job.model.preprocessing.size)?;
+                }
+                residual::train::train(&job, &arguments.output, &options, stop.listen(), &mut show)
+            }
+        };
+        match outcome.map_err(|error| Failure::from(error).or_skip())? {
+            Outcome::Finished(trained) => summaries.push(trained.summary),
+            Outcome::Interrupted(summary) => {
+                progress.finish();
+                progress.line(&interrupted(&summary, recipe.seed + u64::from(arguments.seeds.get()) - 1 - seed));
+                return Ok(Done::Interrupted);
+            }
         }
     }
+    progress.finish();
+    match &summaries[..] {
+        [summary] => report(arguments, summary)?,
+        summaries => report_seeds(arguments, summaries)?,
+    }
+    Ok(Done::Finished)
+}
+
+/// What to do after an interruption; `left` more seeds were to follow.
+fn interrupted(summary: &Summary, left: u64) -> String {
+    let (run, steps) = (quoted_path(&summary.run), summary.steps);
+    let more = if left > 0 { format!("; {} not started", count(left, "more run")) } else { String::new() };
+    format!("interrupted at step {steps}, after a checkpoint; resume with: residual train --resume {run}{more}")
+}
+
+/// Several runs that differ by their seeds.
+fn report_seeds(arguments: &Train, summaries: &[Summary]) -> Result<(), Failure> {
+    let of = |value: fn(&Summary) -> Option<f64>| Spread::of(&summaries.iter().filter_map(value).collect::<Vec<_>>());
+    let test = of(|summary| Some(summary.test.as_ref()?.top1));
+    let (last, best) = (of(|summary| summary.top1), of(|summary| summary.best_top1));
+    if arguments.format.json {
+        return print_json(&serde_json::json!({
+            "runs": summaries,
+            "top1": last.map(spread_document),
+            "best_top1": best.map(spread_document),
+            "test_top1": test.map(spread_document),
+        }));
+    }
+    let mut rows: Vec<(&str, String)> = summaries.iter().map(|summary| ("run", path_text(&summary.run))).collect();
+    rows.extend(last.map(|last| ("last Acc@1", spread(&last))));
+    rows.extend(best.map(|best| ("best Acc@1", spread(&best))));
+    rows.extend(test.map(|test| ("test Acc@1", spread(&test))));
+    rows.push(("time", duration(summaries.iter().map(|summary| summary.seconds).sum())));
+    print(&facts(&rows))?;
+    let runs: Vec<String> = summaries.iter().map(|summary| quoted_path(&summary.run)).collect();
+    print(&format!("\nNext:\n  residual runs compare {}\n", runs.join(" ")))
 }
 
 fn report(arguments: &Train, summary: &Summary) -> Result<(), Failure> {
