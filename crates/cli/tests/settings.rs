@@ -134,7 +134,7 @@ fn a_setting_that_cannot_matter_is_refused_before_anything_is_read() {
     let place = Place::new();
     for (typed, answer) in [
         (&["--augment", "none", "--hflip", "1"][..], "--hflip requires --augment crop or resized-crop (is none)"),
-        (&["--gamma", "0.5"], "--gamma requires --sched multistep (is cosine)"),
+        (&["--gamma", "0.5"], "--gamma requires --sched multistep, step or plateau (is cosine)"),
         (
             &["--opt", "adamw", "--momentum", "0.9"],
             "--momentum requires --opt sgd, momentum, rmsprop, rmsproptf or muon (is adamw)",

@@ -233,7 +233,7 @@ impl RunInfo {
             batch_size: recipe.batch_size,
             grad_accum_steps: recipe.grad_accum_steps,
             opt: recipe.opt.name(),
-            lr: recipe.lr,
+            lr: recipe.peak_lr(),
             sched: recipe.sched.name(),
             model_ema: recipe.model_ema,
             threads: options.pool.threads(),

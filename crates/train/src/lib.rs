@@ -33,12 +33,12 @@ pub use error::TrainError;
 pub use event::{EpochRow, Event, NewHead, RawMetrics, RunInfo, Step};
 pub use prepare::Job;
 pub use recipe::{
-    Augment, ClipMode, Condition, Difference, EvalMetric, Init, Kind, Layer, MuonAdjustLr, Opt, Order, Origin, Origins,
-    PRESETS, Preset, Range, Recipe, RecipeError, Resolved, Resume, SETTINGS, Sched, Setting,
+    Augment, ClipMode, Condition, Difference, EvalMetric, Init, Kind, Layer, LrScale, MuonAdjustLr, Opt, Order, Origin,
+    Origins, PRESETS, Preset, Range, Recipe, RecipeError, Resolved, Resume, SETTINGS, Sched, Setting,
 };
 pub use record::{Paired, Record, Row, Spread, differences, paired};
 pub use run_folder::RunFolder;
-pub use schedule::Schedule;
+pub use schedule::{Plateau, Schedule};
 pub use step::TrainStep;
 pub use summary::{Outcome, Summary, Test, Trained};
 pub use train::{resume, train};

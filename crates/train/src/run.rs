@@ -230,6 +230,8 @@ impl<'a> Run<'a> {
                 self.save(&self.folder.best(), snapshots.result())?;
             }
             self.progress.last = Some(metrics);
+            let (metric, higher) = value(self.job.recipe.eval_metric, &metrics);
+            self.schedule.observe(&mut self.progress.plateau, epoch + 1, metric, higher);
         }
         self.keep(Best { epoch, metrics: metrics.unwrap_or_default() }, snapshots.result())?;
         self.metrics.push(&row.to_csv())?;
@@ -314,7 +316,7 @@ impl<'a> Run<'a> {
         let recipe = &self.job.recipe;
         let left = self.job.batches() - self.progress.epoch_step as usize * recipe.grad_accum_steps;
         let batches = recipe.grad_accum_steps.min(left);
-        let lr = self.schedule.lr(self.progress.step);
+        let lr = self.schedule.lr_after(self.progress.step, &self.progress.plateau);
         let (mut images, mut loss) = (0, 0.0);
         for index in 0..batches {
             let known = loader.skipped().len();
@@ -442,7 +444,7 @@ impl<'a> Run<'a> {
         EpochRow {
             epoch: self.progress.epoch + 1,
             step: self.progress.step,
-            lr: self.schedule.lr(self.progress.step.saturating_sub(1)),
+            lr: self.schedule.lr_after(self.progress.step.saturating_sub(1), &self.progress.plateau),
             train_loss: self.progress.train_metrics.mean_loss(),
             train_top1: self.progress.train_metrics.top1_percent(),
             loss: held_out.map(Metrics::mean_loss),
@@ -519,6 +521,15 @@ impl<'a> Run<'a> {
             seconds: self.clock.seconds(),
             skipped: self.progress.skipped.iter().cloned().collect(),
         }
+    }
+}
+
+/// The value of a metric, and whether a higher one is better.
+fn value(metric: EvalMetric, metrics: &Metrics) -> (f64, bool) {
+    match metric {
+        EvalMetric::Top1 => (metrics.top1_percent(), true),
+        EvalMetric::Top5 => (metrics.top5_percent(), true),
+        EvalMetric::Loss => (metrics.mean_loss(), false),
     }
 }
 

@@ -1,44 +1,116 @@
-//! The learning-rate schedule: the rate of every step, as a pure function of the recipe.
+//! The learning-rate schedule: the rate of every step, as a pure function of the recipe and, for a plateau, of the evaluations.
+
+mod plateau;
+
+pub use plateau::Plateau;
 
 use crate::recipe::{Recipe, Sched};
+use plateau::Rule;
+use std::f64::consts::PI;
 
-/// The learning rate over a run of known length.
+/// The learning rate over a run of known length. Positions and lengths are in steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     peak: f64,
-    warmup: u64,
     total: u64,
+    /// Steps with the same rate: 1, or those of an epoch.
+    unit: u64,
+    epoch_steps: u64,
+    warmup: u64,
+    /// The rate at the start of the warm-up, if it was given.
+    warmup_lr: Option<f64>,
+    /// Where the course begins: at the start of training or after the warm-up.
+    begin: u64,
     course: Course,
 }
 
+/// The rate after the warm-up.
 #[derive(Clone, Debug, PartialEq)]
 enum Course {
     Constant,
     Multistep { milestones: Vec<u64>, gamma: f64 },
-    Cosine { least: f64 },
-    Linear { least: f64 },
+    Step { every: f64, gamma: f64 },
+    Linear { least: f64, span: f64 },
+    Cosine { least: f64, cycles: Cycles },
+    Poly { least: f64, cycles: Cycles, power: f64 },
+    OneCycle { rise: f64, div_factor: f64, final_div_factor: f64 },
+    Plateau(Rule),
+}
+
+/// Cycles of a cosine or polynomial that together fill a span of steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cycles {
+    span: f64,
+    count: u64,
+    /// The length of a cycle, in that of the one before.
+    growth: f64,
+    /// The peak of a cycle, in that of the one before.
+    decay: f64,
+    /// The exponent of the position in a cycle.
+    k: f64,
+}
+
+impl Cycles {
+    fn new(recipe: &Recipe, span: f64) -> Self {
+        Self {
+            span,
+            count: recipe.lr_cycle_limit,
+            growth: recipe.lr_cycle_mul,
+            decay: recipe.lr_cycle_decay,
+            k: recipe.lr_k_decay,
+        }
+    }
+
+    /// The peak's factor at `position` steps, and the share of the cycle that is over; `None` after the last one.
+    fn at(&self, position: f64) -> Option<(f64, f64)> {
+        let lengths: f64 = (0..self.count).map(|cycle| self.growth.powi(cycle as i32)).sum();
+        let (mut start, mut length) = (0.0, self.span / lengths);
+        for cycle in 0..self.count {
+            if position < start + length {
+                return Some((self.decay.powi(cycle as i32), ((position - start) / length).powf(self.k)));
+            }
+            start += length;
+            length *= self.growth;
+        }
+        None
+    }
 }
 
 impl Schedule {
     /// The schedule of `recipe`, with `epoch_steps` steps per epoch.
     pub fn new(recipe: &Recipe, epoch_steps: u64) -> Self {
         let total = total_steps(recipe, epoch_steps);
-        let warmup = match (recipe.warmup_epochs, recipe.warmup_steps) {
-            (Some(epochs), _) => (epochs * epoch_steps as f64).round() as u64,
-            (None, steps) => steps.unwrap_or(0),
-        };
-        let least = recipe.min_lr.unwrap_or(0.0);
+        let in_steps = |epochs: f64| (epochs * epoch_steps as f64).round() as u64;
+        let warmup = recipe.warmup_epochs.map_or(recipe.warmup_steps.unwrap_or(0), in_steps);
+        let begin = if recipe.is_warmup_prefix() { warmup } else { 0 };
+        let end = total.saturating_sub(in_steps(recipe.cooldown_epochs));
+        let span = end.saturating_sub(begin).max(1) as f64;
+        let (least, gamma) = (recipe.min_lr.unwrap_or(0.0), recipe.gamma.unwrap_or(0.1));
         let course = match recipe.sched {
             Sched::Constant => Course::Constant,
-            Sched::Cosine => Course::Cosine { least },
-            Sched::Linear => Course::Linear { least },
             Sched::Multistep => {
                 let epochs = recipe.milestone_epochs.iter().flatten().map(|epoch| epoch.saturating_mul(epoch_steps));
                 let steps = recipe.milestone_steps.iter().flatten().copied();
-                Course::Multistep { milestones: epochs.chain(steps).collect(), gamma: recipe.gamma.unwrap_or(0.1) }
+                Course::Multistep { milestones: epochs.chain(steps).collect(), gamma }
             }
+            Sched::Step => {
+                let epochs = recipe.decay_epochs.map(|epochs| epochs * epoch_steps as f64);
+                let every = epochs.or(recipe.decay_steps.map(|steps| steps as f64)).unwrap_or(f64::INFINITY);
+                Course::Step { every, gamma }
+            }
+            Sched::Linear => Course::Linear { least, span },
+            Sched::Cosine => Course::Cosine { least, cycles: Cycles::new(recipe, span) },
+            Sched::Poly => Course::Poly { least, cycles: Cycles::new(recipe, span), power: recipe.poly_power },
+            Sched::OneCycle => Course::OneCycle {
+                rise: recipe.pct_start,
+                div_factor: recipe.div_factor,
+                final_div_factor: recipe.final_div_factor,
+            },
+            Sched::Plateau => Course::Plateau(Rule { gamma, least, patience: recipe.patience_epochs }),
         };
-        Self { peak: recipe.lr, warmup, total, course }
+        let unit = if recipe.sched_on_updates { 1 } else { epoch_steps.max(1) };
+        let (peak, warmup_lr) = (recipe.peak_lr(), recipe.warmup_lr);
+        Self { peak, total, unit, epoch_steps, warmup, warmup_lr, begin, course }
     }
 
     /// The number of steps of the run.
@@ -51,24 +123,63 @@ impl Schedule {
         self.warmup
     }
 
-    /// The learning rate of `step`, counted from 0.
+    /// The learning rate of `step`, counted from 0; on a plateau schedule that before its first reduction.
     ///
-    /// Step `t` of a warm-up of `w` steps has `lr × (t + 1) / w`. After it, torch's closed form applies to the
-    /// remaining steps, except that milestones count from the start of training.
+    /// Step `t` of a warm-up of `w` steps has `lr × (t + 1) / w`, or with `warmup_lr` as in timm
+    /// `warmup_lr + (lr − warmup_lr) × t / w`. Where the rate changes with the epoch, `t` is the first step of the epoch and
+    /// `t + 1` that of the next one.
     pub fn lr(&self, step: u64) -> f64 {
+        self.lr_after(step, &Plateau::default())
+    }
+
+    /// The learning rate of `step`, counted from 0, given what a plateau schedule has observed.
+    pub fn lr_after(&self, step: u64, plateau: &Plateau) -> f64 {
+        let step = step / self.unit * self.unit;
         if step < self.warmup {
-            return self.peak * (step + 1) as f64 / self.warmup as f64;
+            let (from, step) = self.warmup_lr.map_or((0.0, step + self.unit), |from| (from, step));
+            return from + (self.peak - from) * (step as f64 / self.warmup as f64).min(1.0);
         }
-        let done = (step - self.warmup) as f64 / self.total.saturating_sub(self.warmup).max(1) as f64;
-        let done = done.min(1.0);
+        let peak = self.peak;
+        let position = step.saturating_sub(self.begin) as f64;
         match &self.course {
-            Course::Constant => self.peak,
+            Course::Constant => peak,
             Course::Multistep { milestones, gamma } => {
-                let passed = milestones.iter().filter(|&&milestone| milestone <= step).count();
-                self.peak * gamma.powi(passed as i32)
+                let passed = milestones.iter().filter(|&&milestone| milestone <= step - self.begin).count();
+                peak * gamma.powi(passed as i32)
             }
-            Course::Cosine { least } => least + (self.peak - least) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
-            Course::Linear { least } => self.peak + (least - self.peak) * done,
+            Course::Step { every, gamma } => peak * gamma.powf((position / every).floor()),
+            Course::Linear { least, span } => peak + (least - peak) * (position / span).min(1.0),
+            Course::Cosine { least, cycles } => match cycles.at(position) {
+                Some((factor, done)) => least + (peak * factor - least) * 0.5 * (1.0 + (PI * done).cos()),
+                None => *least,
+            },
+            Course::Poly { least, cycles, power } => match cycles.at(position) {
+                Some((factor, done)) => least + (peak * factor - least) * (1.0 - done).powf(*power),
+                None => *least,
+            },
+            Course::OneCycle { rise, div_factor, final_div_factor } => {
+                let (first, last) = (peak / div_factor, peak / div_factor / final_div_factor);
+                let total = self.total.div_ceil(self.unit) as f64;
+                let at = (step / self.unit) as f64;
+                // As torch has it, the peak is one step before the share of all steps.
+                let top = (rise * total - 1.0).max(0.0);
+                let [from, to, share] =
+                    if at < top { [first, peak, at / top] } else { [peak, last, (at - top) / (total - 1.0 - top)] };
+                // A run of a single step has no second part.
+                let share = if share.is_nan() { 0.0 } else { share };
+                to + (from - to) * 0.5 * (1.0 + (PI * share).cos())
+            }
+            Course::Plateau(_) => plateau.lr.unwrap_or(peak),
+        }
+    }
+
+    /// Feeds an evaluation after `epochs` epochs to a plateau schedule, which does not count those of the warm-up; others ignore
+    /// it. `higher` says whether a higher metric is a better one.
+    pub fn observe(&self, plateau: &mut Plateau, epochs: u64, metric: f64, higher: bool) {
+        if let Course::Plateau(rule) = &self.course
+            && epochs.saturating_mul(self.epoch_steps) > self.warmup
+        {
+            plateau.observe(rule, self.peak, metric, higher);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The training state: a single file with everything that a resume needs, so that it is always consistent.
 
-use crate::{Job, Recipe, RunFolder, TrainError};
+use crate::{Job, Plateau, Recipe, RunFolder, TrainError};
 use residual_infer::Metrics;
 use residual_tensor::NamedTensors;
 use residual_weights::{load_tensors, save_tensors};
@@ -43,6 +43,8 @@ pub(crate) struct Progress {
     pub(crate) last: Option<Metrics>,
     /// The epochs whose weights are kept by `checkpoint_hist`, the best one first.
     pub(crate) kept: Vec<Best>,
+    /// What a plateau schedule has observed.
+    pub(crate) plateau: Plateau,
     /// Skipped images and their errors.
     pub(crate) skipped: BTreeSet<String>,
     /// Seconds of work up to this state.

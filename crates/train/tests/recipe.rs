@@ -135,7 +135,7 @@ fn a_value_out_of_range_is_answered_with_its_field() {
         ("momentum = 1", "my.toml: momentum: expected 0 to below 1, got 1"),
         ("momentum = 0\nnesterov = true", "my.toml: nesterov requires momentum above 0"),
         ("sched = \"multistep\"", "milestone_epochs or milestone_steps is required for sched = \"multistep\""),
-        ("gamma = 0.5", "my.toml: gamma requires sched = \"multistep\" (is \"linear\")"),
+        ("gamma = 0.5", "my.toml: gamma requires sched = \"multistep\", \"step\" or \"plateau\" (is \"linear\")"),
         (
             "sched = \"multistep\"\nmilestone_steps = [5, 2]",
             "my.toml: milestone_steps: expected ascending whole numbers, each 1 to 1099511627776, got [5, 2]",
@@ -170,7 +170,7 @@ fn a_flag_is_named_as_it_is_typed() {
     assert_eq!(error("epochs", "1.5"), "--epochs: expected a whole number, 1 to 1048576, got 1.5");
     assert_eq!(
         refusal(&[preset("cifar-quick"), flags(&[("gamma", "0.5")])]),
-        "--gamma requires --sched multistep (is linear)"
+        "--gamma requires --sched multistep, step or plateau (is linear)"
     );
     assert_eq!(
         refusal(&[preset("cifar-quick"), flags(&[("min_lr", "0.5")])]),
@@ -249,7 +249,7 @@ fn a_recipe_written_by_hand_is_checked_like_a_file() {
     let error = |recipe: Recipe| recipe.validate().unwrap_err().to_string();
     assert_eq!(
         error(Recipe { gamma: Some(0.5), ..recipe.clone() }),
-        "gamma requires sched = \"multistep\" (is \"constant\")"
+        "gamma requires sched = \"multistep\", \"step\" or \"plateau\" (is \"constant\")"
     );
     assert_eq!(error(Recipe { batch_size: 0, ..recipe.clone() }), "batch_size: expected 1 to 65536, got 0");
     let seed = "seed: expected a whole number, 0 to 9223372036854775807, got \"18446744073709551615\"";

@@ -44,16 +44,8 @@ const ANSWERS: &[(&[&str], &str)] = &[
     ),
     (&["gp", "bn-momentum", "bn-eps", "bn-tf"], "describe the network in a TOML file: --model FILE.toml"),
     (&["early-stopping"], "write --patience N: the epochs without a better --eval-metric after which a run ends"),
-    (&["decay-epochs", "lr-step-size", "step-size"], "name the epochs: --sched multistep --milestone-epochs 30,60,90"),
-    (&["warmup-lr", "lr-warmup-decay", "lr-warmup-method"], "a warm-up rises linearly from zero"),
-    (&["warmup-prefix"], "cosine and linear schedules span the steps after the warm-up"),
-    (
-        &["cooldown-epochs", "lr-cycle-mul", "lr-cycle-decay", "lr-cycle-limit", "lr-k-decay"],
-        "schedules have no cool-down or cycles",
-    ),
-    (&["lr-base", "lr-base-size", "lr-base-scale"], "use --lr; the batch size does not scale it"),
+    (&["lr-warmup-decay", "lr-warmup-method"], "a warm-up rises linearly, from --warmup-lr"),
     (&["lrf"], "use --min-lr, which is a learning rate, not a factor"),
-    (&["sched-on-updates"], "the learning rate changes with every step"),
     (
         &["norm-weight-decay", "bias-weight-decay", "filter-bias-and-bn"],
         "--no-decay-norm-bias keeps weight decay from biases and norms",

@@ -91,6 +91,23 @@ choices! {
         Cosine = "cosine",
         /// Linear decay from `lr` to `min_lr` over the steps after the warm-up.
         Linear = "linear",
+        /// `lr × gammaⁿ` after n times `decay_epochs` (torch's `StepLR`).
+        Step = "step",
+        /// Up to `lr` and down to almost zero, both in half a cosine (torch's `OneCycleLR`, without its cycle of the momentum).
+        OneCycle = "one-cycle",
+        /// Polynomial decay from `lr` to `min_lr` (timm's `PolyLRScheduler`; torch's `PolynomialLR`).
+        Poly = "poly",
+        /// `lr × gammaⁿ` after n times `patience_epochs` evaluations without improvement (torch's `ReduceLROnPlateau`).
+        Plateau = "plateau",
+    }
+
+    /// How `lr_base` scales with the batch size.
+    LrScale {
+        /// In proportion.
+        #[default]
+        Linear = "linear",
+        /// With its square root.
+        Sqrt = "sqrt",
     }
 
     /// The augmentation of training images.

@@ -1,6 +1,6 @@
-//! Values of settings that depend on the optimiser where they are not given.
+//! Values of settings that depend on other settings where they are not given.
 
-use super::{Opt, Recipe};
+use super::{LrScale, Opt, Recipe, Sched};
 
 impl Recipe {
     /// `opt_betas`, or timm's default for the optimiser.
@@ -29,6 +29,24 @@ impl Recipe {
             Opt::Muon => self.nesterov.unwrap_or(true),
             _ => self.nesterov.unwrap_or(false),
         }
+    }
+
+    /// The learning rate after the warm-up: `lr`, or `lr_base` scaled from `lr_base_size` to the images of an update.
+    pub fn peak_lr(&self) -> f64 {
+        let Some(base) = self.lr_base else { return self.lr };
+        let images = self.batch_size.saturating_mul(self.grad_accum_steps);
+        let ratio = images as f64 / self.lr_base_size as f64;
+        let is_adam = matches!(self.opt, Opt::Adam | Opt::AdamW | Opt::NAdam | Opt::Lamb);
+        let usual = if is_adam { LrScale::Sqrt } else { LrScale::Linear };
+        base * match self.lr_base_scale.unwrap_or(usual) {
+            LrScale::Linear => ratio,
+            LrScale::Sqrt => ratio.sqrt(),
+        }
+    }
+
+    /// `warmup_prefix`, or the schedule's default.
+    pub(crate) fn is_warmup_prefix(&self) -> bool {
+        self.warmup_prefix.unwrap_or(!matches!(self.sched, Sched::Multistep | Sched::Step))
     }
 
     /// `decay_norm_bias`, or the default of the optimiser: torch's for SGD, timm's for the others.

@@ -19,7 +19,7 @@ mod settings;
 mod validate;
 mod value;
 
-pub use choices::{Augment, ClipMode, EvalMetric, Init, MuonAdjustLr, Opt, Sched};
+pub use choices::{Augment, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched};
 pub use condition::Condition;
 pub use error::RecipeError;
 pub use layer::{Layer, Origin};
@@ -63,8 +63,8 @@ impl Recipe {
     /// cannot be prolonged.
     pub fn rates_depend_on_length(&self) -> bool {
         match self.sched {
-            Sched::Constant | Sched::Multistep => false,
-            Sched::Cosine | Sched::Linear => true,
+            Sched::Constant | Sched::Multistep | Sched::Step | Sched::Plateau => false,
+            Sched::Cosine | Sched::Linear | Sched::OneCycle | Sched::Poly => true,
         }
     }
 

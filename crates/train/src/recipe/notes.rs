@@ -31,6 +31,14 @@ impl Resolved {
                 notes.push(format!("{setting}: the run of {total} steps ends before {}", late.join(", ")));
             }
         }
+        let in_steps = recipe.decay_epochs.map(|epochs| epochs * epoch_steps as f64);
+        for (setting, first) in
+            [("decay_epochs", in_steps), ("decay_steps", recipe.decay_steps.map(|steps| steps as f64))]
+        {
+            if first.is_some_and(|first| first >= total as f64) && self.origins.is_given(setting) {
+                notes.push(format!("{setting}: the run of {total} steps ends before the first decay"));
+            }
+        }
         for (epoch, spec) in recipe.unfreeze_schedule().unwrap_or_default() {
             if epoch > epochs && self.origins.is_given("unfreeze_at") {
                 notes.push(format!("unfreeze_at: the run of {epochs} epochs ends before {epoch}:{spec}"));
@@ -61,6 +69,8 @@ mod tests {
         assert_eq!(notes(&format!("{milestones}milestone_epochs = [2, 3, 9]")), [late]);
         let late = "milestone_steps: the run of 30 steps ends before 30";
         assert_eq!(notes(&format!("{milestones}milestone_steps = [29, 30]")), [late]);
+        let late = "decay_epochs: the run of 30 steps ends before the first decay";
+        assert_eq!(notes("sched = \"step\"\nepochs = 3\ndecay_epochs = 3"), [late]);
         let late = "unfreeze_at: the run of 3 epochs ends before 4:fc";
         assert_eq!(notes("epochs = 3\nfreeze = \"2\"\nunfreeze_at = [\"3:layer4\", \"4:fc\"]"), [late]);
     }

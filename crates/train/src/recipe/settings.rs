@@ -3,7 +3,7 @@
 //! Field, key, flag, validation and documentation come from the entries here. The first sentence of a setting's documentation
 //! is its line in `--help` and in docs/settings.md; the names of other settings in it are in backticks.
 
-use super::choices::{Augment, ClipMode, EvalMetric, Init, MuonAdjustLr, Opt, Sched};
+use super::choices::{Augment, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched};
 use super::condition::Condition::{Absent, All, AllAboveZero, AnyAboveZero, Given, Is, IsNot, IsTrue};
 use super::setting::{Resume, Setting, settings};
 use super::value::Order::{Ascending, StrictlyAscending};
@@ -164,7 +164,21 @@ settings! {
     opt: Opt = Opt::Sgd => { aliases: &["optimizer", "optimiser"] }
 
     /// Learning rate after the warm-up, before it decays
-    lr: f64 = 0.1 => { range: number(0.0, 1e6), aliases: &["learning_rate", "lr0"] }
+    lr: f64 = 0.1 => {
+        range: number(0.0, 1e6), aliases: &["learning_rate", "lr0"], applies: Absent("lr_base"), replaces: &["lr_base"],
+    }
+
+    /// Learning rate for `lr_base_size` images per training step; `lr` is this, scaled to `batch_size` times
+    /// `grad_accum_steps`
+    lr_base: Option<f64> = None => { range: number(0.0, 1e6), unset: "`lr` is used as it is", replaces: &["lr"] }
+
+    /// Images per training step that `lr_base` is meant for
+    lr_base_size: u64 = 256 => { range: whole(1, 1 << 40), applies: Given("lr_base") }
+
+    /// How `lr_base` scales with the images per training step
+    lr_base_scale: Option<LrScale> = None => {
+        unset: "sqrt for adam, adamw, nadam and lamb, else linear, as in timm", applies: Given("lr_base"),
+    }
 
     /// Momentum
     momentum: f64 = 0.9 => {
@@ -263,8 +277,11 @@ settings! {
 
     /// Learning-rate schedule after the warm-up
     sched: Sched = Sched::Constant => {
-        aliases: &["scheduler", "schedule", "lr_scheduler"], hint: "timm's step is multistep with `milestone_epochs`",
+        aliases: &["scheduler", "schedule", "lr_scheduler"],
     }
+
+    /// Change the learning rate with every training step; if false, with every epoch, as timm and torchvision do by default
+    sched_on_updates: bool = true => {}
 
     /// Epochs at which the learning rate is multiplied by `gamma`
     milestone_epochs: Option<Vec<u64>> = None => {
@@ -279,27 +296,84 @@ settings! {
         applies: Is("sched", &["multistep"]), replaces: &["milestone_epochs"],
     }
 
-    /// Factor that the learning rate is multiplied by at every milestone
+    /// Epochs, fractions allowed, after each of which the learning rate is multiplied by `gamma`
+    decay_epochs: Option<f64> = None => {
+        range: above(0.0, 1e6), unset: "needed by step, or `decay_steps`", aliases: &["lr_step_size", "step_size"],
+        applies: Is("sched", &["step"]), replaces: &["decay_steps"],
+    }
+
+    /// Steps after each of which the learning rate is multiplied by `gamma`
+    decay_steps: Option<u64> = None => {
+        range: whole(1, 1 << 40), unset: "needed by step, or `decay_epochs`",
+        applies: Is("sched", &["step"]), replaces: &["decay_epochs"],
+    }
+
+    /// Factor that the learning rate is multiplied by at every milestone, decay or plateau
     gamma: Option<f64> = None => {
         range: above(0.0, 1.0), unset: "0.1", aliases: &["decay_rate", "lr_gamma"],
-        applies: Is("sched", &["multistep"]),
+        applies: Is("sched", &["multistep", "step", "plateau"]),
     }
 
-    /// Learning rate at the end of the schedule
+    /// Evaluations without a better `eval_metric` that a plateau schedule waits for; the next one reduces the learning rate
+    patience_epochs: u64 = 10 => { range: whole(0, u32::MAX as i64), applies: Is("sched", &["plateau"]) }
+
+    /// Learning rate at the end of the schedule, and the least of a plateau schedule
     min_lr: Option<f64> = None => {
         range: number(0.0, 1e6), unset: "0", aliases: &["eta_min", "lr_min"],
-        applies: Is("sched", &["cosine", "linear"]),
+        applies: Is("sched", &["cosine", "linear", "poly", "plateau"]),
     }
 
-    /// Epochs, fractions allowed, in which the learning rate rises linearly from zero
+    /// Exponent of the polynomial
+    poly_power: f64 = 1.0 => { range: above(0.0, 100.0), applies: Is("sched", &["poly"]) }
+
+    /// Cycles of warm restarts that fill the run (Loshchilov and Hutter 2017). In timm `epochs` is the length of the first
+    /// one; here it is that of all
+    lr_cycle_limit: u64 = 1 => { range: whole(1, 1000), applies: Is("sched", &["cosine", "poly"]) }
+
+    /// Length of a cycle relative to the one before
+    lr_cycle_mul: f64 = 1.0 => { range: above(0.0, 100.0), applies: Is("sched", &["cosine", "poly"]) }
+
+    /// Peak of a cycle relative to the one before
+    lr_cycle_decay: f64 = 0.5 => { range: above(0.0, 1.0), applies: Is("sched", &["cosine", "poly"]) }
+
+    /// Exponent of the position in a cycle (k-decay, arXiv:2004.05909)
+    lr_k_decay: f64 = 1.0 => { range: above(0.0, 100.0), applies: Is("sched", &["cosine", "poly"]) }
+
+    /// Share of a one-cycle schedule in which the learning rate rises
+    pct_start: f64 = 0.3 => { range: number(0.0, 1.0), applies: Is("sched", &["one-cycle"]) }
+
+    /// How many times lower than `lr` a one-cycle schedule begins
+    div_factor: f64 = 25.0 => { range: number(1.0, 1e12), applies: Is("sched", &["one-cycle"]) }
+
+    /// How many times lower than it begins a one-cycle schedule ends
+    final_div_factor: f64 = 1e4 => { range: number(1.0, 1e12), applies: Is("sched", &["one-cycle"]) }
+
+    /// Epochs, fractions allowed, in which the learning rate rises linearly
     warmup_epochs: Option<f64> = None => {
-        range: number(0.0, 1e6), unset: "no warm-up", aliases: &["lr_warmup_epochs"], replaces: &["warmup_steps"],
+        range: number(0.0, 1e6), unset: "no warm-up", aliases: &["lr_warmup_epochs"], applies: IsNot("sched", &["one-cycle"]),
+        replaces: &["warmup_steps"],
     }
 
-    /// Steps in which the learning rate rises linearly from zero
+    /// Steps in which the learning rate rises linearly
     warmup_steps: Option<u64> = None => {
-        range: whole(0, 1 << 40), unset: "no warm-up", replaces: &["warmup_epochs"],
+        range: whole(0, 1 << 40), unset: "no warm-up", applies: IsNot("sched", &["one-cycle"]), replaces: &["warmup_epochs"],
     }
+
+    /// Learning rate of the first step of the warm-up, as in timm, whose default is 1e-5
+    warmup_lr: Option<f64> = None => {
+        range: number(0.0, 1e6), unset: "the first of equal steps from zero",
+        applies: AnyAboveZero(&["warmup_epochs", "warmup_steps"]),
+    }
+
+    /// Begin the schedule after the warm-up; if false, the warm-up takes the place of its beginning, as in timm by default.
+    /// `epochs` includes the warm-up
+    warmup_prefix: Option<bool> = None => {
+        unset: "false for multistep and step, whose epochs count from the start; else true",
+        applies: AnyAboveZero(&["warmup_epochs", "warmup_steps"]),
+    }
+
+    /// Epochs, fractions allowed, at the end of the run with `min_lr`; `epochs` includes them, unlike in timm
+    cooldown_epochs: f64 = 0.0 => { range: number(0.0, 1e6), applies: Is("sched", &["cosine", "linear", "poly"]) }
 
     "Transfer":
 

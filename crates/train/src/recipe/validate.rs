@@ -2,7 +2,7 @@
 
 use super::error::show_value;
 use super::resolve::requires;
-use super::{Augment, Recipe, RecipeError, SETTINGS};
+use super::{Augment, Recipe, RecipeError, SETTINGS, Sched};
 
 impl Recipe {
     /// Checks the range of every setting, that it has an effect unless it has its default, and that it is compatible with
@@ -31,7 +31,7 @@ impl Recipe {
         if self.budget()?.is_none() && self.epochs.is_none() && self.max_steps.is_none() {
             return Err(RecipeError::Missing { either: "epochs", or: "max_steps", purpose: "" });
         }
-        let is_multistep = self.sched == super::Sched::Multistep;
+        let is_multistep = self.sched == Sched::Multistep;
         match (&self.milestone_epochs, &self.milestone_steps) {
             (Some(_), Some(_)) => fail("milestone_steps", "milestones in epochs or in steps", "both")?,
             (None, None) if is_multistep => {
@@ -40,11 +40,23 @@ impl Recipe {
             }
             _ => {}
         }
+        match (self.decay_epochs, self.decay_steps) {
+            (Some(_), Some(_)) => fail("decay_steps", "a decay in epochs or in steps", "both")?,
+            (None, None) if self.sched == Sched::Step => {
+                let purpose = " for sched = \"step\"";
+                return Err(RecipeError::Missing { either: "decay_epochs", or: "decay_steps", purpose });
+            }
+            _ => {}
+        }
+        if self.sched == Sched::Plateau && self.val_split == Some(0.0) {
+            return fail("sched", "held-out images for plateau", "val_split 0");
+        }
         if self.warmup_epochs.is_some() && self.warmup_steps.is_some() {
             return fail("warmup_steps", "a warm-up in epochs or in steps", "both");
         }
+        let lr = self.peak_lr();
         match self.min_lr {
-            Some(min_lr) if min_lr > self.lr => fail("min_lr", format!("at most lr, {}", self.lr), min_lr.to_string()),
+            Some(min_lr) if min_lr > lr => fail("min_lr", format!("at most lr, {lr}"), min_lr.to_string()),
             _ => Ok(()),
         }
     }
