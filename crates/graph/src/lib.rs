@@ -23,6 +23,7 @@
 
 mod analysis;
 mod builder;
+mod drop;
 mod error;
 mod json;
 mod modules;

@@ -1,6 +1,6 @@
 //! Prepares model and data of a recipe.
 
-use crate::recipe::{Augment, Init, Origins, Recipe, Resolved};
+use crate::recipe::{Augment, Init, Origins, Recipe, RecipeError, Resolved};
 use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, TrainError};
 use residual_data::{
@@ -8,6 +8,7 @@ use residual_data::{
     Padding, RandomResizedCrop, Source, Split, Transform, are_names, match_classes,
 };
 use residual_engine::Mode;
+use residual_graph::Graph;
 use residual_infer::{
     Head, InferError, ModelRequest, ResolvedModel, check_labels, check_name, default_preprocessing, is_description,
     network,
@@ -106,7 +107,7 @@ impl Job {
         model.labels.extend((names.len()..classes).map(|output| format!("(unused {output})")));
         model.labels.truncate(classes);
         let Model { graph, tensors, preprocessing, labels } = model;
-        let model = Model::new(graph, tensors, preprocessing, labels)?;
+        let model = Model::new(dropped(&recipe, graph)?, tensors, preprocessing, labels)?;
         if !is_description(&recipe.model) {
             recipe.model.clone_from(&model.graph.name);
         }
@@ -279,6 +280,19 @@ fn start(
     let preprocessing = default_preprocessing(&graph, Some(format));
     let model = Model::new(graph, tensors, preprocessing, Vec::new())?;
     Ok(Start { model, new_head: None, notes: Vec::new() })
+}
+
+/// The graph with the recipe's rates of dropout and stochastic depth.
+fn dropped(recipe: &Recipe, mut graph: Graph) -> Result<Graph, TrainError> {
+    if let Some(p) = recipe.drop {
+        let fail = || RecipeError::field("drop", "a network with a head", graph.name.clone());
+        graph = graph.with_dropout(p as f32).ok_or_else(fail)?;
+    }
+    if let Some(p) = recipe.drop_path {
+        let fail = || RecipeError::field("drop_path", "a network with shortcuts", graph.name.clone());
+        graph = graph.with_drop_path(p as f32).ok_or_else(fail)?;
+    }
+    Ok(graph)
 }
 
 /// The given preprocessing, with the values of the recipe.

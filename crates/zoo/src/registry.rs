@@ -135,7 +135,9 @@ fn small_images() -> Vec<Group> {
             .add("resnext29_8x64d", CifarResNeXt::resnext29(8, 64))
             .add("resnext29_16x64d", CifarResNeXt::resnext29(16, 64))
             .add("resnext29_32x4d", CifarResNeXt::resnext29(32, 4)),
-        Group::new("ResNet of lecture notes", "").add("lecture_resnet50", LectureResNet::resnet50()),
+        Group::new("Networks of lecture notes", "")
+            .add("lecture_resnet50", LectureResNet::resnet50())
+            .add("lecture_resnext29", CifarResNeXt::lecture()),
     ]
 }
 

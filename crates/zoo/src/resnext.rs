@@ -14,9 +14,8 @@ impl ResNet {
     }
 }
 
-/// A ResNeXt for 32×32 images with the block of the lecture notes: `cardinality × base_width` channels inside, twice as
-/// many at its end, and `base_width` doubling from stage to stage. (The paper's CIFAR nets end their blocks in four times
-/// 64 channels instead, whatever the cardinality.)
+/// A ResNeXt for 32×32 images (section 5.1): `cardinality × base_width` channels inside a block and `out_width` at its end
+/// in the first stage, twice as many in each further stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CifarResNeXt {
@@ -26,25 +25,30 @@ pub struct CifarResNeXt {
     pub cardinality: usize,
     /// Channels of each group in the first stage.
     pub base_width: usize,
+    /// Channels at the end of the blocks of the first stage.
+    pub out_width: usize,
     /// Output channels of the stem.
     pub stem_width: usize,
 }
 
 impl CifarResNeXt {
-    /// `resnext29_{cardinality}x{base_width}d`: 3 stages of 3 blocks of 3 convolutions, stem and linear layer.
+    /// The paper's `ResNeXt-29, {cardinality}×{base_width}d`: 3 stages of 3 blocks of 3 convolutions, stem and linear layer.
     pub fn resnext29(cardinality: usize, base_width: usize) -> Self {
-        Self { depths: [3; 3], cardinality, base_width, stem_width: 64 }
+        Self { depths: [3; 3], cardinality, base_width, out_width: 256, stem_width: 64 }
+    }
+
+    /// The network of the lecture notes, 8×64d: its blocks end in twice as many channels as they have inside.
+    pub fn lecture() -> Self {
+        Self { out_width: 2 * 8 * 64, ..Self::resnext29(8, 64) }
     }
 }
-
-/// Channels at the end of a block over channels inside it.
-const EXPANSION: usize = 2;
 
 impl Architecture for CifarResNeXt {
     fn validate(&self) -> Result<(), ZooError> {
         depths(&self.depths)?;
         number("cardinality", self.cardinality, 1, 1 << 16)?;
         number("base_width", self.base_width, 1, 1 << 16)?;
+        number("out_width", self.out_width, 1, 1 << 16)?;
         number("stem_width", self.stem_width, 1, 1 << 16)
     }
 
@@ -57,7 +61,7 @@ impl Architecture for CifarResNeXt {
                 let convs = [
                     Conv2d::new(net.shape(x).channels, width, 1),
                     Conv2d::new(width, width, 3).padding(1).stride(stride).groups(self.cardinality),
-                    Conv2d::new(width, EXPANSION * width, 1),
+                    Conv2d::new(width, self.out_width << stage, 1),
                 ];
                 x = post_activation(net, &format!("layer{}.{block}", stage + 1), x, &convs, stride)?;
             }

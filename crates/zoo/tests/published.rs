@@ -67,24 +67,30 @@ fn plain_networks_are_resnets_without_shortcuts() {
     }
 }
 
-/// By hand, from the notes' block: 1×1, 3×3, 1×1 with 2·D channels at the end, and a projection for each stage.
+/// By hand, from the block of 1×1, 3×3, 1×1 convolutions and a projection for each stage; in millions as in table 7 of
+/// the paper and in the notes.
 #[test]
-fn cifar_resnexts_are_the_notes() {
-    for (name, cardinality, base_width) in
-        [("resnext29_8x64d", 8, 64), ("resnext29_16x64d", 16, 64), ("resnext29_32x4d", 32, 4)]
-    {
+fn cifar_resnexts_are_the_papers_and_the_notes() {
+    for (name, cardinality, base_width, out_width, millions) in [
+        ("resnext29_8x64d", 8, 64, 256, 34.4),
+        ("resnext29_16x64d", 16, 64, 256, 68.1),
+        ("resnext29_32x4d", 32, 4, 256, 4.8),
+        ("lecture_resnext29", 8, 64, 1024, 89.6),
+    ] {
         let mut expected = 3 * 64 * 9 + 2 * 64;
         let mut channels = 64;
         for stage in 0..3 {
-            let width = (cardinality * base_width) << stage;
+            let (width, out) = ((cardinality * base_width) << stage, out_width << stage);
             for block in 0..3 {
-                expected += channels * width + 9 * width * width / cardinality + 2 * width * width;
-                expected += 2 * (2 * width + 2 * width);
-                expected += if block == 0 { channels * 2 * width + 2 * 2 * width } else { 0 };
-                channels = 2 * width;
+                expected += channels * width + 9 * width * width / cardinality + width * out;
+                expected += 2 * (2 * width + out);
+                expected += if block == 0 { channels * out + 2 * out } else { 0 };
+                channels = out;
             }
         }
-        assert_eq!(graph(name, 10).parameter_count(), expected + channels * 10 + 10, "{name}");
+        expected += channels * 10 + 10;
+        assert_eq!(graph(name, 10).parameter_count(), expected, "{name}");
+        assert!((expected as f64 / 1e6 - millions).abs() < 0.07, "{name}: {expected}");
     }
 }
 

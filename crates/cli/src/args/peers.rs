@@ -38,10 +38,7 @@ const ANSWERS: &[(&[&str], &str)] = &[
     (&["reprob", "remode", "recount", "random-erase", "erasing"], "random erasing is not supported"),
     (&["train-interpolation"], "use --interpolation, for training and evaluation"),
     (&["train-crop-size", "val-crop-size", "val-resize-size"], "write --img-size, and --crop-pct for evaluation"),
-    (
-        &["drop", "dropout", "drop-path", "drop-block", "drop-connect"],
-        "dropout and drop_path are keys of a network's description: --model FILE.toml",
-    ),
+    (&["drop-block"], "use --drop-path or --drop"),
     (&["gp", "bn-momentum", "bn-eps", "bn-tf"], "describe the network in a TOML file: --model FILE.toml"),
     (&["early-stopping"], "write --patience N: the epochs without a better --eval-metric after which a run ends"),
     (&["lr-warmup-decay", "lr-warmup-method"], "a warm-up rises linearly, from --warmup-lr"),

@@ -42,6 +42,14 @@ settings! {
         aliases: &["zero_init_residual", "zero_init_last"], applies: All(&[Is("init", &["he"]), Absent("weights")]),
     }
 
+    /// Dropout: its rate where the network has it, as Wide ResNets do, else before the head
+    drop: Option<f64> = None => { range: below(0.0, 1.0), value_name: "P", unset: "the network's own", aliases: &["dropout"] }
+
+    /// Stochastic depth: the rate of the last block; it rises linearly from 0 in the first
+    drop_path: Option<f64> = None => {
+        range: below(0.0, 1.0), value_name: "P", unset: "the network's own", aliases: &["drop_connect"],
+    }
+
     "Data":
 
     /// Dataset: shapes10, cifar10, cifar100, a folder of images or a .safetensors file
