@@ -110,8 +110,7 @@ fn a_wrong_type_or_broken_text_is_answered_with_its_file() {
         ("interpolation = \"box\"", "my.toml: interpolation: expected bilinear or bicubic, got \"box\""),
         (
             "sched = \"cosin\"",
-            "my.toml: sched: expected constant, multistep, cosine or linear (timm's step is multistep with \
-             `milestone_epochs`), got \"cosin\"",
+            "my.toml: sched: expected constant, multistep, cosine, linear, step, one-cycle, poly or plateau, got \"cosin\"",
         ),
         (
             "val_split = \"val\"",
