@@ -16,6 +16,7 @@ mod objective;
 mod optimizer;
 mod prepare;
 mod probe;
+mod recalibrate;
 mod recipe;
 mod record;
 mod run;

@@ -3,6 +3,7 @@
 use crate::event::{EpochRow, Event, EventLine, RawMetrics, RunInfo, Step};
 use crate::memory::forecast;
 use crate::prepare::{EVALUATION_BATCH, Job};
+use crate::recalibrate::recalibrate;
 use crate::recipe::EvalMetric;
 use crate::run_folder::Lines;
 use crate::snapshot::{Snapshot, Snapshots};
@@ -128,7 +129,8 @@ impl<'a> Run<'a> {
         self.start(on_event)?;
         while !self.is_done() {
             if !self.epoch(on_event)? {
-                self.checkpoint(&self.snapshots()?, on_event)?;
+                let snapshots = self.snapshots()?;
+                self.checkpoint(&snapshots, &snapshots, on_event)?;
                 return Ok(Outcome::Interrupted(Box::new(self.summary(None))));
             }
         }
@@ -136,7 +138,8 @@ impl<'a> Run<'a> {
             let metric = self.job.recipe.eval_metric.name();
             on_event(&Event::Note(format!("stopped early: no better {metric} for {epochs} epochs")));
         }
-        let model = self.snapshots()?.result().model().clone();
+        let snapshots = self.snapshots()?;
+        let model = self.evaluated(snapshots)?.result().model().clone();
         let Some(test) = self.test(&model, on_event)? else {
             return Ok(Outcome::Interrupted(Box::new(self.summary(None))));
         };
@@ -183,7 +186,9 @@ impl<'a> Run<'a> {
         self.note_skipped(&skipped, on_event);
         // Of the two files, the state is written first: a killed process may have left older weights.
         if self.saved.is_some() {
-            self.save(&self.folder.last(), self.snapshots()?.result())?;
+            let snapshots = self.snapshots()?;
+            let evaluated = self.evaluated(snapshots)?;
+            self.save(&self.folder.last(), evaluated.result())?;
             self.remove_other_epochs()?;
         }
         Ok(())
@@ -204,13 +209,17 @@ impl<'a> Run<'a> {
                 let is_due =
                     self.job.recipe.checkpoint_every.is_some_and(|steps| self.progress.step.is_multiple_of(steps));
                 if is_due && !self.is_epoch_done() {
-                    self.checkpoint(&self.snapshots()?, on_event)?;
+                    let snapshots = self.snapshots()?;
+                    self.checkpoint(&snapshots, &snapshots, on_event)?;
                 }
             }
         }
         let seconds = began.elapsed().as_secs_f64();
         self.clock.training += seconds;
-        let snapshots = self.snapshots()?;
+        let trained = self.snapshots()?;
+        let epoch = self.progress.epoch;
+        let recalibrated = self.recalibrated(&trained, epoch)?;
+        let snapshots = recalibrated.as_ref().unwrap_or(&trained);
         let (mut metrics, mut raw) = (None, None);
         if self.is_evaluated() {
             let Some(counted) = self.evaluate(snapshots.result(), on_event)? else { return Ok(false) };
@@ -222,7 +231,6 @@ impl<'a> Run<'a> {
         }
         let images_per_second = (self.clock.images - before) as f64 / seconds.max(1e-9);
         let mut row = self.row(metrics.as_ref(), raw.as_ref(), images_per_second);
-        let epoch = self.progress.epoch;
         if let Some(metrics) = metrics {
             row.is_best = self.progress.best.is_none_or(|best| self.is_better(&metrics, &best.metrics));
             if row.is_best {
@@ -241,7 +249,7 @@ impl<'a> Run<'a> {
         self.progress.epoch_step = 0;
         self.progress.train_metrics = Metrics::default();
         on_event(&Event::Epoch(row));
-        self.checkpoint(&snapshots, on_event)?;
+        self.checkpoint(&trained, snapshots, on_event)?;
         self.remove_other_epochs()?;
         Ok(true)
     }
@@ -471,8 +479,41 @@ impl<'a> Run<'a> {
         Ok(Snapshots { raw, averaged: self.step.averaged().map(new).transpose()? })
     }
 
-    /// Writes the training state, from which a run is resumed, and then the weights.
-    fn checkpoint(&mut self, snapshots: &Snapshots, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
+    /// The models of `snapshots` with the statistics of their own weights, if the recipe asks for that: computed from the first
+    /// images of `epoch`.
+    fn recalibrated(&mut self, snapshots: &Snapshots, epoch: u64) -> Result<Option<Snapshots>, TrainError> {
+        let recipe = &self.job.recipe;
+        if recipe.bn_recalibration == 0 {
+            return Ok(None);
+        }
+        let mut new = |snapshot: &Snapshot| {
+            let loader = self.job.loader(epoch, 0)?.take(recipe.bn_recalibration);
+            let (engine, tensors) = (self.step.engine_mut(), snapshot.trained.tensors.clone());
+            let tensors = recalibrate(engine, &self.job.model.graph, tensors, loader, recipe.seed)?;
+            Snapshot::new(tensors, &self.job.model, self.whole)
+        };
+        Ok(Some(Snapshots {
+            raw: new(&snapshots.raw)?,
+            averaged: snapshots.averaged.as_ref().map(&mut new).transpose()?,
+        }))
+    }
+
+    /// `snapshots` as they were evaluated after the last epoch; as they are in the middle of one.
+    fn evaluated(&mut self, snapshots: Snapshots) -> Result<Snapshots, TrainError> {
+        let recalibrated = match self.progress.epoch.checked_sub(1) {
+            Some(epoch) if self.progress.epoch_step == 0 => self.recalibrated(&snapshots, epoch)?,
+            _ => None,
+        };
+        Ok(recalibrated.unwrap_or(snapshots))
+    }
+
+    /// Writes the training state, from which a run is resumed, and then the weights: those of `evaluated`.
+    fn checkpoint(
+        &mut self,
+        trained: &Snapshots,
+        evaluated: &Snapshots,
+        on_event: &mut dyn FnMut(&Event),
+    ) -> Result<(), TrainError> {
         self.metrics.sync()?;
         self.events.sync()?;
         self.progress.tensorboard_bytes = self.tensorboard.as_ref().map_or(Ok(0), EventFile::sync)?;
@@ -480,13 +521,13 @@ impl<'a> Run<'a> {
         let state = State {
             progress: self.progress.clone(),
             recipe: self.job.recipe.to_toml(),
-            model: snapshots.raw.trained.tensors.clone(),
+            model: trained.raw.trained.tensors.clone(),
             optimizer: self.step.optimizer_state(),
-            averaged: snapshots.averaged.as_ref().map(|averaged| averaged.trained.tensors.clone()),
+            averaged: trained.averaged.as_ref().map(|averaged| averaged.trained.tensors.clone()),
         };
         state.save(&self.folder.state())?;
         self.saved = Some(self.progress.step);
-        self.save(&self.folder.last(), snapshots.result())?;
+        self.save(&self.folder.last(), evaluated.result())?;
         on_event(&Event::Checkpoint { step: self.progress.step });
         Ok(())
     }

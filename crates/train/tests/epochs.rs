@@ -224,3 +224,44 @@ fn the_event_file_of_a_resumed_run_is_that_of_an_uninterrupted_one() {
     assert_eq!(expected.len(), 14);
     assert_eq!(got, expected);
 }
+
+/// Recalibrated statistics by the definition: what running averages over the same batches have without their old part, from a
+/// second run that goes through them with a learning rate of 0.
+#[test]
+fn recalibrated_statistics_are_those_of_the_evaluated_weights_and_change_no_training_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let base = Recipe { epochs: Some(1), warmup_steps: None, ..recipe(&dataset(folder.path(), None)) };
+    let (plain, ..) = run(base.clone(), &runs);
+    let (recalibrated, ..) = run(Recipe { bn_recalibration: 100, ..base.clone() }, &runs);
+    // The training state is the same to the bit, the saved model has other statistics.
+    assert_eq!(tensors(&plain.state()), tensors(&recalibrated.state()));
+    let still = Recipe { weights: Some(plain.last()), lr: 0.0, weight_decay: 0.0, ..base.clone() };
+    let (old, new) = (values(&plain.last()), values(&recalibrated.last()));
+    let passed = values(&run(still, &runs).0.last());
+    let mut statistics = 0;
+    for (key, new) in &new {
+        if !key.contains("running_") {
+            assert_eq!(new, &old[key], "{key}");
+            continue;
+        }
+        // Six batches, with torch's momentum.
+        let kept = 0.9_f64.powi(6);
+        for ((new, old), passed) in new.iter().zip(&old[key]).zip(&passed[key]) {
+            let expected = (passed - kept * old) / (1.0 - kept);
+            assert!((new - expected).abs() < 1e-5 * (1.0 + expected.abs()), "{key}: expected {expected}, got {new}");
+        }
+        statistics += 1;
+    }
+    assert_eq!(statistics, 2 * 21);
+
+    // A resume, also of the finished run, writes the same weights.
+    let job = Job::prepare(Recipe { model_ema: true, bn_recalibration: 4, epochs: Some(3), ..base }).unwrap();
+    let reference = finished(&train(&job, &runs, &options(2), &never(), &mut |_| {}).unwrap());
+    let (interruptions, outcome) = interrupted(&job, &runs, &[4], &[8, 12, 18]);
+    assert!(interruptions >= 3);
+    let resumed = finished(&outcome);
+    assert_same_run(&reference, &resumed);
+    resume(&job, resumed.clone(), &options(1), &never(), &mut |_| {}).unwrap();
+    assert_same_run(&reference, &resumed);
+}

@@ -414,6 +414,11 @@ settings! {
     /// Number of epochs between evaluations on the held-out images; the last epoch is always evaluated
     val_interval: u64 = 1 => { range: whole(1, u32::MAX as i64), aliases: &["check_val_every_n_epoch"] }
 
+    /// Batches of training images from which the statistics of batch norms are computed again for every evaluation, in the
+    /// model that is evaluated and saved; 0 takes the running averages of training, which lag behind while the learning rate
+    /// is high. Changes no training step
+    bn_recalibration: usize = 0 => { range: whole(0, 1 << 16), value_name: "BATCHES", aliases: &["precise_bn"] }
+
     /// The metric that chooses the best epoch
     eval_metric: EvalMetric = EvalMetric::Top1 => { aliases: &["monitor"] }
 
