@@ -84,7 +84,7 @@ fn flags_of_other_programs_mean_what_they_mean_there_or_are_answered() {
             "--pretrained",
             "error: --pretrained: name the weights: --weights torchvision:resnet18.v1 (see residual models list)",
         ),
-        ("--aa=rand-m9", "error: --aa: there are --augment crop and resized-crop with --hflip, --mixup and --cutmix"),
+        ("--ra-magnitude=9", "error: --ra-magnitude: write it behind the name: --aa ra-m9"),
         (
             "--epoch",
             "error: expected a flag that `residual train --help` lists, got \"--epoch\" (did you mean \"--epochs\"?)",

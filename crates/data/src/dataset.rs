@@ -19,9 +19,16 @@ pub trait Dataset: Send + Sync {
     fn label(&self, index: usize) -> u32;
 
     /// Soft targets: a probability for each of the [`class_names`](Self::class_names); `None` if the dataset has hard
-    /// labels only. A dataset has them for all samples or for none.
+    /// labels only. A dataset has them for all samples or for none. They sum to 1, unless the dataset
+    /// [has several labels per image](Self::is_multi_label): then they are 1 for each label and 0 for other classes.
     fn soft_label(&self, _index: usize) -> Option<&[f32]> {
         None
+    }
+
+    /// Whether an image may have any number of labels, so that each class is a question of its own and
+    /// [`soft_label`](Self::soft_label) has the targets.
+    fn is_multi_label(&self) -> bool {
+        false
     }
 
     /// The classes' names, by label.

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use residual_tensor::{AlignedBuffer, Stream};
 
 use crate::augment::Canvas;
+use crate::sampler::{Draw, Sampler};
 use crate::targets::TargetBuffer;
 use crate::{DataError, Dataset, SampleRandom, Targets, Transform};
 
@@ -16,8 +17,11 @@ use crate::{DataError, Dataset, SampleRandom, Targets, Transform};
 pub struct LoaderOptions {
     /// Batch size.
     pub batch_size: usize,
-    /// Whether to shuffle, by (seed, epoch), or to keep the dataset's order.
-    pub shuffle: bool,
+    /// The order of the samples.
+    pub sampler: Sampler,
+    /// How often each sample is repeated, with other augmentations, before the next one; an epoch has a fraction of the images
+    /// then. At least 1.
+    pub repeats: usize,
     /// Whether every batch is full: an incomplete last batch is dropped, and with
     /// [`skip_bad_images`](Self::skip_bad_images) a bad image is replaced by another one.
     pub drop_last: bool,
@@ -38,7 +42,8 @@ impl Default for LoaderOptions {
     fn default() -> Self {
         Self {
             batch_size: 128,
-            shuffle: false,
+            sampler: Sampler::InOrder,
+            repeats: 1,
             drop_last: false,
             seed: 0,
             epoch: 0,
@@ -120,7 +125,8 @@ impl Loader {
     /// Starts the workers.
     ///
     /// # Errors
-    /// [`DataError::Invalid`] for a batch size of 0, an empty dataset, or one that `transform` cannot take;
+    /// [`DataError::Invalid`] for a batch size or repeats of 0, an empty dataset, or one that `transform` or the sampler cannot
+    /// take;
     /// [`DataError::Thread`] if a thread cannot be started.
     pub fn new(dataset: Arc<dyn Dataset>, transform: Transform, options: LoaderOptions) -> Result<Self, DataError> {
         if options.batch_size == 0 {
@@ -130,10 +136,10 @@ impl Loader {
             return Err(DataError::invalid("dataset", "at least one image", "none"));
         }
         transform.check(&*dataset)?;
-        let mut order: Vec<u32> = (0..dataset.len() as u32).collect();
-        if options.shuffle {
-            Stream::new(options.seed, &[options.epoch]).shuffle(&mut order);
+        if options.repeats == 0 {
+            return Err(DataError::invalid("repeats", "at least 1", 0));
         }
+        let order = options.sampler.order(&*dataset, options.repeats, options.seed, options.epoch)?;
         let batches =
             if options.drop_last { order.len() / options.batch_size } else { order.len().div_ceil(options.batch_size) };
         let next = options.start_batch.min(batches);
@@ -238,7 +244,7 @@ struct Job {
     dataset: Arc<dyn Dataset>,
     transform: Transform,
     options: LoaderOptions,
-    order: Vec<u32>,
+    order: Vec<Draw>,
     batches: usize,
     /// Maximum number of batches in preparation or ready.
     ahead: usize,
@@ -310,34 +316,35 @@ impl Job {
             })?;
         }
         let mut skipped = Vec::new();
-        for &index in order {
+        for &draw in order {
             if self.stopped() {
                 break;
             }
             let place = &mut content.images[content.indices.len() * image_len..][..image_len];
-            if let Some(index) = self.place(index as usize, place, canvas, &mut skipped)? {
+            if let Some(index) = self.place(draw, place, canvas, &mut skipped)? {
                 content.targets.push(self.dataset.label(index), self.dataset.soft_label(index));
                 content.indices.push(index);
             }
         }
         let LoaderOptions { seed, epoch, .. } = self.options;
         let images = &mut content.images[..content.indices.len() * image_len];
-        self.transform.mix(images, &mut content.targets, &mut Stream::new(seed, &[epoch, batch as u64, MIX]));
+        let mut random = Stream::new(seed, &[epoch, batch as u64, MIX]);
+        self.transform.mix(images, &mut content.targets, epoch, &mut random);
         Ok((content, skipped))
     }
 
-    /// Prepares sample `index` or its substitute; `None` if it is skipped. A pure function of (seed, epoch,
-    /// index).
+    /// Prepares a sample or its substitute; `None` if it is skipped. A pure function of (seed, epoch, index, repeat).
     fn place(
         &self,
-        index: usize,
+        draw: Draw,
         place: &mut [f32],
         canvas: &mut Canvas,
         skipped: &mut Vec<Skipped>,
     ) -> Result<Option<usize>, DataError> {
         const TRIES: usize = 100;
         let LoaderOptions { seed, epoch, skip_bad_images, drop_last, .. } = self.options;
-        let error = match self.fill(index, place, canvas) {
+        let index = draw.index as usize;
+        let error = match self.fill(draw, place, canvas) {
             Ok(()) => return Ok(Some(index)),
             Err(error) if skip_bad_images && error.is_bad_image() => error,
             Err(error) => return Err(error),
@@ -346,11 +353,11 @@ impl Job {
         if !drop_last {
             return Ok(None);
         }
-        let mut random = SampleRandom::new(seed, epoch, index).stream_of(SUBSTITUTE);
+        let mut random = SampleRandom::new(seed, epoch, index).repeated(draw.repeat).stream_of(SUBSTITUTE);
         for _ in 0..TRIES {
-            let other = self.order[random.below(self.order.len() as u32) as usize] as usize;
+            let other = self.order[random.below(self.order.len() as u32) as usize];
             match self.fill(other, place, canvas) {
-                Ok(()) => return Ok(Some(other)),
+                Ok(()) => return Ok(Some(other.index as usize)),
                 Err(error) if error.is_bad_image() => {}
                 Err(error) => return Err(error),
             }
@@ -358,9 +365,10 @@ impl Job {
         Err(error)
     }
 
-    fn fill(&self, index: usize, place: &mut [f32], canvas: &mut Canvas) -> Result<(), DataError> {
+    fn fill(&self, draw: Draw, place: &mut [f32], canvas: &mut Canvas) -> Result<(), DataError> {
+        let index = draw.index as usize;
         let describe = || self.dataset.describe(index);
-        let random = SampleRandom::new(self.options.seed, self.options.epoch, index);
+        let random = SampleRandom::new(self.options.seed, self.options.epoch, index).repeated(draw.repeat);
         let filled = catch_unwind(AssertUnwindSafe(|| {
             self.transform.apply_on(canvas, &self.dataset.sample(index)?, random, place, &describe)
         }));

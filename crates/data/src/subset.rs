@@ -43,6 +43,10 @@ impl Dataset for Subset {
         self.whole.soft_label(self.indices[index])
     }
 
+    fn is_multi_label(&self) -> bool {
+        self.whole.is_multi_label()
+    }
+
     fn class_names(&self) -> &[String] {
         self.whole.class_names()
     }

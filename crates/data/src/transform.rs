@@ -187,10 +187,11 @@ impl Transform {
     }
 
     /// Mixes the images of a whole batch, n × height × width × channels, and their targets, if the augmentation mixes
-    /// them. All randomness comes from `random`.
-    pub(crate) fn mix(&self, images: &mut [f32], targets: &mut TargetBuffer, random: &mut Stream) {
-        if let Some(augmentation) = &self.augmentation {
-            augmentation.mix.apply(images, self.size(), targets, random);
+    /// them in `epoch`. All randomness comes from `random`.
+    pub(crate) fn mix(&self, images: &mut [f32], targets: &mut TargetBuffer, epoch: u64, random: &mut Stream) {
+        let mix = self.augmentation.as_ref().map(|augmentation| &augmentation.mix);
+        if let Some(mix) = mix.filter(|mix| mix.is_on(epoch)) {
+            mix.apply(images, self.size(), targets, random);
         }
     }
 }

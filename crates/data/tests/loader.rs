@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use residual_data::{
     Augmentation, ColorJitter, DataError, Dataset, ErasingMode, Format, GaussianBlur, Grayscale, HorizontalFlip,
     Loader, LoaderOptions, Mix, Operation, PadAndCrop, Padding, RandomErasing, RandomResizedCrop, Rotation, Sample,
-    Shapes, Split, Targets, TrainInterpolation, Transform, VerticalFlip,
+    Sampler, Shapes, Split, Subset, Targets, TrainInterpolation, Transform, VerticalFlip,
 };
 use residual_files::FileError;
 use residual_preprocess::{Image, Preprocessing};
@@ -112,7 +112,8 @@ fn batches_are_the_same_for_any_number_of_workers() {
     let preprocessing = dataset.format().preprocessing().unwrap();
     for augmentation in [small_images(), all_operations()] {
         let transform = Transform::training(preprocessing.clone(), augmentation).unwrap();
-        let options = LoaderOptions { batch_size: 32, shuffle: true, seed: 5, epoch: 2, ..LoaderOptions::default() };
+        let options =
+            LoaderOptions { batch_size: 32, sampler: Sampler::Shuffle, seed: 5, epoch: 2, ..LoaderOptions::default() };
         let alone = all(dataset.clone(), &transform, &options);
         assert_eq!(alone.len(), 10);
         for workers in [1, 2, 3, 8] {
@@ -126,7 +127,7 @@ fn batches_are_the_same_for_any_number_of_workers() {
 
 #[test]
 fn an_epoch_that_goes_on_in_the_middle_is_the_rest_of_it() {
-    let options = LoaderOptions { batch_size: 7, shuffle: true, workers: 2, ..LoaderOptions::default() };
+    let options = LoaderOptions { batch_size: 7, sampler: Sampler::Shuffle, workers: 2, ..LoaderOptions::default() };
     let whole = all(Arc::new(Numbers::new(100)), &one_pixel(), &options);
     for start_batch in [1, 6, 14, 15, 99] {
         let rest = all(Arc::new(Numbers::new(100)), &one_pixel(), &LoaderOptions { start_batch, ..options.clone() });
@@ -134,12 +135,77 @@ fn an_epoch_that_goes_on_in_the_middle_is_the_rest_of_it() {
     }
 }
 
+/// The dataset index of every sample, and its augmented value in a set of one-pixel images.
+fn draws(dataset: &Arc<dyn Dataset>, options: &LoaderOptions) -> Vec<usize> {
+    all(dataset.clone(), &one_pixel(), options).into_iter().flat_map(|(_, _, indices)| indices).collect()
+}
+
+/// Ten classes of which class k has 10 (k + 1) of 550 samples.
+fn unequal() -> Arc<dyn Dataset> {
+    let indices = (0..10).flat_map(|class| (0..10 * (class + 1)).map(move |number| class + 10 * number)).collect();
+    Arc::new(Subset::new(Arc::new(Numbers::new(1000)), indices))
+}
+
+#[test]
+fn a_balanced_sampler_draws_every_class_equally_often() {
+    let set = unequal();
+    for (sampler, expected) in [
+        (Sampler::Balanced, [55.0; 10]),
+        // 550 √(10 k) / Σ √(10 k)
+        (Sampler::SquareRoot, [24.5, 34.6, 42.4, 49.0, 54.7, 60.0, 64.8, 69.2, 73.4, 77.4]),
+    ] {
+        let mut counts = [0f64; 10];
+        for epoch in 0..40 {
+            let options = LoaderOptions { sampler, seed: 4, epoch, batch_size: 50, ..LoaderOptions::default() };
+            let drawn = draws(&set, &options);
+            assert_eq!(drawn.len(), 550, "as many samples as without weights");
+            drawn.iter().for_each(|&index| counts[set.label(index) as usize] += 1.0 / 40.0);
+        }
+        for (class, (count, expected)) in counts.iter().zip(expected).enumerate() {
+            assert!((count - expected).abs() < 4.0, "{sampler:?}, class {class}: {count}, not {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_weighted_order_is_the_same_for_any_workers_and_from_any_batch_on() {
+    let options = LoaderOptions { sampler: Sampler::Balanced, batch_size: 50, workers: 3, ..LoaderOptions::default() };
+    let whole = all(unequal(), &one_pixel(), &options);
+    assert_eq!(all(unequal(), &one_pixel(), &LoaderOptions { workers: 0, ..options.clone() }), whole);
+    assert_eq!(all(unequal(), &one_pixel(), &LoaderOptions { start_batch: 4, ..options.clone() }), whole[4..]);
+    assert_ne!(all(unequal(), &one_pixel(), &LoaderOptions { epoch: 1, ..options }), whole);
+}
+
+/// timm: `RepeatAugSampler(dataset, num_replicas=1, rank=0, num_repeats=3)`.
+#[test]
+fn repeated_samples_follow_one_another_with_other_augmentations() {
+    let set: Arc<dyn Dataset> = Arc::new(Numbers::new(600));
+    let options = LoaderOptions { sampler: Sampler::Shuffle, repeats: 3, batch_size: 64, ..LoaderOptions::default() };
+    let drawn = draws(&set, &options);
+    assert_eq!(drawn.len(), 512, "600 // 256 * 256");
+    assert!(drawn.chunks(3).all(|chunk| chunk.iter().all(|&index| index == chunk[0])));
+    let distinct: BTreeSet<_> = drawn.iter().collect();
+    assert_eq!(distinct.len(), 171);
+    let shuffled = draws(&set, &LoaderOptions { repeats: 1, ..options.clone() });
+    assert!(drawn.iter().step_by(3).eq(shuffled.iter().take(171)), "in the order of a shuffle");
+    assert_eq!(draws(&(Arc::new(Numbers::new(200)) as Arc<dyn Dataset>), &options).len(), 200, "below 256 images");
+
+    let shapes: Arc<dyn Dataset> = Arc::new(Shapes::with_len(0, Split::Train, 300));
+    let transform = Transform::training(shapes.format().preprocessing().unwrap(), all_operations()).unwrap();
+    let (images, _, indices) = &all(shapes.clone(), &transform, &options)[0];
+    let (first, len) = (indices[0], 32 * 32 * 3);
+    assert!(images[..len] != images[len..2 * len] && images[len..2 * len] != images[2 * len..3 * len]);
+    let once = all(shapes, &transform, &LoaderOptions { repeats: 1, ..options });
+    let (single, _, _) = once.iter().find(|(_, _, indices)| indices[0] == first).unwrap();
+    assert!(single[..len] == images[..len], "the first one is augmented as without repetition");
+}
+
 /// A batch as whoever trains on it sees it: images, classes, and the classes mixed in with their weight.
 type Mixed = (Vec<f32>, Vec<u32>, Option<(Vec<u32>, f32)>);
 
 fn mixed(options: &LoaderOptions) -> Vec<Mixed> {
     let dataset: Arc<dyn Dataset> = Arc::new(Shapes::with_len(0, Split::Train, 300));
-    let mix = Mix { mixup: 0.8, cutmix: 1.0, probability: 0.8, switch_probability: 0.5 };
+    let mix = Mix { mixup: 0.8, cutmix: 1.0, probability: 0.8, switch_probability: 0.5, ..Mix::default() };
     let augmentation = Augmentation { mix, ..small_images() };
     let transform = Transform::training(dataset.format().preprocessing().unwrap(), augmentation).unwrap();
     let content = |batch: Result<residual_data::Batch, DataError>| {
@@ -162,7 +228,8 @@ fn mixed(options: &LoaderOptions) -> Vec<Mixed> {
 
 #[test]
 fn mixed_batches_are_the_same_for_any_number_of_workers_and_from_any_batch_on() {
-    let options = LoaderOptions { batch_size: 11, shuffle: true, seed: 5, epoch: 2, ..LoaderOptions::default() };
+    let options =
+        LoaderOptions { batch_size: 11, sampler: Sampler::Shuffle, seed: 5, epoch: 2, ..LoaderOptions::default() };
     let alone = mixed(&options);
     let kinds: BTreeSet<_> = alone.iter().map(|(_, _, partners)| partners.is_some()).collect();
     assert_eq!((alone.len(), kinds.len()), (28, 2), "some batches are mixed and some are not");
@@ -209,7 +276,7 @@ fn shuffling_is_a_permutation_and_evaluation_keeps_the_order() {
             .collect()
     };
     assert_eq!(indices(&options), (0..100).collect::<Vec<_>>());
-    let mut shuffled = indices(&LoaderOptions { shuffle: true, ..options });
+    let mut shuffled = indices(&LoaderOptions { sampler: Sampler::Shuffle, ..options });
     assert_ne!(shuffled, (0..100).collect::<Vec<_>>());
     shuffled.sort_unstable();
     assert_eq!(shuffled, (0..100).collect::<Vec<_>>());
@@ -300,7 +367,7 @@ fn a_batch_that_memory_cannot_hold_is_an_error() {
 fn training_batches_stay_full_when_images_are_skipped() {
     let options = LoaderOptions {
         batch_size: 8,
-        shuffle: true,
+        sampler: Sampler::Shuffle,
         drop_last: true,
         skip_bad_images: true,
         ..LoaderOptions::default()

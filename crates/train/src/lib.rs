@@ -6,6 +6,7 @@
 //! One step is [`TrainStep`]: forward pass, objective, backward pass, gradient hooks (accumulate, clip), optimiser.
 #![forbid(unsafe_code)]
 
+mod augmentation;
 mod budget;
 mod ema;
 mod error;
@@ -37,6 +38,7 @@ pub use recipe::{
     Augment, ClipMode, Condition, Difference, EvalMetric, Init, Kind, Layer, LrScale, MuonAdjustLr, Opt, Order, Origin,
     Origins, PRESETS, Preset, Range, Recipe, RecipeError, Resolved, Resume, SETTINGS, Sched, Setting,
 };
+pub use recipe::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation};
 pub use record::{Paired, Record, Row, Spread, differences, paired};
 pub use run_folder::RunFolder;
 pub use schedule::{Plateau, Schedule};

@@ -1,11 +1,10 @@
 //! Prepares model and data of a recipe.
 
-use crate::recipe::{Augment, Init, Origins, Recipe, RecipeError, Resolved};
+use crate::recipe::{self, Init, Origins, Recipe, RecipeError, Resolved};
 use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, TrainError};
 use residual_data::{
-    Augmentation, DataError, Dataset, Format, HorizontalFlip, Loader, LoaderOptions, Mix, Operation, PadAndCrop,
-    Padding, RandomResizedCrop, Source, Split, Transform, are_names, match_classes,
+    DataError, Dataset, Format, Loader, LoaderOptions, Sampler, Source, Split, Transform, are_names, match_classes,
 };
 use residual_engine::Mode;
 use residual_graph::Graph;
@@ -83,6 +82,7 @@ impl Job {
 
     fn open(resolved: Resolved, weights: Option<&Path>) -> Result<Self, TrainError> {
         let Resolved { mut recipe, origins } = resolved;
+        recipe.fill_crop_ranges(|name| origins.get(name).is_some());
         recipe.validate()?;
         let source = Source::open(&recipe.data, recipe.data_dir.as_deref())?;
         if recipe.val_split.is_none() && !source.has_held_out() {
@@ -127,29 +127,7 @@ impl Job {
     /// # Errors
     /// If a field of the augmentation is out of range.
     pub fn transform(&self) -> Result<Transform, TrainError> {
-        let recipe = &self.recipe;
-        let narrow = |[low, high]: [f64; 2]| [low as f32, high as f32];
-        let mut operations = match recipe.augment {
-            Augment::None => Vec::new(),
-            Augment::Crop => {
-                vec![Operation::PadAndCrop(PadAndCrop { padding: recipe.crop_padding, mode: Padding::Zero })]
-            }
-            Augment::ResizedCrop => {
-                let (scale, ratio) = (narrow(recipe.scale), narrow(recipe.ratio));
-                vec![Operation::RandomResizedCrop(RandomResizedCrop { scale, ratio })]
-            }
-        };
-        if recipe.augment != Augment::None {
-            operations.push(Operation::HorizontalFlip(HorizontalFlip::new(recipe.hflip as f32)));
-        }
-        let mix = Mix {
-            mixup: recipe.mixup as f32,
-            cutmix: recipe.cutmix as f32,
-            probability: recipe.mixup_prob as f32,
-            switch_probability: recipe.mixup_switch_prob as f32,
-        };
-        let augmentation = Augmentation { mix, ..Augmentation::new(operations) };
-        Ok(Transform::training(self.model.preprocessing.clone(), augmentation)?)
+        Ok(Transform::training(self.model.preprocessing.clone(), self.recipe.augmentation()?)?)
     }
 
     /// The batches of `epoch` from the one of step `epoch_step` on; both count from 0.
@@ -160,7 +138,8 @@ impl Job {
         let recipe = &self.recipe;
         let options = LoaderOptions {
             batch_size: recipe.batch_size,
-            shuffle: recipe.shuffle,
+            sampler: self.sampler(),
+            repeats: self.repeats(),
             drop_last: self.drops_last_batch(),
             seed: recipe.seed,
             epoch,
@@ -185,16 +164,36 @@ impl Job {
         Some((Mode::Infer, EVALUATION_BATCH.clamp(1, images.max(1))))
     }
 
+    /// How the images of an epoch are chosen.
+    pub(crate) fn sampler(&self) -> Sampler {
+        match self.recipe.sampler {
+            _ if !self.recipe.shuffle => Sampler::InOrder,
+            recipe::Sampler::Shuffle => Sampler::Shuffle,
+            recipe::Sampler::Balanced => Sampler::Balanced,
+            recipe::Sampler::SquareRoot => Sampler::SquareRoot,
+        }
+    }
+
+    /// How often each image of an epoch is repeated.
+    pub(crate) fn repeats(&self) -> usize {
+        self.recipe.aug_repeats.max(1)
+    }
+
+    /// The number of images of an epoch, each as often as it occurs.
+    pub(crate) fn epoch_images(&self) -> usize {
+        Sampler::epoch_len(self.train.len(), self.repeats())
+    }
+
     /// Forward batches per epoch.
     pub(crate) fn batches(&self) -> usize {
-        let (images, size) = (self.train.len(), self.recipe.batch_size);
+        let (images, size) = (self.epoch_images(), self.recipe.batch_size);
         if self.drops_last_batch() { images / size } else { images.div_ceil(size) }
     }
 
     /// Whether the last batch of an epoch is dropped if it is incomplete: if the recipe says so, or if it consists of a single
     /// image, for which a batch norm cannot compute a variance. The only batch of an epoch is never dropped.
     pub(crate) fn drops_last_batch(&self) -> bool {
-        let (images, size) = (self.train.len(), self.recipe.batch_size);
+        let (images, size) = (self.epoch_images(), self.recipe.batch_size);
         images > size && (self.recipe.drop_last || images % size == 1)
     }
 

@@ -22,11 +22,23 @@ pub struct Mix {
     pub probability: f32,
     /// The probability of CutMix, where a batch is mixed and both are on.
     pub switch_probability: f32,
+    /// Where CutMix is on, the minimum and maximum side of its rectangle as a fraction of the image's, in place of its alpha
+    /// (timm's `cutmix_minmax`). The rectangle lies within the image.
+    pub cutmix_minmax: Option<[f32; 2]>,
+    /// The first epoch, from 0, in which batches are no longer mixed; `None` to mix in all.
+    pub off_epoch: Option<u64>,
 }
 
 impl Default for Mix {
     fn default() -> Self {
-        Self { mixup: 0.0, cutmix: 0.0, probability: 1.0, switch_probability: 0.5 }
+        Self {
+            mixup: 0.0,
+            cutmix: 0.0,
+            probability: 1.0,
+            switch_probability: 0.5,
+            cutmix_minmax: None,
+            off_epoch: None,
+        }
     }
 }
 
@@ -58,8 +70,18 @@ impl Mix {
                 return Err(DataError::invalid(setting, format!("an alpha of 0 to {}", Self::MAX_ALPHA), alpha));
             }
         }
+        if let Some([low, high]) = self.cutmix_minmax
+            && !(low > 0.0 && low <= high && high <= 1.0)
+        {
+            return Err(DataError::invalid("cutmix_minmax", "0 < low <= high <= 1", format!("[{low}, {high}]")));
+        }
         probability("mixup_prob", self.probability)?;
         probability("mixup_switch_prob", self.switch_probability)
+    }
+
+    /// Whether any batch of `epoch` is mixed.
+    pub(crate) fn is_on(&self, epoch: u64) -> bool {
+        (self.mixup > 0.0 || self.cutmix > 0.0) && self.off_epoch.is_none_or(|off| epoch < off)
     }
 
     /// Mixes a batch of n × height × width × channels and its targets. A single image is not changed.
@@ -80,6 +102,9 @@ impl Mix {
             return None;
         }
         let cutmix = self.mixup == 0.0 || self.cutmix > 0.0 && random.chance(self.switch_probability);
+        if let (true, Some(minmax)) = (cutmix, self.cutmix_minmax) {
+            return Some(Mixing::CutMix(Rectangle::within(minmax, size, random)));
+        }
         let lambda = beta::symmetric(f64::from(if cutmix { self.cutmix } else { self.mixup }), random);
         if !cutmix {
             return Some(Mixing::MixUp { lambda: lambda as f32 });
@@ -125,6 +150,18 @@ impl Rectangle {
             let half = (ratio * size[axis] as f64) as usize;
             [centre[axis].saturating_sub(half), (centre[axis] + half).min(size[axis])]
         });
+        Self { top, left, bottom, right }
+    }
+
+    /// timm's `rand_bbox_minmax`: sides of a random fraction in `low..high` of the image's, at a random place within it.
+    fn within([low, high]: [f32; 2], size: [usize; 2], random: &mut Stream) -> Self {
+        let mut range = |side: usize| {
+            let [least, most] = [low, high].map(|share| (side as f64 * f64::from(share)) as u32);
+            let length = (least + random.below((most - least).max(1))) as usize;
+            let start = random.below((side - length) as u32 + 1) as usize;
+            [start, start + length]
+        };
+        let [[top, bottom], [left, right]] = size.map(&mut range);
         Self { top, left, bottom, right }
     }
 }
@@ -224,7 +261,7 @@ mod tests {
 
     #[test]
     fn probabilities_are_kept() {
-        let mix = Mix { mixup: 0.8, cutmix: 1.0, probability: 0.7, switch_probability: 0.25 };
+        let mix = Mix { mixup: 0.8, cutmix: 1.0, probability: 0.7, switch_probability: 0.25, ..Mix::default() };
         let count = |mix: Mix| {
             (0..10_000).fold([0; 3], |mut counts, batch| {
                 counts[match mix.draw([32, 32], &mut Stream::new(3, &[0, batch])) {
@@ -240,6 +277,27 @@ mod tests {
         assert_eq!(count(Mix::default()), [10_000, 0, 0]);
         assert_eq!(count(Mix { mixup: 0.2, ..Mix::default() }), [0, 10_000, 0]);
         assert_eq!(count(Mix { cutmix: 1.0, ..Mix::default() }), [0, 0, 10_000]);
+    }
+
+    #[test]
+    fn a_rectangle_between_two_fractions_lies_within_the_image() {
+        let mix = Mix { cutmix: 1.0, cutmix_minmax: Some([0.25, 0.75]), ..Mix::default() };
+        let mut sides = std::collections::BTreeSet::new();
+        for batch in 0..500 {
+            let mixing = mix.draw([32, 20], &mut Stream::new(3, &[0, batch])).unwrap();
+            let Mixing::CutMix(cut) = mixing else { panic!("{mixing:?}") };
+            assert!(cut.bottom <= 32 && cut.right <= 20);
+            sides.extend([cut.bottom - cut.top, 100 + cut.right - cut.left]);
+        }
+        // numpy.random.randint(8, 24) and randint(5, 15), which exclude the upper end.
+        assert!(sides.iter().copied().eq((8..24).chain(105..115)), "{sides:?}");
+    }
+
+    #[test]
+    fn batches_are_mixed_until_the_off_epoch() {
+        let mix = Mix { mixup: 0.2, off_epoch: Some(3), ..Mix::default() };
+        assert_eq!([0, 2, 3, 9].map(|epoch| mix.is_on(epoch)), [true, true, false, false]);
+        assert!(!Mix::default().is_on(0) && Mix { cutmix: 1.0, ..Mix::default() }.is_on(u64::MAX));
     }
 
     #[test]

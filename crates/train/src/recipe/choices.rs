@@ -132,6 +132,68 @@ choices! {
         Loss = "loss",
     }
 
+    /// The order of the training images.
+    Sampler {
+        /// Every image once an epoch, in random order.
+        #[default]
+        Shuffle = "shuffle",
+        /// Every class equally often, with replacement.
+        Balanced = "balanced",
+        /// Classes as often as the square root of their size, with replacement.
+        SquareRoot = "sqrt",
+    }
+
+    /// The pixels outside an image.
+    CropPaddingMode {
+        /// Black.
+        #[default]
+        Zero = "zero",
+        /// The image mirrored at its border.
+        Reflect = "reflect",
+    }
+
+    /// timm's training crops.
+    TrainCropMode {
+        /// Random resized crop.
+        #[default]
+        ResizedCrop = "rrc",
+        /// Resized with its aspect ratio kept, but for slight changes, and cropped at the centre.
+        KeepRatioCentre = "rkrc",
+        /// The same, cropped at random.
+        KeepRatioRandom = "rkrr",
+    }
+
+    /// The interpolation of training images.
+    TrainInterpolation {
+        /// Bilinear.
+        #[default]
+        Bilinear = "bilinear",
+        /// Bicubic.
+        Bicubic = "bicubic",
+        /// One of the two at random, each time.
+        Random = "random",
+    }
+
+    /// When an image is flipped.
+    HflipMode {
+        /// At random in each epoch.
+        #[default]
+        Random = "random",
+        /// In every other epoch, from the first or the second one on.
+        Alternating = "alternating",
+    }
+
+    /// The content of an erased rectangle.
+    Remode {
+        /// A normally distributed value for each pixel and channel.
+        #[default]
+        Pixel = "pixel",
+        /// The mean.
+        Const = "const",
+        /// A normally distributed value for each channel.
+        Rand = "rand",
+    }
+
     /// The initialisation of new weights.
     Init {
         /// Kaiming normal, fan-out, as torchvision's ResNet; for networks with layer norms a normal with standard deviation

@@ -20,6 +20,7 @@ mod validate;
 mod value;
 
 pub use choices::{Augment, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched};
+pub use choices::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation};
 pub use condition::Condition;
 pub use error::RecipeError;
 pub use layer::{Layer, Origin};

@@ -4,11 +4,12 @@
 //! is its line in `--help` and in docs/settings.md; the names of other settings in it are in backticks.
 
 use super::choices::{Augment, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched};
+use super::choices::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation};
 use super::condition::Condition::{Absent, All, AllAboveZero, AnyAboveZero, Given, Is, IsNot, IsTrue};
 use super::setting::{Resume, Setting, settings};
 use super::value::Order::{Ascending, StrictlyAscending};
 use super::value::{Field, above, below, number, whole};
-use residual_data::{PadAndCrop, RandomResizedCrop};
+use residual_data::{PadAndCrop, RandomErasing, RandomResizedCrop};
 use residual_preprocess::Interpolation;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -73,6 +74,14 @@ settings! {
     /// Shuffle the images in every epoch
     shuffle: bool = true => {}
 
+    /// Choice of the training images of an epoch: each one once, or every class equally often or as often as the square root of
+    /// its size, both with replacement
+    sampler: Sampler = Sampler::Shuffle => { applies: IsTrue("shuffle") }
+
+    /// Repeated augmentation: this many versions of each image follow one another, and an epoch has that fraction of the images
+    /// (timm's `RepeatAugSampler`); 0 and 1 turn it off
+    aug_repeats: usize = 0 => { range: whole(0, 64), aliases: &["ra_reps"] }
+
     /// Drop the last batch of an epoch if it is incomplete
     drop_last: bool = false => {}
 
@@ -95,8 +104,61 @@ settings! {
         range: whole(0, PadAndCrop::MAX_PADDING as i64), value_name: "PIXELS", applies: Is("augment", &["crop"]),
     }
 
+    /// Pixels outside the image in the random crop: black, or the image mirrored at its border
+    crop_padding_mode: CropPaddingMode = CropPaddingMode::Zero => { applies: Is("augment", &["crop"]) }
+
+    /// Crop of resized-crop: timm's rrc (a random resized crop), rkrc or rkrr (the whole image, slightly changed in scale and
+    /// shape, cropped at the centre or at random)
+    train_crop_mode: TrainCropMode = TrainCropMode::ResizedCrop => { applies: Is("augment", &["resized-crop"]) }
+
+    /// Interpolation of resized, rotated and sheared training images
+    train_interpolation: Option<TrainInterpolation> = None => {
+        unset: "that of the evaluation", applies: Is("augment", CROPS),
+    }
+
     /// Probability of a horizontal flip
     hflip: f64 = 0.0 => { range: number(0.0, 1.0), value_name: "P", applies: Is("augment", CROPS) }
+
+    /// Flip at random in each epoch, or each image in every other epoch; `hflip` is the fraction flipped in the first one
+    hflip_mode: HflipMode = HflipMode::Random => {
+        applies: All(&[Is("augment", CROPS), AnyAboveZero(&["hflip"])]),
+    }
+
+    /// Probability of a vertical flip
+    vflip: f64 = 0.0 => { range: number(0.0, 1.0), value_name: "P", applies: Is("augment", CROPS) }
+
+    /// Greatest angle of a random rotation (torchvision's `RandomRotation`)
+    degrees: f64 = 0.0 => { range: number(0.0, 180.0), applies: Is("augment", CROPS) }
+
+    /// Automatic augmentation: timm's texts (rand-m9-mstd0.5-inc1, augmix-m3-w3, original, originalr, v0, v0r, 3a) or
+    /// torchvision's ra, ra-m9-n2, ta_wide, autoaugment, cifar10 and svhn; see docs/training.md
+    aa: Option<String> = None => {
+        value_name: "NAME", unset: "no automatic augmentation", aliases: &["auto_augment"], applies: Is("augment", CROPS),
+    }
+
+    /// Strengths of random changes of brightness, contrast, saturation and hue (torchvision's `ColorJitter`): one for the first
+    /// three, three, or four. They are applied beside `aa` too
+    color_jitter: Option<Vec<f64>> = None => {
+        range: number(0.0, 100.0), unset: "no colour jitter", applies: Is("augment", CROPS),
+    }
+
+    /// Probability of `color_jitter`
+    color_jitter_prob: f64 = 1.0 => { range: number(0.0, 1.0), value_name: "P", applies: Given("color_jitter") }
+
+    /// Probability that an image becomes grey (torchvision's `RandomGrayscale`)
+    grayscale_prob: f64 = 0.0 => { range: number(0.0, 1.0), value_name: "P", applies: Is("augment", CROPS) }
+
+    /// Probability of a Gaussian blur (torchvision's, kernel 23, as in timm)
+    gaussian_blur_prob: f64 = 0.0 => { range: number(0.0, 1.0), value_name: "P", applies: Is("augment", CROPS) }
+
+    /// Probability of random erasing (timm's `RandomErasing`)
+    reprob: f64 = 0.0 => { range: number(0.0, 1.0), value_name: "P", applies: Is("augment", CROPS) }
+
+    /// Content of erased rectangles: noise per pixel, the mean, or one random colour
+    remode: Remode = Remode::Pixel => { applies: AnyAboveZero(&["reprob"]) }
+
+    /// Greatest number of erased rectangles; they share the area of one
+    recount: usize = 1 => { range: whole(1, RandomErasing::MAX_COUNT as i64), applies: AnyAboveZero(&["reprob"]) }
 
     /// Fraction of the image's area that a random resized crop keeps
     scale: [f64; 2] = [0.08, 1.0] => {
@@ -123,6 +185,14 @@ settings! {
     mixup_switch_prob: f64 = 0.5 => {
         range: number(0.0, 1.0), value_name: "P", applies: AllAboveZero(&["mixup", "cutmix"]),
     }
+
+    /// Sides of CutMix's rectangle as fractions of the image's, from and up to, in place of its alpha
+    cutmix_minmax: Option<[f64; 2]> = None => {
+        range: above(0.0, 1.0), order: Ascending, unset: "by the alpha of `cutmix`", applies: AnyAboveZero(&["cutmix"]),
+    }
+
+    /// Epoch, from 0, from which on batches are no longer mixed; 0 mixes in all
+    mixup_off_epoch: u64 = 0 => { range: whole(0, 1 << 20), applies: AnyAboveZero(&["mixup", "cutmix"]) }
 
     "Preprocessing":
 

@@ -2,7 +2,8 @@
 
 use super::error::show_value;
 use super::resolve::requires;
-use super::{Augment, Recipe, RecipeError, SETTINGS, Sched};
+use super::{Augment, Recipe, RecipeError, SETTINGS, Sched, Setting};
+use residual_data::DataError;
 
 impl Recipe {
     /// Checks the range of every setting, that it has an effect unless it has its default, and that it is compatible with
@@ -23,8 +24,21 @@ impl Recipe {
                 return Err(requires(setting, broken, self, None));
             }
         }
+        self.validate_augmentation()?;
         self.validate_schedule()?;
         self.validate_transfer()
+    }
+
+    fn validate_augmentation(&self) -> Result<(), RecipeError> {
+        let checked = self.augmentation().and_then(|augmentation| augmentation.validate());
+        match checked {
+            Err(DataError::Invalid { place, expected, got }) => {
+                // The place begins with the name of the setting.
+                let name = place.split(' ').next().unwrap_or_default();
+                fail(Setting::find(name).map_or("augment", |setting| setting.name), expected, got)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn validate_schedule(&self) -> Result<(), RecipeError> {
