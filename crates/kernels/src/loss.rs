@@ -1,4 +1,10 @@
-//! Softmax cross-entropy, in double precision.
+//! Losses of logits against targets, in double precision.
+
+mod sigmoid;
+mod softmax;
+
+pub use sigmoid::{Binary, binary_cross_entropy};
+pub use softmax::{Focal, focal_loss};
 
 use crate::extents::is_product;
 
@@ -56,7 +62,7 @@ pub fn cross_entropy(
     smoothing: f32,
     gradient: Option<&mut [f32]>,
 ) -> f64 {
-    assert!(classes > 0, "cross-entropy: expected at least one class");
+    assert!(classes > 0, "loss: expected at least one class");
     let scale = 1.0 / targets.images(classes) as f64;
     batch(logits, targets, classes, smoothing, scale, gradient) * scale
 }
@@ -66,7 +72,6 @@ pub fn cross_entropy(
 /// # Panics
 /// As [`cross_entropy`] does.
 pub fn cross_entropy_sum(logits: &[f32], targets: Targets<'_>, classes: usize, smoothing: f32) -> f64 {
-    assert!(classes > 0, "cross-entropy: expected at least one class");
     batch(logits, targets, classes, smoothing, 1.0, None)
 }
 
@@ -79,21 +84,10 @@ fn batch(
     scale: f64,
     mut gradient: Option<&mut [f32]>,
 ) -> f64 {
-    let images = targets.images(classes);
-    let fits = |len: usize| is_product(len, &[images, classes]);
-    assert!(fits(logits.len()), "logits: expected {images} rows of {classes}, got {} numbers", logits.len());
-    let got = gradient.as_ref().map_or(logits.len(), |gradient| gradient.len());
-    assert!(fits(got), "gradient: expected {images} rows of {classes}, got {got} numbers");
+    let rows = rows(logits, targets, classes, gradient.as_ref().map(|gradient| gradient.len()));
     let smoothing = f64::from(smoothing);
     let mut loss = 0.0;
-    for (image, row) in logits.chunks_exact(classes).enumerate() {
-        let target = match targets {
-            Targets::Hard(labels) => Target::Class(class(labels[image], classes)),
-            Targets::Mixed { a, b, lambda } => {
-                Target::Classes([class(a[image], classes), class(b[image], classes)], f64::from(lambda))
-            }
-            Targets::Soft(targets) => Target::Row(&targets[image * classes..][..classes]),
-        };
+    for (image, (row, target)) in rows.enumerate() {
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let shifted = |logit: f32| f64::from(logit) - f64::from(largest);
         let log_sum = row.iter().map(|&logit| shifted(logit).exp()).sum::<f64>().ln();
@@ -111,6 +105,34 @@ fn batch(
         }
     }
     loss
+}
+
+/// The logits and the target of each image. `gradient` is the length of the gradient.
+///
+/// # Panics
+/// If the slices do not have the lengths stated, or a class is not below `classes`.
+fn rows<'a>(
+    logits: &'a [f32],
+    targets: Targets<'a>,
+    classes: usize,
+    gradient: Option<usize>,
+) -> impl ExactSizeIterator<Item = (&'a [f32], Target<'a>)> {
+    assert!(classes > 0, "loss: expected at least one class");
+    let images = targets.images(classes);
+    let fits = |len: usize| is_product(len, &[images, classes]);
+    assert!(fits(logits.len()), "logits: expected {images} rows of {classes}, got {} numbers", logits.len());
+    let got = gradient.unwrap_or(logits.len());
+    assert!(fits(got), "gradient: expected {images} rows of {classes}, got {got} numbers");
+    logits.chunks_exact(classes).enumerate().map(move |(image, row)| {
+        let target = match targets {
+            Targets::Hard(labels) => Target::Class(class(labels[image], classes)),
+            Targets::Mixed { a, b, lambda } => {
+                Target::Classes([class(a[image], classes), class(b[image], classes)], f64::from(lambda))
+            }
+            Targets::Soft(targets) => Target::Row(&targets[image * classes..][..classes]),
+        };
+        (row, target)
+    })
 }
 
 fn class(label: u32, classes: usize) -> usize {

@@ -1,7 +1,7 @@
-//! Softmax cross-entropy by its definition.
+//! Losses by their definitions.
 
 use super::narrow;
-use crate::loss::Targets;
+use crate::loss::{Binary, Focal, Targets};
 
 /// The softmax of one row.
 fn probabilities(row: &[f32]) -> Vec<f64> {
@@ -41,6 +41,41 @@ pub fn cross_entropy(logits: &[f32], targets: Targets<'_>, classes: usize, smoot
         }
     }
     (loss, narrow(gradient))
+}
+
+/// −Σ weight · target · (1 − p)^γ · ln p over the batch, divided by the weights of hard targets or by the images.
+pub fn focal_loss(logits: &[f32], targets: Targets<'_>, classes: usize, rule: &Focal<'_>) -> f64 {
+    let smoothing = f64::from(rule.smoothing);
+    let weight = |class: usize| rule.weights.map_or(1.0, |weights| f64::from(weights[class]));
+    let mut loss = 0.0;
+    for (row, targets) in logits.chunks_exact(classes).zip(dense(targets, classes).chunks_exact(classes)) {
+        for (class, (target, p)) in targets.iter().zip(probabilities(row)).enumerate() {
+            let target = (1.0 - smoothing) * target + smoothing / classes as f64;
+            loss -= if target > 0.0 { weight(class) * target * (1.0 - p).powf(rule.gamma) * p.ln() } else { 0.0 };
+        }
+    }
+    loss / match targets {
+        Targets::Hard(labels) => labels.iter().map(|&label| weight(label as usize)).sum(),
+        _ => (logits.len() / classes) as f64,
+    }
+}
+
+/// The binary cross-entropy of each logit by itself, its mean over images and its mean or sum over classes.
+pub fn binary_cross_entropy(logits: &[f32], targets: Targets<'_>, classes: usize, rule: &Binary<'_>) -> f64 {
+    let smoothing = f64::from(rule.smoothing);
+    let towards = if matches!(targets, Targets::Soft(_)) { 0.5 } else { 1.0 / classes as f64 };
+    let mut loss = 0.0;
+    for (at, (&logit, target)) in logits.iter().zip(dense(targets, classes)).enumerate() {
+        let target = (1.0 - smoothing) * target + smoothing * towards;
+        let target = rule.threshold.map_or(target, |least| if target > f64::from(least) { 1.0 } else { 0.0 });
+        let p = 1.0 / (1.0 + (-f64::from(logit)).exp());
+        let right = p * target + (1.0 - p) * (1.0 - target);
+        let entropy = -target * p.ln() - (1.0 - target) * (1.0 - p).ln();
+        let alpha = rule.alpha.map_or(1.0, |alpha| alpha * target + (1.0 - alpha) * (1.0 - target));
+        let weight = rule.weights.map_or(1.0, |weights| f64::from(weights[at % classes]));
+        loss += weight * alpha * (1.0 - right).powf(rule.gamma) * entropy;
+    }
+    loss / if rule.sum_classes { logits.len() / classes } else { logits.len() } as f64
 }
 
 /// The probability of each class.

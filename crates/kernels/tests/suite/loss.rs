@@ -1,8 +1,10 @@
-//! Softmax cross-entropy against its naive twin, finite differences and closed forms.
+//! Losses against their naive twins, finite differences, closed forms, and the values of torch, torchvision and timm that
+//! `golden/make_losses.py` made.
 
 use crate::{close, slopes, uniform};
-use residual_kernels::loss::{self, Targets};
+use residual_kernels::loss::{self, Binary, Focal, Targets, binary_cross_entropy, focal_loss};
 use residual_kernels::reference;
+use serde_json::Value;
 use std::panic::catch_unwind;
 
 const SHAPES: [(usize, usize); 6] = [(1, 1), (1, 2), (7, 3), (5, 10), (33, 17), (4, 1000)];
@@ -186,5 +188,163 @@ fn softmax_is_the_definition() {
             loss::softmax(&mut got, classes);
             close(&got, &expected, 1e-7, &format!("{images} x {classes}, shift {shift}"));
         }
+    }
+}
+
+/// Weights of classes, between 0.5 and 2.
+fn class_weights(classes: usize) -> Vec<f32> {
+    uniform(8, classes).iter().map(|value| 1.25 + 0.75 * value).collect()
+}
+
+/// Calls `body` with the hyperparameters of focal losses.
+fn for_focal(classes: usize, smoothing: f32, body: impl Fn(&Focal<'_>)) {
+    let weights = class_weights(classes);
+    for gamma in [0.0, 0.5, 1.0, 2.0] {
+        for weights in [None, Some(&weights[..])] {
+            body(&Focal { smoothing, weights, gamma });
+        }
+    }
+}
+
+/// Calls `body` with the hyperparameters of binary losses.
+fn for_binary(classes: usize, smoothing: f32, body: impl Fn(&Binary<'_>)) {
+    let weights = class_weights(classes);
+    let plain = Binary { smoothing, threshold: None, sum_classes: false, weights: None, gamma: 0.0, alpha: None };
+    for rule in [
+        plain,
+        Binary { threshold: Some(0.2), ..plain },
+        Binary { sum_classes: true, weights: Some(&weights), ..plain },
+        Binary { gamma: 2.0, ..plain },
+        Binary { gamma: 0.5, alpha: Some(0.25), ..plain },
+    ] {
+        body(&rule);
+    }
+}
+
+fn with_gradient(len: usize, loss: impl Fn(&mut [f32]) -> f64) -> (f64, Vec<f32>) {
+    let mut gradient = vec![f32::NAN; len];
+    (loss(&mut gradient), gradient)
+}
+
+#[test]
+fn focal_losses_are_the_definition_and_gradients_finite_differences() {
+    for_targets(&[0.0, 0.1], |what, logits, targets, classes, smoothing| {
+        for_focal(classes, smoothing, |rule| {
+            let what = format!("{what}, {rule:?}");
+            let (value, gradient) =
+                with_gradient(logits.len(), |gradient| focal_loss(logits, targets, classes, rule, Some(gradient)));
+            let expected = reference::focal_loss(logits, targets, classes, rule);
+            assert!((value - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{what}: {expected}, got {value}");
+            assert_eq!(focal_loss(logits, targets, classes, rule, None), value, "{what}");
+            slopes(&what, logits, &gradient, 1.0 / 128.0, 1e-4, |logits| {
+                let logits: Vec<f32> = logits.iter().map(|logit| *logit as f32).collect();
+                focal_loss(&logits, targets, classes, rule, None)
+            });
+        });
+    });
+}
+
+#[test]
+fn a_focal_loss_without_exponent_and_weights_is_the_cross_entropy() {
+    for_targets(&[0.0, 0.1], |what, logits, targets, classes, smoothing| {
+        let rule = Focal { smoothing, weights: None, gamma: 0.0 };
+        let focal = with_gradient(logits.len(), |gradient| focal_loss(logits, targets, classes, &rule, Some(gradient)));
+        let (value, gradient) = cross_entropy(logits, targets, classes, smoothing);
+        assert!((focal.0 - value).abs() <= 1e-12 * value.abs().max(1.0), "{what}: {value}, got {}", focal.0);
+        close(&focal.1, &gradient, 1e-7, what);
+    });
+}
+
+#[test]
+fn binary_losses_are_the_definition_and_gradients_finite_differences() {
+    for_targets(&[0.0, 0.1], |what, logits, targets, classes, smoothing| {
+        for_binary(classes, smoothing, |rule| {
+            let what = format!("{what}, {rule:?}");
+            let (value, gradient) = with_gradient(logits.len(), |gradient| {
+                binary_cross_entropy(logits, targets, classes, rule, Some(gradient))
+            });
+            let expected = reference::binary_cross_entropy(logits, targets, classes, rule);
+            assert!((value - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{what}: {expected}, got {value}");
+            assert_eq!(binary_cross_entropy(logits, targets, classes, rule, None), value, "{what}");
+            slopes(&what, logits, &gradient, 1.0 / 128.0, 1e-4, |logits| {
+                let logits: Vec<f32> = logits.iter().map(|logit| *logit as f32).collect();
+                binary_cross_entropy(&logits, targets, classes, rule, None)
+            });
+        });
+    });
+}
+
+/// Sure logits have neither infinite losses nor gradients that are not numbers, whatever the exponent.
+#[test]
+fn sure_logits_have_finite_losses_and_gradients() {
+    let logits = [200.0, -200.0, 0.0, -200.0, 200.0, 0.0];
+    let targets = Targets::Hard(&[0, 0]);
+    for gamma in [0.0, 0.5, 1.0, 2.0] {
+        let focal = Focal { smoothing: 0.0, weights: None, gamma };
+        let binary = Binary { smoothing: 0.0, threshold: None, sum_classes: false, weights: None, gamma, alpha: None };
+        for (value, gradient) in [
+            with_gradient(6, |gradient| focal_loss(&logits, targets, 3, &focal, Some(gradient))),
+            with_gradient(6, |gradient| binary_cross_entropy(&logits, targets, 3, &binary, Some(gradient))),
+        ] {
+            assert!(value.is_finite() && gradient.iter().all(|gradient| gradient.is_finite()), "{gamma}: {gradient:?}");
+        }
+    }
+    let rule = Binary { smoothing: 0.0, threshold: None, sum_classes: false, weights: None, gamma: 0.0, alpha: None };
+    let (value, gradient) = with_gradient(2, |gradient| {
+        binary_cross_entropy(&[f32::NAN, 0.0], Targets::Hard(&[0]), 2, &rule, Some(gradient))
+    });
+    assert!(value.is_nan() && gradient[0].is_nan(), "{value}, {gradient:?}");
+}
+
+/// The numbers of `golden/make_losses.py`.
+fn golden_uniform(seed: u64, count: usize) -> Vec<f64> {
+    let mut state = seed;
+    let mut next = || {
+        state = (state * 1_103_515_245 + 12_345) % (1 << 31);
+        state as f64 / f64::from(1 << 30) - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn losses_are_those_of_torch_torchvision_and_timm() {
+    let cases: Value = serde_json::from_str(include_str!("../golden/losses.json")).unwrap();
+    for case in cases.as_array().unwrap() {
+        let what = case.to_string();
+        let [images, classes] = ["images", "classes"].map(|key| case[key].as_u64().unwrap() as usize);
+        let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect::<Vec<f32>>();
+        let logits = narrow(golden_uniform(1, images * classes).iter().map(|u| 3.0 * u).collect());
+        let weights = narrow(golden_uniform(2, classes).iter().map(|u| 1.25 + 0.75 * u).collect());
+        let weights = case["weighted"].as_bool().unwrap().then_some(&weights[..]);
+        let hard: Vec<u32> = (0..images).map(|image| ((7 * image + 3) % classes) as u32).collect();
+        let reversed: Vec<u32> = hard.iter().rev().copied().collect();
+        let mut soft = narrow(golden_uniform(3, images * classes));
+        loss::softmax(&mut soft, classes);
+        let several: Vec<f32> =
+            golden_uniform(4, images * classes).iter().map(|&u| if u > 0.5 { 1.0 } else { 0.0 }).collect();
+        let targets = match case["targets"].as_str().unwrap() {
+            "hard" => Targets::Hard(&hard),
+            "mixed" => Targets::Mixed { a: &hard, b: &reversed, lambda: 0.3 },
+            "soft" => Targets::Soft(&soft),
+            _ => Targets::Soft(&several),
+        };
+        let number = |key: &str| case.get(key).and_then(Value::as_f64);
+        let smoothing = number("smoothing").unwrap() as f32;
+        let gamma = number("gamma").unwrap_or(0.0);
+        let (value, gradient) = with_gradient(logits.len(), |gradient| {
+            if case["loss"] == "softmax" {
+                focal_loss(&logits, targets, classes, &Focal { smoothing, weights, gamma }, Some(gradient))
+            } else {
+                let threshold = number("threshold").map(|threshold| threshold as f32);
+                let sum_classes = case.get("sum_classes").and_then(Value::as_bool).unwrap_or(false);
+                let rule = Binary { smoothing, threshold, sum_classes, weights, gamma, alpha: number("alpha") };
+                binary_cross_entropy(&logits, targets, classes, &rule, Some(gradient))
+            }
+        });
+        let expected = case["value"].as_f64().unwrap();
+        assert!((value - expected).abs() <= 1e-6 * expected.abs(), "{what}: got {value}");
+        let expected: Vec<f32> =
+            case["gradient"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect();
+        close(&gradient, &expected, 1e-6, &what);
     }
 }
