@@ -92,6 +92,7 @@ impl Job {
         let names = train.class_names();
         let classes = *recipe.num_classes.get_or_insert(names.len());
         check_labels(&*train, classes)?;
+        check_objective(&recipe, train.is_multi_label(), classes).map_err(|error| error.located(&origins))?;
         let has_test = source.splits().contains(&Split::Test);
         let held_out_is_test =
             recipe.val_split.is_none_or(|share| share == 0.0) && !source.splits().contains(&Split::Val);
@@ -214,6 +215,20 @@ impl Job {
         let resolved = Resolved { recipe: self.recipe.clone(), origins: self.origins.clone() };
         notes.extend(resolved.notes(self.epoch_steps()));
         notes
+    }
+}
+
+/// Whether the loss fits the targets.
+fn check_objective(recipe: &Recipe, is_multi_label: bool, classes: usize) -> Result<(), RecipeError> {
+    if is_multi_label && !recipe.bce_loss {
+        return Err(RecipeError::field("bce_loss", "true for images with several labels", "false"));
+    }
+    match &recipe.class_weight_values {
+        Some(values) if values.len() != classes => {
+            let expected = format!("{classes} weights, one for each class");
+            Err(RecipeError::field("class_weight_values", expected, values.len().to_string()))
+        }
+        _ => Ok(()),
     }
 }
 

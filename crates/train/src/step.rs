@@ -3,7 +3,7 @@
 use crate::TrainError;
 use crate::ema::Ema;
 use crate::hooks::{self, GradientHook};
-use crate::objective::Objective;
+use crate::objective::{Objective, given_weights};
 use crate::optimizer::{Device, Multipliers, Optimizer};
 use crate::recipe::Recipe;
 use residual_data::Targets;
@@ -24,17 +24,19 @@ pub struct TrainStep {
 }
 
 impl TrainStep {
-    /// The step of `recipe`, without layer-wise learning rates, on `engine`, whose plan must be one for training.
+    /// The step of `recipe`, without layer-wise learning rates and class weights from a dataset, on `engine`, whose plan must be one for training.
     ///
     /// # Errors
     /// If the system has no memory for the optimiser's state.
     pub fn new(recipe: &Recipe, engine: Engine, options: &Options) -> Result<Self, TrainError> {
-        Self::with_multipliers(recipe, engine, options, |_| Multipliers::ONE)
+        let objective = Objective::new(recipe, given_weights(recipe));
+        Self::with_multipliers(recipe, objective, engine, options, |_| Multipliers::ONE)
     }
 
-    /// As [`new`](Self::new), with learning rate and weight decay of each parameter relative to the recipe's.
+    /// As [`new`](Self::new), with this objective, and learning rate and weight decay of each parameter relative to the recipe's.
     pub(crate) fn with_multipliers(
         recipe: &Recipe,
+        objective: Objective,
         engine: Engine,
         options: &Options,
         multipliers: impl Fn(&Entry) -> Multipliers,
@@ -43,7 +45,7 @@ impl TrainStep {
         let optimizer = Optimizer::new(recipe, &engine, device.clone(), multipliers)?;
         let hooks = hooks::hooks(recipe, &engine)?;
         let ema = Ema::new(recipe, &engine)?;
-        Ok(Self { engine, objective: Objective::new(recipe), optimizer, hooks, ema, device, gradient: Vec::new() })
+        Ok(Self { engine, objective, optimizer, hooks, ema, device, gradient: Vec::new() })
     }
 
     /// A whole step on one batch of normalised images (NHWC): one backward pass and an update at learning rate `lr`.

@@ -1,6 +1,7 @@
 //! Starts a new run or resumes an interrupted one.
 
 use crate::budget;
+use crate::objective::{Objective, class_weights};
 use crate::prepare::Job;
 use crate::probe::{Cached, Probe};
 use crate::run::Run;
@@ -112,7 +113,11 @@ pub(crate) fn train_step(job: &Job, model: &Model, options: &Options, frozen: Fr
     let (mode, batch) = job.train_plan();
     let engine =
         Engine::new(model, mode, batch, model.preprocessing.size, &[], &training_options(job, options, frozen))?;
-    TrainStep::with_multipliers(&job.recipe, engine, options, |entry| job.transfer.multipliers(&job.recipe, entry))
+    let classes = model.graph.output_channels()?;
+    let objective = Objective::new(&job.recipe, class_weights(&job.recipe, &*job.train, classes));
+    TrainStep::with_multipliers(&job.recipe, objective, engine, options, |entry| {
+        job.transfer.multipliers(&job.recipe, entry)
+    })
 }
 
 pub(crate) fn training_options(job: &Job, options: &Options, frozen: Frozen) -> Options {

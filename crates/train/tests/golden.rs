@@ -78,6 +78,18 @@ fn muon_is_torchs() {
     check("muon");
 }
 
+/// Summed over classes, with label smoothing.
+#[test]
+fn binary_cross_entropy_is_timms() {
+    check("binary");
+}
+
+/// Weights from the numbers of training images, with label smoothing.
+#[test]
+fn class_weights_are_scikit_learns_and_torchs() {
+    check("balanced");
+}
+
 #[test]
 fn gradients_clipped_by_value_are_torchs() {
     check("clipped_values");

@@ -320,6 +320,15 @@ fn a_loss_that_is_not_a_number_ends_the_run_and_names_the_last_good_checkpoint()
 }
 
 #[test]
+fn class_weights_have_one_value_per_class() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(&dataset(folder.path(), None));
+    let error = Job::prepare(Recipe { class_weight_values: Some(vec![1.0; 4]), ..recipe.clone() }).err().unwrap();
+    assert_eq!(error.to_string(), "class_weight_values: expected 3 weights, one for each class, got 4");
+    Job::prepare(Recipe { class_weight_values: Some(vec![1.0; 3]), ..recipe }).unwrap();
+}
+
+#[test]
 fn a_label_beyond_the_networks_outputs_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = Recipe { num_classes: Some(2), ..recipe(&dataset(folder.path(), None)) };

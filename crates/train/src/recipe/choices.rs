@@ -57,6 +57,17 @@ choices! {
         Muon = "muon",
     }
 
+    /// The weights of classes in the loss.
+    ClassWeights {
+        /// All 1, or those of `class_weight_values`.
+        #[default]
+        None = "none",
+        /// In inverse proportion to the images of a class (scikit-learn's "balanced").
+        Balanced = "balanced",
+        /// In inverse proportion to the effective number of images of a class (Cui et al. 2019), with a mean of 1.
+        Effective = "effective",
+    }
+
     /// What `clip_grad` limits.
     ClipMode {
         /// The norm of all gradients together (torch's `clip_grad_norm_`).

@@ -3,7 +3,7 @@
 //! Field, key, flag, validation and documentation come from the entries here. The first sentence of a setting's documentation
 //! is its line in `--help` and in docs/settings.md; the names of other settings in it are in backticks.
 
-use super::choices::{Augment, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched};
+use super::choices::{Augment, ClassWeights, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched};
 use super::choices::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation};
 use super::condition::Condition::{Absent, All, AllAboveZero, AnyAboveZero, Given, Is, IsNot, IsTrue};
 use super::setting::{Resume, Setting, settings};
@@ -330,6 +330,40 @@ settings! {
 
     /// Label smoothing: fraction of the target distributed over all classes
     smoothing: f64 = 0.0 => { range: below(0.0, 1.0), aliases: &["label_smoothing"] }
+
+    /// Train every output by itself with binary cross-entropy on its sigmoid, as timm; images with several labels need it
+    bce_loss: bool = false => {}
+
+    /// Sum the binary cross-entropies of an image's classes instead of taking their mean
+    bce_sum: bool = false => { applies: IsTrue("bce_loss") }
+
+    /// Make targets above this value 1 and the others 0, after smoothing and mixing
+    bce_target_thresh: Option<f64> = None => {
+        range: below(0.0, 1.0), unset: "targets stay as they are", applies: IsTrue("bce_loss"),
+    }
+
+    /// Exponent of the focal loss, which weighs down what the network is sure of (Lin et al. 2017): (1 − p)^γ on the softmax, or
+    /// with `bce_loss` torchvision's on the sigmoid; 0 turns it off
+    focal_gamma: f64 = 0.0 => { range: number(0.0, 100.0) }
+
+    /// Weight of positive targets in the focal loss on the sigmoid; that of negative ones is the rest up to 1
+    focal_alpha: Option<f64> = None => {
+        range: number(0.0, 1.0), unset: "both have weight 1",
+        applies: All(&[IsTrue("bce_loss"), AnyAboveZero(&["focal_gamma"])]),
+    }
+
+    /// Weights of classes in the loss, from the numbers of their training images: balanced is in inverse proportion to them,
+    /// effective to the effective number of images
+    class_weights: ClassWeights = ClassWeights::None => { replaces: &["class_weight_values"] }
+
+    /// Beta of the effective number of images, (1 − betaⁿ) / (1 − beta)
+    class_weight_beta: f64 = 0.999 => { range: below(0.0, 1.0), applies: Is("class_weights", &["effective"]) }
+
+    /// Weight of each class in the loss, in the order of the classes
+    class_weight_values: Option<Vec<f64>> = None => {
+        range: number(0.0, 1e6), unset: "all 1, or those of `class_weights`", applies: Is("class_weights", &["none"]),
+        replaces: &["class_weights"],
+    }
 
     /// Recompute activations in the backward pass: less memory, more time, the same result
     grad_checkpointing: bool = false => {

@@ -41,6 +41,7 @@ import torch
 import torch.nn.functional as F
 import torch.optim._muon
 from safetensors.torch import save_file
+from timm.loss import BinaryCrossEntropy
 from timm.optim import Lamb, Lion, RMSpropTF, param_groups_layer_decay
 from timm.utils import dispatch_clip_grad
 from torch import nn
@@ -74,6 +75,8 @@ RUNS = {
     "lion": dict(opt="lion", lr=0.001, min_lr=2e-4, weight_decay=0.5),
     "muon": dict(opt="muon", lr=0.02, momentum=0.95, weight_decay=0.1, scale=0.5),
     "accumulated": dict(lr=0.1, momentum=0.9, weight_decay=0.02, batch_size=4, accumulate=2, clip=2.0, steps=10),
+    "binary": dict(lr=0.02, momentum=0.9, weight_decay=0.02, smoothing=0.1, loss="binary", steps=10),
+    "balanced": dict(lr=0.1, momentum=0.9, weight_decay=0.02, smoothing=0.1, loss="balanced", steps=10),
     "clipped_values": dict(lr=0.05, momentum=0.9, clip=0.05, clip_mode="value", smoothing=0.1, steps=10),
     "clipped_units": dict(lr=0.1, momentum=0.9, clip=0.2, clip_mode="agc"),
 }
@@ -250,6 +253,18 @@ def learning_rate(run, step):
     return least + (lr - least) / 2 * (1 + math.cos(math.pi * (step - warmup) / (run["steps"] - warmup)))
 
 
+def objective(run, logits, labels):
+    """Binary cross-entropy summed over classes, or cross-entropy, for "balanced" with the weights of scikit-learn's balanced."""
+    smoothing = run.get("smoothing", 0.0)
+    kind = run.get("loss")
+    if kind == "binary":
+        return BinaryCrossEntropy(smoothing, sum_classes=True)(logits, labels)
+    _, all_labels = dataset()
+    weights = IMAGES / (CLASSES * torch.bincount(all_labels, minlength=CLASSES).to(logits.dtype))
+    weights = weights if kind == "balanced" else None
+    return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
+
+
 def train(run, dtype, noise_seed=None):
     run = COMMON | run
     model = Small()
@@ -269,7 +284,7 @@ def train(run, dtype, noise_seed=None):
         for _ in range(accumulate):
             rows = slice(batch * size % IMAGES, batch * size % IMAGES + size)
             batch += 1
-            loss = F.cross_entropy(model(images[rows]), labels[rows], label_smoothing=run.get("smoothing", 0.0))
+            loss = objective(run, model(images[rows]), labels[rows])
             (loss / accumulate).backward()
             losses.append(loss.item())
         norms.append(clip(model, run))
@@ -327,6 +342,11 @@ def recipe(run):
         lines["fallback_lr_scale"] = run["scale"]
     if "decay_norm_bias" in run:
         lines["decay_norm_bias"] = run["decay_norm_bias"]
+    match run.get("loss"):
+        case "binary":
+            lines |= {"bce_loss": True, "bce_sum": True}
+        case "balanced":
+            lines["class_weights"] = "balanced"
     if "clip" in run:
         lines["clip_grad"] = run["clip"]
     if "clip_mode" in run:
@@ -340,7 +360,7 @@ def without(run):
     """The run with one setting left out, one after the other."""
     off = {
         "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "smoothing": 0.0, "layer_decay": 1.0,
-        "head_lr_mult": 1.0, "clip": math.inf,
+        "head_lr_mult": 1.0, "clip": math.inf, "loss": None,
     }  # fmt: skip
     for key, value in off.items():
         if run.get(key, value) != value:
