@@ -15,7 +15,7 @@ use crate::{DataError, Dataset, Sample, Source, Split};
 ///
 /// # Errors
 /// [`DataError::Invalid`] if `folder` exists and is not empty, if a class name cannot be a folder's name, or for images
-/// that are normalised or have more than 4 channels; [`DataError::File`] if a file cannot be written.
+/// that have several labels, are normalised or have more than 4 channels; [`DataError::File`] if a file cannot be written.
 pub fn export(source: &Source, folder: &Path) -> Result<usize, DataError> {
     if folder.exists() && fs::read_dir(folder).map_err(FileError::read(folder))?.next().is_some() {
         return Err(DataError::invalid(folder.display(), "an empty folder or a new one", "a folder with files"));
@@ -30,6 +30,10 @@ pub fn export(source: &Source, folder: &Path) -> Result<usize, DataError> {
 }
 
 fn write_all(dataset: &dyn Dataset, folder: &Path) -> Result<usize, DataError> {
+    if dataset.is_multi_label() {
+        let expected = "one label per image, as a folder of class folders has";
+        return Err(DataError::invalid(dataset.place(), expected, "several labels"));
+    }
     for name in dataset.class_names() {
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
             return Err(DataError::invalid(format!("class {name:?}"), "a name that a folder can have", "another"));

@@ -13,7 +13,7 @@ use crate::{DataError, Dataset, Format, Sample, Split, UnknownClasses, match_cla
 /// Maximum size of an image file.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Maximum number of classes.
-const MAX_CLASSES: usize = 65_536;
+pub(crate) const MAX_CLASSES: usize = 65_536;
 
 /// Reads an image file and decodes it with [`Image::decode`].
 ///
@@ -144,15 +144,7 @@ impl Dataset for Folder {
     /// Of the path within the folder, and of the file's length.
     fn fingerprint(&self, index: usize) -> u32 {
         let path = self.path(index);
-        let mut hasher = crc32fast::Hasher::new();
-        for name in path.strip_prefix(&self.root).unwrap_or(path) {
-            hasher.update(name.as_encoded_bytes());
-            hasher.update(b"/");
-        }
-        // A file that is missing by now counts as an empty one; reading it is an error of its own.
-        let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-        hasher.update(&length.to_le_bytes());
-        hasher.finalize()
+        file_fingerprint(path.strip_prefix(&self.root).unwrap_or(path), path)
     }
 
     fn describe(&self, index: usize) -> String {
@@ -170,6 +162,19 @@ impl Dataset for Folder {
     fn notes(&self) -> &[String] {
         &self.notes
     }
+}
+
+/// A checksum of a file's name and length, for [`Dataset::fingerprint`].
+pub(crate) fn file_fingerprint(name: &Path, path: &Path) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in name {
+        hasher.update(part.as_encoded_bytes());
+        hasher.update(b"/");
+    }
+    // A file that is missing by now counts as an empty one; reading it is an error of its own.
+    let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    hasher.update(&length.to_le_bytes());
+    hasher.finalize()
 }
 
 /// The class folders in `root`, sorted by name.

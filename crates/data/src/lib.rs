@@ -1,6 +1,6 @@
 //! Datasets, augmentation and a deterministic parallel loader. Independent of networks.
 //!
-//! A [`Source`] is given by name or path (`shapes10`, `cifar10`, a folder, a file); its [splits](Source::split) are
+//! A [`Source`] is given by name or path (`shapes10`, `cifar10`, a folder, a list, a file); its [splits](Source::split) are
 //! [`Dataset`]s; a [`Transform`] turns a sample into the network's input; a [`Loader`] does that in parallel and
 //! yields batches that are the same for any number of workers.
 //!
@@ -26,6 +26,7 @@ mod error;
 mod export;
 mod folder;
 mod layout;
+mod list;
 mod loader;
 mod mix;
 mod registry;
@@ -49,6 +50,7 @@ pub use dataset::{Dataset, Format, Sample};
 pub use error::DataError;
 pub use export::export;
 pub use folder::{Folder, read_image};
+pub use list::{ImageList, ListedImages};
 pub use loader::{Batch, Loader, LoaderOptions, Skipped};
 pub use mix::Mix;
 pub use registry::{DATASETS, NamedDataset};
@@ -64,5 +66,6 @@ pub use transform::Transform;
 /// The readers of foreign bytes, as fuzz targets call them.
 pub mod parse {
     pub use crate::cifar::{parse_binary, parse_python};
+    pub use crate::list::parse_image_list;
     pub use crate::tensors::parse_tensor_file;
 }

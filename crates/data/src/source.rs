@@ -1,4 +1,4 @@
-//! Resolves `--data`: a built-in dataset, CIFAR, a folder or a file.
+//! Resolves `--data`: a built-in dataset, CIFAR, a folder, a list or a file of tensors.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cifar::{Cifar, CifarKind};
 use crate::folder::Folder;
 use crate::layout::Layout;
+use crate::list::{ImageList, ListedImages};
 use crate::{DATASETS, DataError, Dataset, HeldOut, Part, Selection, Shapes, Split, TensorFile, stratified_split};
 
 /// A source of data that is opened, but not read yet.
@@ -23,17 +24,18 @@ enum Kind {
     Shapes,
     Cifar(CifarKind, PathBuf),
     Folder(Layout),
+    List(Arc<ImageList>),
     Tensors(PathBuf),
 }
 
 impl Source {
     /// Finds `name`: one of [`DATASETS`], of which `cifar10` and `cifar100` have their files in `data_dir` or its usual
     /// subfolder (official binary or python layout); a folder of class folders, or of splits with class folders in
-    /// them; or a `.safetensors` file. With `data_dir`, a path that does not exist is also looked for there.
+    /// them; a `.csv` file that lists images, which is read; or a `.safetensors` file. With `data_dir`, a path that does not exist is also looked for there.
     ///
     /// # Errors
     /// [`DataError::Invalid`] if there is no such source, or a CIFAR set has no `data_dir` or its files are not there;
-    /// [`DataError::File`] if a folder cannot be read.
+    /// [`DataError::File`] if a folder or a list cannot be read; of a list, the errors of [`ImageList::open`].
     pub fn open(name: &str, data_dir: Option<&Path>) -> Result<Self, DataError> {
         let kind = match name {
             "shapes10" => Kind::Shapes,
@@ -43,15 +45,19 @@ impl Source {
                 let places = [Some(PathBuf::from(name)), data_dir.map(|folder| folder.join(name))];
                 let Some(path) = places.into_iter().flatten().find(|path| path.exists()) else {
                     let named = DATASETS.map(|set| set.name).join(", ");
-                    let expected = format!("{named}, a folder of class folders or a .safetensors file");
+                    let expected = format!("{named}, a folder of class folders, a .csv list or a .safetensors file");
                     return Err(DataError::invalid(format!("data {name:?}"), expected, "no such name or path"));
                 };
+                let has_extension = |name| path.extension().is_some_and(|own| own.eq_ignore_ascii_case(name));
                 if path.is_dir() {
                     Kind::Folder(Layout::find(&path)?)
-                } else if path.extension().is_some_and(|extension| extension == "safetensors") {
+                } else if has_extension("csv") {
+                    Kind::List(Arc::new(ImageList::open(&path)?))
+                } else if has_extension("safetensors") {
                     Kind::Tensors(path)
                 } else {
-                    return Err(DataError::invalid(path.display(), "a folder or a .safetensors file", "another file"));
+                    let expected = "a folder, a .csv list or a .safetensors file";
+                    return Err(DataError::invalid(path.display(), expected, "another file"));
                 }
             }
         };
@@ -76,6 +82,7 @@ impl Source {
         match &self.kind {
             Kind::Shapes | Kind::Cifar(..) => vec![Split::Train, Split::Test],
             Kind::Folder(layout) => layout.splits().collect(),
+            Kind::List(list) => list.splits(),
             Kind::Tensors(_) => Vec::new(),
         }
     }
@@ -103,6 +110,7 @@ impl Source {
             Kind::Shapes => Ok(Arc::new(Shapes::new(0, split))),
             Kind::Cifar(kind, folder) => Ok(Arc::new(Cifar::open(*kind, folder, split)?)),
             Kind::Folder(layout) => Ok(Arc::new(Folder::open(layout, split)?)),
+            Kind::List(list) => Ok(Arc::new(ListedImages::new(list.clone(), split))),
             Kind::Tensors(path) => Ok(Arc::new(TensorFile::open(path)?)),
         }
     }
@@ -112,6 +120,7 @@ impl Source {
             Kind::Shapes => self.name.clone(),
             Kind::Cifar(_, path) | Kind::Tensors(path) => path.display().to_string(),
             Kind::Folder(layout) => layout.root().display().to_string(),
+            Kind::List(list) => list.file().display().to_string(),
         }
     }
 

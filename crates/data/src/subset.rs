@@ -77,8 +77,8 @@ impl Dataset for Subset {
 }
 
 /// Stratified split into a training set and a held-out set, which gets its fraction of each class, rounded, but for
-/// classes with two or more samples at least one and never all. The same seed gives the same split; both sets keep the
-/// order of the dataset.
+/// classes with two or more samples at least one and never all. Images with several labels have no class of their own: the
+/// held-out set is a fraction of all. The same seed gives the same split; both sets keep the order of the dataset.
 ///
 /// # Errors
 /// [`DataError::Invalid`] if the share is not in (0, 1), or if no class has two samples.
@@ -89,7 +89,8 @@ pub fn stratified_split(whole: &Arc<dyn Dataset>, held_out: HeldOut) -> Result<(
     }
     let mut classes = vec![Vec::new(); whole.class_names().len()];
     for index in 0..whole.len() {
-        classes[whole.label(index) as usize].push(index);
+        let class = if whole.is_multi_label() { 0 } else { whole.label(index) as usize };
+        classes[class].push(index);
     }
     let (mut train, mut held) = (Vec::new(), Vec::new());
     for (label, mut members) in classes.into_iter().enumerate() {
