@@ -63,7 +63,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The images: n × height × width × channels (NHWC).
+    /// The images: n × height × width × channels (NHWC), or n × views × height × width × channels where the transform has
+    /// several [views](Transform::views).
     pub fn images(&self) -> &[f32] {
         &self.content.images[..self.len() * self.image_len]
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use residual_preprocess::{Image, ImageError, Preprocessing, Preprocessor, Window};
+use residual_preprocess::{Image, ImageError, Preprocessing, Preprocessor, Views, Window};
 use residual_tensor::Stream;
 
 use crate::augment::{Canvas, Padding, TrainingCrop};
@@ -16,6 +16,7 @@ pub struct Transform {
     augmentation: Option<Augmentation>,
     /// The mean colour, which some augmentations fill with.
     mean: Vec<u8>,
+    views: Views,
 }
 
 impl Transform {
@@ -24,7 +25,12 @@ impl Transform {
     /// # Errors
     /// A field of `preprocessing` out of its range.
     pub fn evaluation(preprocessing: Preprocessing) -> Result<Self, DataError> {
-        Ok(Self { preprocessor: Preprocessor::new(preprocessing)?, augmentation: None, mean: Vec::new() })
+        Ok(Self {
+            preprocessor: Preprocessor::new(preprocessing)?,
+            augmentation: None,
+            mean: Vec::new(),
+            views: Views::Single,
+        })
     }
 
     /// With random augmentation.
@@ -35,7 +41,12 @@ impl Transform {
         augmentation.validate()?;
         augmentation.check_channels(preprocessing.channels())?;
         let mean = preprocessing.mean_color();
-        Ok(Self { preprocessor: Preprocessor::new(preprocessing)?, augmentation: Some(augmentation), mean })
+        Ok(Self {
+            preprocessor: Preprocessor::new(preprocessing)?,
+            augmentation: Some(augmentation),
+            mean,
+            views: Views::Single,
+        })
     }
 
     /// The same for a network's input of another `size` (height, width), as in training at increasing sizes.
@@ -52,9 +63,26 @@ impl Transform {
         self.preprocessor.description().size
     }
 
-    /// height × width × channels of the network's input.
+    /// The same with several views of each image, one after another, for test-time augmentation. The views of a sample that is
+    /// already normalised are limited to its mirror image.
+    ///
+    /// # Errors
+    /// [`DataError::Invalid`] for the transform of training images.
+    pub fn with_views(self, views: Views) -> Result<Self, DataError> {
+        if self.augmentation.is_some() && views != Views::Single {
+            return Err(DataError::invalid("views", "the transform of evaluation", "that of training"));
+        }
+        Ok(Self { views, ..self })
+    }
+
+    /// The views of each image.
+    pub fn views(&self) -> Views {
+        self.views
+    }
+
+    /// height × width × channels of the network's input, for each of the [views](Self::views).
     pub fn output_len(&self) -> usize {
-        self.preprocessor.output_len()
+        self.views.count() * self.preprocessor.output_len()
     }
 
     /// Whether the samples of `dataset` can be transformed at all.
@@ -82,6 +110,10 @@ impl Transform {
             TrainingCrop::Resized(_) | TrainingCrop::KeepRatio(_) => Some("random resized crops"),
             TrainingCrop::Evaluation if augmentation.padding() == Padding::Reflect => Some("reflected padding"),
             TrainingCrop::Evaluation => augmentation.changes_pixels().then_some("operations on pixels"),
+        });
+        let needs_pixels = needs_pixels.or(match self.views {
+            Views::Single | Views::Flip => None,
+            Views::FiveCrop | Views::TenCrop => Some("several crops"),
         });
         match needs_pixels {
             Some(what) => {
@@ -120,14 +152,14 @@ impl Transform {
         let image_error = |cause| DataError::Image { place: place(), cause };
         match sample {
             Sample::Pixels(image) => match &self.augmentation {
-                None => self.preprocessor.run(image, output).map_err(image_error)?,
+                None => self.preprocessor.run_views(image, self.views, output).map_err(image_error)?,
                 Some(augmentation) => {
                     self.augment(canvas, image, augmentation, random, output).map_err(image_error)?;
                 }
             },
             Sample::Normalized { height, width, channels, values } => {
                 let size = self.size();
-                if [*height, *width] != size || values.len() != output.len() {
+                if [*height, *width] != size || values.len() * self.views.count() != output.len() {
                     let expected = format!("a normalised image of {}x{}", size[0], size[1]);
                     let got = format!("{height}x{width} with {channels} channels");
                     return Err(DataError::invalid(place(), expected, got));
@@ -135,7 +167,10 @@ impl Transform {
                 let window = Window::default();
                 let moved = |augmentation: &Augmentation| augmentation.window(window, random, &mut random.stream());
                 let window = self.augmentation.as_ref().map_or(window, moved);
-                window.copy(values, size, *channels, size, output);
+                for (view, output) in output.chunks_exact_mut(values.len()).enumerate() {
+                    let window = Window { flip: window.flip ^ (view == 1), ..window };
+                    window.copy(values, size, *channels, size, &vec![0.0; *channels], output);
+                }
             }
         }
         if let Some(augmentation) = &self.augmentation {
@@ -158,29 +193,31 @@ impl Transform {
         let (size, evaluation, mut stream) =
             (self.size(), self.preprocessor.description().interpolation, random.stream());
         let interpolation = augmentation.crop_interpolation(evaluation, random);
+        let image = self.preprocessor.orient(image);
         let (image, window) = match augmentation.crop() {
             TrainingCrop::Evaluation => {
-                let image = self.preprocessor.scale(image)?;
+                let image = self.preprocessor.scale(&image)?;
                 let window = self.preprocessor.centre(&image);
                 (image, window)
             }
             TrainingCrop::Resized(crop) => {
-                (Cow::Owned(crop.crop(image, size, interpolation, &mut stream)), Window::default())
+                (Cow::Owned(crop.crop(&image, size, interpolation, &mut stream)), Window::default())
             }
             TrainingCrop::KeepRatio(crop) => {
                 let centre = |image: &Image| self.preprocessor.centre(image);
-                let (image, window) = crop.resize(image, size, interpolation, random, centre);
+                let (image, window) = crop.resize(&image, size, interpolation, random, centre);
                 (Cow::Owned(image), window)
             }
         };
         let window = augmentation.window(window, random, &mut stream);
         let image = self.preprocessor.convert(&image)?;
         let padding = augmentation.padding();
+        let fill = self.preprocessor.fill();
         if !augmentation.changes_pixels() && padding == Padding::Zero {
-            self.preprocessor.normalizer().write(&image, window, size, output);
+            self.preprocessor.normalizer().write(&image, window, size, fill, output);
             return Ok(());
         }
-        canvas.load(&image, window, size, padding);
+        canvas.load(&image, window, size, padding, fill);
         augmentation.change_pixels(canvas, &self.mean, evaluation, random);
         self.preprocessor.normalizer().write_all(canvas.pixels(), output);
         Ok(())

@@ -11,7 +11,7 @@ use residual_data::{
     Sampler, Shapes, Split, Subset, Targets, TrainInterpolation, Transform, VerticalFlip,
 };
 use residual_files::FileError;
-use residual_preprocess::{Image, Preprocessing};
+use residual_preprocess::{Image, Preprocessing, Views};
 
 /// Images of one pixel whose value is their index; some cannot be read and some panic.
 struct Numbers {
@@ -198,6 +198,39 @@ fn repeated_samples_follow_one_another_with_other_augmentations() {
     let once = all(shapes, &transform, &LoaderOptions { repeats: 1, ..options });
     let (single, _, _) = once.iter().find(|(_, _, indices)| indices[0] == first).unwrap();
     assert!(single[..len] == images[..len], "the first one is augmented as without repetition");
+}
+
+#[test]
+fn every_view_of_an_image_is_in_its_batch() {
+    let dataset: Arc<dyn Dataset> = Arc::new(Shapes::with_len(0, Split::Test, 5));
+    let preprocessing = Preprocessing { crop_pct: 0.8, ..dataset.format().preprocessing().unwrap() };
+    let plain = Transform::evaluation(preprocessing.clone()).unwrap();
+    let options = LoaderOptions { batch_size: 5, ..LoaderOptions::default() };
+    let (single, ..) = &all(dataset.clone(), &plain, &options)[0];
+    for (views, centre, mirrored) in [(Views::Flip, 0, 1), (Views::TenCrop, 4, 9)] {
+        let transform = plain.clone().with_views(views).unwrap();
+        let (images, labels, _) = &all(dataset.clone(), &transform, &options)[0];
+        assert_eq!((images.len(), labels.len()), (views.count() * single.len(), 5));
+        let len = single.len() / 5;
+        for (views, single) in images.chunks(views.count() * len).zip(single.chunks(len)) {
+            assert_eq!(&views[centre * len..][..len], single);
+            let rows = single.chunks(32 * 3).flat_map(|row| row.chunks(3).rev().flatten());
+            assert!(views[mirrored * len..][..len].iter().eq(rows));
+        }
+    }
+    let values = plain.clone().with_views(Views::FiveCrop).unwrap().check(&Numbers::new(3)).unwrap_err().to_string();
+    assert!(values.starts_with("dataset: "), "{values}");
+    let training = Transform::training(preprocessing, small_images()).unwrap().with_views(Views::Flip);
+    assert!(training.unwrap_err().to_string().starts_with("views: expected the transform of evaluation"));
+}
+
+#[test]
+fn normalised_images_have_a_mirror_image_but_no_crops() {
+    let numbers: Arc<dyn Dataset> = Arc::new(Numbers::new(3));
+    let flipped = one_pixel().with_views(Views::Flip).unwrap();
+    assert_eq!(all(numbers.clone(), &flipped, &LoaderOptions::default())[0].0, [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]);
+    let crops = one_pixel().with_views(Views::FiveCrop).unwrap().check(&*numbers).unwrap_err().to_string();
+    assert!(crops.starts_with("augmentation: expected 8-bit images for several crops"), "{crops}");
 }
 
 /// A batch as whoever trains on it sees it: images, classes, and the classes mixed in with their weight.

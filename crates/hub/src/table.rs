@@ -55,8 +55,7 @@ fn read(line: &'static str) -> Option<Pretrained> {
         "clip" => ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]),
         _ => return None,
     };
-    let preprocessing =
-        Preprocessing { size: [size; 2], crop_pct, interpolation, mean: mean.to_vec(), std: std.to_vec() };
+    let preprocessing = Preprocessing { crop_pct, interpolation, ..Preprocessing::unscaled([size; 2], &mean, &std) };
     Some(Pretrained { name, network, preprocessing, place })
 }
 

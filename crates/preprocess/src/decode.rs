@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use crate::{Image, ImageError, jpeg};
+use crate::{Image, ImageError, Orientation, jpeg};
 
 impl Image {
     /// Maximum memory of a decoder, in addition to the file's bytes.
@@ -16,9 +16,9 @@ impl Image {
     /// The image has the channels of the file: 1 for grey, 2 for grey and alpha, 3 for red, green and blue, 4 for those
     /// and alpha, as Pillow's `Image.open(file).convert` to `L`, `LA`, `RGB` or `RGBA` gives them. A
     /// [`Preprocessor`](crate::Preprocessor) converts it to the network's channels,
-    /// [`with_channels`](Self::with_channels) to others. Palettes are resolved, CMYK becomes RGB, colour profiles and
-    /// the EXIF orientation are not applied (torchvision's `ImageFolder` does not either), animations are reduced to
-    /// the first frame, and 16-bit values to their upper byte.
+    /// [`with_channels`](Self::with_channels) to others. Palettes are resolved, CMYK becomes RGB, colour profiles are not
+    /// applied, animations are reduced to the first frame, and 16-bit values to their upper byte. The pixels are as they are
+    /// stored, as in torchvision's `ImageFolder`; how a camera was held is in their [`orientation`](Self::orientation).
     ///
     /// # Errors
     /// [`ImageError::TooLarge`] before anything is allocated for an image beyond [`Image::MAX_SIDE`] or
@@ -81,7 +81,10 @@ fn decode_with(bytes: &[u8], format: ImageFormat) -> Result<Image, ImageError> {
         return Err(ImageError::TooLarge { height: height.into(), width: width.into() });
     }
     decoder.set_limits(limits).map_err(fault)?;
-    DynamicImage::from_decoder(decoder).map_err(fault)?.try_into()
+    // An orientation that cannot be read is none: the pixels may be good.
+    let orientation = decoder.orientation().map(Orientation::from).unwrap_or_default();
+    let image: Image = DynamicImage::from_decoder(decoder).map_err(fault)?.try_into()?;
+    Ok(image.with_orientation(orientation))
 }
 
 /// Checks that the palettes of a PNG file consist of whole colours, which the decoder assumes.

@@ -14,8 +14,28 @@ pub enum Interpolation {
     Bicubic,
 }
 
-/// The preprocessing of evaluation, with timm's meaning: the shorter side is resized
-/// to `input size / crop_pct`, the centre is cropped, values become `(x / 255 − mean) / std`.
+/// How an image is brought to the network's size, with timm's meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CropMode {
+    /// The shorter side is resized to `input size / crop_pct`, the centre is cropped.
+    #[default]
+    Center,
+    /// Both sides are resized to `input size / crop_pct`, whatever their ratio, and the centre is cropped: nothing is lost where
+    /// `crop_pct` is 1.
+    Squash,
+    /// The longer side is resized to `input size / crop_pct`, and the mean colour fills what the image does not (letterbox).
+    Border,
+}
+
+impl CropMode {
+    fn is_center(&self) -> bool {
+        *self == Self::Center
+    }
+}
+
+/// The preprocessing of evaluation: upright if asked for, resized and cropped by [`CropMode`], values become
+/// `(x / 255 − mean) / std`. A description that was stored without a field has its default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
@@ -23,6 +43,12 @@ pub struct Preprocessing {
     pub size: [usize; 2],
     /// Fraction of the resized image's side that the centre crop keeps, in (0, 1].
     pub crop_pct: f32,
+    /// How the image is resized and cropped.
+    #[serde(default, skip_serializing_if = "CropMode::is_center")]
+    pub crop_mode: CropMode,
+    /// Whether photographs are turned upright by their EXIF orientation first. torchvision's and timm's loaders do not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exif_orientation: bool,
     /// The resizing filter.
     pub interpolation: Interpolation,
     /// Mean of each channel, on a scale of 0 to 1. Its length is the number of channels.
@@ -51,18 +77,20 @@ impl Preprocessing {
 
     /// torchvision's classification preset: resize to 256, crop 224, ImageNet statistics.
     pub fn imagenet() -> Self {
-        Self {
-            size: [224, 224],
-            crop_pct: 0.875,
-            interpolation: Interpolation::Bilinear,
-            mean: Self::IMAGENET_MEAN.to_vec(),
-            std: Self::IMAGENET_STD.to_vec(),
-        }
+        Self { crop_pct: 0.875, ..Self::unscaled([224, 224], &Self::IMAGENET_MEAN, &Self::IMAGENET_STD) }
     }
 
     /// Images that are already `size` pixels high and wide, normalised with `mean` and `std`.
     pub fn unscaled(size: [usize; 2], mean: &[f32], std: &[f32]) -> Self {
-        Self { size, crop_pct: 1.0, interpolation: Interpolation::Bilinear, mean: mean.to_vec(), std: std.to_vec() }
+        Self {
+            size,
+            crop_pct: 1.0,
+            crop_mode: CropMode::Center,
+            exif_orientation: false,
+            interpolation: Interpolation::Bilinear,
+            mean: mean.to_vec(),
+            std: std.to_vec(),
+        }
     }
 
     /// The default for a network with input `input` (channels, height, width). Images of one common `image_size` (height,
@@ -71,18 +99,15 @@ impl Preprocessing {
     /// images' channels; for a grey network their averages, for more channels repeated.
     pub fn default_for(input: [usize; 3], image_size: Option<[usize; 2]>, mean: &[f32], std: &[f32]) -> Self {
         let [channels, height, width] = input;
-        let spread = |values: &[f32]| match values.len() {
-            from if from != channels && channels == 1 => vec![values.iter().sum::<f32>() / from as f32],
-            _ => values.iter().copied().cycle().take(channels).collect(),
+        let spread = |values: &[f32]| -> Vec<f32> {
+            match values.len() {
+                from if from != channels && channels == 1 => vec![values.iter().sum::<f32>() / from as f32],
+                _ => values.iter().copied().cycle().take(channels).collect(),
+            }
         };
         let small = image_size.is_some() || height.min(width) < 64;
-        Self {
-            size: image_size.unwrap_or([height, width]),
-            crop_pct: if small { 1.0 } else { 0.875 },
-            interpolation: Interpolation::Bilinear,
-            mean: spread(mean),
-            std: spread(std),
-        }
+        let unscaled = Self::unscaled(image_size.unwrap_or([height, width]), &spread(mean), &spread(std));
+        Self { crop_pct: if small { 1.0 } else { 0.875 }, ..unscaled }
     }
 
     /// The number of channels of the network's input.
@@ -157,6 +182,18 @@ mod tests {
         // [min(255, round(255 * x)) for x in mean]
         assert_eq!(Preprocessing::imagenet().mean_color(), [124, 116, 104]);
         assert_eq!(Preprocessing::unscaled([1, 1], &[0.5, 0.1, 1.0], &[1.0; 3]).mean_color(), [128, 26, 255]);
+    }
+
+    #[test]
+    fn a_description_of_an_earlier_version_keeps_its_meaning_and_its_form() {
+        let text = r#"{"size":[224,224],"crop_pct":0.875,"interpolation":"bilinear","mean":[0.485,0.456,0.406],"std":[0.229,0.224,0.225]}"#;
+        let description: Preprocessing = serde_json::from_str(text).unwrap();
+        assert_eq!(description, Preprocessing::imagenet());
+        assert_eq!(serde_json::to_string(&description).unwrap(), text);
+        let new = Preprocessing { crop_mode: CropMode::Border, exif_orientation: true, ..description };
+        let text = serde_json::to_string(&new).unwrap();
+        assert!(text.contains(r#""crop_mode":"border","exif_orientation":true"#), "{text}");
+        assert_eq!(serde_json::from_str::<Preprocessing>(&text).unwrap(), new);
     }
 
     #[test]

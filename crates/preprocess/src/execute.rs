@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::description::decimal;
 use crate::normalize::{Normalizer, Window};
-use crate::{Image, ImageError, Preprocessing, PreprocessingError, resize};
+use crate::{CropMode, Image, ImageError, Preprocessing, PreprocessingError, Views, resize};
 
 /// A checked [`Preprocessing`], ready to be run on any number of images from any number of threads.
 ///
@@ -22,6 +22,7 @@ pub struct Preprocessor {
     description: Preprocessing,
     normalizer: Normalizer,
     scaled: [usize; 2],
+    fill: Vec<u8>,
 }
 
 impl Preprocessor {
@@ -33,7 +34,11 @@ impl Preprocessor {
         description.validate()?;
         let normalizer = Normalizer::new(&description.mean, &description.std);
         let scaled = description.size.map(|side| scaled(side, description.crop_pct));
-        Ok(Self { description, normalizer, scaled })
+        let fill = match description.crop_mode {
+            CropMode::Border => description.mean_color(),
+            CropMode::Center | CropMode::Squash => vec![0; description.channels()],
+        };
+        Ok(Self { description, normalizer, scaled, fill })
     }
 
     /// The description.
@@ -44,6 +49,12 @@ impl Preprocessor {
     /// The table that normalises a pixel.
     pub fn normalizer(&self) -> &Normalizer {
         &self.normalizer
+    }
+
+    /// The colour of pixels outside the image: the mean for [`CropMode::Border`], else black, as torchvision's `CenterCrop`
+    /// pads.
+    pub fn fill(&self) -> &[u8] {
+        &self.fill
     }
 
     /// height × width × channels of the network's input.
@@ -60,16 +71,35 @@ impl Preprocessor {
     /// image cannot be converted to the number of channels, [`ImageError::TooLarge`] if a very long image would exceed
     /// [`Image::MAX_PIXELS`] when resized.
     pub fn run(&self, image: &Image, output: &mut [f32]) -> Result<(), ImageError> {
-        if output.len() != self.output_len() {
-            return Err(ImageError::Output { expected: self.output_len(), got: output.len() });
+        self.run_views(image, Views::Single, output)
+    }
+
+    /// The views of an image for test-time augmentation, one after another in `output`: as [`run`](Self::run), but with
+    /// several crops of the resized image.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); `output` has room for [`Views::count`] images.
+    pub fn run_views(&self, image: &Image, views: Views, output: &mut [f32]) -> Result<(), ImageError> {
+        let len = self.output_len();
+        if output.len() != views.count() * len {
+            return Err(ImageError::Output { expected: views.count() * len, got: output.len() });
         }
-        let image = self.scale(image)?;
-        self.normalizer.write(&image, self.centre(&image), self.description.size, output);
+        let (image, size) = (self.orient(image), self.description.size);
+        let image = self.scale(&image)?;
+        let windows = views.windows(self.centre(&image), [image.height(), image.width()], size);
+        for (window, output) in windows.zip(output.chunks_exact_mut(len)) {
+            self.normalizer.write(&image, window, size, &self.fill, output);
+        }
         Ok(())
     }
 
-    /// The first half of [`run`](Self::run): the image with the description's number of channels, resized so that
-    /// the centre crop keeps its fraction of the shorter side.
+    /// The image turned upright, if the description says so: the first step of [`run`](Self::run).
+    pub fn orient<'a>(&self, image: &'a Image) -> Cow<'a, Image> {
+        if self.description.exif_orientation { image.upright() } else { Cow::Borrowed(image) }
+    }
+
+    /// The second step of [`run`](Self::run): the image with the description's number of channels, resized so that the centre
+    /// crop keeps its fraction.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -104,11 +134,16 @@ impl Preprocessor {
     /// `Resize(side)` for a square input, timm's `ResizeKeepRatio` for any other.
     fn resized_size(&self, [height, width]: [usize; 2]) -> [usize; 2] {
         let [target_height, target_width] = self.scaled;
-        if target_height == target_width {
-            let side = target_height;
-            return if width <= height { [side * height / width, side] } else { [side, side * width / height] };
-        }
-        let ratio = (height as f64 / target_height as f64).min(width as f64 / target_width as f64);
+        let ratios = [height as f64 / target_height as f64, width as f64 / target_width as f64];
+        let ratio = match self.description.crop_mode {
+            CropMode::Squash => return self.scaled,
+            CropMode::Border => ratios[0].max(ratios[1]),
+            CropMode::Center if target_height == target_width => {
+                let side = target_height;
+                return if width <= height { [side * height / width, side] } else { [side, side * width / height] };
+            }
+            CropMode::Center => ratios[0].min(ratios[1]),
+        };
         [height, width].map(|side| ((side as f64 / ratio).round_ties_even() as usize).max(1))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::Orientation;
+
 /// A decoded image: 8-bit values, rows of pixels of interleaved channels (height × width × channels).
 ///
 /// One channel is grey, two are grey and alpha, three are red, green, blue, four are those and alpha.
@@ -11,6 +13,7 @@ pub struct Image {
     width: usize,
     channels: usize,
     pixels: Vec<u8>,
+    orientation: Orientation,
 }
 
 /// An image that cannot be made, converted or prepared.
@@ -76,7 +79,7 @@ impl Image {
         if pixels.is_empty() || count != Some(pixels.len()) {
             return Err(ImageError::Size { height, width, channels, got: pixels.len() });
         }
-        Ok(Self { height, width, channels, pixels })
+        Ok(Self { height, width, channels, pixels, orientation: Orientation::default() })
     }
 
     /// Rows.
@@ -92,6 +95,22 @@ impl Image {
     /// Values per pixel.
     pub fn channels(&self) -> usize {
         self.channels
+    }
+
+    /// How the pixels have to be turned to be upright, as the file says.
+    pub fn orientation(&self) -> Orientation {
+        self.orientation
+    }
+
+    /// The same pixels with another orientation.
+    #[must_use]
+    pub fn with_orientation(self, orientation: Orientation) -> Self {
+        Self { orientation, ..self }
+    }
+
+    /// The upright image: Pillow's `ImageOps.exif_transpose`.
+    pub fn upright(&self) -> Cow<'_, Self> {
+        if self.orientation.is_upright() { Cow::Borrowed(self) } else { Cow::Owned(self.orientation.apply(self)) }
     }
 
     /// The values, row by row, channels interleaved.
@@ -110,7 +129,7 @@ impl Image {
     /// # Errors
     /// [`ImageError::Channels`] for any other pair of numbers.
     pub fn with_channels(&self, channels: usize) -> Result<Cow<'_, Self>, ImageError> {
-        let Self { height, width, channels: from, ref pixels } = *self;
+        let Self { height, width, channels: from, ref pixels, orientation } = *self;
         let pixels = match (from, channels) {
             (from, to) if from == to => return Ok(Cow::Borrowed(self)),
             (1, 3) => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
@@ -122,10 +141,10 @@ impl Image {
             (3 | 4, 1) => pixels.chunks_exact(from).map(luma).collect(),
             (from, to) => return Err(ImageError::Channels { expected: to, got: from }),
         };
-        Ok(Cow::Owned(Self { height, width, channels, pixels }))
+        Ok(Cow::Owned(Self { height, width, channels, pixels, orientation }))
     }
 
-    /// A copy of the rectangle whose upper left corner is at (`top`, `left`).
+    /// A copy of the rectangle whose upper left corner is at (`top`, `left`), in the coordinates of the stored pixels.
     ///
     /// # Panics
     /// If the rectangle is empty or not inside the image.
@@ -134,7 +153,7 @@ impl Image {
         let (row, from, count) = (self.width * self.channels, left * self.channels, width * self.channels);
         let rows = self.pixels.chunks_exact(row).skip(top).take(height);
         let pixels = rows.flat_map(|row| &row[from..from + count]).copied().collect();
-        Self { height, width, channels: self.channels, pixels }
+        Self { height, width, channels: self.channels, pixels, orientation: self.orientation }
     }
 }
 

@@ -10,7 +10,7 @@ mod header;
 mod idct;
 mod pixels;
 
-use crate::{Image, ImageError};
+use crate::{Image, ImageError, Orientation};
 use coefficients::Decoder;
 use header::{Parser, Segment};
 
@@ -70,5 +70,6 @@ fn decode_file(bytes: &[u8]) -> Result<Image, Fault> {
     }
     let decoder = decoder.ok_or(Fault::Broken("no frame"))?;
     let colours = parser.colours(&decoder.frame);
-    pixels::assemble(decoder.finish()?, colours)
+    let orientation = parser.exif.map(Orientation::from_exif_data).unwrap_or_default();
+    Ok(pixels::assemble(decoder.finish()?, colours)?.with_orientation(orientation))
 }

@@ -11,10 +11,14 @@ mod execute;
 mod image;
 mod jpeg;
 mod normalize;
+mod orientation;
 mod resize;
+mod views;
 
 pub use self::image::{Image, ImageError, luma};
-pub use description::{Interpolation, Preprocessing, PreprocessingError};
+pub use description::{CropMode, Interpolation, Preprocessing, PreprocessingError};
 pub use execute::Preprocessor;
 pub use normalize::{Normalizer, Window};
+pub use orientation::Orientation;
 pub use resize::resize;
+pub use views::Views;

@@ -2,8 +2,7 @@
 
 use crate::Image;
 
-/// The window of an image that becomes the network's input. The rectangle may extend beyond the image; pixels
-/// outside are black (pixel value 0), as torchvision's `RandomCrop(padding)` and `CenterCrop` pad.
+/// The window of an image that becomes the network's input. The rectangle may extend beyond the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// The image's row that becomes the first.
@@ -41,16 +40,17 @@ impl Window {
     }
 
     /// Copies the window of an image of height × width × channels to an output of `size` (height, width), without
-    /// normalising it; outside the image the values are 0.
+    /// normalising it; pixels outside the image are `fill`.
     ///
     /// # Panics
     /// If a slice does not have its size.
-    pub fn copy<T: Copy + Default>(
+    pub fn copy<T: Copy>(
         self,
         values: &[T],
         image: [usize; 2],
         channels: usize,
         size: [usize; 2],
+        fill: &[T],
         output: &mut [T],
     ) {
         assert_eq!(values.len(), image[0] * image[1] * channels, "values against the image's size");
@@ -59,7 +59,7 @@ impl Window {
             let to = &mut output[to * channels..][..channels];
             match from {
                 Some(from) => to.copy_from_slice(&values[from * channels..][..channels]),
-                None => to.fill(T::default()),
+                None => to.copy_from_slice(fill),
             }
         });
     }
@@ -84,28 +84,30 @@ impl Normalizer {
         self.tables.len()
     }
 
-    /// Writes the window of `image` as normalised values, height × width × channels.
+    /// Writes the window of `image` as normalised values, height × width × channels; pixels outside it are `fill`.
     ///
     /// # Panics
-    /// If the image does not have as many channels as the tables, or `output` not `size` (height, width) of them.
-    pub fn write(&self, image: &Image, window: Window, size: [usize; 2], output: &mut [f32]) {
+    /// If image or `fill` do not have as many channels as the tables, or `output` not `size` (height, width) of them.
+    pub fn write(&self, image: &Image, window: Window, size: [usize; 2], fill: &[u8], output: &mut [f32]) {
         let channels = self.channels();
-        assert_eq!(image.channels(), channels, "the image's channels");
+        assert_eq!([image.channels(), fill.len()], [channels; 2], "the channels of image and fill");
         assert_eq!(output.len(), size[0] * size[1] * channels, "output against its size");
         let inside = [image.height(), image.width()];
         match &self.tables[..] {
             [red, green, blue] => {
                 let (pixels, _) = image.pixels().as_chunks::<3>();
                 let (output, _) = output.as_chunks_mut::<3>();
+                let outside = [fill[0], fill[1], fill[2]];
                 window.walk(inside, size, |to, from| {
-                    let [r, g, b] = from.map_or([0; 3], |from| pixels[from]);
+                    let [r, g, b] = from.map_or(outside, |from| pixels[from]);
                     output[to] = [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]];
                 });
             }
             tables => window.walk(inside, size, |to, from| {
                 let output = &mut output[to * channels..][..channels];
-                for (channel, (output, table)) in output.iter_mut().zip(tables).enumerate() {
-                    *output = table[from.map_or(0, |from| usize::from(image.pixels()[from * channels + channel]))];
+                let pixel = from.map_or(fill, |from| &image.pixels()[from * channels..][..channels]);
+                for ((output, table), &value) in output.iter_mut().zip(tables).zip(pixel) {
+                    *output = table[usize::from(value)];
                 }
             }),
         }
@@ -136,15 +138,16 @@ mod tests {
     }
 
     #[test]
-    fn a_window_outside_the_image_is_black() {
+    fn a_window_outside_the_image_is_filled() {
         let identity = Normalizer::new(&[0.0], &[1.0 / 255.0]);
         let mut output = [-1.0; 4];
-        identity.write(&numbered(2, 2, 1), Window { top: -1, left: 1, ..Window::default() }, [2, 2], &mut output);
-        assert_eq!(output.map(f32::round), [0.0, 0.0, 1.0, 0.0]);
+        identity.write(&numbered(2, 2, 1), Window { top: -1, left: 1, ..Window::default() }, [2, 2], &[9], &mut output);
+        assert_eq!(output.map(f32::round), [9.0, 9.0, 1.0, 9.0]);
         identity.write(
             &numbered(2, 2, 1),
             Window { top: isize::MAX, left: isize::MIN, flip: true, vertical_flip: true },
             [2, 2],
+            &[0],
             &mut output,
         );
         assert_eq!(output, [0.0; 4]);
@@ -158,6 +161,7 @@ mod tests {
             &numbered(1, 3, 3),
             Window { top: 0, left: 1, flip: true, ..Window::default() },
             [1, 2],
+            &[0; 3],
             &mut output,
         );
         assert_eq!(output.map(f32::round), [6.0, 7.0, 8.0, 3.0, 4.0, 5.0]);
@@ -168,7 +172,7 @@ mod tests {
         let image = numbered(2, 3, 1);
         let window = Window { top: 0, left: 1, flip: true, vertical_flip: true };
         let mut turned = [9; 4];
-        window.copy(image.pixels(), [2, 3], 1, [2, 2], &mut turned);
+        window.copy(image.pixels(), [2, 3], 1, [2, 2], &[0], &mut turned);
         assert_eq!(turned, [5, 4, 2, 1]);
         assert_eq!(window.source([0, 0], [2, 2]), [1, 2]);
     }
@@ -181,8 +185,8 @@ mod tests {
         let three = Image::new(4, 4, 3, three).unwrap();
         let window = Window { top: -1, left: 2, flip: true, vertical_flip: true };
         let (mut all, mut some) = ([0.0; 45], [0.0; 27]);
-        Normalizer::new(&mean, &std).write(&five, window, [3, 3], &mut all);
-        Normalizer::new(&mean[..3], &std[..3]).write(&three, window, [3, 3], &mut some);
+        Normalizer::new(&mean, &std).write(&five, window, [3, 3], &[4; 5], &mut all);
+        Normalizer::new(&mean[..3], &std[..3]).write(&three, window, [3, 3], &[4; 3], &mut some);
         assert!(all.chunks_exact(5).zip(some.chunks_exact(3)).all(|(all, some)| all[..3] == *some));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use residual_preprocess::{Image, Interpolation, Preprocessing, Preprocessor, resize};
+use residual_preprocess::{CropMode, Image, Interpolation, Orientation, Preprocessing, Preprocessor, Views, resize};
 
 fn golden(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -73,7 +73,8 @@ fn evaluation_is_timms_transform_to_the_bit() {
         let crop = if crop_pct == 1.0 { "1.0".into() } else { crop_pct.to_string() };
         let name = format!("eval-{height}x{width}-{}x{}-{crop}-{kind}.png", size[0], size[1]);
         let expected = Image::decode(&golden(&name)).unwrap();
-        let description = Preprocessing { size, crop_pct, interpolation, mean: vec![0.0; 3], std: vec![1.0; 3] };
+        let unscaled = Preprocessing::unscaled(size, &[0.0; 3], &[1.0; 3]);
+        let description = Preprocessing { crop_pct, interpolation, ..unscaled };
         let preprocessor = Preprocessor::new(description).unwrap();
         let mut output = vec![0.0; preprocessor.output_len()];
         preprocessor.run(&pattern(height, width), &mut output).unwrap();
@@ -81,6 +82,88 @@ fn evaluation_is_timms_transform_to_the_bit() {
         let (most, mean) = difference(&got, expected.pixels());
         assert_eq!(most, 0, "{name}: {most} levels, mean {mean}");
     }
+}
+
+#[test]
+fn squashed_and_letterboxed_images_are_timms_to_the_bit() {
+    let cases = [
+        (CropMode::Squash, [61, 47], [32, 32], "0.875", Interpolation::Bicubic),
+        (CropMode::Squash, [47, 61], [24, 40], "1.0", Interpolation::Bilinear),
+        (CropMode::Border, [61, 47], [32, 32], "1.0", Interpolation::Bicubic),
+        (CropMode::Border, [47, 61], [24, 40], "0.9", Interpolation::Bilinear),
+        (CropMode::Border, [20, 61], [33, 24], "0.8", Interpolation::Bilinear),
+    ];
+    for (crop_mode, [height, width], size, crop, interpolation) in cases {
+        let [mode, kind] = [format!("{crop_mode:?}"), format!("{interpolation:?}")].map(|name| name.to_lowercase());
+        let name = format!("eval-{mode}-{height}x{width}-{}x{}-{crop}-{kind}.png", size[0], size[1]);
+        let expected = Image::decode(&golden(&name)).unwrap();
+        let mean = Preprocessing::IMAGENET_MEAN;
+        let crop_pct = crop.parse().unwrap();
+        let unscaled = Preprocessing::unscaled(size, &mean, &[1.0; 3]);
+        let preprocessor = Preprocessor::new(Preprocessing { crop_pct, crop_mode, interpolation, ..unscaled }).unwrap();
+        let mut output = vec![0.0; preprocessor.output_len()];
+        preprocessor.run(&pattern(height, width), &mut output).unwrap();
+        let values = output.iter().zip(mean.iter().cycle()).map(|(value, mean)| ((value + mean) * 255.0).round() as u8);
+        assert_eq!(difference(&values.collect::<Vec<_>>(), expected.pixels()).0, 0, "{name}");
+    }
+}
+
+#[test]
+fn ten_crops_are_torchvisions() {
+    let expected = Image::decode(&golden("ten-crop.png")).unwrap();
+    let unscaled = Preprocessing::unscaled([16, 16], &[0.0; 3], &[1.0; 3]);
+    let preprocessor = Preprocessor::new(Preprocessing { crop_pct: 0.8, ..unscaled }).unwrap();
+    let views = |views: Views| -> Vec<u8> {
+        let mut output = vec![0.0; views.count() * preprocessor.output_len()];
+        preprocessor.run_views(&pattern(24, 30), views, &mut output).unwrap();
+        output.iter().map(|value| (value * 255.0).round() as u8).collect()
+    };
+    let len = preprocessor.output_len();
+    assert!(views(Views::TenCrop) == expected.pixels());
+    assert!(views(Views::FiveCrop) == expected.pixels()[..5 * len]);
+    let centre = &expected.pixels()[4 * len..5 * len];
+    let mirrored: Vec<u8> = centre.chunks(48).flat_map(|row| row.chunks(3).rev().flatten().copied()).collect();
+    assert!(views(Views::Flip) == [centre, &mirrored].concat());
+    assert!(views(Views::Single) == centre);
+}
+
+#[test]
+fn photographs_are_turned_upright_where_the_description_says_so() {
+    let text = String::from_utf8(golden("exif.txt")).unwrap();
+    for (number, line) in (1..).zip(text.lines()) {
+        let expected: Vec<usize> = line.split(' ').map(|value| value.parse().unwrap()).collect();
+        let image = Image::decode(&golden(&format!("exif-{number}.png"))).unwrap();
+        assert_eq!(image.orientation(), Orientation::from_exif(number).unwrap());
+        assert_eq!([image.height(), image.width()], [2, 3], "as stored");
+        let upright = image.upright();
+        let red = upright.pixels().iter().step_by(3).map(|&value| usize::from(value));
+        assert!([upright.height(), upright.width()].into_iter().chain(red).eq(expected), "orientation {number}");
+        assert!(upright.orientation().is_upright() && upright.upright() == upright);
+
+        let size = [upright.height(), upright.width()];
+        let description = |exif_orientation| Preprocessing {
+            exif_orientation,
+            ..Preprocessing::unscaled(size, &[0.0; 3], &[1.0; 3])
+        };
+        let run = |exif_orientation| {
+            let mut output = vec![0.0; 18];
+            Preprocessor::new(description(exif_orientation)).unwrap().run(&image, &mut output).unwrap();
+            output
+        };
+        let first = f32::from(upright.pixels()[0]) / 255.0;
+        assert!((run(true)[0] - first).abs() < 1e-6);
+        assert_eq!(run(true) == run(false), number == 1, "off, pixels are taken as they are stored");
+    }
+    assert_eq!((Orientation::from_exif(0), Orientation::from_exif(9)), (None, None));
+}
+
+#[test]
+fn the_orientation_of_every_format_that_has_one_is_read() {
+    let six = Orientation::from_exif(6).unwrap();
+    for name in ["exif-6.jpg", "exif-6.webp", "exif-6.tif", "exif-6.png"] {
+        assert_eq!(Image::decode(&golden(name)).unwrap().orientation(), six, "{name}");
+    }
+    assert!(Image::decode(&golden("rgb.tif")).unwrap().orientation().is_upright());
 }
 
 #[test]

@@ -322,6 +322,8 @@ fn preprocessing(recipe: &Recipe, mut base: Preprocessing) -> Result<Preprocessi
         base.size = [side; 2];
     }
     base.crop_pct = recipe.crop_pct.map_or(base.crop_pct, |share| share as f32);
+    base.crop_mode = recipe.crop_mode.unwrap_or(base.crop_mode);
+    base.exif_orientation = recipe.exif_orientation.unwrap_or(base.exif_orientation);
     base.interpolation = recipe.interpolation.unwrap_or(base.interpolation);
     base.validate().map_err(DataError::from)?;
     Ok(base)
@@ -333,6 +335,8 @@ fn fill(recipe: &mut Recipe, preprocessing: &Preprocessing) {
     recipe.mean = Some(preprocessing.mean.iter().copied().map(widen).collect());
     recipe.std = Some(preprocessing.std.iter().copied().map(widen).collect());
     recipe.crop_pct = Some(widen(preprocessing.crop_pct));
+    recipe.crop_mode = Some(preprocessing.crop_mode);
+    recipe.exif_orientation = Some(preprocessing.exif_orientation);
     recipe.interpolation = Some(preprocessing.interpolation);
     if preprocessing.size[0] == preprocessing.size[1] {
         recipe.img_size = Some(preprocessing.size[0]);

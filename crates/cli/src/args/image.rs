@@ -3,7 +3,7 @@
 use super::PREPROCESSING;
 use clap::Args;
 use residual::model::{Model, ModelError};
-use residual::preprocess::Interpolation;
+use residual::preprocess::{CropMode, Interpolation};
 
 #[derive(Args, Debug)]
 pub(crate) struct ImageArgs {
@@ -25,6 +25,12 @@ pub(crate) struct ImageArgs {
     /// Fraction of the resized image's side that the centre crop keeps
     #[arg(long, value_name = "FRACTION", help_heading = PREPROCESSING)]
     crop_pct: Option<f32>,
+    /// How images of another shape than the network's input are brought to its size: centre crop, squashed or letterboxed
+    #[arg(long, value_parser = ["center", "squash", "border"], help_heading = PREPROCESSING)]
+    crop_mode: Option<String>,
+    /// Turn photographs upright by their EXIF orientation
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "true|false", help_heading = PREPROCESSING)]
+    exif_orientation: Option<bool>,
     /// Interpolation of resized images
     #[arg(long, value_parser = ["bilinear", "bicubic"], help_heading = PREPROCESSING)]
     interpolation: Option<String>,
@@ -44,6 +50,13 @@ impl ImageArgs {
             preprocessing.size = [side; 2];
         }
         preprocessing.crop_pct = self.crop_pct.unwrap_or(preprocessing.crop_pct);
+        match self.crop_mode.as_deref() {
+            Some("squash") => preprocessing.crop_mode = CropMode::Squash,
+            Some("border") => preprocessing.crop_mode = CropMode::Border,
+            Some(_) => preprocessing.crop_mode = CropMode::Center,
+            None => {}
+        }
+        preprocessing.exif_orientation = self.exif_orientation.unwrap_or(preprocessing.exif_orientation);
         match self.interpolation.as_deref() {
             Some("bicubic") => preprocessing.interpolation = Interpolation::Bicubic,
             Some(_) => preprocessing.interpolation = Interpolation::Bilinear,

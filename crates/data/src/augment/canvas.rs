@@ -5,7 +5,8 @@ use residual_preprocess::{Image, Window};
 /// The pixels outside an image that a window shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Padding {
-    /// Black: pixel value 0, as torchvision's `RandomCrop` pads by default.
+    /// The preprocessing's colour: black, as torchvision's `RandomCrop` pads by default, or the mean where images are
+    /// letterboxed.
     #[default]
     Zero,
     /// The image mirrored at its border, without repeating the border itself (`padding_mode="reflect"`).
@@ -35,14 +36,14 @@ pub(super) struct Mixture {
 }
 
 impl Canvas {
-    /// Takes the window of `size` (height, width) of `image`.
-    pub(crate) fn load(&mut self, image: &Image, window: Window, size: [usize; 2], padding: Padding) {
+    /// Takes the window of `size` (height, width) of `image`. Where it is not padded otherwise, it is `fill` outside.
+    pub(crate) fn load(&mut self, image: &Image, window: Window, size: [usize; 2], padding: Padding, fill: &[u8]) {
         let (from, channels) = ([image.height(), image.width()], image.channels());
         [self.height, self.width] = size;
         self.channels = channels;
         self.pixels.resize(size[0] * size[1] * channels, 0);
         match padding {
-            Padding::Zero => window.copy(image.pixels(), from, channels, size, &mut self.pixels),
+            Padding::Zero => window.copy(image.pixels(), from, channels, size, fill, &mut self.pixels),
             Padding::Reflect => {
                 let inside = |[y, x]: [isize; 2]| reflected(y, from[0]) * from[1] + reflected(x, from[1]);
                 for (at, pixel) in self.pixels.chunks_exact_mut(channels).enumerate() {
@@ -94,6 +95,29 @@ pub(super) fn reflected(at: isize, length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A letterboxed image's border is the mean in training as in evaluation, also where a random crop moves it.
+    #[test]
+    fn a_window_of_a_letterboxed_image_is_filled_with_the_mean() {
+        use crate::augment::testing::{image, run};
+        use crate::{Augmentation, Operation, PadAndCrop, Sample, SampleRandom, Transform};
+        use residual_preprocess::{CropMode, Preprocessing};
+        let unscaled = Preprocessing::unscaled([8, 8], &[0.5, 0.2, 0.1], &[1.0; 3]);
+        let preprocessing = Preprocessing { crop_mode: CropMode::Border, ..unscaled };
+        let sample = Sample::Pixels(image(2, 8));
+        let crop = Operation::PadAndCrop(PadAndCrop { padding: 2, mode: Padding::Zero });
+        let training = Transform::training(preprocessing.clone(), Augmentation::new([crop])).unwrap();
+        let evaluation = Transform::evaluation(preprocessing).unwrap();
+        for transform in [evaluation, training] {
+            for index in 0..20 {
+                let output = run(&transform, &sample, SampleRandom::new(0, 0, index));
+                // The mean is 0 but for the rounding of its colour; the image's blue is 7.
+                let (border, image): (Vec<&[f32]>, _) = output.chunks(3).partition(|pixel| pixel[0].abs() < 0.003);
+                assert!(border.len() >= 48 && border.iter().all(|pixel| pixel[2].abs() < 0.003), "{}", border.len());
+                assert!(image.iter().all(|pixel: &&[f32]| (pixel[2] - (7.0 / 255.0 - 0.1)).abs() < 1e-5));
+            }
+        }
+    }
 
     #[test]
     fn reflection_does_not_repeat_the_border() {

@@ -317,7 +317,7 @@ pub(crate) mod testing {
     /// An image as the operations on pixels see it.
     pub(crate) fn canvas(image: &Image) -> Canvas {
         let mut canvas = Canvas::default();
-        canvas.load(image, Window::default(), [image.height(), image.width()], Padding::Zero);
+        canvas.load(image, Window::default(), [image.height(), image.width()], Padding::Zero, &[0; 3]);
         canvas
     }
 

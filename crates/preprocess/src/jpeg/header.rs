@@ -75,12 +75,14 @@ pub(super) struct Parser<'a> {
     ids: Vec<u8>,
     jfif: bool,
     adobe: Option<u8>,
+    /// The first block of EXIF data, from its byte order on.
+    pub(super) exif: Option<&'a [u8]>,
 }
 
 impl<'a> Parser<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Fault> {
         let bytes = bytes.strip_prefix(b"\xff\xd8").ok_or(Fault::Broken("no start of image"))?;
-        Ok(Self { bytes, tables: Tables::default(), ids: Vec::new(), jfif: false, adobe: None })
+        Ok(Self { bytes, tables: Tables::default(), ids: Vec::new(), jfif: false, adobe: None, exif: None })
     }
 
     /// The bytes after the last segment.
@@ -117,6 +119,7 @@ impl<'a> Parser<'a> {
                     self.tables.restart = u16::from_be_bytes(*interval).into();
                 }
                 0xe0 => self.jfif |= segment.starts_with(b"JFIF\0"),
+                0xe1 if self.exif.is_none() => self.exif = segment.strip_prefix(b"Exif\0\0"),
                 0xee if segment.starts_with(b"Adobe") => self.adobe = segment.get(11).copied(),
                 _ => {}
             }

@@ -12,8 +12,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import torch
+from PIL import Image, ImageOps
 from timm.data import create_transform
+from torchvision import transforms
 
 HERE = Path(__file__).parent
 PHOTOGRAPHS = [
@@ -52,6 +54,42 @@ def evaluation():
         out = transform(Image.fromarray(pattern(height, width)))
         out = (out * 255).round().byte().permute(1, 2, 0).numpy()
         save(out, f"eval-{height}x{width}-{size[0]}x{size[1]}-{crop}-{kind}.png")
+
+
+def crop_modes():
+    mean = (0.485, 0.456, 0.406)
+    cases = [("squash", (61, 47), (32, 32), 0.875, "bicubic"), ("squash", (47, 61), (24, 40), 1.0, "bilinear"),
+             ("border", (61, 47), (32, 32), 1.0, "bicubic"), ("border", (47, 61), (24, 40), 0.9, "bilinear"),
+             ("border", (20, 61), (33, 24), 0.8, "bilinear")]
+    for mode, (height, width), size, crop, kind in cases:
+        transform = create_transform((3, *size), interpolation=kind, crop_pct=crop, crop_mode=mode, mean=mean, std=(1, 1, 1))
+        out = transform(Image.fromarray(pattern(height, width))) + torch.tensor(mean)[:, None, None]
+        out = (out * 255).round().byte().permute(1, 2, 0).numpy()
+        save(out, f"eval-{mode}-{height}x{width}-{size[0]}x{size[1]}-{crop}-{kind}.png")
+
+
+def ten_crop():
+    """One above the other, as torchvision's TenCrop gives them."""
+    crops = transforms.TenCrop(16)(transforms.Resize(20)(Image.fromarray(pattern(24, 30))))
+    save(np.concatenate([np.asarray(crop) for crop in crops]), "ten-crop.png")
+
+
+def orientations():
+    """A PNG file for each orientation, and its upright pixels in exif.txt: height, width and red values."""
+    lines = []
+    for number in range(1, 9):
+        image, exif = Image.fromarray(pattern(2, 3)), Image.Exif()
+        exif[274] = number
+        image.save(HERE / f"exif-{number}.png", exif=exif)
+        upright = np.asarray(ImageOps.exif_transpose(Image.open(HERE / f"exif-{number}.png")))
+        lines.append(" ".join(map(str, [*upright.shape[:2], *upright[:, :, 0].reshape(-1)])))
+    (HERE / "exif.txt").write_text("\n".join(lines) + "\n")
+    exif = Image.Exif()
+    exif[274] = 6
+    smooth = Image.fromarray(pattern(15, 18))
+    smooth.save(HERE / "exif-6.jpg", exif=exif)
+    smooth.save(HERE / "exif-6.webp", exif=exif, lossless=True)
+    smooth.save(HERE / "exif-6.tif", tiffinfo={274: 6})
 
 
 def png(colour, depth, width, height, rows):
@@ -137,6 +175,9 @@ def photographs(folder):
 
 resizing()
 evaluation()
+crop_modes()
+ten_crop()
+orientations()
 formats()
 if len(sys.argv) > 1:
     photographs(Path(sys.argv[1]))

@@ -10,7 +10,7 @@ use super::setting::{Resume, Setting, settings};
 use super::value::Order::{Ascending, StrictlyAscending};
 use super::value::{Field, above, below, number, whole};
 use residual_data::{PadAndCrop, RandomErasing, RandomResizedCrop};
-use residual_preprocess::Interpolation;
+use residual_preprocess::{CropMode, Interpolation};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -53,7 +53,7 @@ settings! {
 
     "Data":
 
-    /// Dataset: shapes10, cifar10, cifar100, a folder of images or a .safetensors file
+    /// Dataset: shapes10, cifar10, cifar100, a folder of images, a .csv list of images or a .safetensors file
     data: String = "shapes10".into() => { value_name: "DATA", aliases: &["dataset"], resume: Resume::Path }
 
     /// Folder with the files of a named dataset. Without `data`, the folder of images to train on
@@ -204,6 +204,13 @@ settings! {
 
     /// Fraction of the resized image's side that the centre crop of evaluation keeps
     crop_pct: Option<f64> = None => { range: number(0.001, 1.0), unset: "that of the weights or the network" }
+
+    /// How images of another shape than the network's input are brought to its size in evaluation: their centre is cropped,
+    /// they are squashed, or the mean colour fills the border (letterbox)
+    crop_mode: Option<CropMode> = None => { unset: "that of the weights, else center" }
+
+    /// Turn photographs upright by their EXIF orientation, in training and evaluation. torchvision and timm do not
+    exif_orientation: Option<bool> = None => { unset: "as the weights were trained, else off" }
 
     /// Interpolation of resized images
     interpolation: Option<Interpolation> = None => { unset: "that of the weights, else bilinear" }

@@ -1,6 +1,6 @@
 //! The types of settings, the values they accept, and parsing of values.
 
-use residual_preprocess::Interpolation;
+use residual_preprocess::{CropMode, Interpolation};
 use std::fmt;
 use std::path::PathBuf;
 use toml::Value;
@@ -267,6 +267,11 @@ fields! {
     Vec<f64>: Kind::Numbers, self => Value::Array(self.iter().copied().map(Value::Float).collect());
     Vec<u64>: Kind::Wholes, self => Value::Array(self.iter().copied().map(integer).collect());
     Vec<String>: Kind::Texts, self => Value::Array(self.iter().cloned().map(Value::String).collect());
+    CropMode: Kind::Choice(&["center", "squash", "border"]), self => Value::String(match self {
+        Self::Center => "center".into(),
+        Self::Squash => "squash".into(),
+        Self::Border => "border".into(),
+    });
     Interpolation: Kind::Choice(&["bilinear", "bicubic"]), self => Value::String(match self {
         Self::Bilinear => "bilinear".into(),
         Self::Bicubic => "bicubic".into(),
