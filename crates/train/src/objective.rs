@@ -123,8 +123,8 @@ mod tests {
     fn weights_of_rare_classes_are_those_of_scikit_learn_and_timm() {
         let counts = [60.0, 30.0, 10.0];
         for (got, expected) in [
-            (balanced(&counts), [0.555_555_6, 1.111_111_1, 3.333_333_3]),
-            (effective(&counts, 0.99), [0.4013020, 0.6981452, 1.9005529]),
+            (balanced(&counts), [5.0 / 9.0, 10.0 / 9.0, 10.0 / 3.0]),
+            (effective(&counts, 0.99), [0.401_302, 0.698_145_2, 1.900_552_9]),
         ] {
             for (got, expected) in got.iter().zip(expected) {
                 assert!((got - expected).abs() < 1e-6, "{got} against {expected}");

@@ -462,10 +462,10 @@ settings! {
     pct_start: f64 = 0.3 => { range: number(0.0, 1.0), applies: Is("sched", &["one-cycle"]) }
 
     /// How many times lower than `lr` a one-cycle schedule begins
-    div_factor: f64 = 25.0 => { range: number(1.0, 1e12), applies: Is("sched", &["one-cycle"]) }
+    div_factor: f64 = 25.0 => { range: above(0.0, 1e12), applies: Is("sched", &["one-cycle"]) }
 
     /// How many times lower than it begins a one-cycle schedule ends
-    final_div_factor: f64 = 1e4 => { range: number(1.0, 1e12), applies: Is("sched", &["one-cycle"]) }
+    final_div_factor: f64 = 1e4 => { range: above(0.0, 1e12), applies: Is("sched", &["one-cycle"]) }
 
     /// Epochs, fractions allowed, in which the learning rate rises linearly
     warmup_epochs: Option<f64> = None => {
