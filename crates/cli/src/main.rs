@@ -13,7 +13,7 @@ mod signals;
 mod tuning;
 mod weights;
 
-use args::{Arguments, Command, Data, Models, Runs};
+use args::{Arguments, Command, Data, Models, Recipes, Runs};
 use clap::{CommandFactory, Parser};
 use failure::Failure;
 use signals::{INTERRUPTED, Stop};
@@ -65,6 +65,8 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Models { command: Models::List(list) } => commands::models::list(&list),
         Command::Data { command: Data::List(format) } => commands::data::list(format),
         Command::Data { command: Data::Export(export) } => commands::data::export(&export),
+        Command::Recipes { command: Recipes::List(format) } => commands::recipes::list(format),
+        Command::Recipes { command: Recipes::Show { name } } => commands::recipes::show(&name),
         Command::Runs { command: Runs::List(list) } => commands::runs::list(&list),
         Command::Runs { command: Runs::Compare(compare) } => commands::runs::compare(&compare),
         Command::Completions { shell } => completions(shell),

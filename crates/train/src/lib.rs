@@ -35,8 +35,9 @@ pub use error::TrainError;
 pub use event::{EpochRow, Event, NewHead, RawMetrics, RunInfo, Step};
 pub use prepare::Job;
 pub use recipe::{
-    Augment, ClassWeights, ClipMode, Condition, Difference, EvalMetric, Init, Kind, Layer, LrScale, MuonAdjustLr, Opt,
-    Order, Origin, Origins, PRESETS, Preset, Range, Recipe, RecipeError, Resolved, Resume, SETTINGS, Sched, Setting,
+    About, Augment, ClassWeights, ClipMode, Condition, Difference, EvalMetric, Init, Kind, Layer, LrScale,
+    MuonAdjustLr, Opt, Order, Origin, Origins, PRESETS, Preset, Range, Recipe, RecipeError, Resolved, Resume, SETTINGS,
+    Sched, Setting,
 };
 pub use recipe::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation};
 pub use record::{Paired, Record, Row, Spread, differences, paired};

@@ -1,4 +1,4 @@
-//! The arguments of `residual models`, `residual data` and `residual runs`.
+//! The arguments of `residual models`, `residual data`, `residual recipes` and `residual runs`.
 
 use super::Format;
 use clap::{Args, Subcommand};
@@ -39,6 +39,18 @@ pub(crate) struct ExportData {
     pub(crate) data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) format: Format,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Recipes {
+    /// List the built-in recipes, with their sources and results
+    List(Format),
+    /// Print a built-in recipe, to copy it to a file
+    #[command(after_help = "Example:\n  residual recipes show cifar-modern > my.toml")]
+    Show {
+        /// The recipe
+        name: String,
+    },
 }
 
 #[derive(Subcommand, Debug)]

@@ -18,7 +18,7 @@ pub(crate) use export::{ExportWeights, FileFormat};
 pub(crate) use features::Features;
 pub(crate) use image::ImageArgs;
 pub(crate) use inspect::Inspect;
-pub(crate) use lists::{CompareRuns, Data, ExportData, ListModels, ListRuns, Models, Runs};
+pub(crate) use lists::{CompareRuns, Data, ExportData, ListModels, ListRuns, Models, Recipes, Runs};
 pub(crate) use peers::{explain, translate};
 pub(crate) use predict::Predict;
 pub(crate) use settings::Settings;
@@ -82,6 +82,11 @@ pub(crate) enum Command {
     Data {
         #[command(subcommand)]
         command: Data,
+    },
+    /// List or print the built-in recipes
+    Recipes {
+        #[command(subcommand)]
+        command: Recipes,
     },
     /// List or compare training runs
     Runs {

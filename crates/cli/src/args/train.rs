@@ -23,7 +23,7 @@ pub(crate) struct Train {
     #[arg(long, value_name = "NAME|FILE", help = recipes())]
     pub(crate) recipe: Vec<String>,
     /// Print the settings as a recipe, each with its source, instead of training
-    #[arg(long)]
+    #[arg(long, visible_alias = "show")]
     pub(crate) show_config: bool,
     /// Resume the run in this folder from its last checkpoint
     #[arg(long, value_name = "RUN")]
@@ -51,5 +51,7 @@ pub(crate) struct Train {
 fn recipes() -> String {
     let presets: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
     let presets = presets.join(", ");
-    format!("A preset ({presets}) or a TOML file; may be repeated, later ones override earlier ones")
+    format!(
+        "A preset ({presets}; see residual recipes list) or a TOML file; may be repeated, later ones override earlier ones"
+    )
 }

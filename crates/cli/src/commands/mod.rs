@@ -8,5 +8,6 @@ pub(crate) mod features;
 pub(crate) mod inspect;
 pub(crate) mod models;
 pub(crate) mod predict;
+pub(crate) mod recipes;
 pub(crate) mod runs;
 pub(crate) mod train;

@@ -1,6 +1,7 @@
 //! One source of settings: a preset, a file, or the flags of a command.
 
 use super::error::show_value;
+use super::preset::ABOUT;
 use super::{PRESETS, RecipeError, SETTINGS, Setting};
 use residual_files::{nearest, read_text};
 use std::fmt;
@@ -117,11 +118,15 @@ impl Layer {
     }
 
     fn read(origin: Origin, text: &str) -> Result<Self, RecipeError> {
-        let table = toml::from_str(text).map_err(|error: toml::de::Error| {
+        let mut table: toml::Table = toml::from_str(text).map_err(|error: toml::de::Error| {
             let before = text.get(..error.span().map_or(0, |span| span.start)).unwrap_or("");
             let line = before.matches('\n').count() + 1;
             RecipeError::Syntax { origin: origin.clone(), line, message: error.message().replace('\n', ", ") }
         })?;
+        // A description of the recipe, which may be a built-in one that was copied.
+        if table.get(ABOUT).is_some_and(toml::Value::is_table) {
+            table.remove(ABOUT);
+        }
         Self::checked(origin, table)
     }
 

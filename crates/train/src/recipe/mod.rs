@@ -24,7 +24,7 @@ pub use choices::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, Tr
 pub use condition::Condition;
 pub use error::RecipeError;
 pub use layer::{Layer, Origin};
-pub use preset::{PRESETS, Preset};
+pub use preset::{About, PRESETS, Preset};
 pub use resolve::{Origins, Resolved};
 pub use setting::{Resume, Setting};
 pub use settings::{Recipe, SETTINGS};
