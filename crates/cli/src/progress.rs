@@ -144,6 +144,15 @@ impl Progress {
         }
     }
 
+    /// The number of steps done so far of something that is no run.
+    pub(crate) fn steps(&self, what: &str, done: usize, total: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            bar.set_message(what.to_owned());
+        }
+    }
+
     /// Removes the bar.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {

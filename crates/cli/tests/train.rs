@@ -214,3 +214,17 @@ fn seeds_are_trained_in_turn_and_two_recipes_are_compared_seed_by_seed() {
     assert!(!two.contains("second − first") && two.contains("\nseed "), "{two}");
     place.refused(&["runs", "list", "nowhere"], 1, "error: nowhere: No such file or directory (os error 2)");
 }
+
+#[test]
+fn a_range_test_suggests_a_learning_rate_and_draws_its_picture() {
+    let place = Place::new();
+    let shown = place.done(&["train", "--find-lr", "-b", "8", "--model", "resnet20"]);
+    assert!(shown.contains("\nsuggestion  --lr ") && shown.contains("\npicture     lr.svg\n"), "{shown}");
+    assert!(std::fs::read_to_string(place.path("lr.svg")).unwrap().starts_with("<svg"));
+    assert!(!place.path("runs").exists());
+    let json = support::json(&place.done(&["train", "--find-lr=other.svg", "-b", "8", "--json"]));
+    let points = json["points"].as_array().unwrap();
+    assert_eq!(points[0]["lr"].as_f64().unwrap(), 1e-7);
+    assert!(points.len() > 50 && json["suggestion"].as_f64().unwrap() > 1e-6);
+    assert!(place.path("other.svg").exists());
+}

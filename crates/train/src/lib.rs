@@ -17,6 +17,7 @@ mod objective;
 mod optimizer;
 mod prepare;
 mod probe;
+mod range_test;
 mod recalibrate;
 mod recipe;
 mod record;
@@ -34,6 +35,7 @@ mod transfer;
 pub use error::TrainError;
 pub use event::{EpochRow, Event, NewHead, RawMetrics, RunInfo, Step};
 pub use prepare::Job;
+pub use range_test::{RangePoint, RangeTest, find_lr};
 pub use recipe::{
     About, Augment, ClassWeights, ClipMode, Condition, Difference, EvalMetric, Init, Kind, Layer, LrScale,
     MuonAdjustLr, Opt, Order, Origin, Origins, PRESETS, Preset, Range, Recipe, RecipeError, Resolved, Resume, SETTINGS,

@@ -31,6 +31,11 @@ pub(crate) struct Train {
     /// The folder in which the run folder is created
     #[arg(long, short, visible_alias = "out", value_name = "DIR", default_value = "runs", conflicts_with = "resume")]
     pub(crate) output: PathBuf,
+    /// Instead of training, run a learning-rate range test: up to 100 steps at rates from 1e-7 to 10; write its picture to
+    /// FILE [default: lr.svg] and suggest a rate
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "lr.svg")]
+    #[arg(conflicts_with_all = ["resume", "seeds", "autotune"])]
+    pub(crate) find_lr: Option<PathBuf>,
     /// Train so many times, with seeds that count up from --seed, and print the mean and standard deviation
     #[arg(long, value_name = "N", default_value = "1", conflicts_with = "resume", help_heading = "Run")]
     pub(crate) seeds: NonZeroU16,

@@ -10,7 +10,10 @@ use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
+use residual::engine::Options;
+use residual::report::range_test;
 use residual::train::{Job, Outcome, RunFolder, Spread, Summary, Test};
+use std::path::Path;
 
 pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
     stop.handle_warnings()?;
@@ -27,6 +30,10 @@ pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
     let mut show = |event: &residual::train::Event| progress.show(event);
     if let Some(weights) = recipe.weights.as_deref().filter(|_| resumed.is_none()) {
         weights::fetch(weights, arguments.download)?;
+    }
+    if let Some(picture) = &arguments.find_lr {
+        let job = Job::prepare(resolved)?;
+        return find_lr(arguments, picture, &job, &options, stop, progress);
     }
     let mut summaries = Vec::new();
     for seed in (0..u64::from(arguments.seeds.get())).map(|index| recipe.seed + index) {
@@ -60,6 +67,36 @@ pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
         [summary] => report(arguments, summary)?,
         summaries => report_seeds(arguments, summaries)?,
     }
+    Ok(Done::Finished)
+}
+
+/// Runs a learning-rate range test, writes its picture and prints its suggestion.
+fn find_lr(
+    arguments: &Train,
+    picture: &Path,
+    job: &Job,
+    options: &Options,
+    stop: &Stop,
+    progress: Progress,
+) -> Result<Done, Failure> {
+    let mut on_step = |done, all| progress.steps("range test", done, all);
+    let tested = residual::train::find_lr(job, options, stop.listen(), &mut on_step)?;
+    progress.finish();
+    let Some(test) = tested else { return Ok(Done::Interrupted) };
+    let svg = range_test(&test).map_err(|error| Failure::new(error.to_string()))?;
+    residual::files::atomic_write(picture, |file| file.write_all(svg.as_bytes()))?;
+    if arguments.format.json {
+        print_json(
+            &serde_json::json!({ "points": test.points, "suggestion": test.suggestion, "file": path_text(picture) }),
+        )?;
+        return Ok(Done::Finished);
+    }
+    let suggestion = match test.suggestion {
+        Some(lr) => format!("--lr {lr:.2e}"),
+        None => "none: the loss exploded too soon".into(),
+    };
+    let steps = test.points.len().to_string();
+    print(&facts(&[("steps", steps), ("suggestion", suggestion), ("picture", path_text(picture))]))?;
     Ok(Done::Finished)
 }
 
