@@ -3,7 +3,8 @@
 
 - `pretrained.txt`: a line for each name of pretrained weights that `crates/zoo/src/weights.txt` lists: the name, where its
   file lies (a file of torchvision's, a repository of the hub's for timm), the side of the network's input, the side
-  that the shorter side of an image is resized to, their quotient (`crop_pct`), the filter, and the statistics;
+  that the shorter side of an image is resized to, their quotient (`crop_pct`), the filter, the statistics, and the
+  `crop_mode` where it is not timm's default;
 - `imagenet.txt`: the names of ImageNet's classes, a line each.
 
     python3 crates/hub/src/write.py
@@ -55,7 +56,9 @@ def timm_line(full):
     _, size, width = config.input_size
     assert size == width
     resize = math.floor(size / config.crop_pct)
-    return f"{repository} {size} {resize} {config.crop_pct} {config.interpolation} {STATISTICS[config.mean, config.std]}"
+    mode = "" if config.crop_mode == "center" else f" {config.crop_mode}"
+    statistics = STATISTICS[config.mean, config.std]
+    return f"{repository} {size} {resize} {config.crop_pct} {config.interpolation} {statistics}{mode}"
 
 
 def main():
