@@ -37,7 +37,7 @@ fn time_step(job: &Job, step: &mut TrainStep) -> Result<f64, TrainError> {
     let (mut began, mut steps, mut batches) = (Instant::now(), 0, 0);
     let accumulated = job.recipe.grad_accum_steps;
     'timing: for epoch in 0.. {
-        for batch in job.loader(epoch, 0)? {
+        for batch in job.loader(epoch, 0, job.train_size(0))? {
             let batch = batch?;
             if !batch.is_empty() {
                 step.backward(batch.images(), batch.targets(), accumulated)?;

@@ -18,12 +18,13 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
     let size = model.preprocessing.size;
     let plan = |epoch: u64| {
         let options = training_options(job, options, transfer.frozen(epoch));
-        Engine::required_memory(model, train_mode, train_batch, size, &[], &options)
+        Engine::required_memory(model, train_mode, train_batch, job.train_size(epoch), &[], &options)
     };
     let now = plan(epoch)?;
-    // When layers are unfrozen, the next engine is created before the previous one is dropped.
-    let later =
-        transfer.unfreeze_epochs().range(epoch + 1..).map(|&epoch| plan(epoch)).collect::<Result<Vec<Memory>, _>>()?;
+    // When layers are unfrozen or images grow, the next engine is created before the previous one is dropped.
+    let mut changes = transfer.unfreeze_epochs();
+    changes.extend(job.size_changes());
+    let later = changes.range(epoch + 1..).map(|&epoch| plan(epoch)).collect::<Result<Vec<Memory>, _>>()?;
     let most = later.iter().map(Memory::total).max().unwrap_or(0);
     let before = if later.len() > 1 { most } else { now.total() };
     let engine = now.total().max(before + most);
@@ -33,7 +34,9 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
     let workspace = Optimizer::workspace_bytes(recipe.opt, &model.graph, options);
     let accumulated = if recipe.grad_accum_steps > 1 { 4 * parameters } else { 0 };
     let averaged = if recipe.model_ema { 4 * parameters } else { 0 };
-    let image = 4 * model.graph.input_size()[0] * size.iter().product::<usize>();
+    let largest = changes.iter().map(|&epoch| job.train_size(epoch)).chain([job.train_size(0), size]);
+    let pixels = largest.map(|[height, width]| height * width).max().unwrap_or(0);
+    let image = 4 * model.graph.input_size()[0] * pixels;
     // The loader holds at most two batches more than it has threads, plus the current batch.
     let batches = |batch: usize| (recipe.workers + 3) * batch * image;
     let evaluation = match job.evaluation_plan() {
@@ -46,7 +49,7 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
     };
     // A checkpoint, also in mid-epoch, copies the model and the optimiser's state.
     let checkpoint = 4 * parameters + state + averaged;
-    // So does an unfreezing, whose new engine has an optimiser and hooks of its own.
+    // So does another engine for unfrozen layers or larger images, which has an optimiser and hooks of its own.
     let unfreezing = if later.is_empty() { 0 } else { checkpoint + state + workspace + accumulated + averaged };
     let temporary = evaluation.max(batches(recipe.batch_size) + checkpoint).max(unfreezing);
     // In addition to the engine: the state of optimiser and hooks, the averaged weights, and the initial model.

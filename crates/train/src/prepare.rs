@@ -2,7 +2,7 @@
 
 use crate::recipe::{self, Init, Origins, Recipe, RecipeError, Resolved};
 use crate::transfer::Transfer;
-use crate::{Layer, NewHead, RunFolder, TrainError};
+use crate::{Layer, NewHead, RunFolder, Schedule, TrainError};
 use residual_data::{
     DataError, Dataset, Format, Loader, LoaderOptions, Sampler, Source, Split, Transform, are_names, match_classes,
 };
@@ -118,6 +118,9 @@ impl Job {
         let transfer = Transfer::new(&recipe, &model.graph).map_err(|error| error.located(&origins))?;
         let job = Self { recipe, model, train, held_out, test, new_head, transfer, origins, weights_notes: notes };
         job.transform()?.check(&*job.train)?;
+        for &side in job.recipe.train_img_sizes.iter().flatten() {
+            job.transform()?.with_size([side as usize; 2])?.check(&*job.train)?;
+        }
         let evaluation = Transform::evaluation(job.model.preprocessing.clone())?;
         job.held_out.iter().chain(&job.test).try_for_each(|images| evaluation.check(&**images))?;
         Ok(job)
@@ -131,11 +134,11 @@ impl Job {
         Ok(Transform::training(self.model.preprocessing.clone(), self.recipe.augmentation()?)?)
     }
 
-    /// The batches of `epoch` from the one of step `epoch_step` on; both count from 0.
+    /// The batches of `epoch` from the one of step `epoch_step` on; both count from 0. Images have `size` (height, width).
     ///
     /// # Errors
     /// If a field of the augmentation is out of range.
-    pub(crate) fn loader(&self, epoch: u64, epoch_step: u64) -> Result<Loader, TrainError> {
+    pub(crate) fn loader(&self, epoch: u64, epoch_step: u64, size: [usize; 2]) -> Result<Loader, TrainError> {
         let recipe = &self.recipe;
         let options = LoaderOptions {
             batch_size: recipe.batch_size,
@@ -148,7 +151,7 @@ impl Job {
             workers: recipe.workers,
             skip_bad_images: recipe.skip_bad_images,
         };
-        Ok(Loader::new(self.train.clone(), self.transform()?, options)?)
+        Ok(Loader::new(self.train.clone(), self.transform()?.with_size(size)?, options)?)
     }
 
     /// The plans of a run, with the batch size of each: one for training, and one for evaluation if images are held out.
@@ -163,6 +166,24 @@ impl Job {
     pub(crate) fn evaluation_plan(&self) -> Option<(Mode, usize)> {
         let images = self.held_out.as_ref()?.len();
         Some((Mode::Infer, EVALUATION_BATCH.clamp(1, images.max(1))))
+    }
+
+    /// Height and width of training images in `epoch`: the sizes of the recipe, one after another in equal parts of the epochs.
+    pub(crate) fn train_size(&self, epoch: u64) -> [usize; 2] {
+        let sizes = self.recipe.train_img_sizes.as_deref().unwrap_or_default();
+        let reached = self.size_changes().iter().filter(|&&change| change <= epoch).count();
+        sizes.get(reached).map_or(self.model.preprocessing.size, |&side| [side as usize; 2])
+    }
+
+    /// The epochs, from 0, at which each size of training images but the first begins.
+    pub(crate) fn size_changes(&self) -> Vec<u64> {
+        let sizes = self.recipe.train_img_sizes.as_ref().map_or(1, Vec::len) as u64;
+        if sizes == 1 {
+            return Vec::new();
+        }
+        let steps = self.epoch_steps().max(1);
+        let epochs = Schedule::new(&self.recipe, steps).total_steps().div_ceil(steps);
+        (1..sizes).map(|size| (size * epochs).div_ceil(sizes)).collect()
     }
 
     /// How the images of an epoch are chosen.

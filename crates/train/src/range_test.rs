@@ -56,10 +56,11 @@ pub fn find_lr(
     if job.recipe.cache_features {
         return Err(RecipeError::field("cache_features", "false for a range test", "true").into());
     }
-    let mut step = train_step(job, &job.model, options, job.transfer.frozen(0))?;
+    let size = job.train_size(0);
+    let mut step = train_step(job, &job.model, options, job.transfer.frozen(0), size)?;
     let accumulated = job.recipe.grad_accum_steps;
     let (mut points, mut average, mut lowest) = (Vec::<RangePoint>::new(), 0.0, f64::INFINITY);
-    let (mut epoch, mut loader) = (0, job.loader(0, 0)?);
+    let (mut epoch, mut loader) = (0, job.loader(0, 0, size)?);
     while points.len() < STEPS {
         let (mut loss, mut images) = (0.0, 0);
         for index in 0..accumulated {
@@ -67,7 +68,7 @@ pub fn find_lr(
                 Some(batch) => batch?,
                 None => {
                     epoch += 1;
-                    loader = job.loader(epoch, 0)?;
+                    loader = job.loader(epoch, 0, size)?;
                     loader.next().expect("an epoch has a batch")?
                 }
             };

@@ -36,6 +36,8 @@ pub(crate) struct Run<'a> {
     step: TrainStep,
     /// The epoch whose trainable layers the step is compiled for.
     trains: u64,
+    /// Height and width of the images that the engine is compiled for.
+    size: [usize; 2],
     progress: Progress,
     schedule: Schedule,
     metrics: Lines,
@@ -105,6 +107,7 @@ impl<'a> Run<'a> {
             },
             schedule: Schedule::new(&job.recipe, job.epoch_steps()),
             trains: progress.epoch,
+            size: job.train_size(progress.size_epoch()),
             job,
             whole,
             folder,
@@ -198,9 +201,9 @@ impl<'a> Run<'a> {
     fn epoch(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<bool, TrainError> {
         let began = Instant::now();
         let before = self.clock.images;
-        self.unfreeze(on_event)?;
+        self.begin_epoch(on_event)?;
         if !self.is_epoch_done() {
-            let mut loader = self.job.loader(self.progress.epoch, self.progress.epoch_step)?;
+            let mut loader = self.job.loader(self.progress.epoch, self.progress.epoch_step, self.size)?;
             while !self.is_epoch_done() {
                 if self.is_stopped() {
                     return Ok(false);
@@ -302,19 +305,29 @@ impl<'a> Run<'a> {
         self.progress.step >= self.schedule.total_steps() || self.progress.epoch_step >= self.job.epoch_steps()
     }
 
-    /// At the first step of an epoch, unfreezes the layers that are trained from it on.
-    fn unfreeze(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
+    /// At the first step of an epoch, unfreezes the layers that are trained from it on, and compiles the engine for the size of
+    /// its images.
+    fn begin_epoch(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
         let epoch = self.progress.epoch;
-        let layers = self.job.transfer.unfrozen(epoch);
-        if std::mem::replace(&mut self.trains, epoch) == epoch || layers.is_empty() {
+        let mut layers = self.job.transfer.unfrozen(epoch);
+        if std::mem::replace(&mut self.trains, epoch) == epoch {
+            layers.clear();
+        }
+        let size = self.job.train_size(epoch);
+        if layers.is_empty() && size == self.size {
             return Ok(());
         }
         let (optimizer, averaged) = (self.step.optimizer_state(), self.step.averaged());
         let model = self.snapshots()?.raw.trained;
-        self.step = train_step(self.job, &model, self.options, self.job.transfer.frozen(epoch))?;
+        self.step = train_step(self.job, &model, self.options, self.job.transfer.frozen(epoch), size)?;
         self.step.load(&model.tensors, &optimizer, averaged.as_ref(), self.progress.step)?;
-        let (count, layers) = (layers.len(), layers.join(", "));
-        on_event(&Event::Note(format!("epoch {}: {count} more layers are trained: {layers}", epoch + 1)));
+        if !layers.is_empty() {
+            let (count, layers) = (layers.len(), layers.join(", "));
+            on_event(&Event::Note(format!("epoch {}: {count} more layers are trained: {layers}", epoch + 1)));
+        }
+        if std::mem::replace(&mut self.size, size) != size {
+            on_event(&Event::Note(format!("epoch {}: training images of {}x{}", epoch + 1, size[0], size[1])));
+        }
         Ok(())
     }
 
@@ -486,8 +499,9 @@ impl<'a> Run<'a> {
         if recipe.bn_recalibration == 0 {
             return Ok(None);
         }
+        let size = self.size;
         let mut new = |snapshot: &Snapshot| {
-            let loader = self.job.loader(epoch, 0)?.take(recipe.bn_recalibration);
+            let loader = self.job.loader(epoch, 0, size)?.take(recipe.bn_recalibration);
             let (engine, tensors) = (self.step.engine_mut(), snapshot.trained.tensors.clone());
             let tensors = recalibrate(engine, &self.job.model.graph, tensors, loader, recipe.seed)?;
             Snapshot::new(tensors, &self.job.model, self.whole)

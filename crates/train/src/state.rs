@@ -86,6 +86,14 @@ impl DataShape {
     }
 }
 
+impl Progress {
+    /// The epoch whose size of images the training engine has: at the beginning of an epoch still the one before, whose
+    /// weights are evaluated.
+    pub(crate) fn size_epoch(&self) -> u64 {
+        if self.epoch_step == 0 { self.epoch.saturating_sub(1) } else { self.epoch }
+    }
+}
+
 /// The fingerprints of the training and of the held-out images; 0 if there are none.
 pub(crate) fn fingerprints(job: &Job) -> [u32; 2] {
     [Some(&job.train), job.held_out.as_ref()].map(|images| images.map_or(0, |images| images.fingerprint_set()))

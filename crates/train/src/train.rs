@@ -28,7 +28,7 @@ pub fn train(
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, TrainError> {
     // Compiled first, so that a run that cannot start creates no folder.
-    let mut start = Start::new(job, options, 0)?;
+    let mut start = Start::new(job, options, 0, job.train_size(0))?;
     let planned = match &mut start {
         Start::Network(step) => budget::plan(job, step, options)?,
         // A recipe with cached features has no time budget.
@@ -65,8 +65,8 @@ pub fn resume(
     let tuned = folder.tuning();
     let tuning = if tuned.exists() { Some(Arc::new(read_tuning(&tuned)?)) } else { None };
     let options = &Options { tuning, ..options.clone() };
-    let epoch = state.as_ref().map_or(0, |state| state.progress.epoch);
-    Start::new(job, options, epoch)?.run(job, folder, state, options, stop, on_event)
+    let (epoch, sized_for) = state.as_ref().map_or((0, 0), |state| (state.progress.epoch, state.progress.size_epoch()));
+    Start::new(job, options, epoch, job.train_size(sized_for))?.run(job, folder, state, options, stop, on_event)
 }
 
 /// The engine that a run compiles before it starts.
@@ -78,11 +78,11 @@ enum Start<'a> {
 }
 
 impl<'a> Start<'a> {
-    fn new(job: &'a Job, options: &Options, epoch: u64) -> Result<Self, TrainError> {
+    fn new(job: &'a Job, options: &Options, epoch: u64, size: [usize; 2]) -> Result<Self, TrainError> {
         if job.recipe.cache_features {
             return Ok(Self::Probe(Box::new(Probe::new(job, options)?)));
         }
-        Ok(Self::Network(Box::new(train_step(job, &job.model, options, job.transfer.frozen(epoch))?)))
+        Ok(Self::Network(Box::new(train_step(job, &job.model, options, job.transfer.frozen(epoch), size)?)))
     }
 
     fn run(
@@ -102,17 +102,22 @@ impl<'a> Start<'a> {
             let summary = Summary { run: folder.path().to_path_buf(), ..Summary::default() };
             return Ok(Outcome::Interrupted(Box::new(summary)));
         };
-        let step = train_step(&cached, &cached.model, options, Frozen::default())?;
+        let step = train_step(&cached, &cached.model, options, Frozen::default(), cached.train_size(0))?;
         let run = Run::new(&cached, Some(&job.model), folder, step, state, options, stop)?;
         run.with_cached_features(skipped, bytes).run(on_event)
     }
 }
 
-/// The step that trains `model` except for `frozen`.
-pub(crate) fn train_step(job: &Job, model: &Model, options: &Options, frozen: Frozen) -> Result<TrainStep, TrainError> {
+/// The step that trains `model` except for `frozen`, on images of `size`.
+pub(crate) fn train_step(
+    job: &Job,
+    model: &Model,
+    options: &Options,
+    frozen: Frozen,
+    size: [usize; 2],
+) -> Result<TrainStep, TrainError> {
     let (mode, batch) = job.train_plan();
-    let engine =
-        Engine::new(model, mode, batch, model.preprocessing.size, &[], &training_options(job, options, frozen))?;
+    let engine = Engine::new(model, mode, batch, size, &[], &training_options(job, options, frozen))?;
     let classes = model.graph.output_channels()?;
     let objective = Objective::new(&job.recipe, class_weights(&job.recipe, &*job.train, classes));
     TrainStep::with_multipliers(&job.recipe, objective, engine, options, |entry| {

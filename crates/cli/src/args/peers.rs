@@ -26,7 +26,10 @@ const ANSWERS: &[(&[&str], &str)] = &[
     (&["augmix-severity"], "write timm's form: --aa augmix-m3"),
     (&["aug-splits"], "every version of an image is augmented"),
     (&["random-erase", "erasing"], "write --reprob P --remode const"),
-    (&["train-crop-size", "val-crop-size", "val-resize-size"], "write --img-size, and --crop-pct for evaluation"),
+    (
+        &["val-crop-size", "val-resize-size"],
+        "write --img-size and --crop-pct, and --train-img-sizes for another size in training",
+    ),
     (&["drop-block"], "use --drop-path or --drop"),
     (&["gp", "bn-momentum", "bn-eps", "bn-tf"], "describe the network in a TOML file: --model FILE.toml"),
     (&["early-stopping"], "write --patience N: the epochs without a better --eval-metric after which a run ends"),

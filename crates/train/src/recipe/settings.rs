@@ -111,6 +111,13 @@ settings! {
     /// shape, cropped at the centre or at random)
     train_crop_mode: TrainCropMode = TrainCropMode::ResizedCrop => { applies: Is("augment", &["resized-crop"]) }
 
+    /// Side of training images where it differs from `img_size`, or several, which take equal parts of the epochs one after
+    /// another: smaller images first save time. Evaluation stays at `img_size`
+    train_img_sizes: Option<Vec<u64>> = None => {
+        range: whole(1, 16_384), order: Ascending, value_name: "PIXELS,…", unset: "`img_size` throughout",
+        aliases: &["train_crop_size"],
+    }
+
     /// Interpolation of resized, rotated and sheared training images
     train_interpolation: Option<TrainInterpolation> = None => {
         unset: "that of the evaluation", applies: Is("augment", CROPS),

@@ -77,6 +77,13 @@ impl Recipe {
 
     fn validate_transfer(&self) -> Result<(), RecipeError> {
         self.unfreeze_schedule()?;
+        if self.time_budget.is_some() && self.train_img_sizes.as_ref().is_some_and(|sizes| sizes.len() > 1) {
+            return fail(
+                "train_img_sizes",
+                "one size with time_budget, as steps of other sizes take other times",
+                "several",
+            );
+        }
         if !self.cache_features {
             return Ok(());
         }
@@ -90,6 +97,13 @@ impl Recipe {
         if self.augment != Augment::None {
             let got = format!("augment \"{}\"", self.augment.name());
             return fail("cache_features", "augment \"none\", as every epoch sees the same features", got);
+        }
+        if self.train_img_sizes.is_some() {
+            return fail(
+                "cache_features",
+                "no train_img_sizes, as features are computed at one size",
+                "train_img_sizes",
+            );
         }
         if self.mixup > 0.0 || self.cutmix > 0.0 {
             return fail("cache_features", "mixup 0 and cutmix 0, as features are not mixed", "one above 0");
