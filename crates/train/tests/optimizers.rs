@@ -5,6 +5,7 @@ mod support;
 use residual_train::{Job, Kind, Opt, Recipe, Setting, train};
 use residual_weights::load_tensors;
 use std::collections::BTreeSet;
+use std::path::Path;
 use support::{assert_same_run, dataset, finished, interrupted, never, options, recipe};
 
 fn optimizers() -> impl Iterator<Item = Opt> {
@@ -54,5 +55,42 @@ fn state_tensors_have_torchs_names() {
         assert_eq!(names("conv1.weight"), matrix, "{opt:?}");
         assert_eq!(names("layer1.0.bn1.weight"), other, "{opt:?}");
         assert_eq!(names("fc.weight"), other, "{opt:?}");
+    }
+}
+
+/// Grouped convolutions are matrices of all their outputs, which Muon updates; depthwise ones, layer scales and the head are on
+/// AdamW. A step changes all of them.
+#[test]
+fn muon_trains_grouped_and_depthwise_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    let resnext = "family = \"cifar_resnext\"\ncardinality = 2\nbase_width = 4\nout_width = 16\nstem_width = 8\n";
+    let convnext = "family = \"convnext\"\nwidths = [8, 8, 16, 16]\n";
+    for (description, muon, adamw) in [
+        (format!("{resnext}depths = [1, 1, 1]\n"), ".conv2.weight", "fc.weight"),
+        (format!("{convnext}depths = [1, 1, 1, 1]\n"), ".block.3.weight", ".block.0.weight"),
+    ] {
+        let model = folder.path().join("net.toml");
+        std::fs::write(&model, format!("{description}name = \"net\"\nimage_size = 32\n")).unwrap();
+        let recipe = Recipe {
+            model: model.display().to_string(),
+            val_split: Some(0.0),
+            opt: Opt::Muon,
+            nesterov: None,
+            lr: 0.002,
+            warmup_steps: None,
+            max_steps: Some(2),
+            ..recipe(Path::new("shapes10"))
+        };
+        let job = Job::prepare(recipe).unwrap();
+        let run = finished(&train(&job, &folder.path().join("runs"), &options(2), &never(), &mut |_| {}).unwrap());
+        let (state, _) = load_tensors(&run.state()).unwrap();
+        let has = |name: &str, key: &str| state.keys().any(|state| state.contains(name) && state.ends_with(key));
+        assert!(has("momentum_buffer", muon) && !has("exp_avg", muon), "{description}");
+        assert!(has("exp_avg_sq", adamw) && !has("momentum_buffer", adamw), "{description}");
+        for (key, before) in &job.model.tensors {
+            if let (Some(before), Some(after)) = (before.as_f32(), state[format!("model.{key}").as_str()].as_f32()) {
+                assert!(before != after && after.iter().all(|value| value.is_finite()), "{key}");
+            }
+        }
     }
 }

@@ -24,7 +24,7 @@ impl Adam {
         Self {
             betas: recipe.betas(),
             eps: recipe.eps(),
-            decoupled: recipe.opt != Opt::Adam && recipe.opt != Opt::NAdam,
+            decoupled: recipe.opt == Opt::AdamW,
             nesterov: recipe.opt == Opt::NAdam,
         }
     }

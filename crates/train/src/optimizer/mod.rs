@@ -1,6 +1,6 @@
-//! Optimisers: one file each, over parameter groups and named state tensors, which checkpoints contain.
+//! Optimisers: a file for each or for close kin, over parameter groups and named state tensors, which checkpoints contain.
 //!
-//! To add one: a file with an [`Update`], a variant of the recipe's `opt`, and a line in [`update`].
+//! To add one: a file with an [`Update`], a variant of the recipe's `opt`, and its arms below.
 
 mod adam;
 mod lamb;
