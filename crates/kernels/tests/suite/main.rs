@@ -51,7 +51,7 @@ fn uniform(seed: u64, len: usize) -> Vec<f32> {
     (0..len).map(|_| stream.range(-1.0, 1.0)).collect()
 }
 
-/// Holds `got` against `expected` within `tolerance` of the largest expected magnitude (at least 1).
+/// Compares `got` with `expected` within `tolerance` of the largest expected magnitude (at least 1).
 #[track_caller]
 fn close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
@@ -62,7 +62,7 @@ fn close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     }
 }
 
-/// Runs `compute` on one, two and three threads and holds the results against each other, bit by bit.
+/// Runs `compute` on one, two and three threads and compares the results bit by bit.
 #[track_caller]
 fn same_on_any_pool(what: &str, compute: impl Fn(&Pool) -> Vec<f32>) -> Vec<f32> {
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
@@ -73,7 +73,7 @@ fn same_on_any_pool(what: &str, compute: impl Fn(&Pool) -> Vec<f32>) -> Vec<f32>
     one
 }
 
-/// Holds entries of `gradient` against central differences of `loss` around `x`.
+/// Compares entries of `gradient` with central differences of `loss` around `x`.
 #[track_caller]
 fn slopes(what: &str, x: &[f32], gradient: &[f32], step: f64, tolerance: f32, loss: impl Fn(&[f64]) -> f64) {
     assert_eq!(x.len(), gradient.len(), "{what}");

@@ -80,7 +80,7 @@ fn max_pool_with_index(isa: Isa, pool: &Pool, shape: &PoolShape, images: usize, 
     [y, index]
 }
 
-/// Runs a backward pass that overwrites, then one that accumulates, and holds both against `expected`.
+/// Runs a backward pass that overwrites, then one that accumulates, and compares both with `expected`.
 #[track_caller]
 fn check_backward(what: &str, expected: &[f32], backward: impl Fn(&Pool, bool, &mut [f32])) {
     let before = uniform(9, expected.len());

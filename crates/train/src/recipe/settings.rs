@@ -454,10 +454,10 @@ settings! {
 
     /// Cycles of warm restarts that fill the run (Loshchilov and Hutter 2017). In timm `epochs` is the length of the first
     /// one; here it is that of all
-    lr_cycle_limit: u64 = 1 => { range: whole(1, 1000), applies: Is("sched", &["cosine", "poly"]) }
+    lr_cycle_limit: u64 = 1 => { range: whole(1, 100), applies: Is("sched", &["cosine", "poly"]) }
 
     /// Length of a cycle relative to the one before
-    lr_cycle_mul: f64 = 1.0 => { range: above(0.0, 100.0), applies: Is("sched", &["cosine", "poly"]) }
+    lr_cycle_mul: f64 = 1.0 => { range: above(0.0, 10.0), applies: Is("sched", &["cosine", "poly"]) }
 
     /// Peak of a cycle relative to the one before
     lr_cycle_decay: f64 = 0.5 => { range: above(0.0, 1.0), applies: Is("sched", &["cosine", "poly"]) }
