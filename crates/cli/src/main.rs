@@ -17,6 +17,7 @@ use args::{Arguments, Command, Data, Models, Recipes, Runs};
 use clap::{CommandFactory, Parser};
 use failure::Failure;
 use signals::{INTERRUPTED, Stop};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// How a command ended that did not fail.
@@ -28,17 +29,22 @@ enum Done {
 }
 
 fn main() -> ExitCode {
-    let typed = args::translate(std::env::args_os());
+    let (typed, ignored) = args::translate(std::env::args_os());
     let parsed = Arguments::try_parse_from(&typed).or_else(|error| match args::explain(error, &typed) {
         Ok(failure) => Err(failure),
         // Help and version are answers, and go to stdout.
         Err(error) => error.exit(),
     });
-    match parsed.and_then(|arguments| run(arguments.command)) {
+    let run = |arguments: Arguments| {
+        output::configure(arguments.global);
+        ignored.iter().for_each(|note| output::complain(note));
+        run(arguments.command)
+    };
+    match parsed.and_then(run) {
         Ok(Done::Finished) => ExitCode::SUCCESS,
         Ok(Done::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(failure) => {
-            output::complain(&format!("error: {failure}"));
+            output::print_error(&failure.to_string());
             failure.exit_code()
         }
     }
@@ -49,6 +55,13 @@ fn completions(shell: clap_complete::Shell) -> Result<Done, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "residual", &mut script);
     output::print(&String::from_utf8_lossy(&script))?;
+    Ok(Done::Finished)
+}
+
+/// Writes the manual pages of every command to a folder.
+fn man(folder: &Path) -> Result<Done, Failure> {
+    std::fs::create_dir_all(folder).map_err(|error| Failure::at(folder.display(), &error))?;
+    clap_mangen::generate_to(Arguments::command(), folder).map_err(|error| Failure::at(folder.display(), &error))?;
     Ok(Done::Finished)
 }
 
@@ -69,6 +82,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Recipes { command: Recipes::Show { name } } => commands::recipes::show(&name),
         Command::Runs { command: Runs::List(list) } => commands::runs::list(&list),
         Command::Runs { command: Runs::Compare(compare) } => commands::runs::compare(&compare),
+        Command::Man { folder } => man(&folder),
         Command::Completions { shell } => completions(shell),
     }
 }

@@ -1,12 +1,14 @@
 //! Printing: results on stdout, messages on stderr. Foreign text (names of files, classes, nodes and tensors, causes of
 //! errors) is escaped and shortened here, and nowhere else. A closed pipe is no error.
 
+use crate::args::{Color, Global};
 use crate::failure::Failure;
 use residual::files::printable;
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// The longest cell of a table, in characters.
 const CELL: usize = 120;
@@ -56,8 +58,41 @@ fn escaped(document: &str) -> String {
     text
 }
 
-/// Prints a line to stderr. It is lost if stderr is closed.
+/// How messages are shown, for the whole process.
+static MESSAGES: OnceLock<Global> = OnceLock::new();
+
+/// Sets how messages are shown, once.
+pub(crate) fn configure(global: Global) {
+    let _ = MESSAGES.set(global);
+}
+
+/// Whether a live bar is shown: on a terminal, unless messages or bars are turned off.
+pub(crate) fn has_bar() -> bool {
+    let global = MESSAGES.get().copied().unwrap_or_default();
+    !global.quiet && !global.no_progress && std::io::stderr().is_terminal()
+}
+
+/// Prints a message to stderr, unless they are turned off. It is lost if stderr is closed.
 pub(crate) fn complain(text: &str) {
+    if !MESSAGES.get().is_some_and(|global| global.quiet) {
+        print_message(text);
+    }
+}
+
+/// Prints the error that ends the process.
+pub(crate) fn print_error(text: &str) {
+    let is_coloured = match MESSAGES.get().map(|global| global.color).unwrap_or_default() {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
+    };
+    let error = if is_coloured { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+    let _ = writeln!(std::io::stderr().lock(), "{error} {}", line(text));
+}
+
+fn print_message(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", line(text));
 }
 

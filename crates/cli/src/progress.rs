@@ -1,10 +1,9 @@
 //! Progress of a run or an evaluation: a live bar on a terminal, plain lines elsewhere.
 
-use crate::output::{bytes, complain, count, duration, facts, grouped, path_text, quoted_path};
+use crate::output::{bytes, complain, count, duration, facts, grouped, has_bar, path_text, quoted_path};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residual::train::{EpochRow, Event, NewHead, RunInfo, Step};
 use std::cell::Cell;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -36,7 +35,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = has_bar().then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
             let style = ProgressStyle::with_template("{bar:16} {pos}/{len}  {wide_msg}  {eta} left");
             bar.set_style(style.expect("the template is well formed").progress_chars("█▉▊▋▌▍▎▏ "));

@@ -2,14 +2,13 @@
 
 use crate::args::{Download, Weights};
 use crate::failure::Failure;
-use crate::output::{bytes, complain};
+use crate::output::{bytes, complain, has_bar};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use residual::data::Format;
 use residual::hub::{Hub, HubEvent, HubName};
 use residual::infer::{self, ClassList, InferError, ModelRequest, OpenedModel, ResolvedModel};
 use residual::model::Model;
 use residual::zoo::Config;
-use std::io::IsTerminal;
 use std::path::Path;
 
 /// What `MODEL|WEIGHTS` names: a model, or a network without weights.
@@ -85,7 +84,7 @@ impl Show {
                 let size = total.map_or_else(String::new, |total| format!(", {}", bytes(total)));
                 let rest = if received > 0 { format!(", from {}", bytes(received)) } else { String::new() };
                 self.line(&format!("downloading {url}{size}{rest}"));
-                if std::io::stderr().is_terminal() {
+                if has_bar() {
                     let style =
                         ProgressStyle::with_template("{bar:16} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left");
                     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));

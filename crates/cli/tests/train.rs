@@ -228,3 +228,49 @@ fn a_range_test_suggests_a_learning_rate_and_draws_its_picture() {
     assert!(points.len() > 50 && json["suggestion"].as_f64().unwrap() > 1e-6);
     assert!(place.path("other.svg").exists());
 }
+
+/// FixRes: trained at one size, evaluated and saved at another.
+#[test]
+fn a_run_may_be_evaluated_at_another_size_and_named() {
+    let place = Place::new();
+    let data = place.photos();
+    let train = ["train", data, "--max-steps", "2", "-b", "4", "--img-size", "32", "--json"];
+    let fixed = support::json(&place.done(&[&train[..], &["--test-size", "48", "--experiment", "fix res"]].concat()));
+    let plain = support::json(&place.done(&train));
+    let run = fixed["run"].as_str().unwrap();
+    assert_eq!(run, "runs/1-fix_res");
+    let weights = |run: &str| residual::load(place.path(run).join("weights/last.safetensors")).unwrap();
+    let (at_48, at_32) = (weights(run), weights(plain["run"].as_str().unwrap()));
+    assert_eq!((at_48.preprocessing.size, at_32.preprocessing.size), ([48, 48], [32, 32]));
+    assert!(at_48.tensors == at_32.tensors, "training is the same");
+    let judged = support::json(&place.done(&["eval", "--weights", run, "--data", data, "--json"]));
+    assert_eq!((&judged["top1"], &judged["loss"]), (&fixed["top1"], &fixed["loss"]));
+    let config = std::fs::read_to_string(place.path(run).join("config.toml")).unwrap();
+    assert!(config.contains("\nimg_size = 32\n") && config.contains("\ntest_size = 48\n"), "{config}");
+}
+
+#[test]
+fn messages_can_be_turned_off_and_flags_without_a_meaning_here_are_told() {
+    let place = Place::new();
+    let data = place.photos();
+    let short = ["train", data, "--max-steps", "1", "-b", "4", "--img-size", "32"];
+    let loud = place.run(&[&short[..], &["--amp", "--channels-last"]].concat());
+    assert!(loud.stderr.contains("--amp is ignored: training is in f32\n"), "{}", loud.stderr);
+    assert!(loud.stderr.contains("--channels-last is ignored: every network runs channels last\n"));
+    let quiet = place.run(&[&["-q"], &short[..], &["--amp"]].concat());
+    assert!(quiet.stderr.is_empty() && quiet.stdout.contains("\nNext:\n"), "{}", quiet.stderr);
+    let coloured = place.run(&["--color", "always", "eval", "--weights", "nowhere"]);
+    assert!(coloured.stderr.starts_with("\u{1b}[1;31merror:\u{1b}[0m nowhere"), "{}", coloured.stderr);
+    let line = "error: --pretrained: expected a network with published weights (residual models list), got resnet20; name the \
+                weights: --weights FILE|NAME";
+    place.refused(&["train", data, "--model", "resnet20", "--pretrained"], 2, line);
+}
+
+#[test]
+fn manual_pages_are_written_for_every_command() {
+    let place = Place::new();
+    place.done(&["man", "pages"]);
+    for page in ["residual.1", "residual-train.1", "residual-runs-compare.1"] {
+        assert!(std::fs::read_to_string(place.path("pages").join(page)).unwrap().contains(".TH "), "{page}");
+    }
+}

@@ -215,7 +215,9 @@ impl RunInfo {
     ) -> Self {
         let recipe = &job.recipe;
         let parameters = model.graph.parameters().filter(|(_, spec)| spec.role.is_parameter());
-        let [height, width] = model.preprocessing.size;
+        // With cached features, `model` is the whole network, and all sizes are the same.
+        let size = if recipe.cache_features { model.preprocessing.size } else { job.train_size(0) };
+        let [height, width] = size;
         Self {
             run: folder.path().to_path_buf(),
             step: progress.step,

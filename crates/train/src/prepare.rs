@@ -103,6 +103,19 @@ impl Job {
         let Start { mut model, new_head, notes } =
             start(&recipe, model_given, weights, train.format(), classes, names)?;
         model.preprocessing = preprocessing(&recipe, model.preprocessing)?;
+        let train_size = model.preprocessing.size;
+        if let Some(side) = recipe.test_size {
+            if train_size[0] != train_size[1] {
+                let [height, width] = train_size;
+                return Err(RecipeError::field(
+                    "test_size",
+                    "images of training that are square",
+                    format!("{height}×{width}"),
+                )
+                .into());
+            }
+            model.preprocessing.size = [side; 2];
+        }
         // Outputs that the dataset has no class for are named as such, so that none is taken for a class.
         model.labels = names.to_vec();
         model.labels.extend((names.len()..classes).map(|output| format!("(unused {output})")));
@@ -112,7 +125,7 @@ impl Job {
         if !is_description(&recipe.model) {
             recipe.model.clone_from(&model.graph.name);
         }
-        fill(&mut recipe, &model.preprocessing);
+        fill(&mut recipe, &model.preprocessing, train_size);
         // The files were opened; the recipe records absolute paths, which are valid in every working directory.
         recipe.make_paths_absolute();
         let transfer = Transfer::new(&recipe, &model.graph).map_err(|error| error.located(&origins))?;
@@ -131,7 +144,8 @@ impl Job {
     /// # Errors
     /// If a field of the augmentation is out of range.
     pub fn transform(&self) -> Result<Transform, TrainError> {
-        Ok(Transform::training(self.model.preprocessing.clone(), self.recipe.augmentation()?)?)
+        let preprocessing = Preprocessing { size: self.train_size(0), ..self.model.preprocessing.clone() };
+        Ok(Transform::training(preprocessing, self.recipe.augmentation()?)?)
     }
 
     /// The batches of `epoch` from the one of step `epoch_step` on; both count from 0. Images have `size` (height, width).
@@ -169,10 +183,14 @@ impl Job {
     }
 
     /// Height and width of training images in `epoch`: the sizes of the recipe, one after another in equal parts of the epochs.
-    pub(crate) fn train_size(&self, epoch: u64) -> [usize; 2] {
+    pub fn train_size(&self, epoch: u64) -> [usize; 2] {
         let sizes = self.recipe.train_img_sizes.as_deref().unwrap_or_default();
         let reached = self.size_changes().iter().filter(|&&change| change <= epoch).count();
-        sizes.get(reached).map_or(self.model.preprocessing.size, |&side| [side as usize; 2])
+        let usual = match (self.recipe.test_size, self.recipe.img_size) {
+            (Some(_), Some(side)) => [side; 2],
+            _ => self.model.preprocessing.size,
+        };
+        sizes.get(reached).map_or(usual, |&side| [side as usize; 2])
     }
 
     /// The epochs, from 0, at which each size of training images but the first begins.
@@ -351,7 +369,7 @@ fn preprocessing(recipe: &Recipe, mut base: Preprocessing) -> Result<Preprocessi
 }
 
 /// Records the preprocessing in the recipe, so that it is fully resolved.
-fn fill(recipe: &mut Recipe, preprocessing: &Preprocessing) {
+fn fill(recipe: &mut Recipe, preprocessing: &Preprocessing, train_size: [usize; 2]) {
     let widen = |value: f32| value.to_string().parse().expect("a float prints as a float");
     recipe.mean = Some(preprocessing.mean.iter().copied().map(widen).collect());
     recipe.std = Some(preprocessing.std.iter().copied().map(widen).collect());
@@ -359,7 +377,7 @@ fn fill(recipe: &mut Recipe, preprocessing: &Preprocessing) {
     recipe.crop_mode = Some(preprocessing.crop_mode);
     recipe.exif_orientation = Some(preprocessing.exif_orientation);
     recipe.interpolation = Some(preprocessing.interpolation);
-    if preprocessing.size[0] == preprocessing.size[1] {
-        recipe.img_size = Some(preprocessing.size[0]);
+    if train_size[0] == train_size[1] {
+        recipe.img_size = Some(train_size[0]);
     }
 }

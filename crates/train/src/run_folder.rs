@@ -1,4 +1,4 @@
-//! The folder of a run: `runs/<n>-<model>-<data>/`.
+//! The folder of a run: `runs/<n>-<model>-<data>/` or `runs/<n>-<experiment>/`.
 
 use crate::TrainError;
 use residual_files::{atomic_write, read_text, sweep};
@@ -16,14 +16,13 @@ pub struct RunFolder {
 const MAX_NAME: usize = 60;
 
 impl RunFolder {
-    /// A new folder `<n>-<model>-<data>` under `root`, with n one above the highest existing number, and its subfolders.
+    /// A new folder `<n>-<name>` under `root`, with n one above the highest existing number, and its subfolders. Characters
+    /// of the name that folders may not have are replaced.
     ///
     /// # Errors
     /// If a folder cannot be made.
-    pub fn create(root: &Path, model: &str, data: &str) -> Result<Self, TrainError> {
+    pub fn create(root: &Path, name: &str) -> Result<Self, TrainError> {
         std::fs::create_dir_all(root).map_err(TrainError::io(root))?;
-        let data = Path::new(data).file_stem().map_or_else(|| "data".into(), |name| name.to_string_lossy());
-        let name = format!("{model}-{data}");
         let name: String = name.chars().map(|c| if plain(c) { c } else { '_' }).take(MAX_NAME).collect();
         let mut number = last_number(root)? + 1;
         loop {
@@ -235,17 +234,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_are_numbered_on_and_named_after_model_and_data() {
+    fn runs_are_numbered_and_named() {
         let root = tempfile::tempdir().unwrap();
-        let name = |model, data| {
-            let run = RunFolder::create(&root.path().join("runs"), model, data).unwrap();
+        let name = |name| {
+            let run = RunFolder::create(&root.path().join("runs"), name).unwrap();
             run.path().file_name().unwrap().to_str().unwrap().to_owned()
         };
-        assert_eq!(name("resnet20", "shapes10"), "1-resnet20-shapes10");
-        assert_eq!(name("resnet18", "../photos/ants and bees/"), "2-resnet18-ants_and_bees");
-        assert_eq!(name("resnet20", "a/b.safetensors"), "3-resnet20-b");
+        assert_eq!(name("resnet20-shapes10"), "1-resnet20-shapes10");
+        assert_eq!(name("my/run: two"), "2-my_run__two");
         std::fs::create_dir(root.path().join("runs/41-other")).unwrap();
-        assert_eq!(name("resnet20", "shapes10"), "42-resnet20-shapes10");
+        assert_eq!(name("resnet20-shapes10"), "42-resnet20-shapes10");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn train(
         Start::Probe(_) => None,
     };
     let job = planned.as_ref().unwrap_or(job);
-    let folder = RunFolder::create(runs, &job.model.graph.name, &job.recipe.data)?;
+    let folder = RunFolder::create(runs, &folder_name(job))?;
     let _lock = folder.lock()?;
     let config = job.recipe.to_toml();
     if let Some(tuning) = &options.tuning {
@@ -67,6 +67,14 @@ pub fn resume(
     let options = &Options { tuning, ..options.clone() };
     let (epoch, sized_for) = state.as_ref().map_or((0, 0), |state| (state.progress.epoch, state.progress.size_epoch()));
     Start::new(job, options, epoch, job.train_size(sized_for))?.run(job, folder, state, options, stop, on_event)
+}
+
+/// The name of a run's folder after its number.
+fn folder_name(job: &Job) -> String {
+    job.recipe.experiment.clone().unwrap_or_else(|| {
+        let data = Path::new(&job.recipe.data).file_stem().map_or_else(|| "data".into(), |name| name.to_string_lossy());
+        format!("{}-{data}", job.model.graph.name)
+    })
 }
 
 /// The engine that a run compiles before it starts.

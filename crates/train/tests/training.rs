@@ -217,7 +217,7 @@ fn the_trained_model_is_returned() {
 #[test]
 fn a_run_name_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
-    let run = RunFolder::create(folder.path(), "resnet20", &"é".repeat(250)).unwrap();
+    let run = RunFolder::create(folder.path(), &format!("resnet20-{}", "é".repeat(250))).unwrap();
     assert!(run.path().file_name().unwrap().len() < 255);
 }
 
@@ -227,7 +227,7 @@ fn a_run_without_a_checkpoint_is_started_again_in_its_folder() {
     let recipe = Recipe { max_steps: Some(3), ..recipe(&dataset(folder.path(), None)) };
     let job = Job::prepare(recipe).unwrap();
     let run = finished(&train(&job, &folder.path().join("a"), &options(1), &never(), &mut |_| {}).unwrap());
-    let torn = RunFolder::create(&folder.path().join("b"), "resnet20", "tiny").unwrap();
+    let torn = RunFolder::create(&folder.path().join("b"), "resnet20-tiny").unwrap();
     std::fs::write(torn.config(), job.recipe.to_toml()).unwrap();
     std::fs::write(torn.events(), "{\"step\":1}\n").unwrap();
     let outcome = resume(&job, torn, &options(1), &never(), &mut |_| {});

@@ -53,8 +53,33 @@ const OUTPUT: &str = "Output";
         Exit codes:\n  0    done\n  1    failed\n  2    wrong usage\n  130  interrupted (Ctrl-C, SIGTERM); train has saved a checkpoint"
 )]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// How messages on stderr are shown.
+#[derive(Args, Debug, Clone, Copy, Default)]
+pub(crate) struct Global {
+    /// Print nothing but the result and errors
+    #[arg(long, short, global = true, help_heading = OUTPUT)]
+    pub(crate) quiet: bool,
+    /// Plain lines instead of a live progress bar
+    #[arg(long, global = true, help_heading = OUTPUT)]
+    pub(crate) no_progress: bool,
+    /// Colour errors; auto does on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", global = true, default_value = "auto", help_heading = OUTPUT)]
+    pub(crate) color: Color,
+}
+
+/// When errors are coloured.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Subcommand, Debug)]
@@ -92,6 +117,12 @@ pub(crate) enum Command {
     Runs {
         #[command(subcommand)]
         command: Runs,
+    },
+    /// Write the manual pages: residual.1, residual-train.1, …
+    Man {
+        /// A folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
     /// Print the completion script of a shell
     #[command(

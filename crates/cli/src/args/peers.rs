@@ -12,24 +12,38 @@ use std::ffi::OsString;
 /// Flags of `train` that stand for one of ours with a value.
 const SAME: [(&str, &str); 2] = [("--no-aug", "--augment=none"), ("--freeze-backbone", "--freeze=backbone")];
 
+/// Flags of `train` in other programs that change nothing here: they are accepted, with a line that says what happens
+/// instead. Those of the second list are followed by a value.
+const ACCEPTED: &[(&[&str], &[&str], &str)] = &[
+    (
+        &["--amp", "--native-amp", "--apex-amp", "--half", "--fp16", "--bf16"],
+        &["--amp-dtype", "--amp-impl"],
+        "training is in f32",
+    ),
+    (&["--channels-last"], &[], "every network runs channels last"),
+    (&["--torchcompile", "--torchscript", "--compile"], &[], "every network is compiled"),
+    (
+        &["--pin-mem", "--no-prefetcher", "--use-multi-epochs-loader"],
+        &[],
+        "batches are loaded ahead by --workers threads",
+    ),
+    (&["--deterministic"], &[], "every run is deterministic, for any number of threads"),
+    (&["--model-ema-force-cpu"], &["--device"], "everything runs on the CPU"),
+    (&[], &["--worker-seeding"], "augmentation does not depend on workers"),
+];
+
 /// Flags of other programs that do not exist here, and what to use instead.
 const ANSWERS: &[(&[&str], &str)] = &[
-    (&["amp", "amp-dtype", "amp-impl", "apex-amp", "native-amp", "fp16", "bf16", "half"], "training is f32 only"),
-    (&["device", "gpu", "gpus", "cuda", "cpu"], "everything runs on the CPU; --threads sets the number of threads"),
+    (&["gpu", "gpus", "cuda", "cpu"], "everything runs on the CPU; --threads sets the number of threads"),
     (
         &["local-rank", "distributed", "dist-backend", "world-size", "sync-bn", "dist-bn", "no-ddp-bb"],
         "a run is one process on one machine",
     ),
-    (&["pretrained"], "name the weights: --weights torchvision:resnet18.v1 (see residual models list)"),
-    (&["model-ema-force-cpu"], "everything runs on the CPU"),
     (&["ra-magnitude"], "write it behind the name: --aa ra-m9"),
     (&["augmix-severity"], "write timm's form: --aa augmix-m3"),
     (&["aug-splits"], "every version of an image is augmented"),
     (&["random-erase", "erasing"], "write --reprob P --remode const"),
-    (
-        &["val-crop-size", "val-resize-size"],
-        "write --img-size and --crop-pct, and --train-img-sizes for another size in training",
-    ),
+    (&["val-resize-size"], "write --test-size and --crop-pct"),
     (&["drop-block"], "use --drop-path or --drop"),
     (&["gp", "bn-momentum", "bn-eps", "bn-tf"], "describe the network in a TOML file: --model FILE.toml"),
     (&["early-stopping"], "write --patience N: the epochs without a better --eval-metric after which a run ends"),
@@ -42,9 +56,8 @@ const ANSWERS: &[(&[&str], &str)] = &[
     (&["jsd-loss"], "there are cross-entropy, --bce-loss and --focal-gamma"),
     (&["bce-pos-weight", "class-weight"], "--class-weights balanced weighs classes by their numbers of images"),
     (&["mixup-mode"], "MixUp and CutMix mix whole batches"),
-    (&["deterministic"], "every run is deterministic: results are bit-identical for any number of threads"),
-    (&["channels-last", "torchcompile", "torchscript", "compile"], "networks are always compiled"),
-    (&["experiment", "name", "project", "exist-ok"], "runs are numbered in the folder that --output names"),
+    (&["name"], "write --experiment NAME"),
+    (&["project", "exist-ok"], "runs are numbered in the folder that --output names"),
     (&["start-epoch"], "--resume RUN resumes where the run was interrupted"),
     (&["save-images"], "images are not saved"),
     (&["train-split"], "see --val-split, and docs/datasets.md for the splits of a folder"),
@@ -58,14 +71,16 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["amp", "amp-dtype", "fp16", "half", "device", "gpu", "cuda"], "everything runs in f32 on the CPU"),
 ];
 
-/// `arguments`, those of `train` in our spelling: lists of numbers that were typed with spaces have commas.
-pub(crate) fn translate(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+/// `arguments`, those of `train` in our spelling: lists of numbers that were typed with spaces have commas, and flags that
+/// change nothing here are removed. For each of these the second result has a line.
+pub(crate) fn translate(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<String>) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut notes = Vec::new();
+    let Some(place) = command_place(&arguments).filter(|&place| arguments[place] == "train") else {
+        return (arguments, notes);
+    };
     let mut rest = arguments.into_iter().peekable();
-    let mut translated: Vec<OsString> = rest.by_ref().take(2).collect();
-    if translated.get(1).is_none_or(|command| command != "train") {
-        translated.extend(rest);
-        return translated;
-    }
+    let mut translated: Vec<OsString> = rest.by_ref().take(place + 1).collect();
     while let Some(argument) = rest.next() {
         let Some(flag) = argument.to_str().filter(|text| text.starts_with("--") && *text != "--") else {
             let is_end = argument == "--";
@@ -77,6 +92,13 @@ pub(crate) fn translate(arguments: impl IntoIterator<Item = OsString>) -> Vec<Os
         };
         if let Some((_, ours)) = SAME.iter().find(|(theirs, _)| *theirs == flag) {
             translated.push(ours.into());
+            continue;
+        }
+        if let Some((has_value, answer)) = accepted(flag) {
+            notes.push(format!("{flag} is ignored: {answer}"));
+            if has_value && !flag.contains('=') {
+                rest.next();
+            }
             continue;
         }
         let is_image_size = flag == "--input-size";
@@ -99,7 +121,21 @@ pub(crate) fn translate(arguments: impl IntoIterator<Item = OsString>) -> Vec<Os
         }
     }
     translated.extend(rest);
-    translated
+    (translated, notes)
+}
+
+/// The place of the command: the first argument after the program's name that is no flag, nor the value of one.
+fn command_place(arguments: &[OsString]) -> Option<usize> {
+    let is_flag = |argument: &OsString| argument.to_str().is_some_and(|text| text.starts_with('-'));
+    (1..arguments.len()).find(|&place| !is_flag(&arguments[place]) && arguments[place - 1] != "--color")
+}
+
+/// For a flag that changes nothing here: whether it has a value, and what happens instead.
+fn accepted(flag: &str) -> Option<(bool, &'static str)> {
+    let name = flag.split('=').next().unwrap_or(flag);
+    let (plain, _, answer) =
+        ACCEPTED.iter().find(|(plain, valued, _)| plain.contains(&name) || valued.contains(&name))?;
+    Some((!plain.contains(&name), answer))
 }
 
 /// Whether the flag of this name, without dashes, is a setting that is a list of numbers.
@@ -122,7 +158,7 @@ pub(crate) fn explain(error: clap::Error, arguments: &[OsString]) -> Result<Fail
         return Err(error);
     };
     let name = name.split('=').next().unwrap_or(name);
-    let command = arguments.get(1).and_then(|command| command.to_str()).unwrap_or_default();
+    let command = command_place(arguments).and_then(|place| arguments[place].to_str()).unwrap_or_default();
     let answers = if command == "train" { ANSWERS } else { ELSEWHERE };
     if let Some((_, answer)) = answers.iter().find(|(names, _)| names.contains(&name)) {
         return Ok(Failure::usage(format!("--{name}: {answer}")));
@@ -151,6 +187,77 @@ fn similar(command: &Command, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use residual::train::Layer;
+
+    /// timm's flags that the documentation promises, with a value where they have one.
+    const TIMM: &[&str] = &[
+        "--opt adamw",
+        "--aa rand-m9-mstd0.5-inc1",
+        "--mixup 0.2",
+        "--cutmix 1.0",
+        "--mixup 0.1 --mixup-prob 0.5",
+        "--mixup 0.1 --cutmix 1 --mixup-switch-prob 0.3",
+        "--model-ema",
+        "--model-ema --model-ema-decay 0.999",
+        "--drop 0.1",
+        "--drop-path 0.1",
+        "--reprob 0.25",
+        "--reprob 0.25 --remode const",
+        "--reprob 0.25 --recount 2",
+        "--color-jitter 0.4",
+        "--train-interpolation random",
+        "--clip-grad 1.0",
+        "--clip-grad 0.01 --clip-mode agc",
+        "--grad-accum-steps 2",
+        "--layer-decay 0.75",
+        "--pretrained",
+        "--initial-checkpoint weights.pth",
+        "--no-aug",
+        "--input-size 3 64 64",
+        "--crop-mode border",
+        "--test-size 96",
+        "--bce-loss",
+        "--hflip 0.4",
+        "--vflip 0.1",
+        "--scale 0.3 1.0",
+        "--ratio 0.75 1.33",
+        "--sched-on-updates",
+        "--sched step --decay-epochs 30",
+        "--sched multistep --decay-milestones 30 60",
+        "--cooldown-epochs 2",
+        "--sched plateau --patience-epochs 5",
+        "--warmup-epochs 3 --warmup-lr 1e-5",
+        "--min-lr 1e-5",
+        "--opt adamw --opt-eps 1e-6",
+        "--opt adamw --opt-betas 0.9 0.95",
+        "--eval-metric top1",
+        "--experiment my-run",
+        "--amp",
+        "--amp --amp-dtype bfloat16",
+        "--channels-last",
+        "--pin-mem",
+        "--worker-seeding all",
+    ];
+
+    #[test]
+    fn timms_flags_are_accepted() {
+        for flags in TIMM {
+            let typed = ["residual", "train", "photos"].into_iter().chain(flags.split(' '));
+            let (translated, notes) = translate(typed.map(OsString::from));
+            let parsed = <Arguments as clap::Parser>::try_parse_from(&translated);
+            let parsed = parsed.unwrap_or_else(|error| panic!("{flags}: {error}"));
+            let super::super::Command::Train(train) = parsed.command else { panic!("{flags}") };
+            let settings = train.settings.layer().unwrap_or_else(|error| panic!("{flags}: {error}"));
+            let is_ignored = ["--amp", "--channels-last", "--pin-mem", "--worker-seeding"]
+                .iter()
+                .any(|flag| flags.starts_with(flag));
+            assert_eq!(!notes.is_empty(), is_ignored, "{flags}");
+            if !is_ignored && *flags != "--pretrained" && *flags != "--no-aug" {
+                let recipe = residual::train::Recipe::resolve(&[Layer::preset("folder-quick").unwrap(), settings]);
+                recipe.unwrap_or_else(|error| panic!("{flags}: {error}"));
+            }
+        }
+    }
 
     /// Such an answer would never be given.
     #[test]

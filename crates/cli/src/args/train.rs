@@ -31,6 +31,9 @@ pub(crate) struct Train {
     /// The folder in which the run folder is created
     #[arg(long, short, visible_alias = "out", value_name = "DIR", default_value = "runs", conflicts_with = "resume")]
     pub(crate) output: PathBuf,
+    /// Start from the most common published weights of the network (--model), as --weights with their name does
+    #[arg(long, conflicts_with_all = ["resume", "weights"], help_heading = "Model")]
+    pub(crate) pretrained: bool,
     /// Instead of training, run a learning-rate range test: up to 100 steps at rates from 1e-7 to 10; write its picture to
     /// FILE [default: lr.svg] and suggest a rate
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "lr.svg")]

@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
                 let job = Job::prepare(resolved)?;
                 arguments.settings.check_model(&job.recipe.model)?;
                 if arguments.autotune {
-                    options = tune(options, &job.model, &job.plans(), job.model.preprocessing.size)?;
+                    options = tune(options, &job.model, &job.plans(), job.train_size(0))?;
                 }
                 residual::train::train(&job, &arguments.output, &options, stop.listen(), &mut show)
             }

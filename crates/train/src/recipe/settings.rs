@@ -209,6 +209,11 @@ settings! {
         aliases: &["imgsz", "image_size", "input_size"],
     }
 
+    /// Side of the input in evaluation and in the saved model, if it is not that of training (FixRes, Touvron et al. 2019)
+    test_size: Option<usize> = None => {
+        range: whole(1, 16_384), value_name: "PIXELS", unset: "`img_size`", aliases: &["val_crop_size"],
+    }
+
     /// Fraction of the resized image's side that the centre crop of evaluation keeps
     crop_pct: Option<f64> = None => { range: number(0.001, 1.0), unset: "that of the weights or the network" }
 
@@ -528,6 +533,11 @@ settings! {
 
     /// Random seed of initial weights, shuffling and augmentation
     seed: u64 = 0 => { range: whole(0, i64::MAX) }
+
+    /// Name of the run folder after its number
+    experiment: Option<String> = None => {
+        value_name: "NAME", unset: "network and dataset", resume: Resume::Free,
+    }
 
     /// Number of epochs between evaluations on the held-out images; the last epoch is always evaluated
     val_interval: u64 = 1 => { range: whole(1, u32::MAX as i64), aliases: &["check_val_every_n_epoch"] }

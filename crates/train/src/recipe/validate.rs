@@ -91,6 +91,9 @@ impl Recipe {
             let got = if self.freeze.is_none() { "no freeze" } else { "unfreeze_at" };
             return fail("cache_features", "a backbone that is frozen to the end (freeze \"backbone\")", got);
         }
+        if self.test_size.is_some() {
+            return fail("cache_features", "one size of images in training and evaluation", "a test_size");
+        }
         if self.time_budget.is_some() {
             return fail("cache_features", "epochs or max_steps", "time_budget");
         }

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::output::{print, print_json};
 use residual::data::{DATASETS, Source};
 use residual::train::{Layer, Origin, PRESETS, Recipe, Resolved, RunFolder, SETTINGS};
+use residual::zoo;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -49,7 +50,25 @@ pub(super) fn resolve(arguments: &Train, run: Option<&RunFolder>) -> Result<Reso
             Some(Layer::preset(named.map_or(FOLDER, |set| set.preset))?)
         }
     };
-    Ok(Recipe::resolve(&base.into_iter().chain(layers).chain([flags]).collect::<Vec<_>>())?)
+    let mut layers: Vec<Layer> = base.into_iter().chain(layers).chain([flags]).collect();
+    if arguments.pretrained {
+        let model = Recipe::resolve(&layers)?.recipe.model;
+        if let Some(flags) = layers.last_mut() {
+            flags.set_text("weights", published(&model)?);
+        }
+    }
+    Ok(Recipe::resolve(&layers)?)
+}
+
+/// The most common published weights of a network.
+fn published(model: &str) -> Result<&'static str, Failure> {
+    let weights = zoo::find(model).ok().and_then(|entry| entry.weights.first().copied());
+    weights.ok_or_else(|| {
+        Failure::usage(format!(
+            "--pretrained: expected a network with published weights (residual models list), got {model}; name the weights: \
+             --weights FILE|NAME"
+        ))
+    })
 }
 
 /// Prints the recipe: as a recipe file with the source of each setting, or as JSON with settings and origins.
