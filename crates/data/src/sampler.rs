@@ -59,21 +59,14 @@ impl Sampler {
             Self::Balanced => with_replacement(dataset, |_| 1.0, len.div_ceil(repeats), seed, epoch)?,
             Self::SquareRoot => with_replacement(dataset, f64::sqrt, len.div_ceil(repeats), seed, epoch)?,
         };
-        let mut counts = vec![0u32; if matches!(self, Self::Balanced | Self::SquareRoot) { images } else { 0 }];
+        let mut counts = vec![0; images];
         let draws = indices.into_iter().flat_map(|index| std::iter::repeat_n(index, repeats)).take(len);
-        let mut last = (u32::MAX, 0);
-        Ok(draws
-            .map(|index| {
-                let repeat = match counts.get_mut(index as usize) {
-                    Some(count) => std::mem::replace(count, *count + 1),
-                    // Without replacement, equal ones follow one another.
-                    None if last.0 == index => last.1 + 1,
-                    None => 0,
-                };
-                last = (index, repeat);
-                Draw { index, repeat }
-            })
-            .collect())
+        let draw = |index: u32| {
+            let count = &mut counts[index as usize];
+            *count += 1;
+            Draw { index, repeat: *count - 1 }
+        };
+        Ok(draws.map(draw).collect())
     }
 }
 

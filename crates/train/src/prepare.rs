@@ -92,6 +92,10 @@ impl Job {
         let names = train.class_names();
         let classes = *recipe.num_classes.get_or_insert(names.len());
         check_labels(&*train, classes)?;
+        if !train.is_empty() && train.soft_label(0).is_some() && classes != names.len() {
+            let expected = format!("{}, the classes of the images' targets", names.len());
+            return Err(RecipeError::field("num_classes", expected, classes.to_string()).located(&origins).into());
+        }
         check_objective(&recipe, train.is_multi_label(), classes).map_err(|error| error.located(&origins))?;
         let has_test = source.splits().contains(&Split::Test);
         let held_out_is_test =

@@ -177,6 +177,10 @@ impl Dataset for Features {
         self.images.label(self.indices[index])
     }
 
+    fn is_multi_label(&self) -> bool {
+        self.images.is_multi_label()
+    }
+
     fn soft_label(&self, index: usize) -> Option<&[f32]> {
         self.images.soft_label(self.indices[index])
     }

@@ -23,16 +23,15 @@ pub(crate) struct Canvas {
     pixels: Vec<u8>,
     /// The target of operations that cannot work in place.
     spare: Vec<u8>,
-    /// The images and sums of AugMix.
-    pub(super) mixture: Mixture,
+    pub(super) buffers: Buffers,
 }
 
-/// Buffers of a mixture of several augmented versions of one image.
+/// Buffers of operations that need more: the original and its mixture with augmented versions, and sums.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Mixture {
+pub(super) struct Buffers {
     pub(super) original: Vec<u8>,
     pub(super) blended: Vec<u8>,
-    pub(super) sum: Vec<f32>,
+    pub(super) sums: Vec<f32>,
 }
 
 impl Canvas {

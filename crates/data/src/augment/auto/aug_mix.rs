@@ -62,35 +62,35 @@ impl AugMix {
 
     /// Mixes the chains by `weights`, and the image with their mixture, which has the weight `share`.
     fn mix(&self, canvas: &mut Canvas, weights: &[f32], share: f32, mut chain: impl FnMut(&mut Canvas)) {
-        let mut mixture = std::mem::take(&mut canvas.mixture);
-        mixture.original.clear();
-        mixture.original.extend_from_slice(canvas.pixels());
+        let mut buffers = std::mem::take(&mut canvas.buffers);
+        buffers.original.clear();
+        buffers.original.extend_from_slice(canvas.pixels());
         let mut blending = [0.0; Self::MAX_WIDTH];
         blended_weights(weights, share, &mut blending);
-        mixture.sum.clear();
-        mixture.sum.resize(mixture.original.len(), 0.0);
-        mixture.blended.clone_from(&mixture.original);
+        buffers.sums.clear();
+        buffers.sums.resize(buffers.original.len(), 0.0);
+        buffers.blended.clone_from(&buffers.original);
         for (&weight, &blending) in weights.iter().zip(&blending) {
-            canvas.pixels_mut().copy_from_slice(&mixture.original);
+            canvas.pixels_mut().copy_from_slice(&buffers.original);
             chain(canvas);
             if self.blended {
-                let pairs = mixture.blended.iter_mut().zip(canvas.pixels());
+                let pairs = buffers.blended.iter_mut().zip(canvas.pixels());
                 pairs.for_each(|(own, &chain)| *own = blend(*own, chain, blending));
             } else {
-                let pairs = mixture.sum.iter_mut().zip(canvas.pixels());
+                let pairs = buffers.sums.iter_mut().zip(canvas.pixels());
                 pairs.for_each(|(sum, &chain)| *sum += weight * f32::from(chain));
             }
         }
         let pixels = canvas.pixels_mut();
         if self.blended {
-            pixels.copy_from_slice(&mixture.blended);
+            pixels.copy_from_slice(&buffers.blended);
         } else {
-            for ((pixel, &original), &sum) in pixels.iter_mut().zip(&mixture.original).zip(&mixture.sum) {
+            for ((pixel, &original), &sum) in pixels.iter_mut().zip(&buffers.original).zip(&buffers.sums) {
                 // Conversion to an integer truncates and clamps.
                 *pixel = blend(original, sum as u8, share);
             }
         }
-        canvas.mixture = mixture;
+        canvas.buffers = buffers;
     }
 }
 

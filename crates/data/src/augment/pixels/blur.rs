@@ -67,7 +67,7 @@ pub(super) fn gaussian(canvas: &mut Canvas, sigma: f32) {
     let kernel = density.map(|value| value / sum);
     let ([height, width], channels) = (canvas.size(), canvas.channels());
     let row_len = width * channels;
-    let mut blurred = std::mem::take(&mut canvas.mixture.sum);
+    let mut blurred = std::mem::take(&mut canvas.buffers.sums);
     blurred.clear();
     blurred.resize(canvas.pixels().len(), 0.0);
     for (y, output) in blurred.chunks_exact_mut(row_len).enumerate() {
@@ -86,5 +86,5 @@ pub(super) fn gaussian(canvas: &mut Canvas, sigma: f32) {
             }
         }
     }
-    canvas.mixture.sum = blurred;
+    canvas.buffers.sums = blurred;
 }

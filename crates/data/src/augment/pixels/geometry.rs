@@ -74,10 +74,14 @@ struct Source<'a, const CHANNELS: usize> {
 }
 
 impl<const CHANNELS: usize> Source<'_, CHANNELS> {
-    /// The pixel at a position that is moved into the image.
-    fn clamped(&self, y: isize, x: isize) -> [u8; CHANNELS] {
-        let [y, x] = [(y, self.height), (x, self.width)].map(|(at, side)| at.clamp(0, side as isize - 1) as usize);
-        self.pixels[y * self.width + x]
+    /// The square of `N` × `N` pixels from (`top`, `left`) on; its parts outside the image repeat the border.
+    fn square<const N: usize>(&self, top: isize, left: isize) -> [[[u8; CHANNELS]; N]; N] {
+        let inside = |at: isize, side: usize| at.clamp(0, side as isize - 1) as usize;
+        let columns: [usize; N] = std::array::from_fn(|x| inside(left + x as isize, self.width));
+        std::array::from_fn(|y| {
+            let row = &self.pixels[inside(top + y as isize, self.height) * self.width..][..self.width];
+            columns.map(|column| row[column])
+        })
     }
 }
 
@@ -147,7 +151,7 @@ fn bilinear<const CHANNELS: usize>(source: Source<'_, CHANNELS>, y: f64, x: f64)
     let (top, left) = (y.floor(), x.floor());
     let (dy, dx) = (y - top, x - left);
     let (top, left) = (top as isize, left as isize);
-    let corners = [0, 1].map(|row| [0, 1].map(|column| source.clamped(top + row, left + column)));
+    let corners = source.square::<2>(top, left);
     std::array::from_fn(|channel| {
         let [upper, lower] = corners.map(|row| {
             let [left, right] = row.map(|pixel| f64::from(pixel[channel]));
@@ -160,9 +164,7 @@ fn bilinear<const CHANNELS: usize>(source: Source<'_, CHANNELS>, y: f64, x: f64)
 fn bicubic<const CHANNELS: usize>(source: Source<'_, CHANNELS>, y: f64, x: f64) -> [u8; CHANNELS] {
     let (top, left) = (y.floor(), x.floor());
     let (dy, dx) = (y - top, x - left);
-    let (top, left) = (top as isize - 1, left as isize - 1);
-    let pixels: [[[u8; CHANNELS]; 4]; 4] =
-        std::array::from_fn(|row| std::array::from_fn(|x| source.clamped(top + row as isize, left + x as isize)));
+    let pixels = source.square::<4>(top as isize - 1, left as isize - 1);
     std::array::from_fn(|channel| {
         let rows = pixels.map(|row| cubic(row.map(|pixel| f64::from(pixel[channel])), dx));
         cubic(rows, dy) as u8
