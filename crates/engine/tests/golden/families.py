@@ -238,7 +238,7 @@ FAMILIES = {
     "cifar_resnext": (
         lambda: Small(16, stages(functools.partial(NeXtBlock, cardinality=4), 16, [1, 1, 1], [16, 32, 64])),
         CIFAR,
-        FAMILY.format("cifar_resnext") + "depths = [1, 1, 1]\ncardinality = 4\nbase_width = 4\nstem_width = 16\n",
+        FAMILY.format("cifar_resnext") + "depths = [1, 1, 1]\ncardinality = 4\nbase_width = 4\nout_width = 32\nstem_width = 16\n",
     ),
     "lecture_resnet": (
         lambda: Lecture([2, 1, 1, 1], [8, 16, 32, 64]),
