@@ -75,6 +75,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Inspect(inspect) => commands::inspect::run(&inspect),
         Command::Bench(bench) => commands::bench::run(&bench),
         Command::Export(export) => commands::export::run(&export),
+        Command::Average(average) => commands::average::run(&average),
         Command::Models { command: Models::List(list) } => commands::models::list(&list),
         Command::Data { command: Data::List(format) } => commands::data::list(format),
         Command::Data { command: Data::Export(export) } => commands::data::export(&export),

@@ -274,3 +274,24 @@ fn manual_pages_are_written_for_every_command() {
         assert!(std::fs::read_to_string(place.path("pages").join(page)).unwrap().contains(".TH "), "{page}");
     }
 }
+
+#[test]
+fn kept_epochs_are_averaged() {
+    let place = Place::new();
+    let data = place.photos();
+    place.done(&["train", data, "--epochs", "2", "-b", "4", "--img-size", "32", "--keep-every", "1"]);
+    let run = std::fs::read_dir(place.path("runs")).unwrap().next().unwrap().unwrap().path();
+    let weights: Vec<_> = [1, 2].iter().map(|epoch| run.join(format!("weights/epoch-{epoch}.safetensors"))).collect();
+    let [first, second] = [&weights[0], &weights[1]].map(|path| residual::load(path).unwrap());
+    let names: Vec<&str> = weights.iter().map(|path| path.to_str().unwrap()).collect();
+    place.done(&["average", names[0], names[1], "-o", "mean.safetensors"]);
+    let mean = residual::load(place.path("mean.safetensors")).unwrap();
+    let value = |model: &residual::Model| f64::from(model.tensors["fc.weight"].as_f32().unwrap()[0]);
+    assert!((value(&mean) - (value(&first) + value(&second)) / 2.0).abs() < 1e-7);
+    assert_eq!(mean.labels, first.labels);
+    place.refused(
+        &["average", names[0], "resnet18", "-o", "x"],
+        2,
+        "error: expected weights, got the network resnet18",
+    );
+}

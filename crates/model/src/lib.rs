@@ -1,7 +1,7 @@
 //! A network with its tensors, preprocessing and labels, and the rewrites that touch tensors.
 //!
 //! A [`Model`] is made from a graph by [`initialise`], or read from a file by the `residual-weights` crate. Rewrites
-//! take a model and return another: [`fold_batch_norm`], [`replace_head`], [`reorder_head`], [`replace_input`].
+//! take a model and return another: [`fold_batch_norm`], [`replace_head`], [`reorder_head`], [`replace_input`]; [`average`] takes several.
 //!
 //! ```
 //! use residual_graph::{Builder, Conv2d};
@@ -25,12 +25,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod average;
 mod error;
 mod fold;
 mod head;
 mod initialise;
 mod input;
 
+pub use average::average;
 pub use error::{ModelError, TensorProblem};
 pub use fold::{Folded, fold_batch_norm, fold_batch_norm_but_scales};
 pub use head::{reorder_head, replace_head};

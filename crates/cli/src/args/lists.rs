@@ -1,6 +1,6 @@
 //! The arguments of `residual models`, `residual data`, `residual recipes` and `residual runs`.
 
-use super::Format;
+use super::{Download, Format};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -37,6 +37,23 @@ pub(crate) struct ExportData {
     /// Folder of the CIFAR files
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  residual average runs/1-resnet20-cifar10/weights/epoch-*.safetensors -o average.safetensors"
+)]
+pub(crate) struct Average {
+    /// Checkpoints, run folders or names of weights of the same network
+    #[arg(value_name = "WEIGHTS", required = true, num_args = 2..)]
+    pub(crate) weights: Vec<PathBuf>,
+    /// The checkpoint to write
+    #[arg(long, short, visible_alias = "out", value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) download: Download,
     #[command(flatten)]
     pub(crate) format: Format,
 }

@@ -18,7 +18,7 @@ pub(crate) use export::{ExportWeights, FileFormat};
 pub(crate) use features::Features;
 pub(crate) use image::ImageArgs;
 pub(crate) use inspect::Inspect;
-pub(crate) use lists::{CompareRuns, Data, ExportData, ListModels, ListRuns, Models, Recipes, Runs};
+pub(crate) use lists::{Average, CompareRuns, Data, ExportData, ListModels, ListRuns, Models, Recipes, Runs};
 pub(crate) use peers::{explain, translate};
 pub(crate) use predict::Predict;
 pub(crate) use settings::Settings;
@@ -98,6 +98,8 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Export weights to ONNX or safetensors
     Export(Box<ExportWeights>),
+    /// Average the weights of several checkpoints of a network
+    Average(Average),
     /// List networks
     Models {
         #[command(subcommand)]
