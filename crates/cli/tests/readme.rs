@@ -47,7 +47,10 @@ fn every_command_of_the_readme_runs() {
         let stdout = place.done(&arguments);
         let shows = |text: &str| assert!(stdout.contains(text), "residual {command}: no {text:?} in {stdout}");
         match arguments[0] {
+            "train" if arguments.contains(&"--find-lr") => shows("\nsuggestion  --lr "),
             "train" => shows("\nNext:\n  residual eval --weights runs/"),
+            "recipes" => shows("he2015-cifar\n"),
+            "runs" => shows("resnet20"),
             "eval" => shows("91.7"),
             "predict" if arguments.contains(&"--json") => {
                 let document: serde_json::Value = serde_json::from_str(&stdout).unwrap();

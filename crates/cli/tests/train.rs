@@ -20,7 +20,18 @@ fn tensors(path: &Path) -> Vec<(String, Vec<u32>)> {
 
 fn rows(place: &Place, run: &str) -> Vec<String> {
     let text = std::fs::read_to_string(place.path(run).join("metrics.csv")).unwrap();
-    text.lines().map(|row| row.split(',').take(8).collect::<Vec<_>>().join(",")).collect()
+    text.lines().map(|row| row.split(',').take(11).collect::<Vec<_>>().join(",")).collect()
+}
+
+/// The events without the fields that say how long something took.
+fn events(place: &Place, run: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(place.path(run).join("events.jsonl")).unwrap();
+    let event = |line: &str| {
+        let mut event: Value = serde_json::from_str(line).unwrap();
+        event.as_object_mut().unwrap().remove("images_per_second").unwrap();
+        event
+    };
+    text.lines().map(event).collect()
 }
 
 #[test]
@@ -81,20 +92,17 @@ fn thread_counts_change_no_bit() {
     assert!(one == last("3", "runs/3-resnet20-tiny"));
 }
 
-/// Kills the program with SIGKILL at whatever moment comes, again and again, until the run is through.
-#[test]
-fn a_run_that_is_killed_and_resumed_ends_as_if_it_had_not_been() {
-    let place = Place::new();
-    place.tiny_data();
-    let often = ["--epochs", "12", "--checkpoint-every", "3", "--log-every", "2"];
-    let start = [&TINY[..11], &often, &TINY[13..]].concat();
-    place.done(&[&start[..], &["--output", "whole"]].concat());
-    let resume = ["train", "--resume", "runs/1-resnet20-tiny", "--threads", "2", "--json"];
+/// Runs `train` once without interruption, and once killed with SIGKILL at whatever moment comes, again and again, until
+/// the run is through; the results are equal. Returns how often it was killed.
+fn kill_and_compare(place: &Place, train: &[&str], run: &str, files: &[&str]) -> u64 {
+    place.done(&[train, &["--output", "whole"]].concat());
+    let (whole, killed) = (format!("whole/{run}"), format!("runs/{run}"));
+    let resume = ["train", "--resume", &killed, "--threads", "2", "--json"];
     let mut kills = 0;
     for attempt in 0u64.. {
         assert!(attempt < 200, "the run never came to its end");
-        let begun = place.path("runs/1-resnet20-tiny/config.toml").exists();
-        let arguments = if begun { &resume[..] } else { &start[..] };
+        let begun = place.path(&killed).join("config.toml").exists();
+        let arguments = if begun { &resume[..] } else { train };
         let mut child = place.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // Ever later, so that slow machines get through as well.
         std::thread::sleep(Duration::from_millis(60 + 20 * attempt + 13 * (attempt * attempt % 7)));
@@ -105,17 +113,53 @@ fn a_run_that_is_killed_and_resumed_ends_as_if_it_had_not_been() {
         child.kill().unwrap();
         child.wait().unwrap();
         kills += u64::from(begun);
-        if !place.path("runs/1-resnet20-tiny/config.toml").exists() {
+        if !place.path(&killed).join("config.toml").exists() {
             // Killed before it was a run: what is there of its folder would give the next one another number.
             let _nothing_there_yet = std::fs::remove_dir_all(place.path("runs"));
         }
     }
-    assert!(kills > 2, "killed {kills} times");
-    for file in ["weights/best.safetensors", "weights/last.safetensors", "state/last.safetensors"] {
-        let (whole, killed) = (format!("whole/1-resnet20-tiny/{file}"), format!("runs/1-resnet20-tiny/{file}"));
-        assert!(tensors(&place.path(&whole)) == tensors(&place.path(&killed)), "{file}");
+    for file in files {
+        let [whole, killed] = [&whole, &killed].map(|run| place.path(run).join(file));
+        assert!(tensors(&whole) == tensors(&killed), "{file}");
     }
-    assert_eq!(rows(&place, "whole/1-resnet20-tiny"), rows(&place, "runs/1-resnet20-tiny"));
+    assert_eq!(rows(place, &whole), rows(place, &killed));
+    assert_eq!(events(place, &whole), events(place, &killed));
+    kills
+}
+
+const WEIGHTS: [&str; 3] = ["weights/best.safetensors", "weights/last.safetensors", "state/last.safetensors"];
+
+#[test]
+fn a_run_that_is_killed_and_resumed_ends_as_if_it_had_not_been() {
+    let place = Place::new();
+    place.tiny_data();
+    let often = ["--epochs", "12", "--checkpoint-every", "3", "--log-every", "2"];
+    let start = [&TINY[..11], &often, &TINY[13..]].concat();
+    let kills = kill_and_compare(&place, &start, "1-resnet20-tiny", &WEIGHTS);
+    assert!(kills > 2, "killed {kills} times");
+}
+
+/// The same with everything that has a state of its own or its own random numbers.
+#[test]
+fn a_run_with_adamw_averaging_mixing_randaugment_and_accumulation_survives_ten_kills() {
+    let place = Place::new();
+    let data = place.photos();
+    let train = [
+        &["train", data, "--model", "resnet20", "--img-size", "32", "-b", "2", "--epochs", "60", "--threads", "2"][..],
+        &["--opt", "adamw", "--lr", "0.001", "--weight-decay", "0.05", "--grad-accum-steps", "2", "--clip-grad", "1"],
+        &["--model-ema", "--model-ema-decay", "0.9", "--mixup", "0.2", "--cutmix", "1", "--smoothing", "0.1"],
+        &["--aa", "rand-m9-mstd0.5-inc1", "--reprob", "0.25", "--drop-path", "0.1", "--bn-recalibration", "2"],
+        &["--checkpoint-every", "3", "--log-every", "2", "--checkpoint-hist", "2", "--tensorboard"],
+    ];
+    let kills = kill_and_compare(&place, &train.concat(), "1-resnet20-photos", &WEIGHTS);
+    assert!(kills >= 10, "killed {kills} times");
+    let epochs = |run: &str| {
+        let entries = std::fs::read_dir(place.path(run).join("1-resnet20-photos/weights")).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(epochs("whole"), epochs("runs"));
 }
 
 #[test]
