@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// Steps after which the time of a run is estimated.
+const ESTIMATE_AFTER: u64 = 20;
 /// Time between two lines about images where there is no bar.
 const LINES_EVERY: Duration = Duration::from_secs(10);
 
@@ -31,6 +33,9 @@ pub(crate) struct Progress {
     has_raw: bool,
     /// Seconds and epochs since the run was started or resumed.
     trained: (f64, u32),
+    /// The first step of this process and when it ended, until the time of the run is estimated.
+    first_step: Option<(u64, Instant)>,
+    is_estimated: bool,
 }
 
 impl Progress {
@@ -58,6 +63,8 @@ impl Progress {
             has_top5: true,
             has_raw: false,
             trained: (0.0, 0),
+            first_step: None,
+            is_estimated: false,
         }
     }
 
@@ -171,6 +178,13 @@ impl Progress {
         self.speed =
             if self.speed == 0.0 { step.images_per_second } else { 0.9 * self.speed + 0.1 * step.images_per_second };
         let Step { step, epoch, loss, lr, top1, logged, .. } = *step;
+        let (first, began) = *self.first_step.get_or_insert_with(|| (step, Instant::now()));
+        if !self.is_estimated && step >= first + ESTIMATE_AFTER {
+            let per_step = began.elapsed().as_secs_f64() / (step - first) as f64;
+            let left = duration(per_step * self.steps.saturating_sub(step) as f64);
+            self.line(&format!("estimate  {left} to go, without evaluations"));
+            self.is_estimated = true;
+        }
         let (steps, epochs, speed) = (self.steps, self.epochs, self.speed);
         match &self.bar {
             Some(bar) => {

@@ -339,3 +339,13 @@ fn kept_epochs_are_averaged() {
         "error: expected weights, got the network resnet18",
     );
 }
+
+#[test]
+fn other_names_of_optimisers_and_schedules_are_answered() {
+    let place = Place::new();
+    for (flag, value, hint) in [("--opt", "lambc", "--opt lamb --trust-clip"), ("--sched", "StepLR", "--sched step")] {
+        let ran = place.run(&["train", flag, value]);
+        assert_eq!(ran.code, Some(2));
+        assert!(ran.stderr.trim_end().ends_with(&format!("got \"{value}\"; write {hint}")), "{}", ran.stderr);
+    }
+}

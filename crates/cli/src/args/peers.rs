@@ -64,6 +64,30 @@ const ANSWERS: &[(&[&str], &str)] = &[
     (&["plots", "log-file", "log-wandb"], "metrics.csv and events.jsonl in the run folder hold the course of a run"),
 ];
 
+/// Values of `--opt` and `--sched` in other programs, and what to write instead.
+const VALUES: &[(&str, &str, &str)] = &[
+    ("opt", "nesterov", "--opt sgd --nesterov"),
+    ("opt", "sgdw", "--opt sgd, or --opt adamw for decoupled weight decay"),
+    ("opt", "nadamw", "--opt nadam"),
+    ("opt", "lambc", "--opt lamb --trust-clip"),
+    ("opt", "lambw", "--opt lamb"),
+    ("opt", "rmsprop_tf", "--opt rmsproptf"),
+    ("sched", "steplr", "--sched step"),
+    ("sched", "multisteplr", "--sched multistep"),
+    ("sched", "cosineannealinglr", "--sched cosine"),
+    ("sched", "exponentiallr", "--sched step with --decay-epochs 1"),
+    ("sched", "tanh", "--sched cosine"),
+    ("sched", "onecycle", "--sched one-cycle"),
+    ("sched", "polynomial", "--sched poly"),
+    ("sched", "reducelronplateau", "--sched plateau"),
+];
+
+/// A hint for the error of a setting's value, if another program calls it like that.
+pub(crate) fn value_hint(setting: &str, value: &str) -> Option<&'static str> {
+    let value = value.to_lowercase();
+    VALUES.iter().find(|(of, theirs, _)| *of == setting && *theirs == value).map(|(_, _, ours)| *ours)
+}
+
 /// Flags that do not exist in commands other than `train`.
 const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["checkpoint", "ckpt"], "write --weights"),

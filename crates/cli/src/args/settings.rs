@@ -1,5 +1,6 @@
 //! The flags that are settings of a recipe, generated from the table of settings.
 
+use super::peers::value_hint;
 use crate::failure::Failure;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use residual::train::{Kind, Layer, SETTINGS, Setting};
@@ -13,7 +14,14 @@ pub(crate) struct Settings {
 impl Settings {
     /// A layer over the presets and recipe files.
     pub(crate) fn layer(&self) -> Result<Layer, Failure> {
-        Ok(Layer::flags(self.typed.iter().map(|(setting, texts)| (*setting, texts.clone())))?)
+        let layer = Layer::flags(self.typed.iter().map(|(setting, texts)| (*setting, texts.clone())));
+        layer.map_err(|error| {
+            let hint = self.typed.iter().find_map(|(setting, texts)| value_hint(setting.name, texts.last()?));
+            match hint {
+                Some(hint) => Failure::usage(format!("{error}; write {hint}")),
+                None => Failure::from(error),
+            }
+        })
     }
 
     /// Whether the network that was typed, if one was, is the one that is trained: weights may contain another.
