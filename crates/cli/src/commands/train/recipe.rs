@@ -2,7 +2,7 @@
 
 use crate::args::Train;
 use crate::failure::Failure;
-use crate::output::{print, print_json};
+use crate::output::{complain, print, print_json};
 use residual::data::{DATASETS, Source};
 use residual::train::{Layer, Origin, PRESETS, Recipe, Resolved, RunFolder, SETTINGS};
 use residual::zoo;
@@ -53,8 +53,10 @@ pub(super) fn resolve(arguments: &Train, run: Option<&RunFolder>) -> Result<Reso
     let mut layers: Vec<Layer> = base.into_iter().chain(layers).chain([flags]).collect();
     if arguments.pretrained {
         let model = Recipe::resolve(&layers)?.recipe.model;
+        let weights = published(&model)?;
+        complain(&format!("--pretrained: --weights {weights}"));
         if let Some(flags) = layers.last_mut() {
-            flags.set_text("weights", published(&model)?);
+            flags.set_text("weights", weights);
         }
     }
     Ok(Recipe::resolve(&layers)?)
