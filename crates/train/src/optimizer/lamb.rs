@@ -1,12 +1,11 @@
 //! LAMB, as timm's `Lamb` defines it (You et al. 2020): Adam's direction, scaled by the norm of each tensor.
 
 use super::adam::MOMENTS;
-use super::{Device, Rates, Update, entries_in};
+use super::{Device, GroupStep, Update, entries_in};
 use crate::recipe::Recipe;
 use residual_engine::{Entry, Flat};
 use residual_kernels::optim::{self, lamb_direction, step_along, sum_of_squares};
 use residual_tensor::AlignedBuffer;
-use std::ops::Range;
 
 /// The norm of all gradients together that none of them is scaled up to: timm's default.
 const MAX_GRAD_NORM: f64 = 1.0;
@@ -55,26 +54,20 @@ impl Update for Lamb {
         self.clip = (norm / MAX_GRAD_NORM).max(1.0).recip();
     }
 
-    fn update(
-        &mut self,
-        device: &Device,
-        rates: &Rates,
-        range: Range<usize>,
-        flat: &mut Flat<'_>,
-        state: &mut [AlignedBuffer],
-    ) {
+    fn update(&mut self, device: &Device, group: &GroupStep, flat: &mut Flat<'_>, state: &mut [AlignedBuffer]) {
+        let range = group.range.clone();
         let [exp_avg, exp_avg_sq] = state else { unreachable!("LAMB keeps two state tensors") };
         let ([beta1, beta2], eps, clip) = (self.betas, self.eps, self.clip);
-        let rule = optim::Lamb { beta1, beta2, eps, weight_decay: rates.weight_decay, clip };
+        let rule = optim::Lamb { beta1, beta2, eps, weight_decay: group.weight_decay, clip };
         let (values, direction) = (&mut flat.values[range.clone()], &mut flat.gradients[range.clone()]);
         let (exp_avg, exp_avg_sq) = (&mut exp_avg[range.clone()], &mut exp_avg_sq[range.clone()]);
-        lamb_direction(device.isa, &device.pool, values, direction, exp_avg, exp_avg_sq, rates.step, &rule);
-        if rates.weight_decay == 0.0 && !self.always_adapt {
-            return step_along(device.isa, &device.pool, values, direction, 0.0, -rates.lr as f32);
+        lamb_direction(device.isa, &device.pool, values, direction, exp_avg, exp_avg_sq, group.step, &rule);
+        if group.weight_decay == 0.0 && !self.always_adapt {
+            return step_along(device.isa, &device.pool, values, direction, 0.0, -group.lr as f32);
         }
         for entry in entries_in(flat.entries, &range) {
             let (values, direction) = (&mut flat.values[entry.range.clone()], &flat.gradients[entry.range.clone()]);
-            let rate = -rates.lr * self.trust_ratio(device, values, direction);
+            let rate = -group.lr * self.trust_ratio(device, values, direction);
             step_along(device.isa, &device.pool, values, direction, 0.0, rate as f32);
         }
     }

@@ -1,11 +1,10 @@
 //! Lion, as timm's `Lion` defines it (Chen et al. 2023).
 
-use super::{Device, Rates, Update};
+use super::{Device, GroupStep, Update};
 use crate::recipe::Recipe;
 use residual_engine::{Entry, Flat};
 use residual_kernels::optim;
 use residual_tensor::AlignedBuffer;
-use std::ops::Range;
 
 pub(super) struct Lion {
     betas: [f64; 2],
@@ -26,17 +25,11 @@ impl Update for Lion {
         &["exp_avg"]
     }
 
-    fn update(
-        &mut self,
-        device: &Device,
-        rates: &Rates,
-        range: Range<usize>,
-        flat: &mut Flat<'_>,
-        state: &mut [AlignedBuffer],
-    ) {
+    fn update(&mut self, device: &Device, group: &GroupStep, flat: &mut Flat<'_>, state: &mut [AlignedBuffer]) {
+        let range = group.range.clone();
         let [exp_avg] = state else { unreachable!("Lion keeps one state tensor") };
         let [beta1, beta2] = self.betas;
-        let rule = optim::Lion { lr: rates.lr, beta1, beta2, weight_decay: rates.weight_decay };
+        let rule = optim::Lion { lr: group.lr, beta1, beta2, weight_decay: group.weight_decay };
         let (values, gradients) = (&mut flat.values[range.clone()], &flat.gradients[range.clone()]);
         optim::lion(device.isa, &device.pool, values, gradients, &mut exp_avg[range], &rule);
     }

@@ -34,16 +34,9 @@ trait Update: Send {
     /// The first phase of an update, which reads the gradients of all groups.
     fn prepare(&mut self, _device: &Device, _gradients: &[f32]) {}
 
-    /// Updates one group of parameters, `range` of the bucket; `entries_in` has its tensors. The gradients may be overwritten.
+    /// Updates one group of parameters, of which `entries_in` has the tensors. The gradients may be overwritten.
     /// `state` holds the state buffers, which have the layout of the bucket.
-    fn update(
-        &mut self,
-        device: &Device,
-        rates: &Rates,
-        range: Range<usize>,
-        flat: &mut Flat<'_>,
-        state: &mut [AlignedBuffer],
-    );
+    fn update(&mut self, device: &Device, group: &GroupStep, flat: &mut Flat<'_>, state: &mut [AlignedBuffer]);
 }
 
 /// The rule of a recipe's optimiser for these parameters.
@@ -80,9 +73,10 @@ impl Device {
     }
 }
 
-/// The hyperparameters of one group's update.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Rates {
+/// One group's update: its range of the bucket, and its hyperparameters.
+#[derive(Clone, Debug, PartialEq)]
+struct GroupStep {
+    range: Range<usize>,
     lr: f64,
     weight_decay: f64,
     /// The number of this update, from 1 (Adam's step count).
@@ -163,12 +157,13 @@ impl Optimizer {
         self.update.prepare(&self.device, flat.gradients);
         for group in &mut self.groups {
             group.steps += 1;
-            let rates = Rates {
+            let step = GroupStep {
+                range: group.range.clone(),
                 lr: lr * group.multipliers.lr,
                 weight_decay: self.weight_decay * group.multipliers.weight_decay,
                 step: group.steps,
             };
-            self.update.update(&self.device, &rates, group.range.clone(), &mut flat, &mut self.state);
+            self.update.update(&self.device, &step, &mut flat, &mut self.state);
         }
     }
 
@@ -275,10 +270,10 @@ mod tests {
         assert_eq!(4 * state.len(), Optimizer::bytes_per_parameter(recipe.opt), "{:?}", recipe.opt);
         let mut value = [0.0];
         for (step, gradient) in [(1, 1.0), (2, 0.0)] {
-            let rates = Rates { lr: 0.1, weight_decay: 0.0, step };
+            let group = GroupStep { range: 0..1, lr: 0.1, weight_decay: 0.0, step };
             let mut flat = Flat { values: &mut value, gradients: &mut [gradient], entries: &[] };
             rule.prepare(&device, flat.gradients);
-            rule.update(&device, &rates, 0..1, &mut flat, &mut state);
+            rule.update(&device, &group, &mut flat, &mut state);
         }
         value[0]
     }

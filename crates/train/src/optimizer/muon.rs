@@ -5,14 +5,13 @@
 //! channel per group, as those of depthwise convolutions.
 
 use super::adam::MOMENTS;
-use super::{Device, Rates, Update};
+use super::{Device, GroupStep, Update};
 use crate::TrainError;
 use crate::recipe::{MuonAdjustLr, Recipe};
 use residual_engine::{Entry, Flat, Options};
 use residual_graph::{Graph, Role};
 use residual_kernels::optim::{self, BucketOrder, Orthogonalisation, lerp, step_along};
 use residual_tensor::AlignedBuffer;
-use std::ops::Range;
 
 pub(super) struct Muon {
     momentum: f64,
@@ -87,17 +86,11 @@ impl Update for Muon {
         if is_matrix(entry) { &["momentum_buffer"] } else { MOMENTS }
     }
 
-    fn update(
-        &mut self,
-        device: &Device,
-        rates: &Rates,
-        range: Range<usize>,
-        flat: &mut Flat<'_>,
-        state: &mut [AlignedBuffer],
-    ) {
+    fn update(&mut self, device: &Device, group: &GroupStep, flat: &mut Flat<'_>, state: &mut [AlignedBuffer]) {
         let [first, second] = state else { unreachable!("Muon keeps two buffers") };
         let (isa, pool) = (device.isa, &device.pool);
-        for (index, entry) in flat.entries.iter().enumerate().filter(|(_, entry)| range.contains(&entry.range.start)) {
+        let is_inside = |entry: &Entry| group.range.contains(&entry.range.start);
+        for (index, entry) in flat.entries.iter().enumerate().filter(|(_, entry)| is_inside(entry)) {
             let range = entry.range.clone();
             let (values, gradients) = (&mut flat.values[range.clone()], &mut flat.gradients[range.clone()]);
             let (first, second) = (&mut first[range.clone()], &mut second[range]);
@@ -106,15 +99,15 @@ impl Update for Muon {
                 // Without Nesterov's momentum the direction is the buffer.
                 lerp(isa, pool, gradients, first, if self.nesterov { self.momentum as f32 } else { 1.0 });
                 plan.run(pool, gradients, &mut self.workspace);
-                let decay = -rates.lr * rates.weight_decay;
+                let decay = -group.lr * group.weight_decay;
                 let shape = [entry.shape[0], entry.range.len() / entry.shape[0]];
-                let rate = -rates.lr * lr_ratio(self.adjust_lr, shape);
+                let rate = -group.lr * lr_ratio(self.adjust_lr, shape);
                 step_along(isa, pool, values, gradients, decay as f32, rate as f32);
             } else {
-                let ([beta1, beta2], eps, weight_decay) = (self.betas, self.eps, rates.weight_decay);
-                let lr = rates.lr * self.fallback_lr_scale;
+                let ([beta1, beta2], eps, weight_decay) = (self.betas, self.eps, group.weight_decay);
+                let lr = group.lr * self.fallback_lr_scale;
                 let rule = optim::Adam { lr, beta1, beta2, eps, weight_decay, decoupled: true };
-                optim::adam(isa, pool, values, gradients, first, second, rates.step, &rule);
+                optim::adam(isa, pool, values, gradients, first, second, group.step, &rule);
             }
         }
     }

@@ -1,11 +1,10 @@
 //! RMSprop, as `torch.optim.RMSprop` and timm's `RMSpropTF` define it, not centred.
 
-use super::{Device, Rates, Update};
+use super::{Device, GroupStep, Update};
 use crate::recipe::{Opt, Recipe};
 use residual_engine::{Entry, Flat};
 use residual_kernels::optim;
 use residual_tensor::AlignedBuffer;
-use std::ops::Range;
 
 pub(super) struct RmsProp {
     alpha: f64,
@@ -35,17 +34,11 @@ impl Update for RmsProp {
         &["square_avg", "momentum_buffer"]
     }
 
-    fn update(
-        &mut self,
-        device: &Device,
-        rates: &Rates,
-        range: Range<usize>,
-        flat: &mut Flat<'_>,
-        state: &mut [AlignedBuffer],
-    ) {
+    fn update(&mut self, device: &Device, group: &GroupStep, flat: &mut Flat<'_>, state: &mut [AlignedBuffer]) {
+        let range = group.range.clone();
         let [square_avg, momentum_buffer] = state else { unreachable!("RMSprop keeps two state tensors") };
         let Self { alpha, eps, momentum, tensorflow } = *self;
-        let rule = optim::RmsProp { lr: rates.lr, alpha, eps, momentum, weight_decay: rates.weight_decay, tensorflow };
+        let rule = optim::RmsProp { lr: group.lr, alpha, eps, momentum, weight_decay: group.weight_decay, tensorflow };
         let (values, gradients) = (&mut flat.values[range.clone()], &flat.gradients[range.clone()]);
         let (square_avg, momentum_buffer) = (&mut square_avg[range.clone()], &mut momentum_buffer[range]);
         optim::rmsprop(device.isa, &device.pool, values, gradients, square_avg, momentum_buffer, &rule);

@@ -1,11 +1,10 @@
 //! Stochastic gradient descent with momentum, as `torch.optim.SGD` defines it (no dampening).
 
-use super::{Device, Rates, Update};
+use super::{Device, GroupStep, Update};
 use crate::recipe::Recipe;
 use residual_engine::{Entry, Flat};
 use residual_kernels::optim;
 use residual_tensor::AlignedBuffer;
-use std::ops::Range;
 
 pub(super) struct Sgd {
     momentum: f32,
@@ -27,19 +26,13 @@ impl Update for Sgd {
         &["momentum_buffer"]
     }
 
-    fn update(
-        &mut self,
-        device: &Device,
-        rates: &Rates,
-        range: Range<usize>,
-        flat: &mut Flat<'_>,
-        state: &mut [AlignedBuffer],
-    ) {
+    fn update(&mut self, device: &Device, group: &GroupStep, flat: &mut Flat<'_>, state: &mut [AlignedBuffer]) {
+        let range = group.range.clone();
         let [momentum_buffer] = state else { unreachable!("SGD keeps one state tensor") };
         let rule = optim::Sgd {
-            lr: rates.lr as f32,
+            lr: group.lr as f32,
             momentum: self.momentum,
-            weight_decay: rates.weight_decay as f32,
+            weight_decay: group.weight_decay as f32,
             nesterov: self.nesterov,
         };
         let (values, gradients) = (&mut flat.values[range.clone()], &flat.gradients[range.clone()]);
