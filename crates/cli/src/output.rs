@@ -5,8 +5,10 @@ use crate::args::{Color, Global};
 use crate::failure::Failure;
 use residual::files::printable;
 use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
 use std::fmt::Write as _;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -37,7 +39,85 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// A value as indented JSON without control characters.
 fn json(value: &impl Serialize) -> Result<String, Failure> {
-    Ok(escaped(&serde_json::to_string_pretty(value)?))
+    let mut document = Vec::new();
+    value.serialize(&mut Serializer::with_formatter(&mut document, Layout::default()))?;
+    Ok(escaped(&String::from_utf8_lossy(&document)))
+}
+
+/// The layout of JSON documents: a line for each field of the document and for each entry of a field; what is deeper stays
+/// in its line.
+#[derive(Default)]
+struct Layout {
+    depth: usize,
+    /// Whether the innermost list or object has an entry.
+    has_entry: bool,
+}
+
+impl Layout {
+    /// The deepest lists and objects with a line for each entry.
+    const LINES: usize = 2;
+
+    fn open<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        self.has_entry = false;
+        writer.write_all(bracket)
+    }
+
+    fn close<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        if self.has_entry && self.depth <= Self::LINES {
+            write!(writer, "\n{:1$}", "", 2 * (self.depth - 1))?;
+        }
+        self.depth -= 1;
+        writer.write_all(bracket)
+    }
+
+    fn entry<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        let comma = if first { "" } else { "," };
+        match self.depth <= Self::LINES {
+            true => write!(writer, "{comma}\n{:1$}", "", 2 * self.depth),
+            false => write!(writer, "{comma}{}", if first { "" } else { " " }),
+        }
+    }
+}
+
+impl Formatter for Layout {
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.entry(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, _writer: &mut W) -> io::Result<()> {
+        self.has_entry = true;
+        Ok(())
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b"{")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.entry(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, _writer: &mut W) -> io::Result<()> {
+        self.has_entry = true;
+        Ok(())
+    }
 }
 
 /// A value as one line of JSON without control characters.
@@ -123,16 +203,6 @@ pub(crate) fn quoted_path(path: &Path) -> String {
     let text = path_text(path);
     let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
-/// A field of a CSV file (RFC 4180). Control characters are escaped, and text that a spreadsheet would interpret as a
-/// formula gets an apostrophe before it.
-pub(crate) fn csv_field(text: &str) -> String {
-    let mut text = line(text);
-    if text.starts_with(['=', '+', '-', '@']) {
-        text.insert(0, '\'');
-    }
-    if text.contains([',', '"', '\'']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
 /// Rows in aligned columns: the first flush left, the others right.
@@ -246,6 +316,25 @@ mod tests {
     }
 
     #[test]
+    fn a_document_has_a_line_for_each_field_and_for_each_entry_of_a_field() {
+        let value = serde_json::json!({"a": 1, "b": [[1, 2], [3, 4]], "c": [{"x": [5], "y": {}}], "d": []});
+        let expected = r#"{
+  "a": 1,
+  "b": [
+    [1, 2],
+    [3, 4]
+  ],
+  "c": [
+    {"x": [5], "y": {}}
+  ],
+  "d": []
+}"#;
+        let document = json(&value).unwrap();
+        assert_eq!(document, expected);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&document).unwrap(), value);
+    }
+
+    #[test]
     fn text_of_others_is_printable_and_short() {
         let hostile = "a\u{1b}[2J\r\u{9b}b\nc";
         for text in [line(hostile), cell(hostile)] {
@@ -259,14 +348,6 @@ mod tests {
         let document = json(&hostile).unwrap();
         assert!(!document.contains(char::is_control), "{document:?}");
         assert_eq!(serde_json::from_str::<String>(&document).unwrap(), hostile);
-    }
-
-    #[test]
-    fn a_field_is_neither_two_nor_a_formula() {
-        let cases = [("a", "a"), ("a,b", "\"a,b\""), ("a\"b", "\"a\"\"b\""), ("=1+1", "\"'=1+1\""), ("-x", "\"'-x\"")];
-        for (text, field) in cases {
-            assert_eq!(csv_field(text), field);
-        }
     }
 
     #[cfg(unix)]

@@ -6,12 +6,13 @@
 //! - [`pickle`]: Python pickles as data; [`parse_npy`], [`load_npy`] and [`save_npy`]: numpy arrays; [`save_tensors`] and
 //!   [`safetensors_header`]: safetensors files.
 //! - [`nearest`]: the most similar name, for hints; [`recognise`]: the kind of a file that is no weights file;
-//!   [`printable`]: foreign text, escaped and truncated; [`one_line`]: an error with its causes.
+//!   [`printable`]: foreign text, escaped and truncated; [`csv_field`]: text in a CSV file; [`one_line`]: an error with its causes.
 //!
 //! Parsers take foreign bytes, never panic, and allocate no more than a stated bound before they have checked them.
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod csv;
 mod error;
 mod nearest;
 mod npy;
@@ -25,6 +26,7 @@ mod walk;
 mod write;
 
 pub use bytes::{Bytes, read_bytes};
+pub use csv::csv_field;
 pub use error::{FileCause, FileError};
 pub use nearest::nearest;
 pub use npy::{NpyArray, NpyError, NpyValues, load_npy, npy_header, parse_npy, save_npy};

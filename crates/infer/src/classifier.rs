@@ -35,6 +35,7 @@ pub struct Classifier {
     engine: Engine,
     preprocessor: Preprocessor,
     labels: Arc<[String]>,
+    temperature: f32,
     batch: usize,
     input: Vec<f32>,
 }
@@ -82,7 +83,8 @@ impl Classifier {
         let batch = batch.max(1);
         let preprocessor = Preprocessor::new(model.preprocessing.clone())?;
         let engine = Engine::new(&model, Mode::Infer, batch, model.preprocessing.size, &[], options)?;
-        Ok(Self { engine, preprocessor, labels: model.labels.into(), batch, input: Vec::new() })
+        let temperature = model.temperature;
+        Ok(Self { engine, preprocessor, labels: model.labels.into(), temperature, batch, input: Vec::new() })
     }
 
     /// Classifies a decoded image of any size.
@@ -112,9 +114,12 @@ impl Classifier {
         input.resize(images.len() * len, 0.0);
         let prepared =
             images.iter().zip(input.chunks_exact_mut(len)).try_for_each(|(image, to)| self.preprocessor.run(image, to));
+        let outputs = match prepared {
+            Ok(()) => self.run(&input, len),
+            Err(error) => Err(error.into()),
+        };
         self.input = input;
-        prepared?;
-        Self::run(&mut self.engine, self.batch, &self.input, len, &self.labels)
+        outputs
     }
 
     /// Classifies images that are normalised already: n × height × width × channels (NHWC, channels last; torch's tensors
@@ -124,7 +129,7 @@ impl Classifier {
     /// If the number of values is not a whole number of images, or logits are not finite.
     pub fn classify_nhwc(&mut self, normalised: &[f32]) -> Result<Vec<Classification>, ClassifyError> {
         let len = self.preprocessor.output_len();
-        Self::run(&mut self.engine, self.batch, normalised, len, &self.labels)
+        self.run(normalised, len)
     }
 
     /// The preprocessing of images.
@@ -132,22 +137,20 @@ impl Classifier {
         &self.preprocessor
     }
 
-    fn run(
-        engine: &mut Engine,
-        batch: usize,
-        images: &[f32],
-        len: usize,
-        labels: &Arc<[String]>,
-    ) -> Result<Vec<Classification>, ClassifyError> {
+    fn run(&mut self, images: &[f32], len: usize) -> Result<Vec<Classification>, ClassifyError> {
         let mut outputs = Vec::with_capacity(images.len() / len);
-        for images in images.chunks(batch * len) {
-            engine.forward(images)?;
-            let output = engine.output();
+        for images in images.chunks(self.batch * len) {
+            self.engine.forward(images)?;
+            let output = self.engine.output();
             for logits in output.chunks_exact(output.len() / (images.len() / len)) {
                 if let Some(&got) = logits.iter().find(|logit| !logit.is_finite()) {
                     return Err(ClassifyError::NotFinite { index: outputs.len(), got });
                 }
-                outputs.push(Classification { logits: logits.to_vec(), labels: labels.clone() });
+                outputs.push(Classification {
+                    logits: logits.to_vec(),
+                    labels: self.labels.clone(),
+                    temperature: self.temperature,
+                });
             }
         }
         Ok(outputs)
@@ -159,6 +162,7 @@ impl Classifier {
 pub struct Classification {
     logits: Vec<f32>,
     labels: Arc<[String]>,
+    temperature: f32,
 }
 
 /// A class and its probability.
@@ -173,7 +177,7 @@ pub struct Prediction {
 }
 
 impl Classification {
-    /// The network's raw outputs, one for each class; all are finite.
+    /// The network's raw outputs, one for each class; all are finite. The model's temperature does not change them.
     pub fn logits(&self) -> &[f32] {
         &self.logits
     }
@@ -183,9 +187,9 @@ impl Classification {
         &self.labels
     }
 
-    /// The softmax of the logits.
+    /// The softmax of the logits, divided by the model's temperature.
     pub fn probabilities(&self) -> Vec<f32> {
-        let mut probabilities = self.logits.clone();
+        let mut probabilities: Vec<f32> = self.logits.iter().map(|logit| logit / self.temperature).collect();
         softmax(&mut probabilities, self.logits.len());
         probabilities
     }

@@ -1,6 +1,6 @@
 //! Why a model cannot be found, read or evaluated.
 
-use crate::{ClassifyError, FeatureFileError, Nearest};
+use crate::{ClassifyError, FeatureFileError, Nearest, TemperatureError};
 use residual_data::{DataError, UnknownClasses};
 use residual_engine::EngineError;
 use residual_files::{FileError, one_line};
@@ -143,6 +143,28 @@ pub enum InferError {
     /// Features cannot be written.
     #[error("{}", one_line(.0))]
     Features(#[from] FeatureFileError),
+    /// A file extension that predictions cannot be written to.
+    #[error("{}: expected {expected}", path.display())]
+    PredictionFormat {
+        /// The file.
+        path: PathBuf,
+        /// The supported formats.
+        expected: String,
+    },
+    /// No temperature calibrates the model.
+    #[error(transparent)]
+    Temperature(#[from] TemperatureError),
+    /// A temperature for multi-label data.
+    #[error("temperature: expected images of one class each, got multi-label data")]
+    MultiLabelTemperature,
+    /// Not enough memory.
+    #[error("memory: expected {bytes} bytes for {what}, got less")]
+    Memory {
+        /// What it was for.
+        what: String,
+        /// Its size.
+        bytes: usize,
+    },
     /// Every image of a set was skipped.
     #[error("{what}: expected at least one readable image, got none")]
     NoImages {
@@ -157,7 +179,7 @@ impl InferError {
         match self {
             Self::Hub(error) => matches!(error.cause, HubCause::Name { .. }),
             Self::NoNetwork { .. } | Self::SeveralNetworks { .. } | Self::OtherNetwork { .. } => true,
-            Self::NoWeights { .. } | Self::Zoo(_) | Self::Description { .. } => true,
+            Self::NoWeights { .. } | Self::Zoo(_) | Self::Description { .. } | Self::PredictionFormat { .. } => true,
             Self::Classify(ClassifyError::Layer(_)) | Self::Features(FeatureFileError::Format { .. }) => true,
             _ => false,
         }

@@ -1,8 +1,12 @@
 //! Evaluation of a model on a dataset.
 
-use crate::metrics::{Metrics, finite_loss};
+use crate::metrics::{
+    Calibration, CalibrationSums, ClassMetrics, ImageResult, Interval, Intervals, Metrics, MultiLabel,
+    MultiLabelMetrics, PrecisionRecall, confusion, counts, finite_loss, fit_temperature, intervals, macro_average,
+    named, weighted_average,
+};
 use crate::{ClassList, InferError, map_classes};
-use residual_data::{ClassMap, Dataset, Loader, LoaderOptions, Skipped, Transform};
+use residual_data::{Batch, ClassMap, Dataset, Loader, LoaderOptions, Skipped, Targets, Transform};
 use residual_engine::{Engine, Mode, Options};
 use residual_model::Model;
 use serde::Serialize;
@@ -28,7 +32,10 @@ pub struct EvaluateOptions {
     pub class_map: Option<ClassList>,
 }
 
-/// Metrics of a model on a dataset. Accuracies are in percent.
+/// Metrics of a model on a dataset. Accuracies are in percent; all other metrics are fractions, as in scikit-learn.
+///
+/// Losses and probabilities are those of softmax(logits / temperature), or of sigmoids for multi-label data. `docs/evaluation.md`
+/// has the definitions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
     /// The name of the evaluated dataset; empty if unknown.
@@ -39,10 +46,29 @@ pub struct Evaluation {
     pub images: u64,
     /// Top-1 accuracy: fraction of images whose label has the highest logit.
     pub top1: f64,
+    /// The 95 % confidence interval of `top1`, in percent: percentile bootstrap over the images, 1000 resamples.
+    pub top1_interval: Interval,
     /// Top-5 accuracy: fraction of images whose label is among the five highest logits.
     pub top5: f64,
-    /// Mean cross-entropy of the images with finite logits. Not a number (null in JSON) if there are none.
-    pub loss: f64,
+    /// Loss, ECE and Brier score of the model's probabilities.
+    #[serde(flatten)]
+    pub calibration: Calibration,
+    /// The temperature of the probabilities.
+    pub temperature: f32,
+    /// The same at the temperature 1, if the model has another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncalibrated: Option<Calibration>,
+    /// The mean of the classes that occur, as a label or as a prediction.
+    pub macro_average: PrecisionRecall,
+    /// The 95 % confidence interval of the macro mean of F1; `None` for multi-label data.
+    pub macro_f1_interval: Option<Interval>,
+    /// The mean of the classes, weighted by their numbers of images.
+    pub weighted_average: PrecisionRecall,
+    /// The metrics of each output of the model, also of those that do not occur.
+    pub classes: Vec<ClassMetrics>,
+    /// The metrics of multi-label data; `None` if every image has one class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multi_label: Option<MultiLabelMetrics>,
     /// Images with non-finite logits. They count as misclassified.
     pub non_finite: u64,
     /// Whether classes were matched by name. If model or data have no names, indices are compared.
@@ -53,23 +79,70 @@ pub struct Evaluation {
     pub images_per_second: f64,
     /// Skipped images and their errors.
     pub skipped: Vec<String>,
+    /// The result of each image, in the order of the dataset.
+    #[serde(skip)]
+    pub results: Vec<ImageResult>,
 }
 
-struct Counted {
-    metrics: Metrics,
-    /// The mapping of the dataset's classes to the model's outputs.
-    classes: ClassMap,
-    skipped: Vec<Skipped>,
+impl Evaluation {
+    /// The confusion matrix: the number of images of each class (row) by predicted class (column), with a row and a column
+    /// for each output of the model. Images with non-finite logits are not in it. `None` for multi-label data, or if there
+    /// is not enough memory for it.
+    pub fn confusion(&self) -> Option<Vec<Vec<u64>>> {
+        if self.multi_label.is_some() { None } else { confusion(&self.results, self.classes.len()) }
+    }
+
+    /// The misclassified images, those with the highest probabilities first.
+    pub fn wrong(&self) -> Vec<&ImageResult> {
+        let mut wrong: Vec<&ImageResult> = self.results.iter().filter(|result| !result.correct).collect();
+        wrong.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        wrong
+    }
+
+    /// All images, the least certain ones first: those whose predicted class has the lowest probability.
+    pub fn uncertain(&self) -> Vec<&ImageResult> {
+        let mut results: Vec<&ImageResult> = self.results.iter().collect();
+        results.sort_by(|a, b| a.probability.total_cmp(&b.probability));
+        results
+    }
 }
 
 /// Evaluates `model` on every image of `dataset`, in order, with the model's own preprocessing. The dataset's classes
-/// become the model's by name (see [`map_classes`]).
+/// become the model's by name (see [`map_classes`]). A dataset with images of several classes or of none is multi-label
+/// (see [`MultiLabelMetrics`]).
+///
+/// It keeps about 70 bytes for each image, and for multi-label data 5 for each image and class. With a fixed instruction
+/// set the result does not depend on the numbers of threads and workers.
 ///
 /// Returns `None` if `stop` was set before the end. `on_progress` is called after every batch with the number of finished
 /// images and the total.
 ///
+/// ```
+/// use residual_data::{Shapes, Split};
+/// use residual_infer::{EvaluateOptions, evaluate};
+/// use std::sync::{Arc, atomic::AtomicBool};
+/// # use {residual_data as data, residual_model as model, residual_preprocess as preprocess, residual_zoo as zoo};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let graph = zoo::build("resnet20", 10)?;
+/// # let tensors = model::initialise(&graph, model::Initialisation::Torch, 0);
+/// # let preprocessing = preprocess::Preprocessing::unscaled([32, 32], &[0.5; 3], &[0.25; 3]);
+/// # let model = model::Model::new(graph, tensors, preprocessing, Vec::new())?;
+/// let images: Arc<dyn data::Dataset> = Arc::new(data::Subset::new(Arc::new(Shapes::new(0, Split::Test)), (0..50).collect()));
+/// let options = EvaluateOptions { workers: 2, ..EvaluateOptions::default() };
+/// let evaluation = evaluate(&model, &images, &options, &AtomicBool::new(false), &mut |_, _| ())?.expect("nothing stops it");
+/// println!("{:.2} % of {} images, ECE {:.4}", evaluation.top1, evaluation.images, evaluation.calibration.ece);
+/// for class in &evaluation.classes {
+///     println!("{}: precision {:.2}, recall {:.2}", class.name, class.values.precision, class.values.recall);
+/// }
+/// # assert_eq!(evaluation.confusion().unwrap().iter().flatten().sum::<u64>(), 50);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
-/// If the dataset does not fit the model (channels, classes), an image cannot be read, or the network cannot be run.
+/// If the dataset does not fit the model (channels, classes), an image cannot be read, the network cannot be run, or there
+/// is not enough memory for the results.
 pub fn evaluate(
     model: &Model,
     dataset: &Arc<dyn Dataset>,
@@ -78,24 +151,16 @@ pub fn evaluate(
     on_progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Option<Evaluation>, InferError> {
     let began = Instant::now();
-    let counted = count_by_class(model, dataset, options, stop, on_progress)?;
-    let Some(Counted { metrics, classes, skipped }) = counted else { return Ok(None) };
-    Ok(Some(Evaluation {
-        data: String::new(),
-        split: String::new(),
-        images: metrics.images,
-        top1: metrics.top1_percent(),
-        top5: metrics.top5_percent(),
-        loss: metrics.mean_loss(),
-        non_finite: metrics.non_finite,
-        classes_by_name: classes.by_name,
-        absent_classes: classes.absent,
-        images_per_second: metrics.images as f64 / began.elapsed().as_secs_f64().max(1e-9),
-        skipped: skipped.into_iter().map(|skipped| skipped.reason).collect(),
-    }))
+    let outputs = model.graph.output_channels()?;
+    let mut tally = Tally::new(model, &**dataset, outputs)?;
+    let passed = pass(model, dataset, options, stop, on_progress, &mut |batch, logits, classes| {
+        tally.add(batch, logits, classes);
+    })?;
+    Ok(passed.map(|passed| tally.finish(model, passed, &options.engine, began)))
 }
 
-/// The counts of [`evaluate`], and the images that were skipped; `None` if `stop` was set before the end.
+/// The light counts of [`evaluate`], for a training run: top-1, top-5 and loss of the unscaled logits, and the images that
+/// were skipped; `None` if `stop` was set before the end.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -106,17 +171,195 @@ pub fn count(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Option<(Metrics, Vec<Skipped>)>, InferError> {
-    let counted = count_by_class(model, dataset, options, stop, on_progress)?;
-    Ok(counted.map(|Counted { metrics, skipped, .. }| (metrics, skipped)))
+    let outputs = model.graph.output_channels()?;
+    let mut metrics = Metrics::default();
+    let passed = pass(model, dataset, options, stop, on_progress, &mut |batch, logits, classes| {
+        let labels: Vec<u32> = batch.labels().iter().map(|&label| classes.to[label as usize]).collect();
+        metrics.add(logits, &labels, outputs, finite_loss(logits, &labels, outputs));
+    })?;
+    Ok(passed.map(|passed| (metrics, passed.skipped)))
 }
 
-fn count_by_class(
+/// The temperature that calibrates `model` on the images of `dataset` (see [`fit_temperature`]), which must be others than
+/// those that the model was trained on. `None` if `stop` was set before the end. It keeps the logits of all images.
+///
+/// # Errors
+/// As [`evaluate`]; for multi-label data; or if no temperature has the lowest loss.
+pub fn calibrate(
     model: &Model,
     dataset: &Arc<dyn Dataset>,
     options: &EvaluateOptions,
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(u64, u64),
-) -> Result<Option<Counted>, InferError> {
+) -> Result<Option<f32>, InferError> {
+    if is_multi_label(&**dataset) {
+        return Err(InferError::MultiLabelTemperature);
+    }
+    let outputs = model.graph.output_channels()?;
+    let len = dataset.len().saturating_mul(outputs);
+    let (mut all, mut labels) = (Vec::new(), Vec::new());
+    all.try_reserve_exact(len).map_err(|_| InferError::Memory {
+        what: format!("the logits of {} images", dataset.len()),
+        bytes: len.saturating_mul(size_of::<f32>()),
+    })?;
+    let passed = pass(model, dataset, options, stop, on_progress, &mut |batch, logits, classes| {
+        all.extend_from_slice(logits);
+        labels.extend(batch.labels().iter().map(|&label| classes.to[label as usize]));
+    })?;
+    match passed {
+        Some(_) => Ok(Some(fit_temperature(&all, &labels, outputs)?)),
+        None => Ok(None),
+    }
+}
+
+/// The results of the images so far.
+struct Tally {
+    outputs: usize,
+    temperature: f32,
+    results: Vec<ImageResult>,
+    calibration: CalibrationSums,
+    /// At the temperature 1, if that is another one.
+    uncalibrated: Option<CalibrationSums>,
+    multi_label: Option<MultiLabel>,
+    /// The targets of a multi-label image, by output.
+    targets: Vec<f32>,
+}
+
+impl Tally {
+    fn new(model: &Model, dataset: &dyn Dataset, outputs: usize) -> Result<Self, InferError> {
+        let images = dataset.len();
+        let memory = |bytes: usize| InferError::Memory { what: format!("the results of {images} images"), bytes };
+        let mut results = Vec::new();
+        let result = size_of::<ImageResult>();
+        results.try_reserve_exact(images).map_err(|_| memory(result.saturating_mul(images)))?;
+        let multi_label = match is_multi_label(dataset) {
+            false => None,
+            true => {
+                let bytes = images.saturating_mul(outputs).saturating_mul(size_of::<(f32, bool)>());
+                Some(MultiLabel::new(images, outputs).ok_or_else(|| memory(bytes))?)
+            }
+        };
+        let temperature = model.temperature;
+        Ok(Self {
+            outputs,
+            temperature,
+            results,
+            calibration: CalibrationSums::default(),
+            uncalibrated: (temperature != 1.0).then(CalibrationSums::default),
+            multi_label,
+            targets: vec![0.0; outputs],
+        })
+    }
+
+    fn add(&mut self, batch: &Batch, logits: &[f32], classes: &ClassMap) {
+        let rows = logits.chunks_exact(self.outputs).zip(batch.indices());
+        if self.multi_label.is_none() {
+            for ((logits, &index), &label) in rows.zip(batch.labels()) {
+                let label = classes.to[label as usize];
+                self.push(|temperature| ImageResult::single_label(index, logits, label, temperature));
+            }
+            return;
+        }
+        let Targets::Soft { values, classes: count } = batch.targets() else {
+            unreachable!("a dataset has soft labels for all samples or for none");
+        };
+        for ((logits, &index), values) in rows.zip(values.chunks_exact(count)) {
+            let mut targets = std::mem::take(&mut self.targets);
+            targets.fill(0.0);
+            for (&value, &output) in values.iter().zip(&classes.to) {
+                let target = &mut targets[output as usize];
+                *target = target.max(value);
+            }
+            self.push(|temperature| ImageResult::multi_label(index, logits, &targets, temperature));
+            if let Some(multi_label) = &mut self.multi_label {
+                multi_label.push(logits, &targets);
+            }
+            self.targets = targets;
+        }
+    }
+
+    /// Adds an image, whose result is a function of the temperature.
+    fn push(&mut self, result: impl Fn(f32) -> ImageResult) {
+        let own = result(self.temperature);
+        self.calibration.add(&own);
+        if let Some(uncalibrated) = &mut self.uncalibrated {
+            uncalibrated.add(&result(1.0));
+        }
+        self.results.push(own);
+    }
+
+    fn finish(self, model: &Model, passed: Passed, options: &Options, began: Instant) -> Evaluation {
+        let Self { outputs, temperature, results, calibration, uncalibrated, multi_label, .. } = self;
+        let images = results.len();
+        let percent = |is: fn(&ImageResult) -> bool| {
+            100.0 * results.iter().filter(|result| is(result)).count() as f64 / images as f64
+        };
+        let counts = match &multi_label {
+            Some(multi_label) => multi_label.counts(),
+            None => counts(results.iter(), outputs),
+        };
+        let classes = match &multi_label {
+            Some(multi_label) => multi_label.classes(&counts, &model.labels),
+            None => named(&counts, &model.labels),
+        };
+        let images_per_second = images as f64 / began.elapsed().as_secs_f64().max(1e-9);
+        let Intervals { top1: top1_interval, macro_f1 } =
+            intervals(&results, outputs, |tasks, task| options.pool.run(tasks, |index, _| task(index)));
+        Evaluation {
+            data: String::new(),
+            split: String::new(),
+            images: images as u64,
+            top1: percent(|result| result.correct),
+            top1_interval,
+            top5: percent(|result| result.in_top5),
+            calibration: calibration.finish(),
+            temperature,
+            uncalibrated: uncalibrated.map(|sums| sums.finish()),
+            macro_average: macro_average(&counts),
+            macro_f1_interval: multi_label.is_none().then_some(macro_f1),
+            weighted_average: weighted_average(&counts),
+            multi_label: multi_label.map(|multi_label| multi_label.metrics(&counts, &classes)),
+            classes,
+            non_finite: results.iter().filter(|result| result.predicted.is_none()).count() as u64,
+            classes_by_name: passed.classes.by_name,
+            absent_classes: passed.classes.absent,
+            images_per_second,
+            skipped: passed.skipped.into_iter().map(|skipped| skipped.reason).collect(),
+            results,
+        }
+    }
+}
+
+/// Whether images have several classes or none: soft labels of zeros and ones that are not one class each.
+fn is_multi_label(dataset: &dyn Dataset) -> bool {
+    let mut is_single = true;
+    for index in 0..dataset.len() {
+        let Some(row) = dataset.soft_label(index) else { return false };
+        if row.iter().any(|&value| value != 0.0 && value != 1.0) {
+            return false;
+        }
+        is_single &= row.iter().sum::<f32>() == 1.0;
+    }
+    !is_single
+}
+
+/// What a pass over a dataset says besides its logits.
+struct Passed {
+    /// The mapping of the dataset's classes to the model's outputs.
+    classes: ClassMap,
+    skipped: Vec<Skipped>,
+}
+
+/// Computes the logits of every image, in order, and gives them to `take` batch by batch. `None` if `stop` was set before
+/// the end.
+fn pass(
+    model: &Model,
+    dataset: &Arc<dyn Dataset>,
+    options: &EvaluateOptions,
+    stop: &AtomicBool,
+    on_progress: &mut dyn FnMut(u64, u64),
+    take: &mut dyn FnMut(&Batch, &[f32], &ClassMap),
+) -> Result<Option<Passed>, InferError> {
     let outputs = model.graph.output_channels()?;
     let classes = map_classes(&**dataset, &model.labels, outputs, options.class_map.as_ref())?;
     let size = model.preprocessing.size;
@@ -131,7 +374,7 @@ fn count_by_class(
     };
     let mut loader = Loader::new(dataset.clone(), transform, loader_options)?;
     let mut engine = Engine::new(model, Mode::Infer, batch_size, size, &[], &options.engine)?;
-    let mut metrics = Metrics::default();
+    let mut images = 0;
     for batch in loader.by_ref() {
         let batch = batch?;
         if stop.load(Ordering::Relaxed) {
@@ -139,14 +382,13 @@ fn count_by_class(
         }
         if !batch.is_empty() {
             engine.forward(batch.images())?;
-            let labels: Vec<u32> = batch.labels().iter().map(|&label| classes.to[label as usize]).collect();
-            let loss = finite_loss(engine.output(), &labels, outputs);
-            metrics.add(engine.output(), &labels, outputs, loss);
+            take(&batch, engine.output(), &classes);
+            images += batch.len() as u64;
         }
-        on_progress(metrics.images, dataset.len() as u64);
+        on_progress(images, dataset.len() as u64);
     }
-    if metrics.images == 0 {
+    if images == 0 {
         return Err(InferError::NoImages { what: "evaluation".into() });
     }
-    Ok(Some(Counted { metrics, classes, skipped: loader.skipped().to_vec() }))
+    Ok(Some(Passed { classes, skipped: loader.skipped().to_vec() }))
 }

@@ -167,7 +167,13 @@ impl FeatureExtractor {
                 let nodes: Vec<String> = ids.iter().map(|id| graph.node(*id).name.clone()).collect();
                 let graph = if ids.is_empty() { graph.clone() } else { graph.until(&ids) };
                 let tensors = graph.parameters().map(|(key, _)| (key.clone(), tensors[key.as_str()].clone())).collect();
-                let part = Model { graph, tensors, preprocessing: preprocessing.clone(), labels: Vec::new() };
+                let part = Model {
+                    graph,
+                    tensors,
+                    preprocessing: preprocessing.clone(),
+                    labels: Vec::new(),
+                    temperature: 1.0,
+                };
                 let outputs: Vec<&str> = nodes.iter().map(String::as_str).collect();
                 let engine = Engine::new(&part, Mode::Infer, self.batch, preprocessing.size, &outputs, &self.options)?;
                 Compiled { layers: layers.iter().map(|layer| (*layer).to_owned()).collect(), nodes, engine }

@@ -4,7 +4,8 @@
 //! - [`ModelRequest`] and [`network()`]: a model from weights, a network from its name or description.
 //! - [`Classifier`]: a compiled model with its preprocessing and labels.
 //! - [`FeatureExtractor`] and [`FeatureFile`]: feature maps and embedding vectors, in memory and as files.
-//! - [`evaluate`] and [`Metrics`]: accuracy and loss on a dataset, whose classes [`map_classes`] matches by name.
+//! - [`evaluate`] and [`Evaluation`]: accuracy, loss, precision and recall, calibration on a dataset, whose classes
+//!   [`map_classes`] matches by name; [`Metrics`]: the light counts of a training run.
 //! - [`ClassList`]: class names for models without names.
 //! - [`read_tuning`] and [`write_tuning`]: measured algorithms as a file.
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@ mod features;
 mod metrics;
 mod missing;
 mod network;
+mod prediction_file;
 mod recognise;
 mod resolve;
 mod tuning_file;
@@ -27,12 +29,16 @@ pub use class_list::ClassList;
 pub use classes::{check_labels, map_classes};
 pub use classifier::{Classification, Classifier, ClassifyError, Prediction};
 pub use error::InferError;
-pub use evaluate::{EvaluateOptions, Evaluation, count, evaluate};
+pub use evaluate::{EvaluateOptions, Evaluation, calibrate, count, evaluate};
 pub use feature_file::{FeatureFile, FeatureFileError, FeatureRow, FeatureTable};
 pub use features::{FeatureExtractor, LayerFeatures, UnknownLayer, layer_node};
-pub use metrics::Metrics;
+pub use metrics::{
+    Calibration, ClassMetrics, ImageResult, Interval, Metrics, MultiLabelMetrics, PrecisionRecall, Ranking,
+    TemperatureError, fit_temperature,
+};
 pub use missing::no_weights;
 pub use network::{is_description, network};
+pub use prediction_file::{PredictionFileFormat, write_predictions};
 pub use recognise::Nearest;
 pub use resolve::{Head, ModelRequest, OpenedModel, ResolvedModel, check_name, default_preprocessing};
 pub use tuning_file::{read_tuning, write_tuning};

@@ -1,4 +1,22 @@
-//! Accuracy and loss of logits against labels.
+//! Metrics of logits against labels: the running totals of a training run, and in the modules those of an evaluation.
+
+mod bootstrap;
+mod calibration;
+mod classes;
+mod image;
+mod multi_label;
+mod temperature;
+
+pub use bootstrap::Interval;
+pub(crate) use bootstrap::{Intervals, intervals};
+pub use calibration::Calibration;
+pub(crate) use calibration::CalibrationSums;
+pub use classes::{ClassMetrics, PrecisionRecall};
+pub(crate) use classes::{confusion, counts, macro_average, named, weighted_average};
+pub use image::ImageResult;
+pub(crate) use multi_label::MultiLabel;
+pub use multi_label::{MultiLabelMetrics, Ranking};
+pub use temperature::{TemperatureError, fit_temperature};
 
 use residual_kernels::loss::{Targets, cross_entropy_sum};
 use serde::{Deserialize, Serialize};
@@ -65,12 +83,14 @@ impl Metrics {
 
 /// The rank of `label` among the classes, from 0; `None` if a logit is not finite.
 fn rank(logits: &[f32], label: usize) -> Option<usize> {
-    if !is_finite(logits) {
-        return None;
-    }
+    is_finite(logits).then(|| rank_of_finite(logits, label))
+}
+
+/// As [`rank`], of finite logits.
+fn rank_of_finite(logits: &[f32], label: usize) -> usize {
     let own = logits[label];
     let before = |(class, &logit): (usize, &f32)| logit > own || logit == own && class < label;
-    Some(logits.iter().enumerate().filter(|&logit| before(logit)).count())
+    logits.iter().enumerate().filter(|&logit| before(logit)).count()
 }
 
 fn is_finite(logits: &[f32]) -> bool {

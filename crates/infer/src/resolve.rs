@@ -309,7 +309,7 @@ fn drop_head(model: Model, config: &Config) -> Result<Model, InferError> {
     if config.num_classes > 0 {
         return Ok(model);
     }
-    let Model { graph, mut tensors, preprocessing, labels } = model;
+    let Model { graph, mut tensors, preprocessing, labels, .. } = model;
     let graph = Config { num_classes: 0, in_chans: graph.input_size()[0], ..config.clone() }.graph()?;
     let kept = keys(&graph);
     tensors.retain(|key, _| kept.contains(key));

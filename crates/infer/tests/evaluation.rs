@@ -147,7 +147,7 @@ fn logits_that_are_not_finite_are_counted_mistakes_and_fail_a_prediction_by_its_
     let data = colours(&["red", "green"], &[(RED, 0), (GREEN, 1), (GREY, 1)]);
     let evaluation = judge(&model, &data, None).unwrap();
     assert_eq!((evaluation.top1, evaluation.top5, evaluation.non_finite), (0.0, 0.0, 3));
-    assert!(evaluation.loss.is_nan());
+    assert!(evaluation.calibration.loss.is_nan());
     assert_eq!(serde_json::to_value(&evaluation).unwrap()["loss"], serde_json::Value::Null);
     let mut classifier = Classifier::new(model).unwrap();
     let error = classifier.classify_batch(&[solid(RED), solid(GREEN)]).unwrap_err();

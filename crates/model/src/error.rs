@@ -28,6 +28,12 @@ pub enum ModelError {
         /// Labels given.
         got: usize,
     },
+    /// A temperature that divides no logits.
+    #[error("temperature: expected a positive number, got {got}")]
+    Temperature {
+        /// The number.
+        got: f32,
+    },
     /// A node other than a convolution reads the image.
     #[error("input: expected convolutions without groups as the only readers of the image, got {got}")]
     NoInput {

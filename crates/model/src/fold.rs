@@ -32,7 +32,13 @@ pub struct Folded {
 pub fn fold_batch_norm(model: &Model, keep: &[&str]) -> Model {
     let Folded { graph, mut tensors, scales } = fold_batch_norm_but_scales(model, keep);
     scales.iter().for_each(|(key, scale)| multiply(&mut tensors[key.as_str()], scale));
-    Model { graph, tensors, preprocessing: model.preprocessing.clone(), labels: model.labels.clone() }
+    Model {
+        graph,
+        tensors,
+        preprocessing: model.preprocessing.clone(),
+        labels: model.labels.clone(),
+        temperature: model.temperature,
+    }
 }
 
 /// As [`fold_batch_norm`], but the caller scales the weights, which avoids a copy if the caller changes their layout

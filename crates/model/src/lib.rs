@@ -54,10 +54,14 @@ pub struct Model {
     pub preprocessing: Preprocessing,
     /// The name of each class; empty when they are not known.
     pub labels: Vec<String>,
+    /// The temperature of its probabilities, which are softmax(logits / temperature): 1, or another number that calibrates
+    /// them (Guo et al., "On Calibration of Modern Neural Networks", 2017). The logits themselves do not depend on it.
+    pub temperature: f32,
 }
 
 impl Model {
-    /// Combines the parts and checks that they fit together. The tensors are sorted into the graph's order.
+    /// Combines the parts and checks that they fit together. The tensors are sorted into the graph's order; the
+    /// temperature is 1.
     ///
     /// # Errors
     /// If the graph is no network, if a tensor is missing, unexpected, mis-shaped or of the wrong type (all at fault
@@ -75,7 +79,7 @@ impl Model {
         check_labels(&graph, &labels)?;
         let tensors =
             graph.parameters().filter_map(|(key, _)| tensors.swap_remove(&key).map(|tensor| (key, tensor))).collect();
-        Ok(Self { graph, tensors, preprocessing, labels })
+        Ok(Self { graph, tensors, preprocessing, labels, temperature: 1.0 })
     }
 
     /// The model with another preprocessing.
@@ -94,6 +98,17 @@ impl Model {
     pub fn with_labels(self, labels: Vec<String>) -> Result<Self, ModelError> {
         check_labels(&self.graph, &labels)?;
         Ok(Self { labels, ..self })
+    }
+
+    /// The model with another temperature.
+    ///
+    /// # Errors
+    /// If it is not a positive finite number.
+    pub fn with_temperature(self, temperature: f32) -> Result<Self, ModelError> {
+        match temperature.is_finite() && temperature > 0.0 {
+            true => Ok(Self { temperature, ..self }),
+            false => Err(ModelError::Temperature { got: temperature }),
+        }
     }
 }
 

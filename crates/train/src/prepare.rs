@@ -124,7 +124,8 @@ impl Job {
         model.labels = names.to_vec();
         model.labels.extend((names.len()..classes).map(|output| format!("(unused {output})")));
         model.labels.truncate(classes);
-        let Model { graph, tensors, preprocessing, labels } = model;
+        // A temperature calibrates the weights that it was fitted for.
+        let Model { graph, tensors, preprocessing, labels, temperature: _ } = model;
         let model = Model::new(dropped(&recipe, graph)?, tensors, preprocessing, labels)?;
         if !is_description(&recipe.model) {
             recipe.model.clone_from(&model.graph.name);

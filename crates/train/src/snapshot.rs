@@ -18,7 +18,7 @@ impl Snapshot {
     /// If the model's parts no longer fit together.
     pub(crate) fn new(tensors: NamedTensors, model: &Model, whole: Option<&Model>) -> Result<Self, TrainError> {
         let whole = whole.map(|whole| {
-            let Model { graph, tensors: mut all, preprocessing, labels } = whole.clone();
+            let Model { graph, tensors: mut all, preprocessing, labels, .. } = whole.clone();
             all.extend(tensors.clone());
             Model::new(graph, all, preprocessing, labels)
         });

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 const GRAPH: &str = "residual.graph";
 const PREPROCESSING: &str = "residual.preprocessing";
 const LABELS: &str = "residual.labels";
+const TEMPERATURE: &str = "residual.temperature";
 const RECIPE: &str = "residual.recipe";
 
 /// A model and the recipe of its training.
@@ -48,8 +49,8 @@ pub struct StateDict {
 /// Writes `model` and `recipe` (TOML) to `path`, atomically.
 ///
 /// The file is safetensors with torch's keys, so that Python can read it too:
-/// `net.load_state_dict(safetensors.torch.load_file(path))`. Graph, preprocessing, labels and recipe are in its
-/// metadata. Equal models give equal bytes.
+/// `net.load_state_dict(safetensors.torch.load_file(path))`. Graph, preprocessing, labels, recipe and a temperature other
+/// than 1 are in its metadata. Equal models give equal bytes.
 ///
 /// # Errors
 /// If the model's public fields were changed so that they no longer fit together, or the file cannot be written; a
@@ -65,6 +66,9 @@ pub fn save(path: &Path, model: &Model, recipe: Option<&str>) -> Result<(), Weig
         (PREPROCESSING.into(), json(PREPROCESSING, serde_json::to_string(&model.preprocessing))?),
         (LABELS.into(), json(LABELS, serde_json::to_string(&model.labels))?),
     ]);
+    if model.temperature != 1.0 {
+        metadata.insert(TEMPERATURE.into(), json(TEMPERATURE, serde_json::to_string(&model.temperature))?);
+    }
     if let Some(recipe) = recipe {
         metadata.insert(RECIPE.into(), recipe.into());
     }
@@ -156,7 +160,10 @@ fn checkpoint(
     preprocessing.validate().map_err(FormatError::from)?;
     let labels = json(&metadata, LABELS)?;
     let (tensors, _) = tensors_of_graph(views, &graph, &NamedTensors::new(), file)?;
-    let model = Model::new(graph, tensors, preprocessing, labels)?;
+    let mut model = Model::new(graph, tensors, preprocessing, labels)?;
+    if metadata.contains_key(TEMPERATURE) {
+        model = model.with_temperature(json(&metadata, TEMPERATURE)?)?;
+    }
     Ok(Checkpoint { model, recipe: metadata.remove(RECIPE) })
 }
 

@@ -1,6 +1,6 @@
 //! The arguments of `residual eval`.
 
-use super::{Compute, Format, ImageArgs, Reading, Weights, at_least_one};
+use super::{Compute, Format, ImageArgs, OUTPUT, Reading, Weights, at_least_one};
 use clap::{Args, ValueEnum};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -8,6 +8,8 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     residual eval --weights runs/1-resnet20-shapes10\n  \
+    residual eval --weights runs/2-resnet18-photos --confusion --wrong 10 --predictions predictions.csv\n  \
+    residual eval --weights runs/2-resnet18-photos --fit-temperature -o calibrated.safetensors\n  \
     residual eval --weights torchvision:resnet18.v1 --data photos --split val\n  \
     residual eval --weights resnet20.th --model resnet20_a --data cifar10 --data-dir cifar-10-batches-bin")]
 pub(crate) struct Eval {
@@ -37,13 +39,48 @@ pub(crate) struct Eval {
     pub(crate) image: ImageArgs,
     #[command(flatten)]
     pub(crate) compute: Compute,
+    /// Show precision, recall, F1 and support of every class [default: of up to 20 classes]
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) per_class: bool,
+    /// Show the confusion matrix: a row per class, a column per predicted class [default: in JSON, of up to 100 classes]
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) confusion: bool,
+    /// List the N misclassified images with the highest probabilities
+    #[arg(long, value_name = "N", help_heading = OUTPUT)]
+    pub(crate) wrong: Option<usize>,
+    /// List the N images with the lowest probabilities of their predicted class
+    #[arg(long, value_name = "N", help_heading = OUTPUT)]
+    pub(crate) uncertain: Option<usize>,
+    /// Write a row for each image: image, label, predicted class, probability, loss (.csv, .json or .parquet)
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub(crate) predictions: Option<PathBuf>,
+    /// Fit the temperature of the probabilities on the validation images; without other images to evaluate, on half of
+    /// these, and the other half is evaluated
+    #[arg(long, help_heading = CALIBRATION)]
+    pub(crate) fit_temperature: bool,
+    /// Write the weights with the fitted temperature as a checkpoint
+    #[arg(long, short, visible_alias = "out", value_name = "FILE", requires = "fit_temperature", help_heading = CALIBRATION)]
+    pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) format: Format,
 }
+
+/// The heading of flags for calibration.
+const CALIBRATION: &str = "Calibration";
 
 #[derive(ValueEnum, Debug, Clone, Copy)]
 pub(crate) enum Split {
     Train,
     Val,
     Test,
+}
+
+impl From<Split> for residual::data::Split {
+    fn from(split: Split) -> Self {
+        match split {
+            Split::Train => Self::Train,
+            Split::Val => Self::Val,
+            Split::Test => Self::Test,
+        }
+    }
 }

@@ -1,37 +1,51 @@
 //! `residual eval`.
 
-use crate::args::{Eval, Split};
+mod report;
+
+use crate::args::Eval;
 use crate::failure::Failure;
-use crate::output::{bytes, count, facts, grouped, path_text, print, print_json};
+use crate::output::{bytes, count, facts, grouped, path_text};
 use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
-use residual::data::{self, HeldOut, Part, Selection};
+use report::{Fit, print_report};
+use residual::data::{self, Dataset, HeldOut, Part, Selection, Source, stratified_split};
 use residual::engine::{Mode, Options, PlanSummary};
-use residual::infer::{self, ClassList, EvaluateOptions, Evaluation};
+use residual::infer::{self, ClassList, EvaluateOptions, Evaluation, PredictionFileFormat};
 use residual::model::Model;
 use residual::train::{Layer, Recipe};
-use std::path::PathBuf;
-
-/// With so many classes or fewer, top-5 accuracy is always 100 %.
-const FIVE: usize = 5;
+use residual::weights::{save, weights_file};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
+    check(arguments)?;
     let mut options = machine::compute_options(arguments.compute)?;
     let opened = weights::open(&arguments.weights)?;
-    let recipe = opened.recipe().and_then(|text| Recipe::resolve(&[Layer::parse("recipe", text).ok()?]).ok());
+    let recipe_text = opened.recipe().map(str::to_owned);
+    let recipe = recipe_text.as_deref().and_then(|text| Recipe::resolve(&[Layer::parse("recipe", text).ok()?]).ok());
     let recipe = recipe.map(|resolved| resolved.recipe);
     let (name, data_dir) = data_of(arguments, recipe.as_ref())?;
     let source = commands::data::open(&name, data_dir.as_deref())?;
-    let split = arguments.split.map(|split| match split {
-        Split::Train => data::Split::Train,
-        Split::Val => data::Split::Val,
-        Split::Test => data::Split::Test,
-    });
-    let Selection { dataset, part } = source.evaluation(split, held_out(arguments, recipe.as_ref()))?;
+    let split = arguments.split.map(data::Split::from);
+    let held_out = held_out(arguments, recipe.as_ref());
+    let Selection { mut dataset, part } = source.evaluation(split, held_out)?;
     let model = weights::resolve(&arguments.weights.weights, opened, Some(dataset.format()))?;
-    let model = arguments.image.apply(model)?;
+    let mut model = arguments.image.apply(model)?;
+    let mut split = part.name().to_owned();
+    let mut fitting = None;
+    if arguments.fit_temperature {
+        fitting = match validation(&source, held_out, part)? {
+            Some(images) => Some(images),
+            None => {
+                split = format!("half of {split}");
+                let (evaluated, images) = stratified_split(&dataset, HeldOut { share: 0.5, seed: 0 })?;
+                dataset = Arc::new(evaluated);
+                Some(Arc::new(images) as Arc<dyn Dataset>)
+            }
+        };
+    }
 
     let batch_size = usize::from(arguments.batch_size.get()).clamp(1, dataset.len().max(1));
     if arguments.compute.autotune {
@@ -44,7 +58,13 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
         Part::Split(_) | Part::HeldOut(_) => dataset.describe_set(),
         Part::Everything => format!("{} ({part})", dataset.describe_set()),
     };
-    facts(&header(arguments, &model, images, batch_size, &options)?).lines().for_each(|line| progress.line(line));
+    let mut header = header(arguments, &model, images, batch_size, &options)?;
+    if let Some(images) = &fitting {
+        header.push(("fitting", format!("the temperature, on {}", images.describe_set())));
+    } else if model.temperature != 1.0 {
+        header.push(("temperature", format!("{}, which divides the logits", model.temperature)));
+    }
+    facts(&header).lines().for_each(|line| progress.line(line));
     dataset.notes().iter().for_each(|note| progress.line(&format!("note: {note}")));
     let options = EvaluateOptions {
         engine: options,
@@ -53,21 +73,59 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
         skip_bad_images: arguments.reading.skip_bad_images,
         class_map: arguments.class_map.as_deref().map(ClassList::read).transpose()?,
     };
-    let result = infer::evaluate(&model, &dataset, &options, stop.listen(), &mut |done, total| {
+    let stop = stop.listen();
+    let mut fitted = None;
+    if let Some(images) = &fitting {
+        let show = &mut |done, total| progress.images("fitting the temperature", done, total);
+        let result = infer::calibrate(&model, images, &options, stop, show);
+        let result = result.inspect_err(|_| progress.finish()).map_err(|error| Failure::from(error).or_skip())?;
+        let Some(temperature) = result else {
+            progress.finish();
+            return Ok(Done::Interrupted);
+        };
+        model = model.with_temperature(temperature)?;
+        fitted = Some(Fit { temperature, images: images.len() as u64, data: images.place() });
+    }
+    let result = infer::evaluate(&model, &dataset, &options, stop, &mut |done, total| {
         progress.images("evaluating", done, total)
     });
     progress.finish();
     let Some(evaluation) = result.map_err(|error| Failure::from(error).or_skip())? else {
         return Ok(Done::Interrupted);
     };
-    let evaluation = Evaluation { data: source.name().to_owned(), split: part.name().to_owned(), ..evaluation };
+    let evaluation = Evaluation { data: source.name().to_owned(), split, ..evaluation };
     evaluation.skipped.iter().for_each(|reason| progress.line(&format!("skipped: {reason}")));
-    if arguments.format.json {
-        print_json(&evaluation)?
-    } else {
-        print(&facts(&rows(&evaluation, model.graph.output_channels()?)))?
+    if let Some(path) = &arguments.predictions {
+        infer::write_predictions(path, &evaluation, &*dataset)?;
     }
+    if let Some(path) = &arguments.output {
+        save(path, &model, recipe_text.as_deref())?;
+    }
+    print_report(arguments, &evaluation, &*dataset, fitted)?;
     Ok(Done::Finished)
+}
+
+/// Refuses output files that cannot be written before anything is computed.
+fn check(arguments: &Eval) -> Result<(), Failure> {
+    arguments.predictions.as_deref().map(PredictionFileFormat::of).transpose()?;
+    let real = |path: &Path| path.canonicalize().ok();
+    let read = weights_file(&arguments.weights.weights);
+    match &arguments.output {
+        Some(output) if real(output).is_some_and(|output| real(&read) == Some(output)) => {
+            let output = path_text(output);
+            Err(Failure::usage(format!("output: expected another file than the weights', got {output}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The validation images, for a temperature that is judged on others: `None` if there are none or `part` is these.
+fn validation(source: &Source, held_out: Option<HeldOut>, part: Part) -> Result<Option<Arc<dyn Dataset>>, Failure> {
+    if !source.splits().contains(&data::Split::Val) && held_out.is_none() {
+        return Ok(None);
+    }
+    let validation = source.evaluation(Some(data::Split::Val), held_out)?;
+    Ok((validation.part != part).then_some(validation.dataset))
 }
 
 /// The lines before the evaluation: model, data, input and engine.
@@ -77,48 +135,18 @@ fn header(
     images: String,
     batch_size: usize,
     options: &Options,
-) -> Result<[(&'static str, String); 4], Failure> {
+) -> Result<Vec<(&'static str, String)>, Failure> {
     let ([height, width], channels) = (model.preprocessing.size, model.preprocessing.channels());
     let parameters = model.graph.analyse(height, width)?.parameters;
     let plan = PlanSummary::new(model, Mode::Infer, batch_size, [height, width], &[], options)?;
     let (name, weights) = (&model.graph.name, path_text(&arguments.weights.weights));
     let (threads, memory) = (count(options.pool.threads() as u64, "thread"), bytes(plan.memory().total() as u64));
-    Ok([
+    Ok(vec![
         ("network", format!("{name}, {} parameters, of {weights}", grouped(parameters as u64))),
         ("data", images),
         ("input", format!("{channels}×{height}×{width}, batch size {batch_size}")),
         ("compute", format!("{threads}, {}, {memory} of memory without the dataset", options.isa.name())),
     ])
-}
-
-fn rows(evaluation: &Evaluation, outputs: usize) -> Vec<(&'static str, String)> {
-    let Evaluation { data, split, images, top1, top5, loss, .. } = evaluation;
-    let Evaluation { images_per_second, skipped, non_finite, absent_classes, .. } = evaluation;
-    let mut rows =
-        vec![("data", format!("{data}, {split}")), ("images", images.to_string()), ("Acc@1", format!("{top1:.2}"))];
-    if outputs > FIVE {
-        rows.push(("Acc@5", format!("{top5:.2}")));
-    }
-    rows.extend([("loss", format!("{loss:.4}")), ("images/s", format!("{images_per_second:.0}"))]);
-    if *non_finite > 0 {
-        let images = count(*non_finite, "image");
-        rows.push(("not finite", format!("logits of {images}, counted as misclassified")));
-    }
-    if !absent_classes.is_empty() {
-        let classes = count(absent_classes.len() as u64, "class");
-        rows.push(("absent", format!("{classes} of the model: {}", first(absent_classes))));
-    }
-    if !skipped.is_empty() {
-        rows.push(("skipped", count(skipped.len() as u64, "image")));
-    }
-    rows
-}
-
-/// The first few of some names.
-fn first(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let shown = names[..SHOWN.min(names.len())].join(", ");
-    if names.len() > SHOWN { format!("{shown}, …") } else { shown }
 }
 
 /// The dataset that was typed, or the one that a checkpoint says it was trained on.

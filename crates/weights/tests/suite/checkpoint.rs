@@ -31,6 +31,23 @@ fn a_checkpoint_comes_back_as_it_went() {
 }
 
 #[test]
+fn a_temperature_comes_back_and_is_1_in_files_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    for expected in [1.37, 1.0, 0.1] {
+        save(&path, &model().with_temperature(expected).unwrap(), None).unwrap();
+        assert_eq!(load(&path).unwrap().model.temperature, expected);
+        let (_, metadata) = load_tensors(&path).unwrap();
+        assert_eq!(metadata.contains_key("residual.temperature"), expected != 1.0);
+    }
+    assert!(model().with_temperature(f32::NAN).is_err());
+    assert_eq!(
+        with_metadata(&path, "residual.temperature", Some("-2.0")),
+        "temperature: expected a positive number, got -2"
+    );
+}
+
+#[test]
 fn a_network_of_the_zoo_comes_back_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("resnet20.safetensors");

@@ -2,7 +2,8 @@
 
 use crate::args::Predict;
 use crate::failure::Failure;
-use crate::output::{csv_field, json_line, line, print_on};
+use crate::output::{json_line, line, print_on};
+use residual::files::csv_field;
 use residual::{Classification, Prediction};
 use serde::Serialize;
 use std::fmt::Write;
