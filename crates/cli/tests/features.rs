@@ -51,6 +51,19 @@ fn pooled_vectors_times_the_head_are_the_logits() {
 }
 
 #[test]
+fn a_datasets_images_have_its_labels_and_classes() {
+    let place = trained();
+    let all = ["features", "--weights", RUN, "-b", "4", "-o"];
+    place.done(&[&all[..], &["files.safetensors", "photos"]].concat());
+    place.done(&[&all[..], &["data.safetensors", "--data", "photos"]].concat());
+    let [files, data] =
+        ["files", "data"].map(|name| load_tensors(&place.path(&format!("{name}.safetensors"))).unwrap());
+    assert_eq!(files, data);
+    let summary = json(&place.done(&[&all[..], &["s.npy", "--data", "shapes10", "--limit", "5", "--json"]].concat()));
+    assert_eq!((&summary["images"], summary["classes"].as_array().unwrap().len()), (&5.into(), 10));
+}
+
+#[test]
 fn maps_of_several_layers_share_a_file_with_paths_and_labels() {
     let place = trained();
     let all = ["features", "--weights", RUN, "photos", "--layers", "pooled,layer1,C2,layer2.0.conv1"];

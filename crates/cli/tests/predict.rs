@@ -26,6 +26,85 @@ fn an_image_on_stdin_is_classified_as_its_file_is() {
     place.refused(&[&PREDICT[..], &["-", "-"]].concat(), 2, "error: -: expected stdin once, got it several times");
 }
 
+/// Each path is answered before the next one comes; a line may be a folder.
+#[test]
+fn paths_on_stdin_are_classified_as_they_come() {
+    let place = Place::new();
+    small_model(&place);
+    place.photos();
+    place.write("P1 a.bmp", bmp(16, 16, 40));
+    let mut command = place.command(&[&PREDICT[..], &["-", "-k", "1", "--json", "--skip-bad-images"]].concat());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"P1 a.bmp\n").unwrap();
+    let start = r#"{
+  "predictions": [
+    {"input":"P1 a.bmp","#;
+    let mut first = vec![0; start.len()];
+    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(String::from_utf8(first).unwrap(), start);
+    stdin.write_all(b"photos/bees\r\n\nnone.bmp\nphotos/ants/0.bmp").unwrap();
+    drop(stdin);
+    let rest = ran(child.wait_with_output().unwrap());
+    assert_eq!(rest.code, Some(0), "{}", rest.stderr);
+    let document = json(&(start.to_owned() + &rest.stdout));
+    let names: Vec<_> =
+        document["predictions"].as_array().unwrap().iter().map(|row| row["input"].as_str().unwrap()).collect();
+    let expected = ["P1 a.bmp", "photos/bees/1.bmp", "photos/bees/3.bmp", "photos/bees/5.bmp", "photos/ants/0.bmp"];
+    assert_eq!(names, expected);
+    assert!(document["skipped"][0].as_str().unwrap().starts_with("none.bmp: "), "{document}");
+    assert!(rest.stderr.starts_with("skipped: none.bmp: "), "{}", rest.stderr);
+
+    let empty = place.command(&[&PREDICT[..], &["-"]].concat()).stdin(Stdio::null()).output().unwrap();
+    let empty = ran(empty);
+    let expected = "error: stdin: expected an image, or a path a line, got nothing\n";
+    assert_eq!((empty.code, empty.stderr.as_str()), (Some(2), expected));
+}
+
+#[test]
+fn a_datasets_images_are_classified_in_place_of_files() {
+    let place = Place::new();
+    small_model(&place);
+    place.photos();
+    let files = json(&place.done(&[&PREDICT[..], &["photos", "--json"]].concat()));
+    let ran = place.run(&[&PREDICT[..], &["--data", "photos", "--json"]].concat());
+    assert_eq!(json(&ran.stdout)["predictions"], files["predictions"]);
+    assert_eq!(ran.stderr, "data  6 images of 2 classes in photos (all images, as the data have no splits)\n");
+    let some = place
+        .run(&[&PREDICT[..], &["--data", "shapes10", "--split", "train", "--limit", "3", "--csv", "-k", "1"]].concat());
+    assert_eq!(some.stdout.lines().count(), 4, "{}", some.stdout);
+    assert!(some.stderr.starts_with("data  the first 3 of 10000 images of 10 classes in shapes10"), "{}", some.stderr);
+    place.refused(
+        &[&PREDICT[..], &["--data", "photos", "--split", "test"]].concat(),
+        1,
+        "error: photos: expected a test split, got images without splits",
+    );
+    for wrong in [&["a.bmp", "--data", "photos"][..], &["a.bmp", "--limit", "1"], &[]] {
+        assert_eq!(place.run(&[&PREDICT[..], wrong].concat()).code, Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn annotated_pictures_are_written_in_the_order_of_the_results() {
+    let place = Place::new();
+    small_model(&place);
+    place.write("a/x.bmp", bmp(300, 20, 40));
+    place.write("b/x.bmp", bmp(16, 16, 90));
+    let black = vec![-2.0; 2 * 3 * 16 * 16];
+    residual::files::save_npy(&place.path("two.npy"), &[2, 3, 16, 16], &black).unwrap();
+    place.done(&[&PREDICT[..], &["a/x.bmp", "b", "two.npy", "--save", "pictures"]].concat());
+    let size = |name: &str| {
+        let image = residual::read_image(place.path("pictures").join(name)).unwrap();
+        [image.width(), image.height()]
+    };
+    // The bar is 32 pixels high; small images are enlarged to at least 256 pixels.
+    assert_eq!(size("00001-x.png"), [300, 20 + 32]);
+    for name in ["00002-x.png", "00003-two.png", "00004-two.png"] {
+        assert_eq!(size(name), [256, 256 + 32], "{name}");
+    }
+    assert_eq!(std::fs::read_dir(place.path("pictures")).unwrap().count(), 4);
+}
+
 /// The reader gets the first row while the last image is not there yet.
 #[test]
 fn results_are_printed_as_they_come() {

@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder};
 use residual_files::{FileError, atomic_folder};
 
 use crate::{DataError, Dataset, Sample, Source, Split};
@@ -56,16 +54,5 @@ fn encode(dataset: &dyn Dataset, index: usize) -> Result<Vec<u8>, DataError> {
     let Sample::Pixels(image) = dataset.sample(index)? else {
         return Err(unsuitable("normalised values"));
     };
-    let kind = match image.channels() {
-        1 => ExtendedColorType::L8,
-        2 => ExtendedColorType::La8,
-        3 => ExtendedColorType::Rgb8,
-        4 => ExtendedColorType::Rgba8,
-        channels => return Err(unsuitable(&format!("{channels} channels"))),
-    };
-    let mut bytes = Vec::new();
-    let encoder = PngEncoder::new(&mut bytes);
-    let written = encoder.write_image(image.pixels(), image.width() as u32, image.height() as u32, kind);
-    written.map_err(|cause| unsuitable(&cause.to_string()))?;
-    Ok(bytes)
+    image.to_png().map_err(|_| unsuitable(&format!("{} channels", image.channels())))
 }

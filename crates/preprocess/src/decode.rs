@@ -44,6 +44,22 @@ impl Image {
     }
 }
 
+impl Image {
+    /// Whether `bytes` begin as an image file does, readable or not, and not as text. The first 12 bytes decide.
+    pub fn is_file_start(bytes: &[u8]) -> bool {
+        match image::guess_format(bytes) {
+            // Two letters are a signature of these: what follows them tells a file from text.
+            Ok(ImageFormat::Bmp) => bytes.get(6..10) == Some(&[0; 4]),
+            Ok(ImageFormat::Pnm) => {
+                let begins_header = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_whitespace() || *byte == b'#';
+                bytes.get(2).is_some_and(u8::is_ascii_whitespace) && bytes.get(3).is_some_and(begins_header)
+            }
+            Ok(_) => true,
+            Err(_) => false,
+        }
+    }
+}
+
 impl TryFrom<DynamicImage> for Image {
     type Error = ImageError;
 

@@ -7,6 +7,7 @@
 
 mod decode;
 mod description;
+mod encode;
 mod execute;
 mod image;
 mod jpeg;

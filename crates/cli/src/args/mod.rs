@@ -1,6 +1,7 @@
 //! The command line as typed.
 
 mod bench;
+mod dataset;
 mod eval;
 mod export;
 mod features;
@@ -13,6 +14,7 @@ mod settings;
 mod train;
 
 pub(crate) use bench::{Bench, BenchMode};
+pub(crate) use dataset::Images;
 pub(crate) use eval::{Eval, Split};
 pub(crate) use export::{ExportWeights, FileFormat};
 pub(crate) use features::Features;

@@ -2,7 +2,7 @@
 
 use crate::args::Features;
 use crate::failure::Failure;
-use crate::inputs::images_in;
+use crate::inputs::{Images, images_in};
 use crate::output::{facts, path_text, print, print_json};
 use crate::progress::Progress;
 use crate::signals::Stop;
@@ -45,11 +45,18 @@ struct Layer {
 pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     let began = Instant::now();
     let mut options = machine::compute_options(arguments.compute)?;
-    let Inputs { paths, sources, classes } = inputs(&arguments.inputs)?;
+    let images = Images::open(&arguments.images)?;
+    let listed = if images.is_none() { Some(inputs(&arguments.inputs)?) } else { None };
     weights::fetch(&arguments.weights.weights, arguments.weights.download)?;
     // Features need no head.
     let request = ModelRequest { head: Head::Optional, ..weights::request(&arguments.weights)? };
-    let model = arguments.image.apply(weights::resolve(&arguments.weights.weights, request.open()?, None)?)?;
+    let format = images.as_ref().map(|images| images.dataset.format());
+    let model = weights::resolve(&arguments.weights.weights, request.open()?, format)?;
+    let model = arguments.image.apply(model)?;
+    let Inputs { dataset, sources, classes, description } = match images {
+        Some(images) => Inputs::of_dataset(images),
+        None => listed.expect("either images or a dataset").into_inputs(model.preprocessing.channels()),
+    };
     let batch = usize::from(arguments.batch_size.get()).min(sources.len());
     if arguments.compute.autotune {
         options = tune(options, &model, &[(Mode::Infer, batch)], model.preprocessing.size)?;
@@ -63,7 +70,6 @@ pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     let mut extractor = FeatureExtractor::with_options(model, batch, &options)?;
     let shapes = extractor.shapes(&names)?;
     let layers: Vec<(String, Shape)> = arguments.layers.iter().cloned().zip(shapes).collect();
-    let files = Files::new(paths, extractor.model().preprocessing.channels());
     let contents = FeatureTable { sources, classes: classes.clone(), layers: layers.clone() };
     let mut out = FeatureFile::create(&arguments.output, contents)?;
 
@@ -74,9 +80,9 @@ pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
         ..LoaderOptions::default()
     };
     let progress = Progress::new();
-    let total = files.len() as u64;
-    let files = Arc::new(files);
-    let mut loader = Loader::new(files.clone(), transform, loading)?;
+    description.iter().for_each(|text| progress.line(&format!("data  {text}")));
+    let total = dataset.len() as u64;
+    let mut loader = Loader::new(dataset.clone(), transform, loading)?;
     let stop = stop.listen();
     let (mut done, mut kept) = (0, Vec::new());
     for loaded in loader.by_ref() {
@@ -103,7 +109,7 @@ pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     let skipped: Vec<String> = loader.skipped().iter().map(|skipped| skipped.reason.clone()).collect();
     skipped.iter().for_each(|reason| progress.line(&format!("skipped: {reason}")));
     let is_array = arguments.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy"));
-    let path = |&index: &usize| files.describe(index);
+    let path = |&index: &usize| dataset.describe(index);
     let layer = |((layer, shape), node): ((String, Shape), String)| Layer {
         layer,
         node,
@@ -150,15 +156,42 @@ fn report(arguments: &Features, summary: Summary) -> Result<(), Failure> {
     print(&facts(&rows))
 }
 
-/// The typed images, with folders replaced by the images in them.
+/// The images whose features are computed.
 struct Inputs {
+    dataset: Arc<dyn Dataset>,
+    /// Their sources, with their classes.
+    sources: Vec<FeatureRow>,
+    classes: Vec<String>,
+    /// Which images of a dataset these are.
+    description: Option<String>,
+}
+
+impl Inputs {
+    fn of_dataset(Images { dataset, description }: Images) -> Self {
+        let row = |index| FeatureRow { path: dataset.describe(index), label: Some(dataset.label(index) as usize) };
+        let sources = (0..dataset.len()).map(row).collect();
+        let classes = dataset.class_names().to_vec();
+        Self { dataset, sources, classes, description: Some(description) }
+    }
+}
+
+/// The typed images, with folders replaced by the images in them.
+struct Listed {
     paths: Vec<PathBuf>,
     /// The paths as text, with their classes: the class folders in a typed folder.
     sources: Vec<FeatureRow>,
     classes: Vec<String>,
 }
 
-fn inputs(inputs: &[PathBuf]) -> Result<Inputs, Failure> {
+impl Listed {
+    /// The images, for a network with so many input channels.
+    fn into_inputs(self, channels: usize) -> Inputs {
+        let Self { paths, sources, classes } = self;
+        Inputs { dataset: Arc::new(Files::new(paths, channels)), sources, classes, description: None }
+    }
+}
+
+fn inputs(inputs: &[PathBuf]) -> Result<Listed, Failure> {
     let mut found: Vec<(PathBuf, Option<String>)> = Vec::new();
     for input in inputs {
         if !input.is_dir() {
@@ -176,7 +209,7 @@ fn inputs(inputs: &[PathBuf]) -> Result<Inputs, Failure> {
     let classes: Vec<String> = classes.into_iter().cloned().collect();
     let label = |class: &Option<String>| class.as_ref().and_then(|class| classes.binary_search(class).ok());
     let sources = found.iter().map(|(path, class)| FeatureRow { path: path_text(path), label: label(class) }).collect();
-    Ok(Inputs { paths: found.into_iter().map(|(path, _)| path).collect(), sources, classes })
+    Ok(Listed { paths: found.into_iter().map(|(path, _)| path).collect(), sources, classes })
 }
 
 /// The class folder of an image below `root`: the first folder, or the one in a split.

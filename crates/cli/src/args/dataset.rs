@@ -1,0 +1,21 @@
+//! A dataset in place of files.
+
+use super::Split;
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Args, Debug)]
+pub(crate) struct Images {
+    /// The images of a dataset in place of files: shapes10, cifar10, cifar100, a folder or a .safetensors file
+    #[arg(long, value_name = "DATA", conflicts_with = "inputs")]
+    pub(crate) data: Option<String>,
+    /// Folder of the CIFAR files
+    #[arg(long, value_name = "DIR", requires = "data")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The split of the dataset [default: test, else val, else all images]
+    #[arg(long, value_enum, requires = "data")]
+    pub(crate) split: Option<Split>,
+    /// Only the first N images of it
+    #[arg(long, value_name = "N", requires = "data")]
+    pub(crate) limit: Option<usize>,
+}
