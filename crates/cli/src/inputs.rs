@@ -19,7 +19,15 @@ pub(crate) struct Images {
 impl Images {
     /// Opens the dataset, if one was typed.
     pub(crate) fn open(arguments: &args::Images) -> Result<Option<Self>, Failure> {
-        let Some(name) = &arguments.data else { return Ok(None) };
+        let Some(name) = &arguments.data else {
+            let args::Images { data_dir, split, limit, .. } = arguments;
+            let given =
+                [("--data-dir", data_dir.is_some()), ("--split", split.is_some()), ("--limit", limit.is_some())];
+            return match given.into_iter().find(|(_, is_given)| *is_given) {
+                Some((flag, _)) => Err(Failure::usage(format!("--data is required for {flag}"))),
+                None => Ok(None),
+            };
+        };
         let source = open(name, arguments.data_dir.as_deref())?;
         let Selection { mut dataset, part } = source.evaluation(arguments.split.map(Into::into), None)?;
         let mut description = match part {

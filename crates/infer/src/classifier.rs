@@ -1,11 +1,12 @@
 //! Image classification with a compiled model.
 
 use crate::UnknownLayer;
-use residual_engine::{Engine, EngineError, Mode, Options};
+use crate::forward::Forward;
+use residual_engine::{EngineError, Options};
 use residual_files::one_line;
 use residual_kernels::loss::softmax;
 use residual_model::Model;
-use residual_preprocess::{Image, ImageError, PreprocessingError, Preprocessor};
+use residual_preprocess::{Image, ImageError, PreprocessingError, Preprocessor, Views};
 use std::sync::Arc;
 
 /// A compiled model with its preprocessing and labels.
@@ -32,11 +33,11 @@ use std::sync::Arc;
 /// # }
 /// ```
 pub struct Classifier {
-    engine: Engine,
+    network: Forward,
     preprocessor: Preprocessor,
     labels: Arc<[String]>,
     temperature: f32,
-    batch: usize,
+    views: Views,
     input: Vec<f32>,
 }
 
@@ -80,11 +81,20 @@ impl Classifier {
     /// # Errors
     /// If the model's parts do not fit together.
     pub fn with_options(model: Model, batch: usize, options: &Options) -> Result<Self, ClassifyError> {
+        Self::with_views(model, batch, Views::Single, options)
+    }
+
+    /// As [`with_options`](Self::with_options), with test-time augmentation: an image's logits are the mean of those of its
+    /// views. `batch` counts views.
+    ///
+    /// # Errors
+    /// If the model's parts do not fit together.
+    pub fn with_views(model: Model, batch: usize, views: Views, options: &Options) -> Result<Self, ClassifyError> {
         let batch = batch.max(1);
         let preprocessor = Preprocessor::new(model.preprocessing.clone())?;
-        let engine = Engine::new(&model, Mode::Infer, batch, model.preprocessing.size, &[], options)?;
+        let network = Forward::new(&model, batch, views, options)?;
         let temperature = model.temperature;
-        Ok(Self { engine, preprocessor, labels: model.labels.into(), temperature, batch, input: Vec::new() })
+        Ok(Self { network, preprocessor, labels: model.labels.into(), temperature, views, input: Vec::new() })
     }
 
     /// Classifies a decoded image of any size.
@@ -109,13 +119,15 @@ impl Classifier {
     /// # Errors
     /// As [`Classifier::classify`]; [`ClassifyError::NotFinite`] says which image.
     pub fn classify_batch(&mut self, images: &[Image]) -> Result<Vec<Classification>, ClassifyError> {
-        let len = self.preprocessor.output_len();
+        let len = self.network.image_len();
         let mut input = std::mem::take(&mut self.input);
         input.resize(images.len() * len, 0.0);
-        let prepared =
-            images.iter().zip(input.chunks_exact_mut(len)).try_for_each(|(image, to)| self.preprocessor.run(image, to));
+        let prepared = images
+            .iter()
+            .zip(input.chunks_exact_mut(len))
+            .try_for_each(|(image, to)| self.preprocessor.run_views(image, self.views, to));
         let outputs = match prepared {
-            Ok(()) => self.run(&input, len),
+            Ok(()) => self.run(&input),
             Err(error) => Err(error.into()),
         };
         self.input = input;
@@ -123,13 +135,12 @@ impl Classifier {
     }
 
     /// Classifies images that are normalised already: n × height × width × channels (NHWC, channels last; torch's tensors
-    /// are NCHW) of the network's input size.
+    /// are NCHW) of the network's input size; with several views those of an image one after another.
     ///
     /// # Errors
     /// If the number of values is not a whole number of images, or logits are not finite.
     pub fn classify_nhwc(&mut self, normalised: &[f32]) -> Result<Vec<Classification>, ClassifyError> {
-        let len = self.preprocessor.output_len();
-        self.run(normalised, len)
+        self.run(normalised)
     }
 
     /// The preprocessing of images.
@@ -137,21 +148,20 @@ impl Classifier {
         &self.preprocessor
     }
 
-    fn run(&mut self, images: &[f32], len: usize) -> Result<Vec<Classification>, ClassifyError> {
-        let mut outputs = Vec::with_capacity(images.len() / len);
-        for images in images.chunks(self.batch * len) {
-            self.engine.forward(images)?;
-            let output = self.engine.output();
-            for logits in output.chunks_exact(output.len() / (images.len() / len)) {
-                if let Some(&got) = logits.iter().find(|logit| !logit.is_finite()) {
-                    return Err(ClassifyError::NotFinite { index: outputs.len(), got });
-                }
-                outputs.push(Classification {
-                    logits: logits.to_vec(),
-                    labels: self.labels.clone(),
-                    temperature: self.temperature,
-                });
+    fn run(&mut self, images: &[f32]) -> Result<Vec<Classification>, ClassifyError> {
+        let count = images.len() / self.network.image_len();
+        let output = self.network.logits(images)?;
+        let classes = output.len() / count.max(1);
+        let mut outputs = Vec::with_capacity(count);
+        for logits in output.chunks_exact(classes.max(1)) {
+            if let Some(&got) = logits.iter().find(|logit| !logit.is_finite()) {
+                return Err(ClassifyError::NotFinite { index: outputs.len(), got });
             }
+            outputs.push(Classification {
+                logits: logits.to_vec(),
+                labels: self.labels.clone(),
+                temperature: self.temperature,
+            });
         }
         Ok(outputs)
     }

@@ -1,5 +1,6 @@
 //! Evaluation of a model on a dataset.
 
+use crate::forward::Forward;
 use crate::metrics::{
     Calibration, CalibrationSums, ClassMetrics, ImageResult, Interval, Intervals, Metrics, MultiLabel,
     MultiLabelMetrics, PrecisionRecall, confusion, counts, finite_loss, fit_temperature, intervals, macro_average,
@@ -7,8 +8,9 @@ use crate::metrics::{
 };
 use crate::{ClassList, InferError, map_classes};
 use residual_data::{Batch, ClassMap, Dataset, Loader, LoaderOptions, Skipped, Targets, Transform};
-use residual_engine::{Engine, Mode, Options};
+use residual_engine::Options;
 use residual_model::Model;
+use residual_preprocess::Views;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +19,7 @@ use std::time::Instant;
 /// The default batch size.
 const BATCH: usize = 100;
 
-/// Options of an evaluation. Only `skip_bad_images` and `class_map` change its result by more than rounding.
+/// Options of an evaluation. Only `skip_bad_images`, `views` and `class_map` change its result by more than rounding.
 #[derive(Clone, Debug, Default)]
 pub struct EvaluateOptions {
     /// Instruction set and threads.
@@ -28,6 +30,8 @@ pub struct EvaluateOptions {
     pub workers: usize,
     /// Whether images that cannot be read are skipped and listed, instead of ending the evaluation.
     pub skip_bad_images: bool,
+    /// Test-time augmentation: the views of each image, whose logits are averaged.
+    pub views: Views,
     /// The outputs of the dataset's class names, if the model has other names.
     pub class_map: Option<ClassList>,
 }
@@ -108,8 +112,8 @@ impl Evaluation {
 }
 
 /// Evaluates `model` on every image of `dataset`, in order, with the model's own preprocessing. The dataset's classes
-/// become the model's by name (see [`map_classes`]). A dataset with images of several classes or of none is multi-label
-/// (see [`MultiLabelMetrics`]).
+/// become the model's by name (see [`map_classes`]). Multi-label data ([`Dataset::is_multi_label`]) have
+/// [`MultiLabelMetrics`] too.
 ///
 /// It keeps about 70 bytes for each image, and for multi-label data 5 for each image and class. With a fixed instruction
 /// set the result does not depend on the numbers of threads and workers.
@@ -192,7 +196,7 @@ pub fn calibrate(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Option<f32>, InferError> {
-    if is_multi_label(&**dataset) {
+    if dataset.is_multi_label() {
         return Err(InferError::MultiLabelTemperature);
     }
     let outputs = model.graph.output_channels()?;
@@ -232,7 +236,7 @@ impl Tally {
         let mut results = Vec::new();
         let result = size_of::<ImageResult>();
         results.try_reserve_exact(images).map_err(|_| memory(result.saturating_mul(images)))?;
-        let multi_label = match is_multi_label(dataset) {
+        let multi_label = match dataset.is_multi_label() {
             false => None,
             true => {
                 let bytes = images.saturating_mul(outputs).saturating_mul(size_of::<(f32, bool)>());
@@ -330,19 +334,6 @@ impl Tally {
     }
 }
 
-/// Whether images have several classes or none: soft labels of zeros and ones that are not one class each.
-fn is_multi_label(dataset: &dyn Dataset) -> bool {
-    let mut is_single = true;
-    for index in 0..dataset.len() {
-        let Some(row) = dataset.soft_label(index) else { return false };
-        if row.iter().any(|&value| value != 0.0 && value != 1.0) {
-            return false;
-        }
-        is_single &= row.iter().sum::<f32>() == 1.0;
-    }
-    !is_single
-}
-
 /// What a pass over a dataset says besides its logits.
 struct Passed {
     /// The mapping of the dataset's classes to the model's outputs.
@@ -362,8 +353,7 @@ fn pass(
 ) -> Result<Option<Passed>, InferError> {
     let outputs = model.graph.output_channels()?;
     let classes = map_classes(&**dataset, &model.labels, outputs, options.class_map.as_ref())?;
-    let size = model.preprocessing.size;
-    let transform = Transform::evaluation(model.preprocessing.clone())?;
+    let transform = Transform::evaluation(model.preprocessing.clone())?.with_views(options.views)?;
     let batch_size = if options.batch_size == 0 { BATCH } else { options.batch_size };
     let batch_size = batch_size.min(dataset.len().max(1));
     let loader_options = LoaderOptions {
@@ -373,7 +363,7 @@ fn pass(
         ..LoaderOptions::default()
     };
     let mut loader = Loader::new(dataset.clone(), transform, loader_options)?;
-    let mut engine = Engine::new(model, Mode::Infer, batch_size, size, &[], &options.engine)?;
+    let mut network = Forward::new(model, batch_size, options.views, &options.engine)?;
     let mut images = 0;
     for batch in loader.by_ref() {
         let batch = batch?;
@@ -381,8 +371,7 @@ fn pass(
             return Ok(None);
         }
         if !batch.is_empty() {
-            engine.forward(batch.images())?;
-            take(&batch, engine.output(), &classes);
+            take(&batch, network.logits(batch.images())?, &classes);
             images += batch.len() as u64;
         }
         on_progress(images, dataset.len() as u64);

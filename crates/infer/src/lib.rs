@@ -17,6 +17,7 @@ mod error;
 mod evaluate;
 mod feature_file;
 mod features;
+mod forward;
 mod metrics;
 mod missing;
 mod network;

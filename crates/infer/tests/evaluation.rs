@@ -1,10 +1,11 @@
 //! Evaluation scores what prediction says, whatever order the data's classes have.
 
 use residual_data::{DataError, Dataset, Format, Sample};
+use residual_engine::Options;
 use residual_graph::{Builder, Op};
 use residual_infer::{ClassList, Classifier, ClassifyError, EvaluateOptions, Evaluation, InferError, evaluate};
-use residual_model::Model;
-use residual_preprocess::{Image, Preprocessing};
+use residual_model::{Initialisation, Model, initialise};
+use residual_preprocess::{Image, Preprocessing, Views};
 use residual_tensor::{NamedTensors, Tensor};
 use std::sync::Arc;
 
@@ -152,6 +153,30 @@ fn logits_that_are_not_finite_are_counted_mistakes_and_fail_a_prediction_by_its_
     let mut classifier = Classifier::new(model).unwrap();
     let error = classifier.classify_batch(&[solid(RED), solid(GREEN)]).unwrap_err();
     assert!(matches!(error, ClassifyError::NotFinite { index: 0, .. }), "{error}");
+}
+
+/// Of a flat image both views are the same, of another they are not.
+#[test]
+fn with_mirror_images_logits_are_the_mean_of_two_views() {
+    let graph = residual_zoo::build("resnet20", 4).unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 1);
+    let preprocessing = Preprocessing::unscaled([6, 8], &[0.5; 3], &[0.25; 3]);
+    let model = Model::new(graph, tensors, preprocessing, Vec::new()).unwrap();
+    let pixels: Vec<u8> = (0..6 * 8 * 3).map(|index| (index * 37 % 251) as u8).collect();
+    let mirrored = pixels.chunks_exact(8 * 3).flat_map(|row| row.chunks_exact(3).rev().flatten().copied()).collect();
+    let images = [pixels, mirrored].map(|pixels| Image::new(6, 8, 3, pixels).unwrap());
+    let mut plain = Classifier::new(model.clone()).unwrap();
+    let [image, mirror] = [0, 1].map(|view| plain.classify(&images[view]).unwrap().logits().to_vec());
+    assert_ne!(image, mirror);
+    let mut averaged = Classifier::with_views(model, 1, Views::Flip, &Options::default()).unwrap();
+    for logits in images.iter().map(|image| averaged.classify(image).unwrap().logits().to_vec()) {
+        for ((logit, a), b) in logits.iter().zip(&image).zip(&mirror) {
+            assert!((logit - 0.5 * (a + b)).abs() < 1e-6, "{logit}, of {a} and {b}");
+        }
+    }
+    // A batch of several images has the logits of each.
+    let both = averaged.classify_batch(&images).unwrap();
+    assert!(both.len() == 2 && both[0].logits().iter().zip(both[1].logits()).all(|(a, b)| (a - b).abs() < 1e-6));
 }
 
 #[test]

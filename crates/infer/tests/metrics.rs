@@ -74,6 +74,10 @@ impl Dataset for Logits {
         (!self.soft.is_empty()).then(|| &self.soft[index * classes..][..classes])
     }
 
+    fn is_multi_label(&self) -> bool {
+        !self.soft.is_empty()
+    }
+
     fn class_names(&self) -> &[String] {
         &self.names
     }

@@ -69,7 +69,7 @@ fn time_evaluation(job: &Job, options: &Options) -> Result<f64, TrainError> {
         batch_size: EVALUATION_BATCH,
         workers: job.recipe.workers,
         skip_bad_images: job.recipe.skip_bad_images,
-        class_map: None,
+        ..EvaluateOptions::default()
     };
     let count = held_out.len().min(EVALUATION_BATCH);
     let part: Arc<dyn residual_data::Dataset> = Arc::new(Subset::new(held_out.clone(), (0..count).collect()));

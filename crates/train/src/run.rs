@@ -431,7 +431,7 @@ impl<'a> Run<'a> {
             batch_size: EVALUATION_BATCH,
             workers: self.job.recipe.workers,
             skip_bad_images: self.job.recipe.skip_bad_images,
-            class_map: None,
+            ..EvaluateOptions::default()
         };
         let mut on_progress = |done, total| on_event(&Event::Evaluated { done, total });
         let counted = residual_infer::count(model, images, &options, self.stop, &mut on_progress)?;

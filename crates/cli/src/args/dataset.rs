@@ -10,12 +10,12 @@ pub(crate) struct Images {
     #[arg(long, value_name = "DATA", conflicts_with = "inputs")]
     pub(crate) data: Option<String>,
     /// Folder of the CIFAR files
-    #[arg(long, value_name = "DIR", requires = "data")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// The split of the dataset [default: test, else val, else all images]
-    #[arg(long, value_enum, requires = "data")]
+    #[arg(long, value_enum)]
     pub(crate) split: Option<Split>,
     /// Only the first N images of it
-    #[arg(long, value_name = "N", requires = "data")]
+    #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
 }

@@ -1,6 +1,6 @@
 //! The arguments of `residual eval`.
 
-use super::{Compute, Format, ImageArgs, OUTPUT, Reading, Weights, at_least_one};
+use super::{Compute, Format, ImageArgs, OUTPUT, Reading, TestTime, Weights, at_least_one};
 use clap::{Args, ValueEnum};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -37,6 +37,8 @@ pub(crate) struct Eval {
     pub(crate) reading: Reading,
     #[command(flatten)]
     pub(crate) image: ImageArgs,
+    #[command(flatten)]
+    pub(crate) test_time: TestTime,
     #[command(flatten)]
     pub(crate) compute: Compute,
     /// Show precision, recall, F1 and support of every class [default: of up to 20 classes]

@@ -20,7 +20,7 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "R,G,B", value_delimiter = ',', help_heading = PREPROCESSING)]
     std: Option<Vec<f32>>,
     /// Image size of the network's input in pixels
-    #[arg(long, value_name = "PIXELS", help_heading = PREPROCESSING)]
+    #[arg(long, visible_alias = "test-size", value_name = "PIXELS", help_heading = PREPROCESSING)]
     img_size: Option<usize>,
     /// Fraction of the resized image's side that the centre crop keeps
     #[arg(long, value_name = "FRACTION", help_heading = PREPROCESSING)]

@@ -29,6 +29,7 @@ pub(crate) use train::Train;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use residual::Isa;
+use residual::preprocess::Views;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
@@ -174,6 +175,27 @@ pub(crate) struct Compute {
     /// Measure the fastest algorithm for each convolution on this machine, and cache the results
     #[arg(long, help_heading = COMPUTE, conflicts_with = "low_memory")]
     pub(crate) autotune: bool,
+}
+
+/// Test-time augmentation.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct TestTime {
+    /// Test-time augmentation: average the logits of several views of an image: none, flip (2 views), five-crop (5) or
+    /// ten-crop (10), or the number of views
+    #[arg(long, value_name = "VIEWS", default_value = "none", help_heading = PREPROCESSING, value_parser = views)]
+    pub(crate) tta: Views,
+}
+
+/// The views of this name or number; 0 is none too, as in timm.
+fn views(text: &str) -> Result<Views, String> {
+    let is_it = |(name, views): &&(&str, Views)| {
+        *name == text || name.strip_suffix("-crop") == Some(text) || text.parse() == Ok(views.count())
+    };
+    match Views::NAMES.iter().find(is_it) {
+        Some((_, views)) => Ok(*views),
+        None if text == "0" => Ok(Views::Single),
+        None => Err("expected none, flip, five-crop, ten-crop, or 1, 2, 5 or 10 views".to_owned()),
+    }
 }
 
 /// How images are read.

@@ -1,6 +1,6 @@
 //! The arguments of `residual predict`.
 
-use super::{Compute, Format, ImageArgs, Images, OUTPUT, Reading, Weights, at_least_one};
+use super::{Compute, Format, ImageArgs, Images, OUTPUT, Reading, TestTime, Weights, at_least_one};
 use clap::Args;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -29,6 +29,8 @@ pub(crate) struct Predict {
     pub(crate) reading: Reading,
     #[command(flatten)]
     pub(crate) image: ImageArgs,
+    #[command(flatten)]
+    pub(crate) test_time: TestTime,
     #[command(flatten)]
     pub(crate) compute: Compute,
     /// Classes to show for each image

@@ -14,6 +14,7 @@ use residual::data::{self, Dataset, HeldOut, Part, Selection, Source, stratified
 use residual::engine::{Mode, Options, PlanSummary};
 use residual::infer::{self, ClassList, EvaluateOptions, Evaluation, PredictionFileFormat};
 use residual::model::Model;
+use residual::preprocess::Views;
 use residual::train::{Layer, Recipe};
 use residual::weights::{save, weights_file};
 use std::path::{Path, PathBuf};
@@ -71,6 +72,7 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
         batch_size,
         workers: arguments.reading.workers.into(),
         skip_bad_images: arguments.reading.skip_bad_images,
+        views: arguments.test_time.tta,
         class_map: arguments.class_map.as_deref().map(ClassList::read).transpose()?,
     };
     let stop = stop.listen();
@@ -139,12 +141,18 @@ fn header(
     let ([height, width], channels) = (model.preprocessing.size, model.preprocessing.channels());
     let parameters = model.graph.analyse(height, width)?.parameters;
     let plan = PlanSummary::new(model, Mode::Infer, batch_size, [height, width], &[], options)?;
+    let views = match arguments.test_time.tta {
+        Views::Single => "",
+        Views::Flip => "; logits are the mean of an image's and its mirror image's",
+        Views::FiveCrop => "; logits are the mean of five crops'",
+        Views::TenCrop => "; logits are the mean of ten crops'",
+    };
     let (name, weights) = (&model.graph.name, path_text(&arguments.weights.weights));
     let (threads, memory) = (count(options.pool.threads() as u64, "thread"), bytes(plan.memory().total() as u64));
     Ok(vec![
         ("network", format!("{name}, {} parameters, of {weights}", grouped(parameters as u64))),
         ("data", images),
-        ("input", format!("{channels}×{height}×{width}, batch size {batch_size}")),
+        ("input", format!("{channels}×{height}×{width}, batch size {batch_size}{views}")),
         ("compute", format!("{threads}, {}, {memory} of memory without the dataset", options.isa.name())),
     ])
 }

@@ -54,8 +54,12 @@ pub(crate) fn run(arguments: &Predict, stop: &Stop) -> Result<Done, Failure> {
     }
     let inputs = inputs(&arguments.inputs)?;
     let ready = Ready::new();
-    let decoding =
-        Decoding { ready: &ready, workers: arguments.reading.workers.into(), pictures: arguments.save.is_some() };
+    let decoding = Decoding {
+        ready: &ready,
+        workers: arguments.reading.workers.into(),
+        views: arguments.test_time.tta,
+        pictures: arguments.save.is_some(),
+    };
     std::thread::scope(|scope| {
         // The weights are read while the first images are decoded.
         let decoder = Decoder::start(scope, &inputs, decoding);
@@ -119,7 +123,7 @@ fn predict_dataset(
         skip_bad_images: arguments.reading.skip_bad_images,
         ..LoaderOptions::default()
     };
-    let transform = Transform::evaluation(model.preprocessing.clone())?;
+    let transform = Transform::evaluation(model.preprocessing.clone())?.with_views(arguments.test_time.tta)?;
     let mut loader = Loader::new(dataset.clone(), transform, loading)?;
     let mut run = Run::new(arguments, model, most, options, stop)?;
     run.progress.line(&format!("data  {}", images.description));
@@ -190,7 +194,7 @@ impl<'a> Run<'a> {
         let is_shown = std::io::IsTerminal::is_terminal(&std::io::stdout());
         Ok(Self {
             arguments,
-            classifier: Classifier::with_options(model, batch, &options)?,
+            classifier: Classifier::with_views(model, batch, arguments.test_time.tta, &options)?,
             most: batch,
             names: Vec::new(),
             images: Vec::new(),
@@ -269,10 +273,11 @@ impl<'a> Run<'a> {
     /// Classifies the images of an array, batch by batch.
     fn classify_array(&mut self, name: &str, array: Array) -> Result<Ended, Failure> {
         let images = array.images();
-        array.check(name, self.classifier.preprocessor())?;
+        let views = self.arguments.test_time.tta;
+        array.check(name, self.classifier.preprocessor(), views)?;
         for start in (0..images).step_by(self.most) {
             let end = (start + self.most).min(images);
-            array.prepare(start..end, self.classifier.preprocessor(), &mut self.images)?;
+            array.prepare(start..end, self.classifier.preprocessor(), views, &mut self.images)?;
             let names =
                 (start..end).map(|index| if images == 1 { name.to_owned() } else { format!("{name}[{index}]") });
             self.names.extend(names);
@@ -294,7 +299,10 @@ impl<'a> Run<'a> {
             error => error.into(),
         })?;
         let preprocessing = self.classifier.preprocessor().description();
-        let inputs = self.images.chunks_exact(self.classifier.preprocessor().output_len());
+        let (views, len) = (self.arguments.test_time.tta, self.classifier.preprocessor().output_len());
+        // The centre crop.
+        let centre = if views.count() > 2 { 4 } else { 0 };
+        let inputs = self.images.chunks_exact(views.count() * len).map(|views| &views[centre * len..][..len]);
         for (((name, output), picture), input) in self.names.iter().zip(&outputs).zip(&self.pictures).zip(inputs) {
             self.report.add(name, output)?;
             if let (Some(saved), [top]) = (&mut self.saved, &output.top(1)[..]) {

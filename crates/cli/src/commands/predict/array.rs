@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use residual::data::DataError;
 use residual::files::{NpyArray, NpyValues};
-use residual::preprocess::{Image, Preprocessor};
+use residual::preprocess::{Image, Preprocessor, Views};
 use std::ops::Range;
 
 /// The images of an array.
@@ -29,7 +29,13 @@ impl Array {
     }
 
     /// Checks that the images fit the network.
-    pub(crate) fn check(&self, name: &str, preprocessor: &Preprocessor) -> Result<(), Failure> {
+    pub(crate) fn check(&self, name: &str, preprocessor: &Preprocessor, views: Views) -> Result<(), Failure> {
+        if views.count() > 2 && !self.is_pixels() {
+            let expected = "u8 images, of which crops can be taken".to_owned();
+            return Err(
+                DataError::Invalid { place: name.to_owned(), expected, got: "normalised numbers".into() }.into()
+            );
+        }
         let description = preprocessor.description();
         let ([height, width], channels) = (description.size, description.channels());
         let is_pixels = self.is_pixels();
@@ -47,11 +53,12 @@ impl Array {
         }))
     }
 
-    /// Appends some of the images to `values`, normalised, H×W×C.
+    /// Appends the views of some of the images to `values`, normalised, H×W×C.
     pub(crate) fn prepare(
         &self,
         range: Range<usize>,
         preprocessor: &Preprocessor,
+        views: Views,
         values: &mut Vec<f32>,
     ) -> Result<(), Failure> {
         let Some([_, c, h, w]) = self.shape else { return Ok(()) };
@@ -61,12 +68,13 @@ impl Array {
             NpyValues::U8(pixels) => {
                 for planes in pixels[range].chunks_exact(len) {
                     let start = values.len();
-                    values.resize(start + preprocessor.output_len(), 0.0);
-                    preprocessor.run(&Image::new(h, w, c, interleave(planes, c))?, &mut values[start..])?;
+                    values.resize(start + views.count() * preprocessor.output_len(), 0.0);
+                    let image = Image::new(h, w, c, interleave(planes, c))?;
+                    preprocessor.run_views(&image, views, &mut values[start..])?;
                 }
             }
-            NpyValues::F32(numbers) => values.extend(images(&numbers[range], len, c)),
-            NpyValues::I64(numbers) => values.extend(images(&numbers[range], len, c).map(|number| number as f32)),
+            NpyValues::F32(numbers) => push_views(&numbers[range], [len, c, w], views, |number| number, values),
+            NpyValues::I64(numbers) => push_views(&numbers[range], [len, c, w], views, |number| number as f32, values),
         }
         Ok(())
     }
@@ -76,9 +84,23 @@ impl Array {
     }
 }
 
-/// Images of `len` values, each C×H×W, as H×W×C.
-fn images<T: Copy>(values: &[T], len: usize, channels: usize) -> impl Iterator<Item = T> {
-    values.chunks_exact(len).flat_map(move |planes| interleave(planes, channels))
+/// Appends images of `len` values, each C×H×W, as H×W×C, each followed by its mirror image if there are two views.
+fn push_views<T: Copy>(
+    numbers: &[T],
+    [len, channels, width]: [usize; 3],
+    views: Views,
+    convert: impl Fn(T) -> f32,
+    values: &mut Vec<f32>,
+) {
+    for planes in numbers.chunks_exact(len) {
+        let start = values.len();
+        values.extend(interleave(planes, channels).into_iter().map(&convert));
+        if views == Views::Flip {
+            let image = values[start..].to_vec();
+            let rows = image.chunks_exact(width * channels);
+            values.extend(rows.flat_map(|row| row.chunks_exact(channels).rev().flatten().copied()));
+        }
+    }
 }
 
 /// C×H×W as H×W×C.

@@ -7,7 +7,7 @@ use super::stdin::{Content, Paths};
 use crate::failure::Failure;
 use residual::data::{DataError, read_image};
 use residual::files::{FileError, load_npy};
-use residual::preprocess::{Image, Preprocessor};
+use residual::preprocess::{Image, Preprocessor, Views};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, Scope};
@@ -27,7 +27,7 @@ pub(super) enum Prepared {
 
 /// An image that was decoded.
 pub(super) struct Decoded {
-    /// Normalised: height × width × channels.
+    /// Its normalised views: views × height × width × channels.
     pub(super) values: Vec<f32>,
     /// The image itself, if it is to be saved.
     pub(super) picture: Option<Image>,
@@ -42,6 +42,8 @@ pub(super) struct Decoding<'a> {
     pub(super) ready: &'a Ready,
     /// Decoding threads.
     pub(super) workers: usize,
+    /// The views of an image.
+    pub(super) views: Views,
     /// Whether images are saved.
     pub(super) pictures: bool,
 }
@@ -113,10 +115,11 @@ fn prepare(input: &Input, decoding: Decoding<'_>) -> Prepared {
         let Some(preprocessor) = decoding.ready.wait() else {
             return Ok(Decoded { values: Vec::new(), picture: None });
         };
-        let mut values = vec![0.0; preprocessor.output_len()];
-        let run = preprocessor.run(&image, &mut values);
+        let mut values = vec![0.0; decoding.views.count() * preprocessor.output_len()];
+        let run = preprocessor.run_views(&image, decoding.views, &mut values);
         run.map_err(|cause| DataError::Image { place: input.name(), cause })?;
-        let picture = decoding.pictures.then(|| reduced(image, preprocessor.description()));
+        let picture =
+            decoding.pictures.then(|| reduced(preprocessor.orient(&image).into_owned(), preprocessor.description()));
         Ok(Decoded { values, picture })
     }))
 }
