@@ -1,8 +1,9 @@
 //! Training-time data augmentation: one list of operations on an image, and one on a whole batch.
 //!
 //! An operation is a file here, a variant of [`Operation`], and the range of its settings; recipes lower to the list. All
-//! randomness is counter-based: the augmentation of an image is a function of (seed, epoch, sample index), that of a batch
-//! of (seed, epoch, batch index), and neither depends on the order in which workers run.
+//! randomness is counter-based: the augmentation of an image is a function of (seed, epoch, sample index, how often the epoch
+//! had the sample before), that of a batch of (seed, epoch, batch index), and neither depends on the order in which workers
+//! run.
 
 mod auto;
 mod canvas;

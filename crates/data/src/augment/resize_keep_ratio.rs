@@ -9,19 +9,15 @@ use crate::DataError;
 /// probability 0.5, and cropped to the input's size. Where it is smaller it is mirrored at its border.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ResizeKeepRatio {
-    /// The minimum and maximum fraction of the covered area, as for a random resized crop: above 0.
+    /// The minimum and maximum fraction of the covered area, as for a random resized crop: above 0. timm's default is 0.8 to 1.
     pub scale: [f32; 2],
-    /// The minimum and maximum factor of the aspect ratio.
+    /// The minimum and maximum factor of the aspect ratio. timm's default is 0.9 to 1 / 0.9.
     pub ratio: [f32; 2],
     /// Whether the crop is at a random place (`rkrr`) or at the centre (`rkrc`).
     pub random_crop: bool,
 }
 
 impl ResizeKeepRatio {
-    /// timm's default of [`scale`](Self::scale).
-    pub const SCALE: [f32; 2] = [0.8, 1.0];
-    /// timm's default of [`ratio`](Self::ratio).
-    pub const RATIO: [f32; 2] = [0.9, 1.0 / 0.9];
     const SALT: u64 = u64::from_be_bytes(*b"keeprati");
 
     pub(super) fn validate(&self) -> Result<(), DataError> {
@@ -81,7 +77,7 @@ mod tests {
 
     #[test]
     fn every_place_of_a_random_crop_is_within_the_margin() {
-        let crop = ResizeKeepRatio { scale: ResizeKeepRatio::SCALE, ratio: ResizeKeepRatio::RATIO, random_crop: true };
+        let crop = ResizeKeepRatio { scale: [0.8, 1.0], ratio: [0.9, 1.0 / 0.9], random_crop: true };
         let (mut inside, mut outside) = (0, 0);
         for index in 0..200 {
             let random = SampleRandom::new(2, 0, index);
