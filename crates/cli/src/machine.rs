@@ -1,4 +1,4 @@
-//! Instruction set, threads and cache folder: the one place that reads environment variables, besides `hub` for weights.
+//! Instruction set, threads, cache folder and colours: the one place that reads environment variables, besides `hub` for weights.
 
 use crate::args::{Compute, Threads};
 use crate::failure::Failure;
@@ -13,6 +13,11 @@ const ISA: &str = "RESIDUAL_ISA";
 
 /// Threads per core beyond which a note warns that they slow each other down.
 const MANY: usize = 4;
+
+/// Whether the user wants no colours (no-color.org).
+pub(crate) fn refuses_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
 
 /// Instruction set and threads.
 pub(crate) fn options(threads: Threads) -> Result<Options, Failure> {

@@ -3,6 +3,7 @@
 
 use crate::args::{Color, Global};
 use crate::failure::Failure;
+use crate::machine;
 use residual::files::printable;
 use serde::Serialize;
 use serde_json::Serializer;
@@ -164,9 +165,7 @@ pub(crate) fn print_error(text: &str) {
     let is_coloured = match MESSAGES.get().map(|global| global.color).unwrap_or_default() {
         Color::Always => true,
         Color::Never => false,
-        Color::Auto => {
-            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        }
+        Color::Auto => std::io::stderr().is_terminal() && !machine::refuses_colour(),
     };
     let error = if is_coloured { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
     let _ = writeln!(std::io::stderr().lock(), "{error} {}", line(text));

@@ -24,8 +24,7 @@ fn an_unknown_name_is_answered_with_the_nearest() {
     );
     refused(
         &["train", "--recipe", "cifar-quik"],
-        "error: recipe: expected a preset (shapes-quick, cifar-quick, folder-quick, he2015-cifar, lecture-cifar, \
-         imagenet-100) or a TOML file, got \"cifar-quik\" (did you mean \"cifar-quick\"?)",
+        "error: recipe: expected a built-in recipe (residual recipes list) or a TOML file, got \"cifar-quik\" (did you mean \"cifar-quick\"?)",
     );
     refused(&["train", "--recipe", "imagenet-100"], "error: --data is required, as the recipe names no dataset");
     refused(

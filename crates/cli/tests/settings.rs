@@ -79,11 +79,7 @@ fn flags_of_other_programs_mean_what_they_mean_there_or_are_answered() {
         assert_eq!(config(&place, theirs).0[key], value, "{theirs:?}");
     }
     for (theirs, answer) in [
-        ("--amp", "error: --amp: training is f32 only"),
-        (
-            "--pretrained",
-            "error: --pretrained: name the weights: --weights torchvision:resnet18.v1 (see residual models list)",
-        ),
+        ("--cuda", "error: --cuda: everything runs on the CPU; --threads sets the number of threads"),
         ("--ra-magnitude=9", "error: --ra-magnitude: write it behind the name: --aa ra-m9"),
         (
             "--epoch",

@@ -3,7 +3,7 @@
 use super::condition::{Condition, either};
 use super::resolve::Origins;
 use super::setting::flag;
-use super::{Origin, PRESETS};
+use super::Origin;
 use residual_files::{FileCause, FileError, printable};
 use toml::Value;
 
@@ -14,7 +14,11 @@ const SHOWN: usize = 100;
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
     /// No preset and no file has this name.
-    #[error("recipe: expected a preset ({}) or a TOML file, got {}{}", preset_names(), show(name), hint(nearest))]
+    #[error(
+        "recipe: expected a built-in recipe (residual recipes list) or a TOML file, got {}{}",
+        show(name),
+        hint(nearest)
+    )]
     UnknownPreset {
         /// The given name.
         name: String,
@@ -139,10 +143,6 @@ pub(super) fn show_value(value: &Value) -> String {
 /// A text in quotes, printable and short.
 fn show(text: &str) -> String {
     format!("\"{}\"", printable(text, SHOWN))
-}
-
-fn preset_names() -> String {
-    PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ")
 }
 
 fn hint(nearest: &Option<String>) -> String {
