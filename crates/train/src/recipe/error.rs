@@ -1,9 +1,9 @@
 //! Errors of recipes.
 
+use super::Origin;
 use super::condition::{Condition, either};
 use super::resolve::Origins;
 use super::setting::flag;
-use super::Origin;
 use residual_files::{FileCause, FileError, printable};
 use toml::Value;
 
