@@ -150,6 +150,31 @@ fn classes_confusion_lists_and_rows_agree() {
     }
 }
 
+/// The images that one of two models has right, counted from their predictions.
+#[test]
+fn two_models_are_compared_image_by_image() {
+    let place = photos();
+    let model = small_model(&place);
+    let mut tensors = model.tensors.clone();
+    // The other network always says "ant".
+    tensors.insert("fc.bias".into(), Tensor::f32(&[2], vec![100.0, 0.0]));
+    let other = residual::Model { tensors, ..model };
+    residual::weights::save(&place.path("other.safetensors"), &other, None).unwrap();
+    let more = ["--vs", "other.safetensors", "--json", "--predictions", "p.json"];
+    let judged = json(&place.done(&[&PHOTOS[..], &more].concat()));
+    let rows = json(&std::fs::read_to_string(place.path("p.json")).unwrap());
+    let count = |correct: bool, label: &str| {
+        rows.as_array().unwrap().iter().filter(|row| row["correct"] == correct && row["label"] == label).count()
+    };
+    let (first, second) = (count(true, "bee, bumble"), count(false, "ant"));
+    let vs = &judged["vs"];
+    assert_eq!((&vs["only_first"], &vs["only_second"], &vs["top1"]), (&first.into(), &second.into(), &50.0.into()));
+    assert_eq!(vs["difference"].as_f64().unwrap(), 100.0 * (first as f64 - second as f64) / 6.0);
+    assert!(vs["interval"][0].as_f64() <= vs["difference"].as_f64() && vs["p_value"].as_f64().unwrap() <= 1.0, "{vs}");
+    let text = place.done(&[&PHOTOS[..], &["--vs", "other.safetensors"]].concat());
+    assert!(text.contains("\nvs          other.safetensors: Acc@1 50.00\ndifference  "), "{text}");
+}
+
 #[test]
 fn predictions_of_another_format_are_refused_before_anything_is_computed() {
     let place = photos();

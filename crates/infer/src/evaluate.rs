@@ -2,9 +2,9 @@
 
 use crate::forward::Forward;
 use crate::metrics::{
-    Calibration, CalibrationSums, ClassMetrics, ImageResult, Interval, Intervals, Metrics, MultiLabel,
-    MultiLabelMetrics, PrecisionRecall, confusion, counts, finite_loss, fit_temperature, intervals, macro_average,
-    named, weighted_average,
+    Calibration, CalibrationSums, ClassMetrics, Comparison, ImageResult, Interval, Metrics, MultiLabel,
+    MultiLabelMetrics, PrecisionRecall, compare, confusion, counts, finite_loss, fit_temperature, intervals,
+    macro_average, named, weighted_average,
 };
 use crate::{ClassList, InferError, map_classes};
 use residual_data::{Batch, ClassMap, Dataset, Loader, LoaderOptions, Skipped, Targets, Transform};
@@ -94,6 +94,16 @@ impl Evaluation {
     /// is not enough memory for it.
     pub fn confusion(&self) -> Option<Vec<Vec<u64>>> {
         if self.multi_label.is_some() { None } else { confusion(&self.results, self.classes.len()) }
+    }
+
+    /// Compares this model with another one that was evaluated on the same images. `options` say the threads; the result
+    /// does not depend on them.
+    ///
+    /// # Panics
+    /// If the images differ.
+    pub fn compare(&self, other: &Self, options: &Options) -> Comparison {
+        let run = |tasks, task: &(dyn Fn(usize) + Sync)| options.pool.run(tasks, |index, _| task(index));
+        compare(&self.results, &other.results, &run)
     }
 
     /// The misclassified images, those with the highest probabilities first.
@@ -307,8 +317,8 @@ impl Tally {
             None => named(&counts, &model.labels),
         };
         let images_per_second = images as f64 / began.elapsed().as_secs_f64().max(1e-9);
-        let Intervals { top1: top1_interval, macro_f1 } =
-            intervals(&results, outputs, |tasks, task| options.pool.run(tasks, |index, _| task(index)));
+        let [top1_interval, macro_f1] =
+            intervals(&results, outputs, &|tasks, task| options.pool.run(tasks, |index, _| task(index)));
         Evaluation {
             data: String::new(),
             split: String::new(),

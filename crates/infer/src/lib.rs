@@ -34,7 +34,7 @@ pub use evaluate::{EvaluateOptions, Evaluation, calibrate, count, evaluate};
 pub use feature_file::{FeatureFile, FeatureFileError, FeatureRow, FeatureTable};
 pub use features::{FeatureExtractor, LayerFeatures, UnknownLayer, layer_node};
 pub use metrics::{
-    Calibration, ClassMetrics, ImageResult, Interval, Metrics, MultiLabelMetrics, PrecisionRecall, Ranking,
+    Calibration, ClassMetrics, Comparison, ImageResult, Interval, Metrics, MultiLabelMetrics, PrecisionRecall, Ranking,
     TemperatureError, fit_temperature,
 };
 pub use missing::no_weights;

@@ -5,10 +5,11 @@ mod calibration;
 mod classes;
 mod image;
 mod multi_label;
+mod paired;
 mod temperature;
 
 pub use bootstrap::Interval;
-pub(crate) use bootstrap::{Intervals, intervals};
+pub(crate) use bootstrap::intervals;
 pub use calibration::Calibration;
 pub(crate) use calibration::CalibrationSums;
 pub use classes::{ClassMetrics, PrecisionRecall};
@@ -16,6 +17,8 @@ pub(crate) use classes::{confusion, counts, macro_average, named, weighted_avera
 pub use image::ImageResult;
 pub(crate) use multi_label::MultiLabel;
 pub use multi_label::{MultiLabelMetrics, Ranking};
+pub use paired::Comparison;
+pub(crate) use paired::compare;
 pub use temperature::{TemperatureError, fit_temperature};
 
 use residual_kernels::loss::{Targets, cross_entropy_sum};

@@ -178,6 +178,42 @@ fn intervals_are_those_of_another_bootstrap_and_the_same_for_any_number_of_threa
     assert_eq!(again.results, evaluation.results);
 }
 
+/// One row is an image with a logit that is not finite: it has no prediction.
+#[cfg(feature = "parquet")]
+#[test]
+fn a_parquet_file_of_predictions_has_the_results() {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::{Field, Row};
+    use residual_infer::write_predictions;
+    let mut data = Logits::new(&golden("single_label"));
+    data.logits[8] = f32::NAN;
+    let model = identity(&data.names);
+    let data: Arc<dyn Dataset> = Arc::new(data);
+    let evaluation =
+        evaluate(&model, &data, &EvaluateOptions::default(), &Default::default(), &mut |_, _| ()).unwrap().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p.parquet");
+    write_predictions(&path, &evaluation, &*data).unwrap();
+    let reader = SerializedFileReader::new(std::fs::File::open(&path).unwrap()).unwrap();
+    let fields = |row: Row| row.get_column_iter().map(|(_, field)| field.clone()).collect::<Vec<Field>>();
+    let rows: Vec<Vec<Field>> = reader.get_row_iter(None).unwrap().map(|row| fields(row.unwrap())).collect();
+    assert_eq!(rows.len(), evaluation.results.len());
+    let class = |class: u32| Field::Str(format!("class {class}"));
+    for (row, result) in rows.iter().zip(&evaluation.results) {
+        let expected = [
+            Field::Str(format!("image {}", result.index)),
+            Field::Long(result.index as i64),
+            class(result.label),
+            result.predicted.map_or(Field::Null, class),
+            Field::Float(result.probability),
+            Field::Bool(result.correct),
+        ];
+        assert_eq!(row[..6], expected);
+        assert!(matches!(row[6], Field::Double(loss) if loss == result.loss || result.predicted.is_none()), "{row:?}");
+    }
+    assert_eq!(rows[1][3], Field::Null);
+}
+
 #[test]
 fn images_of_several_classes_have_the_metrics_of_multi_label_data() {
     let golden = golden("multi_label");

@@ -10,6 +10,7 @@ use std::path::PathBuf;
     residual eval --weights runs/1-resnet20-shapes10\n  \
     residual eval --weights runs/2-resnet18-photos --confusion --wrong 10 --predictions predictions.csv\n  \
     residual eval --weights runs/2-resnet18-photos --fit-temperature -o calibrated.safetensors\n  \
+    residual eval --weights runs/2-resnet18-photos --vs runs/1-resnet18-photos\n  \
     residual eval --weights torchvision:resnet18.v1 --data photos --split val\n  \
     residual eval --weights resnet20.th --model resnet20_a --data cifar10 --data-dir cifar-10-batches-bin")]
 pub(crate) struct Eval {
@@ -41,6 +42,9 @@ pub(crate) struct Eval {
     pub(crate) test_time: TestTime,
     #[command(flatten)]
     pub(crate) compute: Compute,
+    /// Other weights to compare with on the same images: the difference, its interval and McNemar's test
+    #[arg(long, value_name = "FILE|RUN|NAME", conflicts_with = "fit_temperature")]
+    pub(crate) vs: Option<PathBuf>,
     /// Show precision, recall, F1 and support of every class [default: of up to 20 classes]
     #[arg(long, help_heading = OUTPUT)]
     pub(crate) per_class: bool,

@@ -9,10 +9,10 @@ use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
-use report::{Fit, print_report};
+use report::{Compared, Fit, print_report};
 use residual::data::{self, Dataset, HeldOut, Part, Selection, Source, stratified_split};
 use residual::engine::{Mode, Options, PlanSummary};
-use residual::infer::{self, ClassList, EvaluateOptions, Evaluation, PredictionFileFormat};
+use residual::infer::{self, ClassList, EvaluateOptions, Evaluation, ModelRequest, PredictionFileFormat};
 use residual::model::Model;
 use residual::preprocess::Views;
 use residual::train::{Layer, Recipe};
@@ -95,6 +95,21 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     let Some(evaluation) = result.map_err(|error| Failure::from(error).or_skip())? else {
         return Ok(Done::Interrupted);
     };
+    let mut compared = None;
+    if let Some(path) = &arguments.vs {
+        weights::fetch(path, arguments.weights.download)?;
+        let opened = ModelRequest::new(path).open()?;
+        let other = arguments.image.apply(weights::resolve(path, opened, Some(dataset.format()))?)?;
+        let result = infer::evaluate(&other, &dataset, &options, stop, &mut |done, total| {
+            progress.images("evaluating the other weights", done, total)
+        });
+        progress.finish();
+        let Some(other) = result.map_err(|error| Failure::from(error).or_skip())? else {
+            return Ok(Done::Interrupted);
+        };
+        let comparison = evaluation.compare(&other, &options.engine);
+        compared = Some(Compared { weights: path_text(path), top1: other.top1, comparison });
+    }
     let evaluation = Evaluation { data: source.name().to_owned(), split, ..evaluation };
     evaluation.skipped.iter().for_each(|reason| progress.line(&format!("skipped: {reason}")));
     if let Some(path) = &arguments.predictions {
@@ -103,7 +118,7 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     if let Some(path) = &arguments.output {
         save(path, &model, recipe_text.as_deref())?;
     }
-    print_report(arguments, &evaluation, &*dataset, fitted)?;
+    print_report(arguments, &evaluation, &*dataset, fitted, compared)?;
     Ok(Done::Finished)
 }
 

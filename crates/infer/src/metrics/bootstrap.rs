@@ -13,39 +13,34 @@ const SALT: u64 = u64::from_be_bytes(*b"resample");
 /// The lower and upper end of a 95 % confidence interval.
 pub type Interval = [f64; 2];
 
-/// The intervals of an evaluation.
-pub(crate) struct Intervals {
-    /// Of top-1 accuracy, in percent.
-    pub(crate) top1: Interval,
-    /// Of the macro mean of F1, 0 to 1.
-    pub(crate) macro_f1: Interval,
+/// Calls a task once for every index below a number, in any order and on any threads.
+pub(crate) type Run<'a> = &'a dyn Fn(usize, &(dyn Fn(usize) + Sync));
+
+/// The intervals of top-1 accuracy, in percent, and of the macro mean of F1, 0 to 1. They do not depend on the threads.
+pub(crate) fn intervals(results: &[ImageResult], classes: usize, run: Run<'_>) -> [Interval; 2] {
+    resample(results.len(), run, &|drawn| {
+        let mut correct = 0;
+        let drawn = drawn.map(|image| &results[image]).inspect(|result| correct += u64::from(result.correct));
+        let macro_f1 = macro_average(&counts(drawn, classes)).f1;
+        [100.0 * correct as f64 / results.len() as f64, macro_f1]
+    })
 }
 
-/// The percentile bootstrap (Efron, 1979) over images: of 1000 resamples with replacement, the 2.5th and the 97.5th
-/// percentile. `run(tasks, task)` calls `task` once for every index below `tasks`, in any order and on any threads; the
-/// result does not depend on them.
-pub(crate) fn intervals(
-    results: &[ImageResult],
-    classes: usize,
-    run: impl FnOnce(usize, &(dyn Fn(usize) + Sync)),
-) -> Intervals {
-    let values = Mutex::new(vec![[0.0; 2]; RESAMPLES]);
+/// The percentile bootstrap (Efron, 1979) of `values`, functions of some of `images` images: of 1000 resamples with
+/// replacement, the 2.5th and the 97.5th percentile.
+pub(super) fn resample<const N: usize>(
+    images: usize,
+    run: Run<'_>,
+    values: &(dyn Fn(&mut dyn Iterator<Item = usize>) -> [f64; N] + Sync),
+) -> [Interval; N] {
+    let resamples = Mutex::new(vec![[0.0; N]; RESAMPLES]);
     run(RESAMPLES, &|resample| {
-        let value = resampled(results, classes, resample);
-        values.lock().expect("no task panics while it holds the values")[resample] = value;
+        let mut random = Stream::new(SALT, &[resample as u64]);
+        let value = values(&mut (0..images).map(|_| random.below(images as u32) as usize));
+        resamples.lock().expect("no task panics while it holds the values")[resample] = value;
     });
-    let values = values.into_inner().expect("no task panics while it holds the values");
-    let [top1, macro_f1] = [0, 1].map(|metric| percentiles(values.iter().map(|value| value[metric]).collect()));
-    Intervals { top1, macro_f1 }
-}
-
-/// Top-1 accuracy in percent and the macro mean of F1 of one resample.
-fn resampled(results: &[ImageResult], classes: usize, resample: usize) -> [f64; 2] {
-    let mut random = Stream::new(SALT, &[resample as u64]);
-    let mut correct = 0;
-    let drawn = (0..results.len()).map(|_| &results[random.below(results.len() as u32) as usize]);
-    let counts = counts(drawn.inspect(|result| correct += u64::from(result.correct)), classes);
-    [100.0 * correct as f64 / results.len() as f64, macro_average(&counts).f1]
+    let resamples = resamples.into_inner().expect("no task panics while it holds the values");
+    std::array::from_fn(|metric| percentiles(resamples.iter().map(|values| values[metric]).collect()))
 }
 
 /// The 2.5th and the 97.5th percentile, interpolated linearly between values as in NumPy.

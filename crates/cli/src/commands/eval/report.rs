@@ -4,7 +4,7 @@ use crate::args::Eval;
 use crate::failure::Failure;
 use crate::output::{count, facts, path_text, print, print_json, table};
 use residual::data::Dataset;
-use residual::infer::{Calibration, ClassMetrics, Evaluation, ImageResult, Interval, MultiLabelMetrics};
+use residual::infer::{Calibration, ClassMetrics, Comparison, Evaluation, ImageResult, Interval, MultiLabelMetrics};
 use serde::Serialize;
 use std::path::Path;
 
@@ -24,6 +24,16 @@ pub(super) struct Fit {
     pub(super) data: String,
 }
 
+/// Another model on the same images.
+#[derive(Serialize)]
+pub(super) struct Compared {
+    pub(super) weights: String,
+    pub(super) top1: f64,
+    /// The evaluated model minus this one.
+    #[serde(flatten)]
+    pub(super) comparison: Comparison,
+}
+
 #[derive(Serialize)]
 struct Document<'a> {
     #[serde(flatten)]
@@ -36,6 +46,8 @@ struct Document<'a> {
     uncertain: Option<Vec<Listed<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fitted: Option<Fit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vs: Option<Compared>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
 }
@@ -55,6 +67,7 @@ pub(super) fn print_report(
     evaluation: &Evaluation,
     dataset: &dyn Dataset,
     fitted: Option<Fit>,
+    vs: Option<Compared>,
 ) -> Result<(), Failure> {
     let list = |results: Vec<&ImageResult>, most: Option<usize>| -> Option<Vec<Listed<'_>>> {
         Some(results.into_iter().take(most?).map(|result| listed(evaluation, dataset, result)).collect())
@@ -68,9 +81,12 @@ pub(super) fn print_report(
     }
     if arguments.format.json {
         let file = arguments.output.as_deref().map(path_text);
-        return print_json(&Document { evaluation, confusion, wrong, uncertain, fitted, file });
+        return print_json(&Document { evaluation, confusion, wrong, uncertain, fitted, vs, file });
     }
     let mut text = facts(&rows(evaluation, fitted.as_ref(), arguments.output.as_deref()));
+    if let Some(vs) = &vs {
+        text += &comparison(vs);
+    }
     let occurring = evaluation.classes.iter().filter(|class| class.occurs()).count();
     if arguments.per_class || occurring <= SHOWN_CLASSES {
         text += &classes(evaluation);
@@ -154,6 +170,18 @@ fn rows(evaluation: &Evaluation, fitted: Option<&Fit>, output: Option<&Path>) ->
         rows.push(("file", path_text(output)));
     }
     rows
+}
+
+/// The comparison with another model, in a block of its own.
+fn comparison(Compared { weights, top1, comparison }: &Compared) -> String {
+    let Comparison { difference, interval: ends, only_first, only_second, p_value } = comparison;
+    let p_value = if *p_value < 1e-4 { format!("{p_value:.1e}") } else { format!("{p_value:.4}") };
+    let block = facts(&[
+        ("vs", format!("{weights}: Acc@1 {top1:.2}")),
+        ("difference", format!("{difference:+.2}{}", interval(*ends, 2))),
+        ("McNemar", format!("p = {p_value}; right in one only: {only_first}, in the other only: {only_second}")),
+    ]);
+    format!("\n{block}")
 }
 
 fn interval([low, high]: Interval, digits: usize) -> String {
