@@ -90,7 +90,7 @@
 //!
 //! - `hub` (default): weights by name are downloaded, which needs an HTTPS client and its C code (`ring`). Without it
 //!   (`default-features = false`) only cached weights are found.
-//! - `parquet`: features as Parquet files.
+//! - `parquet`: features and predictions as Parquet files.
 //!
 //! # Modules
 //!

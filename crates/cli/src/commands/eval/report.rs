@@ -69,11 +69,11 @@ pub(super) fn print_report(
     fitted: Option<Fit>,
     vs: Option<Compared>,
 ) -> Result<(), Failure> {
-    let list = |results: Vec<&ImageResult>, most: Option<usize>| -> Option<Vec<Listed<'_>>> {
-        Some(results.into_iter().take(most?).map(|result| listed(evaluation, dataset, result)).collect())
+    let list = |results: Vec<&ImageResult>, most: usize| -> Vec<Listed<'_>> {
+        results.into_iter().take(most).map(|result| listed(evaluation, dataset, result)).collect()
     };
-    let wrong = arguments.wrong.and_then(|most| list(evaluation.wrong(), Some(most)));
-    let uncertain = arguments.uncertain.and_then(|most| list(evaluation.uncertain(), Some(most)));
+    let wrong = arguments.wrong.map(|most| list(evaluation.wrong(), most));
+    let uncertain = arguments.uncertain.map(|most| list(evaluation.uncertain(), most));
     let wanted = arguments.confusion || (arguments.format.json && evaluation.classes.len() <= CONFUSED_CLASSES);
     let confusion = if wanted { evaluation.confusion() } else { None };
     if arguments.confusion && confusion.is_none() {

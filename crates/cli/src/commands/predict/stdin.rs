@@ -67,13 +67,13 @@ impl Paths {
     pub(super) fn group(&mut self) -> Result<Vec<PathBuf>, Failure> {
         loop {
             let end = self.pending.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-            let paths = paths(self.pending.drain(..end).as_slice())?;
-            if !paths.is_empty() {
-                return Ok(paths);
+            let group = paths(self.pending.drain(..end).as_slice())?;
+            if !group.is_empty() {
+                return Ok(group);
             }
             let come = self.reader.fill_buf()?;
             if come.is_empty() {
-                return paths_at_end(&std::mem::take(&mut self.pending));
+                return paths(&std::mem::take(&mut self.pending));
             }
             self.pending.extend_from_slice(come);
             let length = come.len();
@@ -87,10 +87,7 @@ impl Paths {
     }
 }
 
-fn paths_at_end(pending: &[u8]) -> Result<Vec<PathBuf>, Failure> {
-    paths(pending)
-}
-
+/// The paths in some lines.
 fn paths(lines: &[u8]) -> Result<Vec<PathBuf>, Failure> {
     let lines = lines.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     lines.filter(|line| !line.is_empty()).map(path).collect()
