@@ -69,6 +69,7 @@ fn time_evaluation(job: &Job, options: &Options) -> Result<f64, TrainError> {
         batch_size: EVALUATION_BATCH,
         workers: job.recipe.workers,
         skip_bad_images: job.recipe.skip_bad_images,
+        views: job.recipe.tta.views(),
         ..EvaluateOptions::default()
     };
     let count = held_out.len().min(EVALUATION_BATCH);

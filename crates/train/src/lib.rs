@@ -41,7 +41,7 @@ pub use recipe::{
     MuonAdjustLr, Opt, Order, Origin, Origins, PRESETS, Preset, Range, Recipe, RecipeError, Resolved, Resume, SETTINGS,
     Sched, Setting,
 };
-pub use recipe::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation};
+pub use recipe::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation, Tta};
 pub use record::{Paired, Record, Row, Spread, differences, paired};
 pub use run_folder::RunFolder;
 pub use schedule::{Plateau, Schedule};

@@ -43,7 +43,7 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
         Some((mode, batch)) => {
             let plan = Engine::required_memory(model, mode, batch, size, &[], options)?;
             // Weights go through a state dict into the second engine, where they are in torch's layout until packed.
-            plan.total() + 8 * parameters + batches(batch)
+            plan.total() + 8 * parameters + batches(batch) * recipe.tta.views().count()
         }
         None => 0,
     };

@@ -431,6 +431,7 @@ impl<'a> Run<'a> {
             batch_size: EVALUATION_BATCH,
             workers: self.job.recipe.workers,
             skip_bad_images: self.job.recipe.skip_bad_images,
+            views: self.job.recipe.tta.views(),
             ..EvaluateOptions::default()
         };
         let mut on_progress = |done, total| on_event(&Event::Evaluated { done, total });

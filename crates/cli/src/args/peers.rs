@@ -125,6 +125,14 @@ pub(crate) fn translate(arguments: impl IntoIterator<Item = OsString>) -> (Vec<O
             }
             continue;
         }
+        // timm's number of views.
+        if flag == "--tta"
+            && let Some(views) = rest.peek().and_then(|next| next.to_str()).and_then(views)
+        {
+            rest.next();
+            translated.push(format!("--tta={views}").into());
+            continue;
+        }
         let is_image_size = flag == "--input-size";
         if !is_image_size && !takes_numbers(&flag[2..]) {
             translated.push(argument);
@@ -146,6 +154,13 @@ pub(crate) fn translate(arguments: impl IntoIterator<Item = OsString>) -> (Vec<O
     }
     translated.extend(rest);
     (translated, notes)
+}
+
+/// Test-time augmentation by its number of views.
+fn views(text: &str) -> Option<&'static str> {
+    [("0", "none"), ("1", "none"), ("2", "flip"), ("5", "five-crop"), ("10", "ten-crop")]
+        .into_iter()
+        .find_map(|(count, name)| (count == text).then_some(name))
 }
 
 /// The place of the command: the first argument after the program's name that is no flag, nor the value of one.
@@ -254,6 +269,7 @@ mod tests {
         "--min-lr 1e-5",
         "--opt adamw --opt-eps 1e-6",
         "--opt adamw --opt-betas 0.9 0.95",
+        "--tta 2",
         "--eval-metric top1",
         "--experiment my-run",
         "--amp",

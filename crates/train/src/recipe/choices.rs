@@ -1,6 +1,7 @@
 //! The settings that are one of a few names.
 
 use super::value::{Field, Kind};
+use residual_preprocess::Views;
 use serde::Deserialize;
 
 /// An enumeration, and the names of its variants in recipe files and flags.
@@ -205,6 +206,19 @@ choices! {
         Rand = "rand",
     }
 
+    /// Test-time augmentation: the views of an image whose logits are averaged.
+    Tta {
+        /// The centre crop alone.
+        #[default]
+        None = "none",
+        /// The centre crop and its mirror image.
+        Flip = "flip",
+        /// The corners and the centre.
+        FiveCrop = "five-crop",
+        /// These of the image and of its mirror image.
+        TenCrop = "ten-crop",
+    }
+
     /// The initialisation of new weights.
     Init {
         /// Kaiming normal, fan-out, as torchvision's ResNet; for networks with layer norms a normal with standard deviation
@@ -213,5 +227,17 @@ choices! {
         He = "he",
         /// The defaults of torch's modules.
         Torch = "torch",
+    }
+}
+
+impl Tta {
+    /// The views of an image.
+    pub(crate) fn views(self) -> Views {
+        match self {
+            Self::None => Views::Single,
+            Self::Flip => Views::Flip,
+            Self::FiveCrop => Views::FiveCrop,
+            Self::TenCrop => Views::TenCrop,
+        }
     }
 }

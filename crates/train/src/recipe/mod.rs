@@ -19,7 +19,7 @@ mod settings;
 mod validate;
 mod value;
 
-pub use choices::{Augment, ClassWeights, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched};
+pub use choices::{Augment, ClassWeights, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched, Tta};
 pub use choices::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation};
 pub use condition::Condition;
 pub use error::RecipeError;

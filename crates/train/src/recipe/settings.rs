@@ -3,7 +3,7 @@
 //! Field, key, flag, validation and documentation come from the entries here. The first sentence of a setting's documentation
 //! is its line in `--help` and in docs/settings.md; the names of other settings in it are in backticks.
 
-use super::choices::{Augment, ClassWeights, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched};
+use super::choices::{Augment, ClassWeights, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched, Tta};
 use super::choices::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation};
 use super::condition::Condition::{Absent, All, AllAboveZero, AnyAboveZero, Given, Is, IsNot, IsTrue};
 use super::setting::{Resume, Setting, settings};
@@ -546,6 +546,9 @@ settings! {
     /// model that is evaluated and saved; 0 takes the running averages of training, which lag behind while the learning rate
     /// is high. Changes no training step
     bn_recalibration: usize = 0 => { range: whole(0, 1 << 16), value_name: "BATCHES", aliases: &["precise_bn"] }
+
+    /// Test-time augmentation of the run's evaluations: the views of an image whose logits are averaged
+    tta: Tta = Tta::None => {}
 
     /// The metric that chooses the best epoch
     eval_metric: EvalMetric = EvalMetric::Top1 => { aliases: &["monitor"] }

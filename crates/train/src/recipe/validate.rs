@@ -2,7 +2,7 @@
 
 use super::error::show_value;
 use super::resolve::requires;
-use super::{Augment, Recipe, RecipeError, SETTINGS, Sched, Setting};
+use super::{Augment, Recipe, RecipeError, SETTINGS, Sched, Setting, Tta};
 use residual_data::DataError;
 
 impl Recipe {
@@ -93,6 +93,9 @@ impl Recipe {
         }
         if self.test_size.is_some() {
             return fail("cache_features", "one size of images in training and evaluation", "a test_size");
+        }
+        if self.tta != Tta::None {
+            return fail("cache_features", "one view of each image", "tta");
         }
         if self.time_budget.is_some() {
             return fail("cache_features", "epochs or max_steps", "time_budget");
