@@ -173,8 +173,8 @@ pub fn evaluate(
     Ok(passed.map(|passed| tally.finish(model, passed, &options.engine, began)))
 }
 
-/// The light counts of [`evaluate`], for a training run: top-1, top-5 and loss of the unscaled logits, and the images that
-/// were skipped; `None` if `stop` was set before the end.
+/// As [`evaluate`], without results per image, for evaluations during training: top-1, top-5 and loss at the temperature 1,
+/// and the skipped images; `None` if `stop` was set before the end.
 ///
 /// # Errors
 /// As [`evaluate`].

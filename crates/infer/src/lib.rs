@@ -5,7 +5,7 @@
 //! - [`Classifier`]: a compiled model with its preprocessing and labels.
 //! - [`FeatureExtractor`] and [`FeatureFile`]: feature maps and embedding vectors, in memory and as files.
 //! - [`evaluate`] and [`Evaluation`]: accuracy, loss, precision and recall, calibration on a dataset, whose classes
-//!   [`map_classes`] matches by name; [`Metrics`]: the light counts of a training run.
+//!   [`map_classes`] matches by name; [`Metrics`]: totals without results per image.
 //! - [`ClassList`]: class names for models without names.
 //! - [`read_tuning`] and [`write_tuning`]: measured algorithms as a file.
 #![forbid(unsafe_code)]
