@@ -123,6 +123,17 @@ pub struct Format {
 }
 
 impl Format {
+    /// Colour images of any size, with ImageNet's statistics.
+    pub(crate) fn photographs() -> Self {
+        Self {
+            image_size: None,
+            channels: 3,
+            normalized: false,
+            mean: Preprocessing::IMAGENET_MEAN.to_vec(),
+            std: Preprocessing::IMAGENET_STD.to_vec(),
+        }
+    }
+
     /// The default preprocessing for a network with input `input` (channels, height, width): see
     /// [`Preprocessing::default_for`].
     pub fn default_preprocessing(&self, input: [usize; 3]) -> Preprocessing {

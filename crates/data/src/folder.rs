@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use residual_files::{images_below, is_image, printable, read_file, visible_entries};
-use residual_preprocess::{Image, Preprocessing};
+use residual_preprocess::Image;
 use unicode_normalization::UnicodeNormalization;
 
 use crate::dataset::counted;
@@ -108,13 +108,7 @@ impl Folder {
         if strays > 0 {
             notes.push(format!("{place}: ignored {} in no class folder", counted(strays, "image")));
         }
-        let format = Format {
-            image_size: None,
-            channels: 3,
-            normalized: false,
-            mean: Preprocessing::IMAGENET_MEAN.to_vec(),
-            std: Preprocessing::IMAGENET_STD.to_vec(),
-        };
+        let format = Format::photographs();
         Ok(Self { root: root.to_path_buf(), names, files, format, notes })
     }
 

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use residual_files::{printable, read_file};
-use residual_preprocess::Preprocessing;
 
 use crate::dataset::counted;
 use crate::folder::{MAX_CLASSES, check_distinct, file_fingerprint, read_image};
@@ -327,13 +326,7 @@ impl ListedImages {
     /// The images of `split`; those of a list without splits are all in the training split.
     pub fn new(list: Arc<ImageList>, split: Split) -> Self {
         let rows = (0..).zip(&list.rows).filter(|(_, row)| row.split == split).map(|(number, _)| number).collect();
-        let format = Format {
-            image_size: None,
-            channels: 3,
-            normalized: false,
-            mean: Preprocessing::IMAGENET_MEAN.to_vec(),
-            std: Preprocessing::IMAGENET_STD.to_vec(),
-        };
+        let format = Format::photographs();
         Self { list, rows, format }
     }
 

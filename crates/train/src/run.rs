@@ -141,8 +141,8 @@ impl<'a> Run<'a> {
             let metric = self.job.recipe.eval_metric.name();
             on_event(&Event::Note(format!("stopped early: no better {metric} for {epochs} epochs")));
         }
-        let snapshots = self.snapshots()?;
-        let model = self.evaluated(snapshots)?.result().model().clone();
+        // The last checkpoint has the model that was evaluated.
+        let model = residual_weights::load(&self.folder.last())?.model;
         let Some(test) = self.test(&model, on_event)? else {
             return Ok(Outcome::Interrupted(Box::new(self.summary(None))));
         };
