@@ -81,6 +81,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Data { command: Data::Export(export) } => commands::data::export(&export),
         Command::Recipes { command: Recipes::List(format) } => commands::recipes::list(format),
         Command::Recipes { command: Recipes::Show { name } } => commands::recipes::show(&name),
+        Command::Recipes { command: Recipes::Verify(verify) } => commands::recipes::verify(&verify, &stop),
         Command::Runs { command: Runs::List(list) } => commands::runs::list(&list),
         Command::Runs { command: Runs::Compare(compare) } => commands::runs::compare(&compare),
         Command::Man { folder } => man(&folder),

@@ -5,7 +5,7 @@ use crate::forward::Forward;
 use residual_engine::{EngineError, Options};
 use residual_files::one_line;
 use residual_kernels::loss::softmax;
-use residual_model::Model;
+use residual_model::{Activation, Model};
 use residual_preprocess::{Image, ImageError, PreprocessingError, Preprocessor, Views};
 use std::sync::Arc;
 
@@ -36,6 +36,7 @@ pub struct Classifier {
     network: Forward,
     preprocessor: Preprocessor,
     labels: Arc<[String]>,
+    activation: Activation,
     temperature: f32,
     views: Views,
     input: Vec<f32>,
@@ -93,8 +94,8 @@ impl Classifier {
         let batch = batch.max(1);
         let preprocessor = Preprocessor::new(model.preprocessing.clone())?;
         let network = Forward::new(&model, batch, views, options)?;
-        let temperature = model.temperature;
-        Ok(Self { network, preprocessor, labels: model.labels.into(), temperature, views, input: Vec::new() })
+        let Model { labels, activation, temperature, .. } = model;
+        Ok(Self { network, preprocessor, labels: labels.into(), activation, temperature, views, input: Vec::new() })
     }
 
     /// Classifies a decoded image of any size.
@@ -160,6 +161,7 @@ impl Classifier {
             outputs.push(Classification {
                 logits: logits.to_vec(),
                 labels: self.labels.clone(),
+                activation: self.activation,
                 temperature: self.temperature,
             });
         }
@@ -172,6 +174,7 @@ impl Classifier {
 pub struct Classification {
     logits: Vec<f32>,
     labels: Arc<[String]>,
+    activation: Activation,
     temperature: f32,
 }
 
@@ -182,7 +185,7 @@ pub struct Prediction {
     pub index: usize,
     /// Its name, or its number if the model has no names.
     pub label: String,
-    /// Its softmax probability, 0 to 1.
+    /// Its probability, 0 to 1.
     pub probability: f32,
 }
 
@@ -197,10 +200,13 @@ impl Classification {
         &self.labels
     }
 
-    /// The softmax of the logits, divided by the model's temperature.
+    /// The softmax of the logits, divided by the model's temperature; of a multi-label model the sigmoid of each.
     pub fn probabilities(&self) -> Vec<f32> {
         let mut probabilities: Vec<f32> = self.logits.iter().map(|logit| logit / self.temperature).collect();
-        softmax(&mut probabilities, self.logits.len());
+        match self.activation {
+            Activation::Softmax => softmax(&mut probabilities, self.logits.len()),
+            Activation::Sigmoid => probabilities.iter_mut().for_each(|value| *value = 1.0 / (1.0 + (-*value).exp())),
+        }
         probabilities
     }
 

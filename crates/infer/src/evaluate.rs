@@ -174,7 +174,8 @@ pub fn evaluate(
 }
 
 /// As [`evaluate`], without results per image, for evaluations during training: top-1, top-5 and loss at the temperature 1,
-/// and the skipped images; `None` if `stop` was set before the end.
+/// and the skipped images; `None` if `stop` was set before the end. Of multi-label data top-1 and top-5 count the images one of
+/// whose classes is among the highest logits, and the loss is the mean binary cross-entropy of the classes.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -187,7 +188,14 @@ pub fn count(
 ) -> Result<Option<(Metrics, Vec<Skipped>)>, InferError> {
     let outputs = model.graph.output_channels()?;
     let mut metrics = Metrics::default();
+    let mut targets = vec![0.0; outputs];
     let passed = pass(model, dataset, options, stop, on_progress, &mut |batch, logits, classes| {
+        if dataset.is_multi_label() {
+            multi_label_rows(batch, logits, classes, &mut targets, |index, logits, targets| {
+                metrics.add_image(&ImageResult::multi_label(index, logits, targets, 1.0));
+            });
+            return;
+        }
         let labels: Vec<u32> = batch.labels().iter().map(|&label| classes.to[label as usize]).collect();
         metrics.add(logits, &labels, outputs, finite_loss(logits, &labels, outputs));
     })?;
@@ -223,6 +231,29 @@ pub fn calibrate(
     match passed {
         Some(_) => Ok(Some(fit_temperature(&all, &labels, outputs)?)),
         None => Ok(None),
+    }
+}
+
+/// Calls `take` with the index, the logits and the targets of each multi-label image. `targets` is workspace, one for each
+/// output of the model.
+fn multi_label_rows(
+    batch: &Batch,
+    logits: &[f32],
+    classes: &ClassMap,
+    targets: &mut [f32],
+    mut take: impl FnMut(usize, &[f32], &[f32]),
+) {
+    let Targets::Soft { values, classes: count } = batch.targets() else {
+        unreachable!("a dataset has soft labels for all samples or for none");
+    };
+    let rows = logits.chunks_exact(targets.len()).zip(values.chunks_exact(count));
+    for ((logits, values), &index) in rows.zip(batch.indices()) {
+        targets.fill(0.0);
+        for (&value, &output) in values.iter().zip(&classes.to) {
+            let target = &mut targets[output as usize];
+            *target = target.max(value);
+        }
+        take(index, logits, targets);
     }
 }
 
@@ -266,30 +297,22 @@ impl Tally {
     }
 
     fn add(&mut self, batch: &Batch, logits: &[f32], classes: &ClassMap) {
-        let rows = logits.chunks_exact(self.outputs).zip(batch.indices());
         if self.multi_label.is_none() {
+            let rows = logits.chunks_exact(self.outputs).zip(batch.indices());
             for ((logits, &index), &label) in rows.zip(batch.labels()) {
                 let label = classes.to[label as usize];
                 self.push(|temperature| ImageResult::single_label(index, logits, label, temperature));
             }
             return;
         }
-        let Targets::Soft { values, classes: count } = batch.targets() else {
-            unreachable!("a dataset has soft labels for all samples or for none");
-        };
-        for ((logits, &index), values) in rows.zip(values.chunks_exact(count)) {
-            let mut targets = std::mem::take(&mut self.targets);
-            targets.fill(0.0);
-            for (&value, &output) in values.iter().zip(&classes.to) {
-                let target = &mut targets[output as usize];
-                *target = target.max(value);
-            }
-            self.push(|temperature| ImageResult::multi_label(index, logits, &targets, temperature));
+        let mut targets = std::mem::take(&mut self.targets);
+        multi_label_rows(batch, logits, classes, &mut targets, |index, logits, targets| {
+            self.push(|temperature| ImageResult::multi_label(index, logits, targets, temperature));
             if let Some(multi_label) = &mut self.multi_label {
-                multi_label.push(logits, &targets);
+                multi_label.push(logits, targets);
             }
-            self.targets = targets;
-        }
+        });
+        self.targets = targets;
     }
 
     /// Adds an image, whose result is a function of the temperature.

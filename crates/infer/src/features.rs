@@ -3,7 +3,7 @@
 use crate::ClassifyError;
 use residual_engine::{Engine, Mode, Options};
 use residual_graph::{Graph, GraphError, NodeId, Shape};
-use residual_model::Model;
+use residual_model::{Activation, Model};
 use residual_preprocess::{Image, Preprocessor};
 
 /// A model that returns the values of its layers.
@@ -172,6 +172,7 @@ impl FeatureExtractor {
                     tensors,
                     preprocessing: preprocessing.clone(),
                     labels: Vec::new(),
+                    activation: Activation::Softmax,
                     temperature: 1.0,
                 };
                 let outputs: Vec<&str> = nodes.iter().map(String::as_str).collect();

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub struct Metrics {
     /// Images counted.
     pub images: u64,
-    /// Images whose label has the highest logit.
+    /// Images whose label has the highest logit; of multi-label data, whose highest logit is that of one of their classes.
     pub top1: u64,
     /// Images whose label is among the five highest logits.
     pub top5: u64,
@@ -63,6 +63,17 @@ impl Metrics {
         }
         self.images += labels.len() as u64;
         self.loss += loss;
+    }
+
+    /// Counts one image.
+    pub fn add_image(&mut self, image: &ImageResult) {
+        self.images += 1;
+        self.top1 += u64::from(image.correct);
+        self.top5 += u64::from(image.in_top5);
+        match image.predicted {
+            Some(_) => self.loss += image.loss,
+            None => self.non_finite += 1,
+        }
     }
 
     /// Top-1 accuracy: fraction of images whose label has the highest logit, in percent.

@@ -33,8 +33,7 @@ pub fn average(models: &[Model]) -> Result<Model, ModelError> {
         let count = models.len() as f64;
         *tensor = Tensor::f32(&shape, sums.into_iter().map(|sum| (sum / count) as f32).collect());
     }
-    let Model { graph, preprocessing, labels, .. } = first.clone();
-    Model::new(graph, tensors, preprocessing, labels)
+    first.with_tensors(tensors)
 }
 
 #[cfg(test)]

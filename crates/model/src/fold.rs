@@ -37,6 +37,7 @@ pub fn fold_batch_norm(model: &Model, keep: &[&str]) -> Model {
         tensors,
         preprocessing: model.preprocessing.clone(),
         labels: model.labels.clone(),
+        activation: model.activation,
         temperature: model.temperature,
     }
 }

@@ -37,14 +37,14 @@ pub fn replace_input(model: &Model, in_chans: usize) -> Result<Model, ModelError
         let weight = &mut model.tensors[node.key("weight").as_str()];
         *weight = adapt(weight, old, in_chans);
     }
-    let Model { graph, tensors, mut preprocessing, labels, temperature } = model;
+    let Model { graph, tensors, mut preprocessing, labels, activation, temperature } = model;
     for values in [&mut preprocessing.mean, &mut preprocessing.std] {
         *values = match in_chans {
             1 => vec![values.iter().sum::<f32>() / values.len() as f32],
             _ => (0..in_chans).map(|channel| values[channel % values.len()]).collect(),
         };
     }
-    Model::new(graph, tensors, preprocessing, labels)?.with_temperature(temperature)
+    Model::new(graph, tensors, preprocessing, labels)?.with_activation(activation).with_temperature(temperature)
 }
 
 /// A weight O×I×H×W of a convolution for `new` instead of `old` channels.

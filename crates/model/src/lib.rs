@@ -42,6 +42,18 @@ pub use input::replace_input;
 use residual_graph::{Graph, ParameterSpec, Role};
 use residual_preprocess::Preprocessing;
 use residual_tensor::{Elements, NamedTensors, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// How the probabilities of a model's classes follow from its logits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// The softmax: an image has exactly one class.
+    #[default]
+    Softmax,
+    /// The sigmoid of each logit by itself: an image has any number of classes (multi-label).
+    Sigmoid,
+}
 
 /// A network that can be run: a graph, a tensor for every key of the graph, preprocessing and labels.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,14 +66,16 @@ pub struct Model {
     pub preprocessing: Preprocessing,
     /// The name of each class; empty when they are not known.
     pub labels: Vec<String>,
-    /// The temperature of its probabilities, which are softmax(logits / temperature): 1, or another number that calibrates
+    /// How its probabilities follow from logits / temperature.
+    pub activation: Activation,
+    /// The temperature of its probabilities: 1, or another number that calibrates
     /// them (Guo et al., "On Calibration of Modern Neural Networks", 2017). The logits themselves do not depend on it.
     pub temperature: f32,
 }
 
 impl Model {
-    /// Combines the parts and checks that they fit together. The tensors are sorted into the graph's order; the
-    /// temperature is 1.
+    /// Combines the parts and checks that they fit together. The tensors are sorted into the graph's order; probabilities
+    /// are the softmax at the temperature 1.
     ///
     /// # Errors
     /// If the graph is no network, if a tensor is missing, unexpected, mis-shaped or of the wrong type (all at fault
@@ -79,7 +93,16 @@ impl Model {
         check_labels(&graph, &labels)?;
         let tensors =
             graph.parameters().filter_map(|(key, _)| tensors.swap_remove(&key).map(|tensor| (key, tensor))).collect();
-        Ok(Self { graph, tensors, preprocessing, labels, temperature: 1.0 })
+        Ok(Self { graph, tensors, preprocessing, labels, activation: Activation::Softmax, temperature: 1.0 })
+    }
+
+    /// The model with other tensors. Its temperature, which calibrated the old ones, becomes 1.
+    ///
+    /// # Errors
+    /// If a tensor is missing, unexpected, mis-shaped or of the wrong type.
+    pub fn with_tensors(&self, tensors: NamedTensors) -> Result<Self, ModelError> {
+        let model = Self::new(self.graph.clone(), tensors, self.preprocessing.clone(), self.labels.clone())?;
+        Ok(model.with_activation(self.activation))
     }
 
     /// The model with another preprocessing.
@@ -98,6 +121,12 @@ impl Model {
     pub fn with_labels(self, labels: Vec<String>) -> Result<Self, ModelError> {
         check_labels(&self.graph, &labels)?;
         Ok(Self { labels, ..self })
+    }
+
+    /// The model with probabilities that follow differently from its logits.
+    #[must_use]
+    pub fn with_activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
     }
 
     /// The model with another temperature.

@@ -10,9 +10,9 @@ use crate::proto::{
     Dimension, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto,
     TensorType, TypeProto, ValueInfoProto,
 };
-use crate::{INPUT, LABELS, MODEL, OPSET, OUTPUT, OnnxError, PREPROCESSING, TEMPERATURE};
+use crate::{ACTIVATION, INPUT, LABELS, MODEL, OPSET, OUTPUT, OnnxError, PREPROCESSING, TEMPERATURE};
 use prost::Message;
-use residual_model::{Model, ModelError, check_tensors};
+use residual_model::{Activation, Model, ModelError, check_tensors};
 use std::io::{self, Write};
 
 /// Protobuf's limit.
@@ -34,7 +34,8 @@ const INITIALIZER: u8 = key(5);
 ///   convolution, whose weight has two dimensions more. `num_batches_tracked` is omitted, as are dropout and stochastic
 ///   depth, which do nothing in inference.
 /// - The metadata hold the network's name ([`MODEL`]), the preprocessing ([`PREPROCESSING`]) and, where there are any, the
-///   labels ([`LABELS`]) and a temperature other than 1 ([`TEMPERATURE`]).
+///   labels ([`LABELS`]), an activation other than softmax ([`ACTIVATION`]) and a temperature other than 1
+///   ([`TEMPERATURE`]).
 ///
 /// A model whose batch norms are folded ([`residual_model::fold_batch_norm`]) gives a file without them. Equal models give
 /// equal bytes.
@@ -113,6 +114,10 @@ fn describe(model: &Model) -> ModelProto {
         vec![(MODEL, model.graph.name.clone()), (PREPROCESSING, json(serde_json::to_string(&model.preprocessing)))];
     if !model.labels.is_empty() {
         metadata.push((LABELS, json(serde_json::to_string(&model.labels))));
+    }
+    match model.activation {
+        Activation::Softmax => {}
+        Activation::Sigmoid => metadata.push((ACTIVATION, "sigmoid".into())),
     }
     if model.temperature != 1.0 {
         metadata.push((TEMPERATURE, model.temperature.to_string()));

@@ -48,7 +48,9 @@ pub const OUTPUT: &str = "logits";
 pub const PREPROCESSING: &str = "residual.preprocessing";
 /// The metadata that holds the classes' names, as a JSON list, as in a checkpoint.
 pub const LABELS: &str = "residual.labels";
-/// The metadata that holds the temperature of the probabilities, which are softmax(logits / temperature), if it is not 1.
+/// The metadata that says `sigmoid` where the probabilities are not a softmax, but the sigmoid of each logit.
+pub const ACTIVATION: &str = "residual.activation";
+/// The metadata that holds the temperature of the probabilities, those of logits / temperature, if it is not 1.
 pub const TEMPERATURE: &str = "residual.temperature";
 /// The metadata that holds the network's name.
 pub const MODEL: &str = "residual.model";

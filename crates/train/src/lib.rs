@@ -31,15 +31,16 @@ mod summary;
 mod tensorboard;
 mod train;
 mod transfer;
+mod verify;
 
 pub use error::TrainError;
 pub use event::{EpochRow, Event, NewHead, RawMetrics, RunInfo, Step};
 pub use prepare::Job;
 pub use range_test::{RangePoint, RangeTest, find_lr};
 pub use recipe::{
-    About, Augment, ClassWeights, ClipMode, Condition, Difference, EvalMetric, Init, Kind, Layer, LrScale,
-    MuonAdjustLr, Opt, Order, Origin, Origins, PRESETS, Preset, Range, Recipe, RecipeError, Resolved, Resume, SETTINGS,
-    Sched, Setting,
+    About, Augment, Band, ClassWeights, ClipMode, Condition, Contract, Difference, EvalMetric, Init, Kind, Layer,
+    LrScale, MuonAdjustLr, Opt, Order, Origin, Origins, PRESETS, Preset, Range, Recipe, RecipeError, Resolved, Resume,
+    SETTINGS, Sched, Setting, Short, Trace,
 };
 pub use recipe::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation, Tta};
 pub use record::{Paired, Record, Row, Spread, differences, paired};
@@ -48,3 +49,4 @@ pub use schedule::{Plateau, Schedule};
 pub use step::TrainStep;
 pub use summary::{Outcome, Summary, Test, Trained};
 pub use train::{resume, train};
+pub use verify::{Check, check_results, check_trace, short_form};

@@ -12,7 +12,7 @@ use residual_infer::{
     Head, InferError, ModelRequest, ResolvedModel, check_labels, check_name, default_preprocessing, is_description,
     network,
 };
-use residual_model::{Initialisation, Model, initialise, reorder_head};
+use residual_model::{Activation, Initialisation, Model, initialise, reorder_head};
 use residual_preprocess::Preprocessing;
 use residual_zoo::Config;
 use std::path::Path;
@@ -125,8 +125,9 @@ impl Job {
         model.labels.extend((names.len()..classes).map(|output| format!("(unused {output})")));
         model.labels.truncate(classes);
         // A temperature calibrates the weights that it was fitted for.
-        let Model { graph, tensors, preprocessing, labels, temperature: _ } = model;
-        let model = Model::new(dropped(&recipe, graph)?, tensors, preprocessing, labels)?;
+        let Model { graph, tensors, preprocessing, labels, activation: _, temperature: _ } = model;
+        let activation = if train.is_multi_label() { Activation::Sigmoid } else { Activation::Softmax };
+        let model = Model::new(dropped(&recipe, graph)?, tensors, preprocessing, labels)?.with_activation(activation);
         if !is_description(&recipe.model) {
             recipe.model.clone_from(&model.graph.name);
         }

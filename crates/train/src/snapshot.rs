@@ -18,12 +18,11 @@ impl Snapshot {
     /// If the model's parts no longer fit together.
     pub(crate) fn new(tensors: NamedTensors, model: &Model, whole: Option<&Model>) -> Result<Self, TrainError> {
         let whole = whole.map(|whole| {
-            let Model { graph, tensors: mut all, preprocessing, labels, .. } = whole.clone();
+            let mut all = whole.tensors.clone();
             all.extend(tensors.clone());
-            Model::new(graph, all, preprocessing, labels)
+            whole.with_tensors(all)
         });
-        let Model { graph, preprocessing, labels, .. } = model.clone();
-        Ok(Self { trained: Model::new(graph, tensors, preprocessing, labels)?, whole: whole.transpose()? })
+        Ok(Self { trained: model.with_tensors(tensors)?, whole: whole.transpose()? })
     }
 
     /// The whole model.

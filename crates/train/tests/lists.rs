@@ -2,6 +2,9 @@
 
 mod support;
 
+use residual_infer::{Classifier, EvaluateOptions, evaluate};
+use residual_model::Activation;
+use residual_preprocess::Image;
 use residual_train::{Job, Outcome, Recipe, RunFolder, Sampler, train};
 use std::path::Path;
 use support::{assert_same_run, finished, interrupted, never, options};
@@ -51,6 +54,31 @@ fn several_labels_train_with_binary_cross_entropy_and_resume_to_the_bit() {
     let (interruptions, outcome) = interrupted(&job, &runs, &[2], &[3, 5, 8]);
     assert!(interruptions > 2, "{interruptions}");
     assert_same_run(&reference, &finished(&outcome));
+}
+
+/// The metrics of a run are those of an evaluation of its model, and the model's probabilities those that were trained.
+#[test]
+fn several_labels_are_evaluated_by_sigmoids_and_so_is_the_saved_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = list(folder.path(), ["red", "green", "red;green"]);
+    let job = Job::prepare(Recipe { bce_loss: true, ..recipe(data) }).unwrap();
+    let outcome = train(&job, &folder.path().join("runs"), &options(1), &never(), &mut |_| {}).unwrap();
+    let Outcome::Finished(trained) = outcome else { panic!("interrupted") };
+    let saved = residual_weights::load(&RunFolder::open(&trained.summary.run).unwrap().last()).unwrap().model;
+    assert_eq!((saved.activation, trained.model.activation), (Activation::Sigmoid, Activation::Sigmoid));
+
+    let held_out = job.held_out.clone().unwrap();
+    let how = EvaluateOptions { engine: options(1), ..EvaluateOptions::default() };
+    let evaluation = evaluate(&saved, &held_out, &how, &never(), &mut |_, _| {}).unwrap().unwrap();
+    assert_eq!(trained.summary.top1, Some(evaluation.top1));
+    let loss = trained.summary.loss.unwrap();
+    assert!((loss - evaluation.calibration.loss).abs() < 1e-9, "{loss} {}", evaluation.calibration.loss);
+
+    let image = Image::new(8, 8, 3, vec![200; 192]).unwrap();
+    let classified = Classifier::new(saved).unwrap().classify(&image).unwrap();
+    for (probability, logit) in classified.probabilities().into_iter().zip(classified.logits()) {
+        assert_eq!(probability, 1.0 / (1.0 + (-logit).exp()));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{Cause, FormatError, WeightsError};
 use indexmap::IndexMap;
 use residual_files::{Bytes, MAX_BYTES, Metadata, read_bytes, recognise, save_tensors};
 use residual_graph::{Graph, NodeId};
-use residual_model::{Model, TensorProblem};
+use residual_model::{Activation, Model, TensorProblem};
 use residual_preprocess::Preprocessing;
 use residual_tensor::NamedTensors;
 use serde::de::DeserializeOwned;
@@ -18,6 +18,7 @@ const GRAPH: &str = "residual.graph";
 const PREPROCESSING: &str = "residual.preprocessing";
 const LABELS: &str = "residual.labels";
 const TEMPERATURE: &str = "residual.temperature";
+const ACTIVATION: &str = "residual.activation";
 const RECIPE: &str = "residual.recipe";
 
 /// A model and the recipe of its training.
@@ -49,8 +50,8 @@ pub struct StateDict {
 /// Writes `model` and `recipe` (TOML) to `path`, atomically.
 ///
 /// The file is safetensors with torch's keys, so that Python can read it too:
-/// `net.load_state_dict(safetensors.torch.load_file(path))`. Graph, preprocessing, labels, recipe and a temperature other
-/// than 1 are in its metadata. Equal models give equal bytes.
+/// `net.load_state_dict(safetensors.torch.load_file(path))`. Graph, preprocessing, labels, recipe, an activation other than
+/// softmax and a temperature other than 1 are in its metadata. Equal models give equal bytes.
 ///
 /// # Errors
 /// If the model's public fields were changed so that they no longer fit together, or the file cannot be written; a
@@ -66,6 +67,9 @@ pub fn save(path: &Path, model: &Model, recipe: Option<&str>) -> Result<(), Weig
         (PREPROCESSING.into(), json(PREPROCESSING, serde_json::to_string(&model.preprocessing))?),
         (LABELS.into(), json(LABELS, serde_json::to_string(&model.labels))?),
     ]);
+    if model.activation != Activation::Softmax {
+        metadata.insert(ACTIVATION.into(), json(ACTIVATION, serde_json::to_string(&model.activation))?);
+    }
     if model.temperature != 1.0 {
         metadata.insert(TEMPERATURE.into(), json(TEMPERATURE, serde_json::to_string(&model.temperature))?);
     }
@@ -161,6 +165,9 @@ fn checkpoint(
     let labels = json(&metadata, LABELS)?;
     let (tensors, _) = tensors_of_graph(views, &graph, &NamedTensors::new(), file)?;
     let mut model = Model::new(graph, tensors, preprocessing, labels)?;
+    if metadata.contains_key(ACTIVATION) {
+        model = model.with_activation(json(&metadata, ACTIVATION)?);
+    }
     if metadata.contains_key(TEMPERATURE) {
         model = model.with_temperature(json(&metadata, TEMPERATURE)?)?;
     }

@@ -20,7 +20,9 @@ pub(crate) use export::{ExportWeights, FileFormat};
 pub(crate) use features::Features;
 pub(crate) use image::ImageArgs;
 pub(crate) use inspect::Inspect;
-pub(crate) use lists::{Average, CompareRuns, Data, ExportData, ListModels, ListRuns, Models, Recipes, Runs};
+pub(crate) use lists::{
+    Average, CompareRuns, Data, ExportData, ListModels, ListRuns, Models, Recipes, Runs, VerifyRecipes,
+};
 pub(crate) use peers::{explain, translate};
 pub(crate) use predict::Predict;
 pub(crate) use settings::Settings;
@@ -113,7 +115,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Data,
     },
-    /// List or print the built-in recipes
+    /// List, print or verify the built-in recipes
     Recipes {
         #[command(subcommand)]
         command: Recipes,

@@ -82,6 +82,11 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.place().0
+    }
+
     /// Its name in errors, and its place in the order.
     fn place(&self) -> (&'static str, u8) {
         match self {
@@ -177,7 +182,7 @@ impl Augmentation {
     pub(crate) fn check_channels(&self, channels: usize) -> Result<(), DataError> {
         match self.operations.iter().find(|operation| operation.changes_pixels()) {
             Some(operation) if !matches!(channels, 1 | 3) => {
-                Err(DataError::invalid(operation.place().0, "images of 1 (grey) or 3 (RGB) channels", channels))
+                Err(DataError::invalid(operation.name(), "images of 1 (grey) or 3 (RGB) channels", channels))
             }
             _ => Ok(()),
         }

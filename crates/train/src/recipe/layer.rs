@@ -1,7 +1,7 @@
 //! One source of settings: a preset, a file, or the flags of a command.
 
 use super::error::show_value;
-use super::preset::ABOUT;
+use super::preset::{ABOUT, VERIFY};
 use super::{PRESETS, RecipeError, SETTINGS, Setting};
 use residual_files::{nearest, read_text};
 use std::fmt;
@@ -123,14 +123,16 @@ impl Layer {
             let line = before.matches('\n').count() + 1;
             RecipeError::Syntax { origin: origin.clone(), line, message: error.message().replace('\n', ", ") }
         })?;
-        // A description of the recipe, which may be a built-in one that was copied.
-        if table.get(ABOUT).is_some_and(toml::Value::is_table) {
-            table.remove(ABOUT);
+        // The recipe may be a built-in one that was copied.
+        for described in [ABOUT, VERIFY] {
+            if table.get(described).is_some_and(toml::Value::is_table) {
+                table.remove(described);
+            }
         }
         Self::checked(origin, table)
     }
 
-    fn checked(origin: Origin, table: toml::Table) -> Result<Self, RecipeError> {
+    pub(super) fn checked(origin: Origin, table: toml::Table) -> Result<Self, RecipeError> {
         let check = |(key, value): (String, toml::Value)| {
             let Some(setting) = Setting::find(&key) else {
                 let nearest = nearest_setting(&key);

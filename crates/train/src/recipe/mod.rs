@@ -7,6 +7,7 @@
 
 mod choices;
 mod condition;
+mod contract;
 mod defaults;
 mod duration;
 mod error;
@@ -22,6 +23,7 @@ mod value;
 pub use choices::{Augment, ClassWeights, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched, Tta};
 pub use choices::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation};
 pub use condition::Condition;
+pub use contract::{Band, Contract, Short, Trace};
 pub use error::RecipeError;
 pub use layer::{Layer, Origin};
 pub use preset::{About, PRESETS, Preset};

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// The table of a recipe file that describes it and holds no settings.
 pub(super) const ABOUT: &str = "about";
+/// The table of a recipe file that says how it is verified and holds no settings.
+pub(super) const VERIFY: &str = "verify";
 
 /// A built-in recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
