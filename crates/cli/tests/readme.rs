@@ -49,6 +49,7 @@ fn every_command_of_the_readme_runs() {
         match arguments[0] {
             "train" if arguments.contains(&"--find-lr") => shows("\nsuggestion  --lr "),
             "train" => shows("\nNext:\n  residual eval --weights runs/"),
+            "recipes" if arguments[1] == "verify" => shows("ok       top-1 of held-out images"),
             "recipes" => shows("he2015-cifar\n"),
             "runs" => shows("resnet20"),
             "eval" => shows("91.7"),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use support::{Place, TINY, bmp, ran};
+use support::{Place, TINY, bmp, json, ran};
 
 fn tensors(path: &Path) -> Vec<(String, Vec<u32>)> {
     let (tensors, _) = load_tensors(path).unwrap();
@@ -377,4 +377,24 @@ fn a_run_evaluates_with_the_views_that_eval_takes() {
     assert!((loss(&judged) / loss(&ran) - 1.0).abs() < 1e-5, "{judged} {ran}");
     let plain = support::json(&place.done(&["eval", "--weights", run, "--data", data, "--json"]));
     assert!((loss(&plain) / loss(&ran) - 1.0).abs() > 1e-3, "{plain} {ran}");
+}
+
+#[test]
+fn recipes_are_verified_by_name() {
+    let place = Place::new();
+    let document = json(&place.done(&["recipes", "verify", "rsb-a1", "wrn", "--trace", "--json"]));
+    assert_eq!(document["broken"], 0);
+    let [rsb, wrn] = &document["recipes"].as_array().unwrap()[..] else { panic!("{document}") };
+    assert_eq!((&rsb["name"], &wrn["name"]), (&"rsb-a1".into(), &"wrn".into()));
+    let of = |recipe: &Value, what: &str| {
+        let checks = recipe["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["what"] == what).unwrap()["got"].clone()
+    };
+    assert_eq!(of(rsb, "steps with 1281167 images"), "375600");
+    assert_eq!(of(wrn, "augmentation"), "pad and crop, horizontal flip");
+    place.refused(
+        &["recipes", "verify", "wnr"],
+        2,
+        "error: recipe: expected a built-in recipe (residual recipes list) or a TOML file, got \"wnr\" (did you mean \"wrn\"?)",
+    );
 }

@@ -1,6 +1,6 @@
 //! The built-in recipes, each against the steps, learning rates and augmented images that its file states.
 
-use residual_train::{Layer, Opt, PRESETS, Recipe, check_trace, short_form};
+use residual_train::{Band, Layer, Opt, PRESETS, Recipe, Summary, check_results, check_trace, short_form};
 
 #[test]
 fn recipes_take_the_steps_rates_and_augmentations_of_their_sources() {
@@ -17,6 +17,24 @@ fn every_short_form_is_a_valid_recipe_on_built_in_images() {
         let Some(short) = short_form(preset, 7).unwrap() else { continue };
         assert_eq!((short.recipe.seed, &*short.recipe.data), (7, "shapes10"), "{}", preset.name);
         assert!(short.recipe.max_steps.is_some_and(|steps| steps <= 200), "{}", preset.name);
+    }
+}
+
+#[test]
+fn a_short_form_holds_inside_the_band_of_its_seeds_and_nowhere_else() {
+    for preset in PRESETS {
+        let Some(short) = preset.contract().short else { continue };
+        let bands = [Band::of(&short.top1), Band::of(&short.loss)];
+        let holds = |shift: f64| {
+            let [top1, loss] = bands.map(|band| Some(band.mean + shift * band.half_width()));
+            let checks = check_results(preset, &Summary { top1, loss, ..Summary::default() });
+            checks.iter().map(|check| check.holds).collect::<Vec<_>>()
+        };
+        assert_eq!((holds(0.99), holds(-0.99)), (vec![true; 2], vec![true; 2]), "{}", preset.name);
+        assert_eq!((holds(1.01), holds(-1.01)), (vec![false; 2], vec![false; 2]), "{}", preset.name);
+        // A network that learned nothing.
+        assert!(!bands[0].holds(10.0), "{}: {:?}", preset.name, bands[0]);
+        assert!(check_results(preset, &Summary::default()).iter().all(|check| !check.holds));
     }
 }
 
