@@ -1,23 +1,45 @@
-//! Pictures of training runs, as SVG.
+//! Pictures of networks and training runs: charts, heat maps and grids of images, as SVG and PNG.
+//!
+//! Everything is drawn on [`Svg`]. [`Svg::to_svg`] is a file that follows the reader's light or dark theme and
+//! shows values on hover; [`Svg::to_png`] renders the same picture in the light theme.
 //!
 //! ```
-//! use residual_report::{Axis, LineChart, Series};
+//! use residual_report::{Axis, Chart, Paint, Series};
 //!
-//! let loss = Series { name: "loss".into(), points: vec![(0.001, 2.3), (0.01, 1.9), (0.1, 2.0)] };
-//! let chart = LineChart {
-//!     title: "Learning-rate range test".into(),
-//!     x: Axis { label: "learning rate".into(), logarithmic: true },
-//!     y: Axis { label: "loss".into(), logarithmic: false },
-//!     series: vec![loss],
-//!     markers: vec![("suggestion".into(), 0.01)],
-//! };
-//! assert!(chart.svg()?.starts_with("<svg"));
+//! let loss = vec![(0.001, 2.3), (0.01, 1.9), (0.1, 2.0)];
+//! let chart = Chart::new("Learning-rate range test", Axis::new("learning rate").logarithmic(), Axis::new("loss"))
+//!     .with(Series::line("loss", Paint::Series(0), loss))
+//!     .with(Series::vertical("suggestion", Paint::Muted, 0.01));
+//! let picture = chart.draw()?;
+//! assert!(picture.to_svg().starts_with("<svg"));
+//! assert!(picture.to_png(2.0)?.starts_with(b"\x89PNG"));
 //! # Ok::<(), residual_report::ReportError>(())
 //! ```
 #![forbid(unsafe_code)]
 
-mod line_chart;
+mod axis;
+mod bar_chart;
+mod chart;
+mod colormap;
+mod error;
+mod font;
+mod heat_map;
+mod paint;
+mod picture;
+mod picture_grid;
+mod png;
 mod range_test;
+mod svg;
 
-pub use line_chart::{Axis, LineChart, ReportError, Series};
+pub use axis::Axis;
+pub use bar_chart::{Bar, BarChart};
+pub use chart::{Chart, Point, Series};
+pub use colormap::viridis;
+pub use error::ReportError;
+pub use font::{fit, text_width};
+pub use heat_map::{Cell, HeatMap};
+pub use paint::{Paint, css};
+pub use picture::Picture;
+pub use picture_grid::{PictureGrid, Tile};
 pub use range_test::range_test;
+pub use svg::{Anchor, Label, Mark, Svg, escape};

@@ -35,7 +35,7 @@ pub(crate) struct Train {
     #[arg(long, conflicts_with_all = ["resume", "weights"], help_heading = "Model")]
     pub(crate) pretrained: bool,
     /// Instead of training, run a learning-rate range test: up to 100 steps at rates from 1e-7 to 10; write its picture to
-    /// FILE [default: lr.svg] and suggest a rate
+    /// FILE (.svg or .png) [default: lr.svg] and suggest a rate
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "lr.svg")]
     #[arg(conflicts_with_all = ["resume", "seeds", "autotune"])]
     pub(crate) find_lr: Option<PathBuf>,

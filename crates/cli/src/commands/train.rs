@@ -84,7 +84,13 @@ fn find_lr(
     progress.finish();
     let Some(test) = tested else { return Ok(Done::Interrupted) };
     let svg = range_test(&test).map_err(|error| Failure::new(error.to_string()))?;
-    residual::files::atomic_write(picture, |file| file.write_all(svg.as_bytes()))?;
+    let bytes = match picture.extension() {
+        Some(extension) if extension.eq_ignore_ascii_case("png") => {
+            svg.to_png(2.0).map_err(|error| Failure::new(error.to_string()))?
+        }
+        _ => svg.to_svg().into_bytes(),
+    };
+    residual::files::atomic_write(picture, |file| file.write_all(&bytes))?;
     if arguments.format.json {
         print_json(
             &serde_json::json!({ "points": test.points, "suggestion": test.suggestion, "file": path_text(picture) }),

@@ -1,0 +1,40 @@
+//! Why something cannot be drawn.
+
+/// A picture that cannot be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// No point has coordinates of at most 1e30 (on a logarithmic axis of 1e-30 to 1e30).
+    #[error("chart \"{title}\": expected a point with coordinates that can be drawn, got none")]
+    Empty {
+        /// The chart's title.
+        title: String,
+    },
+    /// An image whose pixels do not fit its size.
+    #[error("picture: expected {width}x{height} pixels of 3 bytes, got {bytes} bytes")]
+    Pixels {
+        /// Its width.
+        width: usize,
+        /// Its height.
+        height: usize,
+        /// The bytes it has.
+        bytes: usize,
+    },
+    /// A PNG file of this size cannot be rendered.
+    #[error("PNG file: expected at most {limit} pixels, got {width}x{height}")]
+    TooLarge {
+        /// Its width in pixels.
+        width: u32,
+        /// Its height in pixels.
+        height: u32,
+        /// The largest number of pixels.
+        limit: u64,
+    },
+    /// The renderer failed.
+    #[error("PNG file of \"{title}\": {message}")]
+    Render {
+        /// The picture's title.
+        title: String,
+        /// The cause.
+        message: String,
+    },
+}
