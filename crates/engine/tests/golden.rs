@@ -45,7 +45,7 @@ macro_rules! stamp {
 }
 stamp!(
     resnet20 resnet20_a resnet18 resnet50
-    resnet_d seresnet resnext wide_resnet resnetv2 convnext vgg_bn densenet
+    resnet_d seresnet resnext wide_resnet resnetv2 convnext vgg_bn densenet googlenet
     preact_resnet wrn plain cifar_resnext lecture_resnet
 );
 

@@ -28,14 +28,18 @@ mod error;
 mod json;
 mod modules;
 mod op;
+mod receptive_field;
 mod shape;
+mod stages;
 
-pub use analysis::{Analysis, NodeAnalysis, ReceptiveField};
+pub use analysis::{Analysis, NodeAnalysis};
 pub use builder::Builder;
 pub use error::GraphError;
 pub use modules::{Part, is_inside};
-pub use op::{Conv2d, Op, ParameterSpec, Pool2d, Role};
+pub use op::{Conv2d, Op, ParameterSpec, Pool2d, Role, Window};
+pub use receptive_field::ReceptiveField;
 pub use shape::Shape;
+pub use stages::Stage;
 
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};

@@ -99,6 +99,21 @@ impl Pool2d {
     }
 }
 
+/// The window that a convolution or pooling moves over its input. `[usize; 2]` is height, width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Extent in values.
+    pub kernel: [usize; 2],
+    /// Step between windows in values.
+    pub stride: [usize; 2],
+    /// Padding on either side in values.
+    pub padding: [usize; 2],
+    /// Distance between the window's values.
+    pub dilation: [usize; 2],
+    /// Number of groups of channels that do not mix; 1 for poolings.
+    pub groups: usize,
+}
+
 /// The op of a node. Feature maps have channels, height and width; vectors have height and width 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
@@ -277,6 +292,23 @@ impl Op {
         Op::Dropout { .. } => "dropout",
         Op::DropPath { .. } => "drop_path",
         Op::PadShortcut { .. } => "pad_shortcut",
+    }
+
+    /// The window of an op that moves one: convolutions, poolings of fixed windows, and the strided shortcut.
+    pub fn window(&self) -> Option<Window> {
+        match *self {
+            Op::Conv2d(Conv2d { kernel, stride, padding, dilation, groups, .. }) => {
+                Some(Window { kernel, stride, padding, dilation, groups })
+            }
+            Op::MaxPool2d(pool) | Op::AvgPool2d { pool, .. } => {
+                let Pool2d { kernel, stride, padding, .. } = pool;
+                Some(Window { kernel, stride, padding, dilation: [1; 2], groups: 1 })
+            }
+            Op::PadShortcut { stride, .. } => {
+                Some(Window { kernel: [1; 2], stride: [stride; 2], padding: [0; 2], dilation: [1; 2], groups: 1 })
+            }
+            _ => None,
+        }
     }
 
     /// The op's tensors in the order of torch's state dict.

@@ -90,6 +90,18 @@ fn the_other_ops_have_shapes_parameters_costs_and_sight() {
     assert_eq!(["pool", "adaptive", "gate.pool"].map(sight), [Some((6, 4)), Some((10, 4)), None]);
 }
 
+/// Value i of one branch sees pixels 2i − 1 and 2i, of the other 2i and 2i + 1.
+#[test]
+fn where_paths_meet_the_field_is_the_union_of_theirs() {
+    let mut net = Builder::new("paths", [1, 17, 17]);
+    let early = net.conv("early", net.input(), Conv2d::new(1, 1, 2).stride(2).padding(1)).unwrap();
+    let late = net.max_pool("late", net.input(), Pool2d::new(2, 2, 0).ceil_mode()).unwrap();
+    let sum = net.add("sum", early, late).unwrap();
+    let analysis = net.finish(sum).unwrap().analyse(17, 17).unwrap();
+    let field = analysis.nodes[3].receptive_field.unwrap();
+    assert_eq!((field.size, field.stride, field.padding, field.pixels(3)), (3, 2, 1, 5..8));
+}
+
 #[test]
 fn a_modules_own_tensors_come_before_those_inside_it() {
     let keys: Vec<String> = other_ops().parameters().map(|(key, _)| key).collect();
@@ -168,7 +180,7 @@ fn costs_too_large_to_count_are_the_largest_number() {
         x = net.conv(index.to_string(), x, conv).unwrap();
     }
     let analysis = net.finish(x).unwrap().analyse(1 << 16, 1 << 16).unwrap();
-    assert_eq!(analysis.nodes[4].receptive_field.unwrap().stride, usize::MAX);
+    assert_eq!(analysis.nodes[4].receptive_field.unwrap().stride, i64::MAX as usize);
 }
 
 #[test]

@@ -43,7 +43,9 @@ def torchvision_line(full):
     assert weights.url.startswith(BASE), weights.url
     assert weights.meta["categories"] == torchvision.models._meta._IMAGENET_CATEGORIES
     (size,), (resize,) = transform.crop_size, transform.resize_size
-    statistics = STATISTICS[tuple(transform.mean), tuple(transform.std)]
+    # torchvision's GoogLeNet converts images normalised with ImageNet's statistics itself (`transform_input`).
+    half = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    statistics = STATISTICS[half if network == "googlenet" else (tuple(transform.mean), tuple(transform.std))]
     file = weights.url.removeprefix(BASE)
     return f"{file} {size} {resize} {share(size, resize)} {transform.interpolation.value} {statistics}"
 

@@ -30,6 +30,9 @@ const COUNT_OF_AVERAGED: &str = "n_averaged";
 /// Buffers that the profiler thop adds to every module.
 const COUNTS_OF_PROFILER: [&str; 2] = ["total_ops", "total_params"];
 
+/// The auxiliary classifiers of torchvision's GoogLeNet, which only take part in training.
+const AUXILIARY: [&str; 2] = ["aux1", "aux2"];
+
 /// Suffixes of torch's pruning: the original values and the mask.
 const PRUNED: [&str; 2] = ["_orig", "_mask"];
 
@@ -215,6 +218,14 @@ pub(crate) fn resolve<T>(entries: Vec<(String, T)>, graph: &Graph) -> Resolved<T
         let (count, first) = (counts.len(), printable(&first.own, MAX_SHOWN));
         notes.push(format!("{count} counts of a profiler are ignored, such as \"{first}\""));
     }
+    let (auxiliary, entries): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|entry| is_auxiliary(&entry.name, &known));
+    if let [first, ..] = auxiliary.as_slice() {
+        let (count, first) = (auxiliary.len(), printable(&first.own, MAX_SHOWN));
+        notes.push(format!(
+            "{count} tensors of auxiliary classifiers, which only take part in training, are left out, such as \"{first}\""
+        ));
+    }
     let mut tensors = IndexMap::with_capacity(entries.len());
     let mut left = Vec::new();
     // A tensor with the graph's own name takes precedence over one with an alternative name.
@@ -249,6 +260,11 @@ fn last(name: &str) -> &str {
 /// Whether a tensor was added to the state dict by a tool and is not part of a network.
 fn is_debris(name: &str, known: &HashSet<String>) -> bool {
     !known.contains(name) && (name == COUNT_OF_AVERAGED || COUNTS_OF_PROFILER.contains(&last(name)))
+}
+
+/// Whether a tensor is of an auxiliary classifier that the graph does not have.
+fn is_auxiliary(name: &str, known: &HashSet<String>) -> bool {
+    AUXILIARY.iter().any(|module| inside(name, module).is_some()) && !known.contains(name)
 }
 
 /// Enters wrapping dictionaries until some entry has a name of the graph.
@@ -509,6 +525,21 @@ mod tests {
         let resolved = read(&names);
         assert!(is_whole(&resolved));
         assert_eq!(resolved.notes, ["3 counts of a profiler are ignored, such as \"total_ops\""]);
+    }
+
+    #[test]
+    fn auxiliary_classifiers_are_left_out_with_a_note() {
+        let mut names = under("module.", "module.");
+        names.extend(["module.aux1.conv.conv.weight", "module.aux2.fc2.bias"].map(str::to_owned));
+        let resolved = read(&names);
+        assert!(is_whole(&resolved));
+        assert_eq!(
+            resolved.notes,
+            ["2 tensors of auxiliary classifiers, which only take part in training, are left out, such as \
+              \"module.aux1.conv.conv.weight\""]
+        );
+        // A module whose name only begins alike stays an error.
+        assert!(!is_whole(&read(&[under("", ""), vec!["aux1_weight".to_owned()]].concat())));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The configuration of a network: the fields of its family, and those of every network.
 
 use crate::{
-    CifarResNeXt, CifarResNet, ConvNeXt, DenseNet, LectureResNet, Plain, PreActResNet, ResNet, ResNetV2, Vgg,
-    WideResNet, ZooError,
+    CifarResNeXt, CifarResNet, ConvNeXt, DenseNet, GoogLeNet, LectureResNet, Plain, PreActResNet, ResNet, ResNetV2,
+    Vgg, WideResNet, ZooError,
 };
 use residual_graph::{Builder, Graph, GraphError, NodeId};
 
@@ -55,6 +55,8 @@ pub enum Family {
     Vgg(Vgg),
     /// DenseNet.
     DenseNet(DenseNet),
+    /// GoogLeNet.
+    GoogLeNet(GoogLeNet),
     /// The ResNet-50 of the lecture notes.
     LectureResNet(LectureResNet),
 }
@@ -111,6 +113,7 @@ families!(
     Plain,
     Vgg,
     DenseNet,
+    GoogLeNet,
     LectureResNet
 );
 

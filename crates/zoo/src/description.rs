@@ -1,8 +1,8 @@
 //! A network described in TOML.
 
 use crate::{
-    CifarResNeXt, CifarResNet, Config, ConvNeXt, DenseNet, Family, LectureResNet, Plain, PreActResNet, ResNet,
-    ResNetV2, Shortcut, Vgg, WideResNet, ZooError,
+    CifarResNeXt, CifarResNet, Config, ConvNeXt, DenseNet, Family, GoogLeNet, LectureResNet, Plain, PreActResNet,
+    ResNet, ResNetV2, Shortcut, Vgg, WideResNet, ZooError,
 };
 use residual_files::{nearest, printable};
 use serde::Serialize;
@@ -31,6 +31,7 @@ const FAMILIES: &[(&str, Member)] = &[
     ("plain", || Plain::cifar(3).into()),
     ("vgg", || Vgg::vgg19(false).into()),
     ("densenet", || DenseNet::densenet121().into()),
+    ("googlenet", || GoogLeNet::default().into()),
     ("lecture_resnet", || LectureResNet::resnet50().into()),
 ];
 
@@ -88,6 +89,7 @@ pub fn from_toml(text: &str) -> Result<Config, ZooError> {
         Family::Plain(default) => overlay(&default, table)?.into(),
         Family::Vgg(default) => overlay(&default, table)?.into(),
         Family::DenseNet(default) => overlay(&default, table)?.into(),
+        Family::GoogLeNet(default) => overlay(&default, table)?.into(),
         Family::LectureResNet(default) => overlay(&default, table)?.into(),
     };
     let mut config = Config::new(name, family);

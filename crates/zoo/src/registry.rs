@@ -1,8 +1,8 @@
 //! Networks by name.
 
 use crate::{
-    Block, CifarResNeXt, CifarResNet, Config, ConvNeXt, DenseNet, Family, LectureResNet, Plain, PreActResNet, ResNet,
-    ResNetV2, Shortcut, Vgg, WideResNet, ZooError,
+    Block, CifarResNeXt, CifarResNet, Config, ConvNeXt, DenseNet, Family, GoogLeNet, LectureResNet, Plain,
+    PreActResNet, ResNet, ResNetV2, Shortcut, Vgg, WideResNet, ZooError,
 };
 use residual_files::nearest;
 use residual_graph::Graph;
@@ -19,12 +19,54 @@ pub struct Entry {
     /// Pretrained weights of exactly this network, as in `--weights`: torchvision's (`torchvision:resnet50.v2`)
     /// and timm's (`timm:resnet50.a1_in1k`), the most common first. The names may no longer be available.
     pub weights: Vec<&'static str>,
+    /// What was published of such weights on ImageNet.
+    pub accuracies: Vec<Accuracy>,
     /// The network, with as many outputs as the published one.
     pub config: Config,
 }
 
+/// A published accuracy on ImageNet's validation images, one central crop each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Accuracy {
+    /// The name of the weights (`torchvision:resnet50.v2`), or `lecture notes`.
+    pub source: &'static str,
+    /// Top-1 accuracy in percent.
+    pub top1: f64,
+    /// Top-5 accuracy in percent.
+    pub top5: f64,
+}
+
 /// A line for each network with known weights: its name, then theirs. Written by `tests/keys/write.py`.
 const WEIGHTS: &str = include_str!("weights.txt");
+
+/// A line for each of torchvision's weights: network, weights, top-1, top-5. Written by `tests/keys/write.py`.
+const ACCURACIES: &str = include_str!("accuracies.txt");
+
+/// The table of eight networks in lecture notes on ResNet: top-1 and top-5. They count 44.2 million parameters for
+/// ResNeXt-101, which is 32x4d; the accuracy is that of 32x8d.
+const LECTURE_NOTES: [(&str, f64, f64); 8] = [
+    ("resnet18", 69.8, 89.1),
+    ("resnet34", 73.3, 91.4),
+    ("resnet50", 76.2, 92.9),
+    ("resnet101", 77.4, 93.6),
+    ("resnet152", 78.3, 94.1),
+    ("wide_resnet50_2", 78.5, 94.1),
+    ("resnext50_32x4d", 77.6, 93.7),
+    ("resnext101_32x8d", 79.3, 94.5),
+];
+
+fn accuracies(name: &str) -> Vec<Accuracy> {
+    let torchvisions = ACCURACIES.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let of_this = words.next() == Some(name);
+        let source = words.next()?;
+        let [top1, top5] = [words.next()?, words.next()?].map(|word| word.parse().expect("a number"));
+        of_this.then_some(Accuracy { source, top1, top5 })
+    });
+    let notes = LECTURE_NOTES.iter().filter(|(network, ..)| *network == name);
+    let notes = notes.map(|&(_, top1, top5)| Accuracy { source: "lecture notes", top1, top5 });
+    torchvisions.chain(notes).collect()
+}
 
 /// Networks of one kind and one paper.
 struct Group {
@@ -45,7 +87,8 @@ impl Group {
         });
         let (family, paper) = (self.family, self.paper);
         let weights = listed.unwrap_or_default();
-        self.entries.push(Entry { name, family, paper, weights, config: Config::new(name, config) });
+        let (config, accuracies) = (Config::new(name, config), accuracies(name));
+        self.entries.push(Entry { name, family, paper, weights, accuracies, config });
         self
     }
 }
@@ -152,6 +195,7 @@ fn baselines() -> Vec<Group> {
             .add("plain18", Plain::imagenet(BASIC_18))
             .add("plain34", Plain::imagenet(LAYERS_50)),
         Group::new("VGG", "1409.1556").add("vgg19", Vgg::vgg19(false)).add("vgg19_bn", Vgg::vgg19(true)),
+        Group::new("GoogLeNet", "1409.4842").add("googlenet", GoogLeNet::default()),
         Group::new("DenseNet", "1608.06993").add("densenet121", DenseNet::densenet121()),
     ]
 }

@@ -31,6 +31,7 @@ fn a_description_can_say_what_the_registry_says() {
         ("plain34", "family = 'plain'\ndepths = [3, 4, 6, 3]\nwidths = [64, 128, 256, 512]\nsmall_images = false"),
         ("vgg19_bn", "family = 'vgg'\nbatch_norm = true"),
         ("densenet121", "family = 'densenet'"),
+        ("googlenet", "family = 'googlenet'"),
         ("lecture_resnet50", "family = 'lecture_resnet'"),
     ];
     for (name, text) in cases {
@@ -170,7 +171,7 @@ proptest! {
     fn hostile_values_give_a_network_or_one_line(
         family in prop::sample::select(vec![
             "resnet", "resnext", "wide_resnet", "cifar_resnet", "cifar_resnext", "preact_resnet", "resnetv2", "wrn",
-            "convnext", "plain", "vgg", "densenet", "lecture_resnet",
+            "convnext", "plain", "vgg", "densenet", "googlenet", "lecture_resnet",
         ]),
         lines in prop::collection::vec(line(), 0..5),
     ) {

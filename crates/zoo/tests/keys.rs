@@ -3,7 +3,7 @@
 
 use residual_zoo::build;
 
-const LISTS: [&str; 9] = [
+const LISTS: [&str; 10] = [
     include_str!("keys/resnet.txt"),
     include_str!("keys/resnet_d.txt"),
     include_str!("keys/seresnet.txt"),
@@ -13,6 +13,7 @@ const LISTS: [&str; 9] = [
     include_str!("keys/convnext.txt"),
     include_str!("keys/vgg.txt"),
     include_str!("keys/densenet.txt"),
+    include_str!("keys/googlenet.txt"),
 ];
 
 /// One network of a list: its name, parameters, multiply-accumulates, and `key shape` lines.
@@ -42,7 +43,7 @@ fn listed() -> Vec<Listed> {
 #[test]
 fn state_dicts_are_torchvisions_and_timms_in_order() {
     let all = listed();
-    assert_eq!(all.len(), 25);
+    assert_eq!(all.len(), 26);
     for Listed { name, mut tensors, .. } in all {
         let graph = build(&name, 1000).unwrap();
         let line = |(key, spec): (String, residual_graph::ParameterSpec)| {

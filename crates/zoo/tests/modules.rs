@@ -60,6 +60,57 @@ fn levels_are_what_the_next_stage_reads() {
     }
 }
 
+fn stages(name: &str) -> Vec<String> {
+    let graph = build(name);
+    let [_, height, width] = graph.input_size();
+    let stages = graph.stages(height, width).unwrap();
+    assert_eq!(stages[0].nodes.start, 1);
+    assert!(stages.windows(2).all(|pair| pair[0].nodes.end == pair[1].nodes.start));
+    assert_eq!(stages.last().unwrap().nodes.end, graph.nodes.len());
+    stages.iter().map(|stage| format!("{} {}", stage.name, stage.output)).collect()
+}
+
+#[test]
+fn stages_are_the_papers_rows() {
+    assert_eq!(
+        stages("resnet50"),
+        [
+            "conv1 … bn1 56×56×64",
+            "layer1 56×56×256",
+            "layer2 28×28×512",
+            "layer3 14×14×1024",
+            "layer4 7×7×2048",
+            "fc 1×1×1000"
+        ]
+    );
+    assert_eq!(
+        stages("vgg19"),
+        [
+            "features.0 … features.2 112×112×64",
+            "features.5 … features.7 56×56×128",
+            "features.10 … features.16 28×28×256",
+            "features.19 … features.25 14×14×512",
+            "features.28 … features.34 7×7×512",
+            "classifier 1×1×1000"
+        ]
+    );
+    assert_eq!(
+        stages("googlenet"),
+        [
+            "conv1 56×56×64",
+            "conv2 … conv3 28×28×192",
+            "inception3a … inception3b 14×14×480",
+            "inception4a … inception4e 7×7×832",
+            "inception5a … inception5b 7×7×1024",
+            "fc 1×1×1000"
+        ]
+    );
+    assert_eq!(stages("wrn28_10").len(), 6);
+    assert_eq!(stages("densenet121").len(), 10);
+    let one_block = residual_zoo::from_toml("family = 'resnet'\ndepths = [1, 1, 1, 1]").unwrap().graph().unwrap();
+    assert_eq!(one_block.stages(224, 224).unwrap().len(), 6);
+}
+
 #[test]
 fn the_head_is_what_decides_the_classes() {
     for (name, head) in [
@@ -67,6 +118,7 @@ fn the_head_is_what_decides_the_classes() {
         ("vgg19", "classifier.6"),
         ("densenet121", "classifier"),
         ("convnext_tiny", "classifier.2"),
+        ("googlenet", "fc"),
         ("resnetv2_50", "head.fc"),
     ] {
         let graph = build(name);

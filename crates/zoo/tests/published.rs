@@ -145,6 +145,20 @@ fn receptive_fields_are_computed_from_the_graph() {
     assert_eq!(graph("resnet50_v1", 10).analyse(224, 224).unwrap().receptive_field, 483);
 }
 
+/// The numbers in their names. A wide ResNet's counts its three projections too, which lie beside the longest path.
+#[test]
+fn depth_counts_the_layers_that_the_names_count() {
+    let named = [("resnet18", 18), ("resnet34", 34), ("resnet50", 50), ("resnet101", 101), ("resnet152", 152)]
+        .into_iter()
+        .chain([("resnet20", 20), ("resnet110_a", 110), ("plain56", 56), ("seresnet50", 50), ("preact_resnet164", 164)])
+        .chain([("vgg19", 19), ("vgg19_bn", 19), ("densenet121", 121), ("googlenet", 22), ("wrn28_10", 28 - 2)]);
+    for (name, depth) in named {
+        let graph = find(name).unwrap().config.graph().unwrap();
+        let [_, height, width] = graph.input_size();
+        assert_eq!(graph.analyse(height, width).unwrap().depth, depth, "{name}");
+    }
+}
+
 /// torchvision's documented GFLOPS (multiply-accumulates) of each model.
 #[test]
 fn multiply_accumulates_are_torchvisions() {
@@ -213,6 +227,21 @@ fn names_are_unique_and_weights_are_of_their_network() {
     }
     assert_eq!(find("resnet50").unwrap().weights[..2], ["torchvision:resnet50.v1", "torchvision:resnet50.v2"]);
     assert_eq!(find("resnet50d").unwrap().weights[0], "timm:resnet50d.ra2_in1k");
+}
+
+/// The notes round torchvision's first weights to one digit.
+#[test]
+fn accuracies_are_torchvisions_and_the_notes_round_them() {
+    let all = entries();
+    assert_eq!(all.iter().flat_map(|entry| &entry.accuracies).filter(|it| it.source.starts_with("torch")).count(), 25);
+    let of_notes: Vec<_> =
+        all.iter().filter(|entry| entry.accuracies.iter().any(|it| it.source == "lecture notes")).collect();
+    assert_eq!(of_notes.len(), 8);
+    for entry in of_notes {
+        let by = |source: &str| entry.accuracies.iter().find(|it| it.source.ends_with(source)).unwrap();
+        let (first, notes) = (by(".v1"), by("notes"));
+        assert!((first.top1 - notes.top1).abs() < 0.1 && (first.top5 - notes.top5).abs() < 0.1, "{}", entry.name);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ from timm.layers import create_conv2d
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from timm.models.resnetv2 import BatchNormAct2d, ResNetV2
 from torch import nn
-from torchvision.models import DenseNet
+from torchvision.models import DenseNet, GoogLeNet
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.vgg import VGG, make_layers
 
@@ -173,6 +173,10 @@ def densenet():
     return DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, bn_size=2, num_classes=CLASSES)
 
 
+def googlenet():
+    return GoogLeNet(num_classes=CLASSES, aux_logits=False, init_weights=False, dropout=0.0)
+
+
 FAMILY = 'family = "{}"\n'
 TIMM = "depths = [1, 1, 1, 1]\nwidths = [16, 32, 64, 128]\n"
 CIFAR, PHOTO = (8, 3, 16, 16), (8, 3, 64, 64)
@@ -219,6 +223,11 @@ FAMILIES = {
         densenet,
         PHOTO,
         FAMILY.format("densenet") + "depths = [2, 2, 2, 2]\ngrowth_rate = 8\nstem_width = 16\nbottleneck = 2\n",
+    ),
+    "googlenet": (
+        googlenet,
+        (4, 3, 72, 56),
+        FAMILY.format("googlenet") + "dropout = 0.0\n",
     ),
     "preact_resnet": (
         lambda: Small(16, stages(PreActBlock, 16, [1, 1, 1, 1], CHANNELS), preactivation=True),

@@ -3,7 +3,8 @@
 
 - `<family>.txt` beside this script: the state dict of every network that exists there, `# name` (with its number of
   trainable parameters and of multiply-accumulates at 224x224), then `key shape` a line, in order;
-- `../../src/weights.txt`: the pretrained weights of each network.
+- `../../src/weights.txt`: the pretrained weights of each network;
+- `../../src/accuracies.txt`: what torchvision publishes of its weights on ImageNet: network, weights, top-1, top-5.
 
     python3 crates/zoo/tests/keys/write.py
 """
@@ -23,6 +24,7 @@ TORCHVISION = {
     "convnext": ["convnext_tiny", "convnext_small", "convnext_base", "convnext_large"],
     "vgg": ["vgg19", "vgg19_bn"],
     "densenet": ["densenet121"],
+    "googlenet": ["googlenet"],
 }
 TIMM = {
     "resnet_d": ["resnet18d", "resnet34d", "resnet50d", "resnet101d"],
@@ -72,7 +74,9 @@ def keys():
     texts = {}
     for family, names in TORCHVISION.items():
         for name in names:
-            text = listing(name, torchvision.models.get_model(name, weights=None))
+            # GoogLeNet's auxiliary classifiers are not built: they only take part in training.
+            extra = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+            text = listing(name, torchvision.models.get_model(name, weights=None, **extra))
             texts[family] = texts.get(family, "") + text
     for family, names in TIMM.items():
         for name in names:
@@ -110,6 +114,18 @@ def weights():
     (HERE.parent.parent / "src" / "weights.txt").write_text("\n".join(lines) + "\n")
 
 
+def accuracies():
+    lines = []
+    for name in (name for names in TORCHVISION.values() for name in names):
+        for weight in torchvision.models.get_model_weights(name):
+            if weight.name.startswith("IMAGENET1K_V"):
+                measured = weight.meta["_metrics"]["ImageNet-1K"]
+                version = weight.name.removeprefix("IMAGENET1K_").lower()
+                lines.append(f"{name} torchvision:{name}.{version} {measured['acc@1']} {measured['acc@5']}")
+    (HERE.parent.parent / "src" / "accuracies.txt").write_text("\n".join(lines) + "\n")
+
+
 if __name__ == "__main__":
     keys()
     weights()
+    accuracies()
