@@ -7,6 +7,7 @@
 //! - [`evaluate`] and [`Evaluation`]: accuracy, loss, precision and recall, calibration on a dataset, whose classes
 //!   [`map_classes`] matches by name; [`Metrics`]: totals without results per image.
 //! - [`ClassList`]: class names for models without names.
+//! - [`measure`] and [`take_turns`]: the latency of a pass, and of two passes in turns.
 //! - [`read_tuning`] and [`write_tuning`]: measured algorithms as a file.
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ mod evaluate;
 mod feature_file;
 mod features;
 mod forward;
+mod latency;
 mod metrics;
 mod missing;
 mod network;
@@ -33,6 +35,7 @@ pub use error::InferError;
 pub use evaluate::{EvaluateOptions, Evaluation, calibrate, count, evaluate};
 pub use feature_file::{FeatureFile, FeatureFileError, FeatureRow, FeatureTable};
 pub use features::{FeatureExtractor, LayerFeatures, UnknownLayer, layer_node};
+pub use latency::{Latency, Repeats, Turns, measure, take_turns};
 pub use metrics::{
     Calibration, ClassMetrics, Comparison, ImageResult, Interval, Metrics, MultiLabelMetrics, PrecisionRecall, Ranking,
     TemperatureError, fit_temperature,

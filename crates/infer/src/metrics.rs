@@ -1,6 +1,6 @@
 //! Metrics of logits against labels: the running totals of a training run, and in the modules those of an evaluation.
 
-mod bootstrap;
+pub(crate) mod bootstrap;
 mod calibration;
 mod classes;
 mod image;

@@ -3,8 +3,10 @@
 use crate::TrainError;
 use crate::optimizer::Optimizer;
 use crate::prepare::Job;
+use crate::recipe::Recipe;
 use crate::train::training_options;
 use residual_engine::{Engine, Memory, Options};
+use residual_model::Model;
 
 /// The peak memory of a run from `epoch` on in bytes, without the dataset: the maximum of training steps and evaluation,
 /// which needs a second engine in addition to the training engine. `cached` is the size of cached features and of the plan
@@ -29,11 +31,8 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
     let before = if later.len() > 1 { most } else { now.total() };
     let engine = now.total().max(before + most);
 
-    let parameters: usize = model.tensors.values().map(residual_tensor::Tensor::len).sum();
-    let state = parameters * Optimizer::bytes_per_parameter(recipe.opt);
-    let workspace = Optimizer::workspace_bytes(recipe.opt, &model.graph, options);
-    let accumulated = if recipe.grad_accum_steps > 1 { 4 * parameters } else { 0 };
-    let averaged = if recipe.model_ema { 4 * parameters } else { 0 };
+    let parameters = parameters(model);
+    let beside = BesideEngine::of(recipe, model, options);
     let largest = changes.iter().map(|&epoch| job.train_size(epoch)).chain([job.train_size(0), size]);
     let pixels = largest.map(|[height, width]| height * width).max().unwrap_or(0);
     let image = 4 * model.graph.input_size()[0] * pixels;
@@ -48,12 +47,45 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
         None => 0,
     };
     // A checkpoint, also in mid-epoch, copies the model and the optimiser's state.
-    let checkpoint = 4 * parameters + state + averaged;
+    let checkpoint = 4 * parameters + beside.state + beside.averaged;
     // So does another engine for unfrozen layers or larger images, which has an optimiser and hooks of its own.
-    let unfreezing = if later.is_empty() { 0 } else { checkpoint + state + workspace + accumulated + averaged };
+    let unfreezing = if later.is_empty() { 0 } else { checkpoint + beside.total() };
     let temporary = evaluation.max(batches(recipe.batch_size) + checkpoint).max(unfreezing);
     // In addition to the engine: the state of optimiser and hooks, the averaged weights, and the initial model.
-    let training = engine + state + workspace + accumulated + averaged + 4 * parameters + temporary;
+    let training = engine + beside.total() + 4 * parameters + temporary;
     let [features, backbone] = cached;
     Ok((features + training.max(backbone)) as u64)
+}
+
+/// The memory of a training step beside its engine, in bytes.
+pub(crate) struct BesideEngine {
+    /// The optimiser's state.
+    state: usize,
+    /// The optimiser's workspace.
+    workspace: usize,
+    /// Accumulated gradients.
+    accumulated: usize,
+    /// Averaged weights.
+    averaged: usize,
+}
+
+impl BesideEngine {
+    pub(crate) fn of(recipe: &Recipe, model: &Model, options: &Options) -> Self {
+        let parameters = parameters(model);
+        Self {
+            state: parameters * Optimizer::bytes_per_parameter(recipe.opt),
+            workspace: Optimizer::workspace_bytes(recipe.opt, &model.graph, options),
+            accumulated: if recipe.grad_accum_steps > 1 { 4 * parameters } else { 0 },
+            averaged: if recipe.model_ema { 4 * parameters } else { 0 },
+        }
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.state + self.workspace + self.accumulated + self.averaged
+    }
+}
+
+/// Values of all tensors.
+fn parameters(model: &Model) -> usize {
+    model.tensors.values().map(residual_tensor::Tensor::len).sum()
 }

@@ -3,12 +3,14 @@
 use crate::TrainError;
 use crate::ema::Ema;
 use crate::hooks::{self, GradientHook};
+use crate::memory::BesideEngine;
 use crate::objective::{Objective, given_weights};
 use crate::optimizer::{Device, Multipliers, Optimizer};
 use crate::recipe::Recipe;
 use residual_data::Targets;
-use residual_engine::{Engine, Entry, Options};
+use residual_engine::{Engine, Entry, Mode, Options};
 use residual_kernels::optim::scale;
+use residual_model::Model;
 use residual_tensor::NamedTensors;
 
 /// An engine with objective, hooks, optimiser and averaged weights.
@@ -31,6 +33,25 @@ impl TrainStep {
     pub fn new(recipe: &Recipe, engine: Engine, options: &Options) -> Result<Self, TrainError> {
         let objective = Objective::new(recipe, given_weights(recipe));
         Self::with_multipliers(recipe, objective, engine, options, |_| Multipliers::ONE)
+    }
+
+    /// The peak memory of such a step in bytes: the engine's plan for batches of `batch` images of `size` (height, width),
+    /// the optimiser's state, and accumulated gradients and averaged weights where `recipe` has them. Allocates none of it.
+    ///
+    /// # Errors
+    /// If the plan cannot be compiled.
+    ///
+    /// # Panics
+    /// If `batch` is zero.
+    pub fn required_memory(
+        recipe: &Recipe,
+        model: &Model,
+        batch: usize,
+        size: [usize; 2],
+        options: &Options,
+    ) -> Result<usize, TrainError> {
+        let plan = Engine::required_memory(model, Mode::Train, batch, size, &[], options)?;
+        Ok(plan.total().saturating_add(BesideEngine::of(recipe, model, options).total()))
     }
 
     /// As [`new`](Self::new), with this objective, and learning rate and weight decay of each parameter relative to the recipe's.

@@ -28,7 +28,7 @@ pub(crate) fn intervals(results: &[ImageResult], classes: usize, run: Run<'_>) -
 
 /// The percentile bootstrap (Efron, 1979) of `values`, functions of some of `images` images: of 1000 resamples with
 /// replacement, the 2.5th and the 97.5th percentile.
-pub(super) fn resample<const N: usize>(
+pub(crate) fn resample<const N: usize>(
     images: usize,
     run: Run<'_>,
     values: &(dyn Fn(&mut dyn Iterator<Item = usize>) -> [f64; N] + Sync),
