@@ -23,4 +23,4 @@ pub mod rows;
 pub mod scale;
 
 pub use isa::{Isa, IsaError};
-pub use peak::peak_gflops;
+pub use peak::{peak_gflops, read_bandwidth};

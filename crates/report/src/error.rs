@@ -9,6 +9,19 @@ pub enum ReportError {
         /// The chart's title.
         title: String,
     },
+    /// The shapes of a network do not fit together.
+    #[error(transparent)]
+    Graph(#[from] residual_graph::GraphError),
+    /// A network with too many layers for a picture.
+    #[error("picture of {network}: expected at most {limit} boxes after equal blocks are joined, got {count}")]
+    Boxes {
+        /// The network's name.
+        network: String,
+        /// The boxes.
+        count: usize,
+        /// The largest number of boxes.
+        limit: usize,
+    },
     /// An image whose pixels do not fit its size.
     #[error("picture: expected {width}x{height} pixels of 3 bytes, got {bytes} bytes")]
     Pixels {

@@ -17,6 +17,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod architecture;
 mod axis;
 mod bar_chart;
 mod chart;
@@ -29,8 +30,11 @@ mod picture;
 mod picture_grid;
 mod png;
 mod range_test;
+mod receptive_field;
+mod roofline;
 mod svg;
 
+pub use architecture::architecture;
 pub use axis::Axis;
 pub use bar_chart::{Bar, BarChart};
 pub use chart::{Chart, Point, Series};
@@ -42,4 +46,6 @@ pub use paint::{Paint, css};
 pub use picture::Picture;
 pub use picture_grid::{PictureGrid, Tile};
 pub use range_test::range_test;
+pub use receptive_field::{FieldOfView, receptive_fields};
+pub use roofline::{LayerTime, layer_times, roofline};
 pub use svg::{Anchor, Label, Mark, Svg, escape};
