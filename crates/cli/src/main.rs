@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod drawing;
 mod failure;
 mod inputs;
 mod machine;

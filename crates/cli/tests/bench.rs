@@ -30,6 +30,7 @@ fn results_have_the_documented_keys() {
             let passes = if mode == "train" { 3.0 } else { 1.0 };
             let flops = 2.0 * passes * 40_813_184.0 * f64::from(batch);
             assert!((number("gflops") * number("median_ms") * 1e6 / flops - 1.0).abs() < 1e-9);
+            assert!(number("iqr_ms") >= 0.0 && number("memory_bytes") > 4.0 * 270_000.0);
             let images = f64::from(batch) / number("median_ms") * 1e3;
             assert!((number("images_per_second") / images - 1.0).abs() < 1e-9);
         }
@@ -49,6 +50,53 @@ fn a_driver_gets_as_many_times_as_it_asks_for() {
     assert_eq!(lines[0]["ready"]["threads"], 1);
     let counts: Vec<usize> = lines[1..].iter().map(|line| line["ms"].as_array().unwrap().len()).collect();
     assert_eq!(counts, [1, 3]);
+}
+
+#[test]
+fn every_number_of_threads_is_measured_and_the_repeats_are_told() {
+    let place = Place::new();
+    let arguments = ["bench", "resnet20", "-b", "1,2", "--threads", "1,2", "--repeats", "2", "--warmup", "1"];
+    let document: Value = serde_json::from_str(&place.done(&[&arguments[..], &["--json"]].concat())).unwrap();
+    let results = document["results"].as_array().unwrap();
+    let key = |row: &Value| [row["threads"].as_u64().unwrap(), row["batch"].as_u64().unwrap()];
+    assert_eq!(results.iter().map(key).collect::<Vec<_>>(), [[1, 1], [1, 2], [2, 1], [2, 2]]);
+    assert_eq!(document["warmup"], 1);
+    let text = place.done(&arguments);
+    assert!(text.contains("1 warm-up and 2 timed passes"), "{text}");
+}
+
+#[test]
+fn two_networks_take_turns_and_their_ratio_has_an_interval() {
+    let place = Place::new();
+    let arguments = ["bench", "resnet20", "--vs", "resnet56", "--repeats", "5", "--threads", "1"];
+    let document: Value = serde_json::from_str(&place.done(&[&arguments[..], &["--json"]].concat())).unwrap();
+    let comparison = &document["comparisons"][0];
+    assert_eq!((&comparison["model"], &comparison["vs"]), (&"resnet20".into(), &"resnet56".into()));
+    let [ratio, low, high] = [&comparison["ratio"], &comparison["interval"][0], &comparison["interval"][1]]
+        .map(|value| value.as_f64().unwrap());
+    assert!(low <= ratio && ratio <= high);
+    let median = |index: usize| document["results"][index]["median_ms"].as_f64().unwrap();
+    assert!((ratio - median(0) / median(1)).abs() < 1e-9);
+    let text = place.done(&arguments);
+    assert!(text.contains("of the time of resnet56 at batch size 1, 1 threads (95 % interval "), "{text}");
+}
+
+#[test]
+fn layers_have_a_bar_and_a_place_below_the_roofline() {
+    let place = Place::new();
+    let arguments = ["bench", "resnet20", "-b", "2", "--repeats", "2", "--threads", "1", "--layers"];
+    let text = place.done(&[&arguments[..], &["--svg", "layers.svg"]].concat());
+    let layers: Vec<&str> = text.lines().filter(|line| line.starts_with("layer")).collect();
+    assert!(layers.len() >= 18 && layers.iter().any(|line| line.ends_with('█')), "{text}");
+    let svg = std::fs::read_to_string(place.path("layers.svg")).unwrap();
+    for text in ["layer1.0.conv1: ", "FLOP/byte", "% of the limit", "Roofline of resnet20"] {
+        assert!(svg.contains(text), "no {text}");
+    }
+    place.refused(
+        &["bench", "resnet20", "--svg", "layers.txt"],
+        2,
+        "error: --svg: expected a name that ends in .svg or .png, got \"layers.txt\"",
+    );
 }
 
 /// `inspect --plan` says what would be needed, and takes none of it.
