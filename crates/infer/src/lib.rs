@@ -6,6 +6,7 @@
 //! - [`FeatureExtractor`] and [`FeatureFile`]: feature maps and embedding vectors, in memory and as files.
 //! - [`evaluate`] and [`Evaluation`]: accuracy, loss, precision and recall, calibration on a dataset, whose classes
 //!   [`map_classes`] matches by name; [`Metrics`]: totals without results per image.
+//! - [`GradientStatistics`]: how large the gradients of each layer are.
 //! - [`ClassList`]: class names for models without names.
 //! - [`measure`] and [`take_turns`]: the latency of a pass, and of two passes in turns.
 //! - [`read_tuning`] and [`write_tuning`]: measured algorithms as a file.
@@ -20,6 +21,7 @@ mod feature_file;
 mod features;
 mod forward;
 mod latency;
+mod gradient_statistics;
 mod metrics;
 mod missing;
 mod network;
@@ -36,6 +38,7 @@ pub use evaluate::{EvaluateOptions, Evaluation, calibrate, count, evaluate};
 pub use feature_file::{FeatureFile, FeatureFileError, FeatureRow, FeatureTable};
 pub use features::{FeatureExtractor, LayerFeatures, UnknownLayer, layer_node};
 pub use latency::{Latency, Repeats, Turns, measure, take_turns};
+pub use gradient_statistics::GradientStatistics;
 pub use metrics::{
     Calibration, ClassMetrics, Comparison, ImageResult, Interval, Metrics, MultiLabelMetrics, PrecisionRecall, Ranking,
     TemperatureError, fit_temperature,
