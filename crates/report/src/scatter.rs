@@ -1,0 +1,57 @@
+//! Points of images in the plane, coloured by class.
+
+use crate::{Axis, Chart, Paint, Point, ReportError, Series, Svg};
+use std::collections::BTreeSet;
+
+/// An image as a point.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScatterPoint {
+    /// Horizontal and vertical place.
+    pub place: [f64; 2],
+    /// Its class, if it has one.
+    pub class: Option<String>,
+    /// What hovering shows beside the class.
+    pub title: String,
+}
+
+/// Draws the points, a series for each class, in the order of their names. With more than eight classes the colours repeat.
+///
+/// # Errors
+/// If there is no point with finite coordinates.
+pub fn scatter(title: &str, [x, y]: [String; 2], points: &[ScatterPoint]) -> Result<Svg, ReportError> {
+    let classes: BTreeSet<Option<&str>> = points.iter().map(|point| point.class.as_deref()).collect();
+    let mut chart = Chart::new(title, Axis::new(x), Axis::new(y));
+    for (index, class) in classes.into_iter().enumerate() {
+        let name = class.unwrap_or_default();
+        let point = |point: &ScatterPoint| Point {
+            x: point.place[0],
+            y: point.place[1],
+            title: if name.is_empty() { point.title.clone() } else { format!("{name}: {}", point.title) },
+            label: String::new(),
+        };
+        let points = points.iter().filter(|point| point.class.as_deref() == class).map(point).collect();
+        chart = chart.with(Series::points(name, Paint::Series(index), points));
+    }
+    chart.draw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_image_is_a_point_with_its_class_on_hover() {
+        let point = |x: f64, class: Option<&str>| ScatterPoint {
+            place: [x, -x],
+            class: class.map(str::to_owned),
+            title: format!("{x}.png"),
+        };
+        let axes = || ["a".to_owned(), "b".to_owned()];
+        let points = [point(1.0, Some("owl")), point(2.0, Some("ant")), point(3.0, None)];
+        let svg = scatter("t", axes(), &points).unwrap().to_svg();
+        for title in ["owl: 1.png", "ant: 2.png", ">3.png"] {
+            assert!(svg.contains(title), "{title}: {svg}");
+        }
+        assert!(scatter("t", axes(), &[point(f64::NAN, None)]).is_err());
+    }
+}
