@@ -1,6 +1,7 @@
 //! Errors for the user: one line with the chain of causes, and an exit code.
 
 use residual::data::DataError;
+use residual::explain::ExplainError;
 use residual::files::one_line;
 use residual::hub::{HubCause, HubError};
 use residual::train::{RecipeError, TrainError};
@@ -102,6 +103,9 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
         return error.is_usage();
     }
     if let Some(error) = error.downcast_ref::<RecipeError>() {
+        return error.is_usage();
+    }
+    if let Some(error) = error.downcast_ref::<ExplainError>() {
         return error.is_usage();
     }
     let is_layer = matches!(error.downcast_ref(), Some(ClassifyError::Layer(_)));

@@ -4,8 +4,11 @@ use crate::args;
 use crate::commands::data::open;
 use crate::failure::Failure;
 use crate::output::{complain, count, path_text};
-use residual::data::{Dataset, Part, Selection, Subset};
+use residual::FeatureRow;
+use residual::data::{DataError, Dataset, Format, Part, Sample, Selection, Split, Subset, read_image};
 use residual::files::{IMAGE_EXTENSIONS, images_below};
+use residual::preprocess::Preprocessing;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,8 +20,8 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    /// Opens the dataset, if one was typed.
-    pub(crate) fn open(arguments: &args::Images) -> Result<Option<Self>, Failure> {
+    /// Opens the dataset, if one was typed. Without `--limit` it has at most `usual` images.
+    pub(crate) fn open(arguments: &args::Images, usual: Option<usize>) -> Result<Option<Self>, Failure> {
         let Some(name) = &arguments.data else {
             let args::Images { data_dir, split, limit, .. } = arguments;
             let given =
@@ -35,7 +38,7 @@ impl Images {
             Part::Split(_) | Part::HeldOut(_) => dataset.describe_set(),
             Part::Everything => format!("{} ({part})", dataset.describe_set()),
         };
-        if let Some(limit) = arguments.limit.filter(|&limit| limit < dataset.len()) {
+        if let Some(limit) = arguments.limit.or(usual).filter(|&limit| limit < dataset.len()) {
             if limit == 0 {
                 return Err(Failure::usage("limit: expected at least 1, got 0"));
             }
@@ -62,4 +65,107 @@ pub(crate) fn images_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
         return Err(Failure::usage(format!("{}: {expected}, got none", path_text(folder))));
     }
     Ok(found.images)
+}
+
+/// The images that a command reads, from files or from a dataset.
+pub(crate) struct Inputs {
+    pub(crate) dataset: Arc<dyn Dataset>,
+    /// Their sources, with their classes.
+    pub(crate) sources: Vec<FeatureRow>,
+    pub(crate) classes: Vec<String>,
+    /// Which images of a dataset these are.
+    pub(crate) description: Option<String>,
+}
+
+impl Inputs {
+    pub(crate) fn of_dataset(Images { dataset, description }: Images) -> Self {
+        let row = |index| FeatureRow { path: dataset.describe(index), label: Some(dataset.label(index) as usize) };
+        let sources = (0..dataset.len()).map(row).collect();
+        let classes = dataset.class_names().to_vec();
+        Self { dataset, sources, classes, description: Some(description) }
+    }
+}
+
+/// Typed images, with folders replaced by the images in them.
+pub(crate) struct Listed {
+    paths: Vec<PathBuf>,
+    /// The paths as text, with their classes: the class folders in a typed folder.
+    sources: Vec<FeatureRow>,
+    classes: Vec<String>,
+}
+
+impl Listed {
+    /// The images, for a network with so many input channels.
+    pub(crate) fn into_inputs(self, channels: usize) -> Inputs {
+        let Self { paths, sources, classes } = self;
+        Inputs { dataset: Arc::new(Files::new(paths, channels)), sources, classes, description: None }
+    }
+}
+
+/// The images that were typed.
+pub(crate) fn listed(inputs: &[PathBuf]) -> Result<Listed, Failure> {
+    let mut found: Vec<(PathBuf, Option<String>)> = Vec::new();
+    for input in inputs {
+        if !input.is_dir() {
+            found.push((input.clone(), None));
+            continue;
+        }
+        found.extend(images_in(input)?.into_iter().map(|image| {
+            let class = class(input, &image);
+            (image, class)
+        }));
+    }
+    let all_have = found.iter().all(|(_, class)| class.is_some());
+    let classes: BTreeSet<&String> =
+        found.iter().filter_map(|(_, class)| class.as_ref()).filter(|_| all_have).collect();
+    let classes: Vec<String> = classes.into_iter().cloned().collect();
+    let label = |class: &Option<String>| class.as_ref().and_then(|class| classes.binary_search(class).ok());
+    let sources = found.iter().map(|(path, class)| FeatureRow { path: path_text(path), label: label(class) }).collect();
+    Ok(Listed { paths: found.into_iter().map(|(path, _)| path).collect(), sources, classes })
+}
+
+/// The class folder of an image below `root`: the first folder, or the one in a split.
+fn class(root: &Path, image: &Path) -> Option<String> {
+    let below = image.parent()?.strip_prefix(root).ok()?;
+    let mut names = below.iter().map(|name| path_text(Path::new(name)));
+    names.find(|name| Split::from_name(name).is_none())
+}
+
+/// Image files, in order, without classes.
+struct Files {
+    paths: Vec<PathBuf>,
+    format: Format,
+}
+
+impl Files {
+    fn new(paths: Vec<PathBuf>, channels: usize) -> Self {
+        let (mean, std) = (Preprocessing::IMAGENET_MEAN.to_vec(), Preprocessing::IMAGENET_STD.to_vec());
+        Self { paths, format: Format { image_size: None, channels, normalized: false, mean, std } }
+    }
+}
+
+impl Dataset for Files {
+    fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    fn label(&self, _index: usize) -> u32 {
+        0
+    }
+
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, DataError> {
+        read_image(&self.paths[index]).map(Sample::Pixels)
+    }
+
+    fn describe(&self, index: usize) -> String {
+        path_text(&self.paths[index])
+    }
+
+    fn format(&self) -> &Format {
+        &self.format
+    }
 }

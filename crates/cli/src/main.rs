@@ -73,6 +73,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Eval(eval) => commands::eval::run(&eval, &stop),
         Command::Predict(predict) => commands::predict::run(&predict, &stop),
         Command::Features(features) => commands::features::run(&features, &stop),
+        Command::Explain(explain) => commands::explain::run(&explain, &stop),
         Command::Inspect(inspect) => commands::inspect::run(&inspect),
         Command::Bench(bench) => commands::bench::run(&bench),
         Command::Export(export) => commands::export::run(&export),

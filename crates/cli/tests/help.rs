@@ -4,11 +4,12 @@ mod support;
 
 use support::Place;
 
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 11] = [
     &["train"],
     &["eval"],
     &["predict"],
     &["features"],
+    &["explain"],
     &["inspect"],
     &["bench"],
     &["export"],

@@ -63,6 +63,10 @@ fn every_command_of_the_readme_runs() {
                 shows(&format!("\nfile      {file}\n"));
                 assert!(place.path(file).metadata().unwrap().len() > 4 * 6 * 64, "residual {command}");
             }
+            "explain" => {
+                let file = arguments.last().unwrap();
+                assert!(place.path(file).metadata().unwrap().len() > 1000, "residual {command}");
+            }
             "inspect" if arguments.contains(&"--svg") => shows("resnet152.svg"),
             "inspect" if arguments.contains(&"--compare") => shows("72.4/90.9"),
             "inspect" => shows("layer1.0.conv1"),

@@ -15,7 +15,7 @@ const NEIGHBOURS: [(isize, isize, f64); 8] = [
 ];
 
 /// The residual at which the linear system counts as solved, relative to its right-hand side.
-const SOLVED: f64 = 1e-8;
+const SOLVED: f64 = 1e-6;
 
 /// The image with the pixels that are not `known` imputed, plus normal noise with this deviation. Where nothing is known, zeros.
 pub(crate) fn impute(
@@ -123,7 +123,7 @@ mod tests {
         let mut holed = image.clone();
         holed.iter_mut().zip(&known).filter(|(_, known)| !**known).for_each(|(value, _)| *value = -100.0);
         let imputed = impute(&holed, &known, size, 1, 0.0, 0);
-        assert!(imputed.iter().zip(&image).all(|(got, expected)| (got - expected).abs() < 1e-5), "{imputed:?}");
+        assert!(imputed.iter().zip(&image).all(|(got, expected)| (got - expected).abs() < 1e-3), "{imputed:?}");
         let nothing = impute(&image, &[false; 72], size, 1, 0.0, 0);
         assert!(nothing.iter().all(|value| *value == 0.0));
     }

@@ -63,10 +63,14 @@ pub fn tsne(
     let joint = joint_probabilities(vectors, dimensions, count, perplexity)?;
     let mut points = starting_points(vectors, dimensions, options.seed);
     let rate = (count as f64 / EXAGGERATION.0 / 4.0).max(50.0);
-    let mut velocity = vec![[0.0f64; 2]; count];
-    let mut gains = vec![[1.0f64; 2]; count];
+    let still = (vec![[0.0f64; 2]; count], vec![[1.0f64; 2]; count]);
+    let (mut velocity, mut gains) = still.clone();
     let mut gradient = vec![[0.0f64; 2]; count];
     for step in 0..options.steps {
+        if step == EXAGGERATION.1 {
+            // The attraction falls: the descent starts anew, as in scikit-learn.
+            (velocity, gains) = still.clone();
+        }
         let (factor, momentum) = if step < EXAGGERATION.1 { (EXAGGERATION.0, 0.5) } else { (1.0, 0.8) };
         descend(&joint, &points, factor, &mut gradient);
         for index in 0..count {

@@ -8,25 +8,20 @@ use residual_explain::GradientStatistics;
 /// # Errors
 /// If no gradient is positive.
 pub fn layer_gradients(title: &str, tensors: &[GradientStatistics]) -> Result<Svg, ReportError> {
-    let values = |of: fn(&GradientStatistics) -> f64| {
-        let place = |(index, tensor): (usize, &GradientStatistics)| ((index + 1) as f64, of(tensor));
-        tensors.iter().enumerate().map(place).collect::<Vec<_>>()
-    };
-    let named = |of: fn(&GradientStatistics) -> f64, what: &str| {
-        let point = |((x, y), tensor): ((f64, f64), &GradientStatistics)| Point {
+    let mut chart = Chart::new(title, Axis::new("layer").whole(), Axis::new("|gradient|").logarithmic());
+    let largest: Vec<f64> = tensors.iter().map(|tensor| tensor.max).collect();
+    let mean: Vec<f64> = tensors.iter().map(|tensor| tensor.mean).collect();
+    for (index, (what, values)) in [("mean", mean), ("largest", largest)].into_iter().enumerate().rev() {
+        let places: Vec<(f64, f64)> = (1..).map(f64::from).zip(values).collect();
+        let point = |(&(x, y), tensor): (&(f64, f64), &GradientStatistics)| Point {
             x,
             y,
             title: format!("{}: {what} {y:.2e}", tensor.name),
             label: String::new(),
         };
-        values(of).into_iter().zip(tensors).map(point).collect()
-    };
-    let mut chart = Chart::new(title, Axis::new("layer").whole(), Axis::new("|gradient|").logarithmic());
-    let kinds: [(&str, fn(&GradientStatistics) -> f64); 2] =
-        [("largest", |tensor| tensor.max), ("mean", |tensor| tensor.mean)];
-    for (index, (what, of)) in kinds.into_iter().enumerate() {
-        let paint = Paint::Series(1 - index);
-        chart = chart.with(Series::line("", paint, values(of))).with(Series::points(what, paint, named(of, what)));
+        let points = places.iter().zip(tensors).map(point).collect();
+        let paint = Paint::Series(index);
+        chart = chart.with(Series::line("", paint, places)).with(Series::points(what, paint, points));
     }
     chart.draw()
 }

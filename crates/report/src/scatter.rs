@@ -3,6 +3,33 @@
 use crate::{Axis, Chart, Paint, Point, ReportError, Series, Svg};
 use std::collections::BTreeSet;
 
+/// The classes that the colours of series tell apart.
+const FEW: usize = 8;
+
+/// Colours for more classes: matplotlib's `tab20`, the dark ones first.
+const MANY: [[u8; 3]; 20] = [
+    [31, 119, 180],
+    [255, 127, 14],
+    [44, 160, 44],
+    [214, 39, 40],
+    [148, 103, 189],
+    [140, 86, 75],
+    [227, 119, 194],
+    [127, 127, 127],
+    [188, 189, 34],
+    [23, 190, 207],
+    [174, 199, 232],
+    [255, 187, 120],
+    [152, 223, 138],
+    [255, 152, 150],
+    [197, 176, 213],
+    [196, 156, 148],
+    [247, 182, 210],
+    [199, 199, 199],
+    [219, 219, 141],
+    [158, 218, 229],
+];
+
 /// An image as a point.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScatterPoint {
@@ -14,14 +41,18 @@ pub struct ScatterPoint {
     pub title: String,
 }
 
-/// Draws the points, a series for each class, in the order of their names. With more than eight classes the colours repeat.
+/// Draws the points, a series for each class, in the order of their names. Beyond twenty classes the colours repeat.
 ///
 /// # Errors
 /// If there is no point with finite coordinates.
 pub fn scatter(title: &str, [x, y]: [String; 2], points: &[ScatterPoint]) -> Result<Svg, ReportError> {
     let classes: BTreeSet<Option<&str>> = points.iter().map(|point| point.class.as_deref()).collect();
     let mut chart = Chart::new(title, Axis::new(x), Axis::new(y));
-    for (index, class) in classes.into_iter().enumerate() {
+    let paint = |index: usize| match classes.len() {
+        ..=FEW => Paint::Series(index),
+        _ => Paint::Rgb(MANY[index % MANY.len()]),
+    };
+    for (index, &class) in classes.iter().enumerate() {
         let name = class.unwrap_or_default();
         let point = |point: &ScatterPoint| Point {
             x: point.place[0],
@@ -30,7 +61,7 @@ pub fn scatter(title: &str, [x, y]: [String; 2], points: &[ScatterPoint]) -> Res
             label: String::new(),
         };
         let points = points.iter().filter(|point| point.class.as_deref() == class).map(point).collect();
-        chart = chart.with(Series::points(name, Paint::Series(index), points));
+        chart = chart.with(Series::points(name, paint(index), points));
     }
     chart.draw()
 }
@@ -53,5 +84,9 @@ mod tests {
             assert!(svg.contains(title), "{title}: {svg}");
         }
         assert!(scatter("t", axes(), &[point(f64::NAN, None)]).is_err());
+        let names: Vec<String> = (0..9).map(|class| format!("class {class}")).collect();
+        let many: Vec<ScatterPoint> = names.iter().zip(0..).map(|(name, x)| point(f64::from(x), Some(name))).collect();
+        let svg = scatter("t", axes(), &many).unwrap().to_svg();
+        assert!(svg.contains("#1f77b4") && svg.contains("#bcbd22"), "nine classes have nine colours: {svg}");
     }
 }

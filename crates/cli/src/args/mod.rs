@@ -3,6 +3,7 @@
 mod bench;
 mod dataset;
 mod eval;
+mod explain;
 mod export;
 mod features;
 mod image;
@@ -16,6 +17,7 @@ mod train;
 pub(crate) use bench::{Bench, BenchMode};
 pub(crate) use dataset::Images;
 pub(crate) use eval::{Eval, Split};
+pub(crate) use explain::{Embedding, Explain, Subject};
 pub(crate) use export::{ExportWeights, FileFormat};
 pub(crate) use features::Features;
 pub(crate) use image::ImageArgs;
@@ -97,6 +99,8 @@ pub(crate) enum Command {
     Predict(Box<Predict>),
     /// Extract features: pooled embeddings, or feature maps of any layer
     Features(Box<Features>),
+    /// Show what a network looks at: class activation maps, feature maps, embeddings, gradient flow
+    Explain(Box<Explain>),
     /// Show the layers of a network: parameters, multiply-accumulates, receptive field
     Inspect(Inspect),
     /// Benchmark inference or training speed

@@ -2,22 +2,18 @@
 
 use crate::args::Features;
 use crate::failure::Failure;
-use crate::inputs::{Images, images_in};
+use crate::inputs::{Images, Inputs, listed};
 use crate::output::{facts, path_text, print, print_json};
 use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, machine, weights};
-use residual::data::{DataError, Dataset, Format, Loader, LoaderOptions, Sample, Split, Transform, read_image};
+use residual::data::{Loader, LoaderOptions, Transform};
 use residual::engine::Mode;
 use residual::graph::Shape;
 use residual::infer::{Head, ModelRequest};
-use residual::preprocess::Preprocessing;
-use residual::{FeatureExtractor, FeatureFile, FeatureRow, FeatureTable, layer_node};
+use residual::{FeatureExtractor, FeatureFile, FeatureTable, layer_node};
 use serde::Serialize;
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -45,8 +41,8 @@ struct Layer {
 pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     let began = Instant::now();
     let mut options = machine::compute_options(arguments.compute)?;
-    let images = Images::open(&arguments.images)?;
-    let listed = if images.is_none() { Some(inputs(&arguments.inputs)?) } else { None };
+    let images = Images::open(&arguments.images, None)?;
+    let typed = if images.is_none() { Some(listed(&arguments.inputs)?) } else { None };
     weights::fetch(&arguments.weights.weights, arguments.weights.download)?;
     // Features need no head.
     let request = ModelRequest { head: Head::Optional, ..weights::request(&arguments.weights)? };
@@ -55,7 +51,7 @@ pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     let model = arguments.image.apply(model)?;
     let Inputs { dataset, sources, classes, description } = match images {
         Some(images) => Inputs::of_dataset(images),
-        None => listed.expect("either images or a dataset").into_inputs(model.preprocessing.channels()),
+        None => typed.expect("either images or a dataset").into_inputs(model.preprocessing.channels()),
     };
     let batch = usize::from(arguments.batch_size.get()).min(sources.len());
     if arguments.compute.autotune {
@@ -154,106 +150,4 @@ fn report(arguments: &Features, summary: Summary) -> Result<(), Failure> {
     rows.push(("images/s", format!("{:.0}", summary.images_per_second)));
     rows.push(("file", summary.file));
     print(&facts(&rows))
-}
-
-/// The images whose features are computed.
-struct Inputs {
-    dataset: Arc<dyn Dataset>,
-    /// Their sources, with their classes.
-    sources: Vec<FeatureRow>,
-    classes: Vec<String>,
-    /// Which images of a dataset these are.
-    description: Option<String>,
-}
-
-impl Inputs {
-    fn of_dataset(Images { dataset, description }: Images) -> Self {
-        let row = |index| FeatureRow { path: dataset.describe(index), label: Some(dataset.label(index) as usize) };
-        let sources = (0..dataset.len()).map(row).collect();
-        let classes = dataset.class_names().to_vec();
-        Self { dataset, sources, classes, description: Some(description) }
-    }
-}
-
-/// The typed images, with folders replaced by the images in them.
-struct Listed {
-    paths: Vec<PathBuf>,
-    /// The paths as text, with their classes: the class folders in a typed folder.
-    sources: Vec<FeatureRow>,
-    classes: Vec<String>,
-}
-
-impl Listed {
-    /// The images, for a network with so many input channels.
-    fn into_inputs(self, channels: usize) -> Inputs {
-        let Self { paths, sources, classes } = self;
-        Inputs { dataset: Arc::new(Files::new(paths, channels)), sources, classes, description: None }
-    }
-}
-
-fn inputs(inputs: &[PathBuf]) -> Result<Listed, Failure> {
-    let mut found: Vec<(PathBuf, Option<String>)> = Vec::new();
-    for input in inputs {
-        if !input.is_dir() {
-            found.push((input.clone(), None));
-            continue;
-        }
-        found.extend(images_in(input)?.into_iter().map(|image| {
-            let class = class(input, &image);
-            (image, class)
-        }));
-    }
-    let all_have = found.iter().all(|(_, class)| class.is_some());
-    let classes: BTreeSet<&String> =
-        found.iter().filter_map(|(_, class)| class.as_ref()).filter(|_| all_have).collect();
-    let classes: Vec<String> = classes.into_iter().cloned().collect();
-    let label = |class: &Option<String>| class.as_ref().and_then(|class| classes.binary_search(class).ok());
-    let sources = found.iter().map(|(path, class)| FeatureRow { path: path_text(path), label: label(class) }).collect();
-    Ok(Listed { paths: found.into_iter().map(|(path, _)| path).collect(), sources, classes })
-}
-
-/// The class folder of an image below `root`: the first folder, or the one in a split.
-fn class(root: &Path, image: &Path) -> Option<String> {
-    let below = image.parent()?.strip_prefix(root).ok()?;
-    let mut names = below.iter().map(|name| path_text(Path::new(name)));
-    names.find(|name| Split::from_name(name).is_none())
-}
-
-/// Image files, in order, without classes.
-struct Files {
-    paths: Vec<PathBuf>,
-    format: Format,
-}
-
-impl Files {
-    fn new(paths: Vec<PathBuf>, channels: usize) -> Self {
-        let (mean, std) = (Preprocessing::IMAGENET_MEAN.to_vec(), Preprocessing::IMAGENET_STD.to_vec());
-        Self { paths, format: Format { image_size: None, channels, normalized: false, mean, std } }
-    }
-}
-
-impl Dataset for Files {
-    fn len(&self) -> usize {
-        self.paths.len()
-    }
-
-    fn label(&self, _index: usize) -> u32 {
-        0
-    }
-
-    fn class_names(&self) -> &[String] {
-        &[]
-    }
-
-    fn sample(&self, index: usize) -> Result<Sample, DataError> {
-        read_image(&self.paths[index]).map(Sample::Pixels)
-    }
-
-    fn describe(&self, index: usize) -> String {
-        path_text(&self.paths[index])
-    }
-
-    fn format(&self) -> &Format {
-        &self.format
-    }
 }

@@ -4,6 +4,7 @@ pub(crate) mod average;
 pub(crate) mod bench;
 pub(crate) mod data;
 pub(crate) mod eval;
+pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod features;
 pub(crate) mod inspect;

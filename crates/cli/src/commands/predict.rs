@@ -2,7 +2,7 @@
 
 mod array;
 mod decode;
-mod picture;
+pub(crate) mod picture;
 mod report;
 mod stdin;
 
@@ -47,7 +47,7 @@ impl Input {
 
 pub(crate) fn run(arguments: &Predict, stop: &Stop) -> Result<Done, Failure> {
     let options = machine::compute_options(arguments.compute)?;
-    if let Some(images) = Images::open(&arguments.images)? {
+    if let Some(images) = Images::open(&arguments.images, None)? {
         let opened = weights::open(&arguments.weights)?;
         let model = weights::resolve(&arguments.weights.weights, opened, Some(images.dataset.format()))?;
         return predict_dataset(arguments, &images, arguments.image.apply(model)?, options, stop);

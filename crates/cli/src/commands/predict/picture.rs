@@ -50,7 +50,7 @@ pub(super) fn reduced(image: Image, preprocessing: &Preprocessing) -> Image {
 }
 
 /// The 8-bit image of a network's input, height × width × channels.
-pub(super) fn of_input(values: &[f32], preprocessing: &Preprocessing) -> Result<Image, Failure> {
+pub(crate) fn of_input(values: &[f32], preprocessing: &Preprocessing) -> Result<Image, Failure> {
     let channels = preprocessing.channels();
     let pixel = |(index, &value): (usize, &f32)| {
         let channel = index % channels;
