@@ -20,8 +20,8 @@ mod evaluate;
 mod feature_file;
 mod features;
 mod forward;
-mod latency;
 mod gradient_statistics;
+mod latency;
 mod metrics;
 mod missing;
 mod network;
@@ -37,8 +37,8 @@ pub use error::InferError;
 pub use evaluate::{EvaluateOptions, Evaluation, calibrate, count, evaluate};
 pub use feature_file::{FeatureFile, FeatureFileError, FeatureRow, FeatureTable};
 pub use features::{FeatureExtractor, LayerFeatures, UnknownLayer, layer_node};
-pub use latency::{Latency, Repeats, Turns, measure, take_turns};
 pub use gradient_statistics::GradientStatistics;
+pub use latency::{Latency, Repeats, Turns, measure, take_turns};
 pub use metrics::{
     Calibration, ClassMetrics, Comparison, ImageResult, Interval, Metrics, MultiLabelMetrics, PrecisionRecall, Ranking,
     TemperatureError, fit_temperature,
