@@ -103,6 +103,25 @@ fn layers_are_shown_as_feature_maps_and_filters() {
 }
 
 #[test]
+fn patches_are_cut_to_the_receptive_field() {
+    let place = place();
+    let arguments = ["photos", "--patches", "--layer", "layer1.0.conv1", "--channels", "2", "-k", "3", "-o", "p.png"];
+    let document = json(&place.done(&with(&[&arguments[..], &["--json"]].concat())));
+    let patches = document["patches"].as_array().unwrap();
+    assert_eq!(patches.len(), 3);
+    assert!(patches.is_sorted_by(|a, b| a["activation"].as_f64() >= b["activation"].as_f64()));
+    for patch in patches {
+        // Two 3×3 convolutions see 5×5 pixels around the position.
+        let number = |key: &str, index: usize| patch[key][index].as_i64().unwrap();
+        for axis in 0..2 {
+            assert_eq!(number("window", axis), number("position", axis) - 2);
+            assert_eq!(number("window", axis + 2), number("position", axis) + 3);
+        }
+    }
+    assert!(is_png(&place, "p.png"));
+}
+
+#[test]
 fn predictions_neighbours_and_points_name_their_images() {
     let place = place();
     let predicted = json(&place.done(&with(&["photos", "--predictions", "-o", "p.svg", "--json"])));

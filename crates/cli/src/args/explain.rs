@@ -19,6 +19,7 @@ const MAPS: &str = "Maps";
     residual explain --weights torchvision:resnet50.v2 photos --method grad-cam,layer-cam -o cam.svg\n  \
     residual explain --weights RUN --data cifar10 --limit 4 --class true --scores -o scored.png\n  \
     residual explain --weights RUN photo.jpg --feature-maps --layer layer1 -o maps.png\n  \
+    residual explain --weights RUN --data shapes10 --patches --layer layer3 -o patches.png\n  \
     residual explain --weights RUN --data shapes10 --embedding tsne -o embedding.svg\n  \
     residual explain --weights RUN --data shapes10 --gradients -o gradients.svg"
 )]
@@ -76,6 +77,9 @@ pub(crate) struct Explain {
     /// Filters of a convolution
     #[arg(long, help_heading = SUBJECT)]
     pub(crate) filters: bool,
+    /// The patches of images that excite channels most, cut to the receptive field
+    #[arg(long, help_heading = SUBJECT)]
+    pub(crate) patches: bool,
     /// A grid of images with their true and predicted classes
     #[arg(long, help_heading = SUBJECT)]
     pub(crate) predictions: bool,
@@ -92,10 +96,10 @@ pub(crate) struct Explain {
     #[arg(long, help_heading = SUBJECT)]
     pub(crate) activations: bool,
 
-    /// Channels of --feature-maps [default: the first 16]
+    /// Channels of --feature-maps and --patches [default: the first 16, or 4 for patches]
     #[arg(long, value_name = "N,N…", value_delimiter = ',', help_heading = SUBJECT)]
     pub(crate) channels: Vec<usize>,
-    /// Neighbours of each image [default: 8]
+    /// Patches of each channel, or neighbours of each image [default: 8]
     #[arg(long, short = 'k', value_name = "K", value_parser = at_least_one, help_heading = SUBJECT)]
     pub(crate) top: Option<NonZeroU16>,
     /// The dataset in which --neighbours are looked for; for images that are files, --split, --limit and --data-dir are its
@@ -125,8 +129,8 @@ pub(crate) struct Explain {
 }
 
 /// The flags that say what is shown.
-const SUBJECTS: [&str; 7] =
-    ["feature_maps", "filters", "predictions", "neighbours", "embedding", "gradients", "activations"];
+const SUBJECTS: [&str; 8] =
+    ["feature_maps", "filters", "patches", "predictions", "neighbours", "embedding", "gradients", "activations"];
 
 /// How features become points.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +145,7 @@ pub(crate) enum Subject {
     Maps,
     FeatureMaps,
     Filters,
+    Patches,
     Predictions,
     Neighbours,
     Embedding(Embedding),
@@ -153,6 +158,7 @@ impl Explain {
         let flags = [
             (self.feature_maps, Subject::FeatureMaps),
             (self.filters, Subject::Filters),
+            (self.patches, Subject::Patches),
             (self.predictions, Subject::Predictions),
             (self.neighbours, Subject::Neighbours),
             (self.gradients, Subject::Gradients),

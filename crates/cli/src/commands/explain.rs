@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Explain, stop: &Stop) -> Result<Done, Failure> {
         Subject::Maps | Subject::FeatureMaps | Subject::Predictions | Subject::Filters => SHOWN,
         Subject::Gradients => BATCH,
         Subject::Neighbours if arguments.gallery.is_some() => SHOWN,
-        Subject::Neighbours | Subject::Embedding(_) | Subject::Activations => COMPUTED,
+        Subject::Neighbours | Subject::Patches | Subject::Embedding(_) | Subject::Activations => COMPUTED,
     };
     // For images that are files the flags of a dataset are the gallery's.
     let images = match (&arguments.gallery, &arguments.images.data) {
@@ -70,6 +70,7 @@ pub(crate) fn run(arguments: &Explain, stop: &Stop) -> Result<Done, Failure> {
     match subject {
         Subject::Maps => maps::run(&context, &subjects),
         Subject::FeatureMaps => layers::feature_maps(&context, &subjects),
+        Subject::Patches => layers::patches(&context, &subjects),
         Subject::Predictions => predictions::run(&context, &subjects),
         Subject::Neighbours => features::neighbours(&context, &subjects),
         Subject::Embedding(kind) => features::embedding(&context, &subjects, kind),
@@ -102,14 +103,16 @@ fn check(arguments: &Explain, subject: Subject) -> Result<(), Failure> {
     let window = if arguments.window.is_some() { "--window" } else { "--stride" };
     let noise = if arguments.samples.is_some() { "--samples" } else { "--noise" };
     let noisy = arguments.samples.is_some() || arguments.noise.is_some();
+    let takes_channels = matches!(subject, Subject::FeatureMaps | Subject::Patches);
+    let takes_top = matches!(subject, Subject::Neighbours | Subject::Patches);
     let is_tsne = subject == Subject::Embedding(Embedding::Tsne);
     let takes_layer = !matches!(subject, Subject::Predictions | Subject::Gradients | Subject::Activations);
     let rules = [
         (arguments.steps.is_some(), has(Method::IntegratedGradients), "--method integrated-gradients", "--steps"),
         (noisy, has(Method::SmoothGrad), "--method smooth-grad", noise),
         (windows, has(Method::Occlusion), "--method occlusion", window),
-        (!arguments.channels.is_empty(), subject == Subject::FeatureMaps, "--feature-maps", "--channels"),
-        (arguments.top.is_some(), subject == Subject::Neighbours, "--neighbours", "--top"),
+        (!arguments.channels.is_empty(), takes_channels, "--feature-maps or --patches", "--channels"),
+        (arguments.top.is_some(), takes_top, "--patches or --neighbours", "--top"),
         (arguments.gallery.is_some(), subject == Subject::Neighbours, "--neighbours", "--gallery"),
         (arguments.perplexity.is_some(), is_tsne, "--embedding tsne", "--perplexity"),
         (arguments.lr.is_some(), subject == Subject::Gradients, "--gradients", "--lr"),
