@@ -28,6 +28,19 @@ impl Graph {
         (is_head && shapes[head].channels == shapes[self.output.0].channels).then_some(NodeId(head))
     }
 
+    /// The fully connected layers: linear layers of vectors, and the head. The linear layers of a ConvNeXt's blocks, which read
+    /// pixel by pixel, are none.
+    pub fn fully_connected(&self) -> Vec<NodeId> {
+        let [_, height, width] = self.input_size();
+        let Ok(shapes) = self.shapes(height, width) else { return Vec::new() };
+        let head = self.head();
+        let is_one = |&id: &NodeId| {
+            let is_vector = [shapes[id.0].height, shapes[id.0].width] == [1, 1];
+            Some(id) == head || (is_vector && matches!(self.node(id).op, Op::Linear { .. }))
+        };
+        (0..self.nodes.len()).map(NodeId).filter(is_one).collect()
+    }
+
     /// The modules with parameters, in execution order. They are the outermost ones, except that a module with layers at
     /// three or more resolutions (`features`, `stages`) is replaced by its submodules.
     ///

@@ -110,7 +110,7 @@ impl Diagram<'_> {
             let mark = Mark::fill(paint).outlined(Paint::Grid, 1.0).titled(title);
             svg.round_rect([MARGIN / 2.0, y + 1.0, self.width() - MARGIN, height - 2.0], 6.0, &mark);
             let x = MARGIN + 2.0;
-            svg.text((x, y + 20.0), &fit(&short(&stage.name), TEXT, STAGES), Label::new(TEXT));
+            svg.text((x, y + 20.0), &fit(&stage_name(&stage.name), TEXT, STAGES), Label::new(TEXT));
             if is_high {
                 svg.text((x, y + 36.0), &stage.output.to_string(), Label::new(TEXT).paint(Paint::Muted));
             }
@@ -225,6 +225,18 @@ fn short(name: &str) -> String {
     }
 }
 
+/// As [`short`], with the module around where a number is left: `features.28 … 34`.
+fn stage_name(name: &str) -> String {
+    let text = short(name);
+    let parent = name.split(" … ").next().and_then(|first| first.rsplit_once('.')).map(|(path, _)| path);
+    match parent {
+        Some(path) if text.starts_with(|c: char| c.is_ascii_digit()) => {
+            format!("{}.{text}", path.rsplit('.').next().unwrap_or_default())
+        }
+        _ => text,
+    }
+}
+
 /// Where an arrow points.
 #[derive(Clone, Copy)]
 enum Direction {
@@ -290,6 +302,10 @@ mod tests {
         ] {
             assert_eq!(short(name), expected);
         }
+        assert_eq!(
+            ["layer1", "features.1", "features.28 … features.34"].map(stage_name),
+            ["layer1", "features.1", "features.28 … 34"]
+        );
     }
 
     #[test]

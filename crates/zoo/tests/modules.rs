@@ -112,7 +112,7 @@ fn stages_are_the_papers_rows() {
 }
 
 #[test]
-fn the_head_is_what_decides_the_classes() {
+fn the_head_is_what_decides_the_classes_and_the_last_fully_connected_layer() {
     for (name, head) in [
         ("resnet50", "fc"),
         ("vgg19", "classifier.6"),
@@ -124,6 +124,15 @@ fn the_head_is_what_decides_the_classes() {
         let graph = build(name);
         assert_eq!(graph.node(graph.head().unwrap()).name, head);
     }
+    let layers = |name: &str| {
+        let graph = build(name);
+        graph.fully_connected().into_iter().map(|id| graph.node(id).name.clone()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(layers("vgg19"), "classifier.0 classifier.3 classifier.6");
+    assert_eq!(
+        ["resnet50", "seresnet50", "convnext_tiny", "resnetv2_50"].map(layers),
+        ["fc", "fc", "classifier.2", "head.fc"]
+    );
     let headless = residual_zoo::Config { num_classes: 0, ..residual_zoo::find("resnet18").unwrap().config };
     assert_eq!(headless.graph().unwrap().head(), None);
 }

@@ -20,6 +20,16 @@ struct Row {
     #[serde(skip_serializing_if = "String::is_empty")]
     paper: String,
     weights: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    accuracies: Vec<Accuracy>,
+}
+
+/// A published accuracy on ImageNet, in percent.
+#[derive(Serialize)]
+struct Accuracy {
+    source: &'static str,
+    top1: f64,
+    top5: f64,
 }
 
 pub(crate) fn list(arguments: &ListModels) -> Result<Done, Failure> {
@@ -37,6 +47,7 @@ pub(crate) fn list(arguments: &ListModels) -> Result<Done, Failure> {
             receptive_field: analysis.receptive_field,
             paper: if entry.paper.is_empty() { String::new() } else { format!("arXiv:{}", entry.paper) },
             weights: entry.weights,
+            accuracies: entry.accuracies.into_iter().map(Accuracy::from).collect(),
         })
     };
     let filter = arguments.filter.as_deref().unwrap_or_default().to_lowercase();
@@ -74,6 +85,12 @@ pub(crate) fn list(arguments: &ListModels) -> Result<Done, Failure> {
          A network of your own: --model FILE.toml with a family and the fields that differ, see docs/models.md.\n",
     )?;
     Ok(Done::Finished)
+}
+
+impl From<zoo::Accuracy> for Accuracy {
+    fn from(zoo::Accuracy { source, top1, top5 }: zoo::Accuracy) -> Self {
+        Self { source, top1, top5 }
+    }
 }
 
 /// torchvision's weights and the first of timm's, without the network's name: `torchvision v1, v2; timm a1_in1k +17`.

@@ -34,8 +34,8 @@ struct Network {
     input: [usize; 3],
     depth: usize,
     parameters: usize,
-    /// The share of the head, the last layer.
-    head_percent: f64,
+    /// The share of the fully connected layers in the parameters.
+    fully_connected_percent: f64,
     macs: u64,
     activation_bytes: u64,
     receptive_field: usize,
@@ -77,14 +77,14 @@ fn network(arguments: &Inspect, name: &str, batch: usize, options: &Options) -> 
     let Subject { graph, size, read } = Subject::open(arguments, name)?;
     let [height, width] = size;
     let analysis = graph.analyse(height, width)?;
-    let head = graph.head().map_or(0, |head| analysis.nodes[head.0].parameters);
+    let fully_connected: usize = graph.fully_connected().iter().map(|layer| analysis.nodes[layer.0].parameters).sum();
     let memory = PeakMemory::of(&graph, batch, size, options).ok();
     let network = Network {
         model: graph.name.clone(),
         input: [height, width, graph.input_size()[0]],
         depth: analysis.depth,
         parameters: analysis.parameters,
-        head_percent: 100.0 * head as f64 / analysis.parameters.max(1) as f64,
+        fully_connected_percent: 100.0 * fully_connected as f64 / analysis.parameters.max(1) as f64,
         macs: analysis.macs,
         activation_bytes: analysis.activation_bytes(),
         receptive_field: analysis.receptive_field,
@@ -139,7 +139,7 @@ fn latency(
 
 fn text(document: &Document) -> String {
     let measured = document.networks.iter().any(|network| network.latency.is_some());
-    let mut head = vec!["network", "depth", "parameters", "head", "MACs", "activations", "inference", "training"];
+    let mut head = vec!["network", "depth", "parameters", "FC", "MACs", "activations", "inference", "training"];
     head.extend(["field", "stride", "v1", "v2", "notes"]);
     if measured {
         head.extend(["ms", "images/s"]);
@@ -156,7 +156,7 @@ fn text(document: &Document) -> String {
             network.model.clone(),
             network.depth.to_string(),
             grouped(network.parameters as u64),
-            format!("{:.1} %", network.head_percent),
+            format!("{:.1} %", network.fully_connected_percent),
             format!("{:.3} G", network.macs as f64 / 1e9),
             bytes(network.activation_bytes),
             memory(|memory| memory.inference_bytes),
@@ -179,7 +179,7 @@ fn text(document: &Document) -> String {
         false => String::new(),
     };
     format!(
-        "{}\nhead: the last layer's share of the parameters; inference, training: peak memory at batch size {}{latency}\n\
+        "{}\nFC: the fully connected layers' share of the parameters; inference, training: peak memory at batch size {}{latency}\n\
          v1, v2, notes: top-1/top-5 in percent on ImageNet, as published for torchvision's weights and in lecture notes\n",
         table(&rows),
         document.batch

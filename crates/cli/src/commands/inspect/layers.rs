@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::machine;
 use crate::output::{bytes, facts, grouped, print, print_json, table};
 use residual::files::csv_field;
-use residual::graph::{Analysis, Graph, NodeAnalysis, Shape};
+use residual::graph::{Analysis, Graph, NodeAnalysis, NodeId, Shape};
 use serde::Serialize;
 use std::ops::Range;
 
@@ -22,7 +22,8 @@ struct Document<'a> {
     receptive_field: usize,
     effective_stride: Option<usize>,
     effective_padding: Option<usize>,
-    head: Option<Head<'a>>,
+    head: Option<Layers<'a>>,
+    fully_connected: Layers<'a>,
     /// `null` for networks that the engine cannot run.
     memory: Option<PeakMemory>,
     stages: Vec<Sum<'a>>,
@@ -31,10 +32,10 @@ struct Document<'a> {
     nodes: Vec<NodeRow<'a>>,
 }
 
-/// The last layer.
+/// Some layers, and their share of the parameters.
 #[derive(Serialize)]
-struct Head<'a> {
-    name: &'a str,
+struct Layers<'a> {
+    names: Vec<&'a str>,
     parameters: usize,
     parameter_percent: f64,
 }
@@ -87,14 +88,8 @@ pub(super) fn show(arguments: &Inspect, graph: &Graph, [height, width]: [usize; 
     }
     let stages = graph.stages(height, width)?;
     let stages: Vec<Sum<'_>> = stages.iter().map(|stage| sum(&analysis, &stage.name, stage.nodes.clone())).collect();
-    let head = graph.head().map(|head| {
-        let NodeAnalysis { name, parameters, .. } = &analysis.nodes[head.0];
-        Head {
-            name,
-            parameters: *parameters,
-            parameter_percent: percent(*parameters as f64, analysis.parameters as f64),
-        }
-    });
+    let head = graph.head().map(|head| Layers::of(&analysis, &[head]));
+    let fully_connected = Layers::of(&analysis, &graph.fully_connected());
     let options = machine::compute_options(arguments.compute)?;
     let memory = PeakMemory::of(graph, arguments.batch_size.get().into(), [height, width], &options);
     if arguments.format.json {
@@ -110,6 +105,7 @@ pub(super) fn show(arguments: &Inspect, graph: &Graph, [height, width]: [usize; 
             effective_stride: field.map(|field| field.stride),
             effective_padding: field.map(|field| field.padding),
             head,
+            fully_connected,
             memory: memory.ok(),
             stages,
             modules,
@@ -120,7 +116,19 @@ pub(super) fn show(arguments: &Inspect, graph: &Graph, [height, width]: [usize; 
         Some(modules) => sums_table(graph, &analysis, modules),
         None => nodes_table(graph, &analysis),
     };
-    print(&format!("{layers}\n{}\n{}", shares(&stages), summary(&analysis, head, memory)))
+    print(&format!("{layers}\n{}\n{}", shares(&stages), summary(&analysis, &fully_connected, memory)))
+}
+
+impl<'a> Layers<'a> {
+    fn of(analysis: &'a Analysis, layers: &[NodeId]) -> Self {
+        let rows = || layers.iter().map(|layer| &analysis.nodes[layer.0]);
+        let parameters: usize = rows().map(|node| node.parameters).sum();
+        Self {
+            names: rows().map(|node| node.name.as_str()).collect(),
+            parameters,
+            parameter_percent: percent(parameters as f64, analysis.parameters as f64),
+        }
+    }
 }
 
 impl<'a> NodeRow<'a> {
@@ -293,7 +301,7 @@ fn shares(stages: &[Sum<'_>]) -> String {
     table(&std::iter::once(head).chain(stages.iter().map(line)).collect::<Vec<_>>())
 }
 
-fn summary(analysis: &Analysis, head: Option<Head<'_>>, memory: Result<PeakMemory, Failure>) -> String {
+fn summary(analysis: &Analysis, fully_connected: &Layers<'_>, memory: Result<PeakMemory, Failure>) -> String {
     let mut rows = vec![("depth", format!("{} convolutions and linear layers on the longest path", analysis.depth))];
     if let Some((node, field)) = analysis.last_feature_map() {
         let text = format!(
@@ -305,11 +313,14 @@ fn summary(analysis: &Analysis, head: Option<Head<'_>>, memory: Result<PeakMemor
         );
         rows.push(("receptive field", text));
     }
-    if let Some(Head { name, parameters, parameter_percent }) = head {
-        rows.push((
-            "head",
-            format!("{name}, {parameter_percent:.1} % of the parameters ({})", grouped(parameters as u64)),
-        ));
+    let Layers { names, parameters, parameter_percent } = fully_connected;
+    if !names.is_empty() {
+        let text = format!(
+            "{parameter_percent:.1} % of the parameters ({}): {}",
+            grouped(*parameters as u64),
+            names.join(", ")
+        );
+        rows.push(("fully connected", text));
     }
     match memory {
         Ok(PeakMemory { batch, inference_bytes, training_bytes }) => {
