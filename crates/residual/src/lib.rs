@@ -126,6 +126,7 @@ pub use residual_onnx as onnx;
 pub use residual_preprocess as preprocess;
 pub use residual_preprocess::Image;
 pub use residual_report as report;
+pub use residual_reproduce as reproduce;
 pub use residual_tensor as tensor;
 pub use residual_threads::{Pool, PoolError};
 pub use residual_train as train;

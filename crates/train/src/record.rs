@@ -27,6 +27,8 @@ pub struct Row {
     pub step: u64,
     /// Mean loss of the training images.
     pub train_loss: f64,
+    /// Top-1 accuracy on the training images as they were trained on, in percent.
+    pub train_top1: f64,
     /// Mean loss of the held-out images.
     pub loss: Option<f64>,
     /// Top-1 accuracy on the held-out images, in percent.
@@ -110,9 +112,10 @@ fn rows(text: &str) -> Result<Vec<Row>, (usize, String)> {
     let mut lines = text.lines().enumerate();
     let Some((_, header)) = lines.next() else { return Ok(Vec::new()) };
     let column = |name: &str| header.split(',').position(|column| column == name).ok_or((1, format!("no {name}")));
-    let [epoch, step, train_loss, loss, top1, seconds] =
-        ["epoch", "step", "train_loss", "loss", "top1", "seconds"].map(column);
-    let [epoch, step, train_loss, loss, top1, seconds] = [epoch?, step?, train_loss?, loss?, top1?, seconds?];
+    let [epoch, step, train_loss, train_top1, loss, top1, seconds] =
+        ["epoch", "step", "train_loss", "train_top1", "loss", "top1", "seconds"].map(column);
+    let [epoch, step, train_loss, train_top1, loss, top1, seconds] =
+        [epoch?, step?, train_loss?, train_top1?, loss?, top1?, seconds?];
     lines
         .map(|(number, line)| {
             let cells: Vec<&str> = line.split(',').collect();
@@ -124,6 +127,7 @@ fn rows(text: &str) -> Result<Vec<Row>, (usize, String)> {
                 epoch: whole(epoch)?,
                 step: whole(step)?,
                 train_loss: float(train_loss)?,
+                train_top1: float(train_top1)?,
                 loss: optional(loss)?,
                 top1: optional(top1)?,
                 seconds: float(seconds)?,
@@ -244,7 +248,7 @@ mod tests {
     #[test]
     fn a_table_that_is_torn_or_of_another_program_is_refused_by_its_line() {
         assert_eq!(rows("").unwrap(), []);
-        let good = "epoch,step,train_loss,loss,top1,seconds\n1,10,2.5,,,1.5\n2,20,2.0,1.5,40,3\n";
+        let good = "epoch,step,train_loss,train_top1,loss,top1,seconds\n1,10,2.5,30,,,1.5\n2,20,2.0,35,1.5,40,3\n";
         let read = rows(good).unwrap();
         assert_eq!((read[0].top1, read[1].top1, read[1].step), (None, Some(40.0), 20));
         assert_eq!(rows(&format!("{good}3,3")).unwrap_err(), (4, "\"\"".into()));

@@ -11,6 +11,7 @@ mod inspect;
 mod lists;
 mod peers;
 mod predict;
+mod reproduce;
 mod settings;
 mod train;
 
@@ -27,6 +28,7 @@ pub(crate) use lists::{
 };
 pub(crate) use peers::{explain, translate};
 pub(crate) use predict::Predict;
+pub(crate) use reproduce::Reproduce;
 pub(crate) use settings::Settings;
 pub(crate) use train::Train;
 
@@ -129,6 +131,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Runs,
     },
+    /// Check claims of papers and lecture notes by running them
+    Reproduce(Reproduce),
     /// Write the manual pages: residual.1, residual-train.1, …
     Man {
         /// A folder

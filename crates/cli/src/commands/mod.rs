@@ -11,5 +11,6 @@ pub(crate) mod inspect;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod recipes;
+pub(crate) mod reproduce;
 pub(crate) mod runs;
 pub(crate) mod train;
