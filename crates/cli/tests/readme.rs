@@ -51,6 +51,8 @@ fn every_command_of_the_readme_runs() {
             "train" => shows("\nNext:\n  residual eval --weights runs/"),
             "recipes" if arguments[1] == "verify" => shows("ok       top-1 of held-out images"),
             "recipes" => shows("he2015-cifar\n"),
+            "reproduce" if arguments[1] == "list" => shows("degradation\n"),
+            "reproduce" => shows("PASS  receptive-field"),
             "runs" => shows("resnet20"),
             "eval" => shows("91.7"),
             "predict" if arguments.contains(&"--json") => {
