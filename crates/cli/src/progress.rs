@@ -151,10 +151,10 @@ impl Progress {
     }
 
     /// The number of steps done so far of something that is no run.
-    pub(crate) fn steps(&self, what: &str, done: u64, total: u64) {
+    pub(crate) fn steps(&self, what: &str, done: usize, total: usize) {
         if let Some(bar) = &self.bar {
-            bar.set_length(total);
-            bar.set_position(done);
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
             bar.set_message(what.to_owned());
         }
     }

@@ -19,7 +19,8 @@ pub(crate) fn run(arguments: &Reproduce, stop: &Stop) -> Result<Done, Failure> {
     let (mut findings, mut failed) = (Vec::new(), 0);
     for (claim, form) in claims {
         let progress = Progress::new();
-        let mut show = |now: &residual::reproduce::Progress<'_>| progress.steps(now.what, now.done, now.total);
+        let mut show =
+            |now: &residual::reproduce::Progress<'_>| progress.steps(now.what, now.done as usize, now.total as usize);
         let mut context = Context {
             form,
             options: &options,

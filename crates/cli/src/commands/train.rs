@@ -79,7 +79,7 @@ fn find_lr(
     stop: &Stop,
     progress: Progress,
 ) -> Result<Done, Failure> {
-    let mut on_step = |done, all| progress.steps("range test", done as u64, all as u64);
+    let mut on_step = |done, all| progress.steps("range test", done, all);
     let tested = residual::train::find_lr(job, options, stop.listen(), &mut on_step)?;
     progress.finish();
     let Some(test) = tested else { return Ok(Done::Interrupted) };

@@ -42,7 +42,10 @@ fn run(context: &mut Context<'_>) -> Result<Finding, ReproduceError> {
         let change = change_per_layer(&gradients);
         measures.push(Measure::seen(format!("{name}: weighted layers (the notes list {listed})"), layers.to_string()));
         measures.push(Measure::seen(format!("{name}: parameters"), grouped(parameters)));
-        measures.push(Measure::seen(format!("{name}: change of gradients per layer, towards the input"), format!("× {change:.4}")));
+        measures.push(Measure::seen(
+            format!("{name}: change of gradients per layer, towards the input"),
+            format!("× {change:.4}"),
+        ));
         let points = gradients.iter().enumerate();
         let points = points.map(|(at, value)| (at as f64 / (gradients.len() - 1) as f64, value / last)).collect();
         chart = chart.with(Series::line(name, Paint::Series(index), points));
