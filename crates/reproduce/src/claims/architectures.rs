@@ -2,7 +2,6 @@
 
 use crate::finding::Measure;
 use crate::{Claim, Context, Finding, Form, ReproduceError};
-use residual_graph::{Graph, Op};
 use residual_report::{Bar, BarChart, Paint};
 
 pub(super) const CLAIM: Claim = Claim {
@@ -27,9 +26,8 @@ const NETWORKS: [(&str, u64, u64); 5] = [
 fn run(_: &mut Context<'_>) -> Result<Finding, ReproduceError> {
     let (mut measures, mut bars) = (Vec::new(), Vec::new());
     for (name, layers, parameters) in NETWORKS {
-        let graph = residual_zoo::build(name, 1000)?;
-        let analysis = graph.analyse(224, 224)?;
-        measures.push(Measure::exact(format!("{name}: weighted layers"), layers, depth(&graph)));
+        let analysis = residual_zoo::build(name, 1000)?.analyse(224, 224)?;
+        measures.push(Measure::exact(format!("{name}: weighted layers"), layers, analysis.depth as u64));
         measures.push(Measure::exact(format!("{name}: parameters"), parameters, analysis.parameters as u64));
         let height = |stage: &str| {
             let last = analysis.nodes.iter().rev().find(|node| node.name.starts_with(stage));
@@ -51,10 +49,4 @@ fn run(_: &mut Context<'_>) -> Result<Finding, ReproduceError> {
         });
     }
     Ok(Finding::of(measures).with_picture("parameters", BarChart::new("Parameters", bars).draw()))
-}
-
-/// Weighted layers on the longest path: convolutions but those of projection shortcuts, and the head.
-pub(super) fn depth(graph: &Graph) -> u64 {
-    let is_weighted = |op: &Op| matches!(op, Op::Conv2d(_) | Op::Linear { .. });
-    graph.nodes.iter().filter(|node| is_weighted(&node.op) && !node.name.contains("downsample")).count() as u64
 }

@@ -1,6 +1,5 @@
 //! VGG, Inception, ResNet and DenseNet side by side.
 
-use super::architectures::depth;
 use super::gradient_flow::change_per_layer;
 use crate::finding::{Measure, grouped};
 use crate::{Claim, Context, Finding, Form, ReproduceError};
@@ -35,8 +34,8 @@ fn run(context: &mut Context<'_>) -> Result<Finding, ReproduceError> {
     for (index, (name, listed)) in NETWORKS.into_iter().enumerate() {
         context.progress("gradients of four networks", index as u64, NETWORKS.len() as u64)?;
         let graph = residual_zoo::build(name, 1000)?;
-        let parameters = graph.analyse(224, 224)?.parameters as u64;
-        let layers = depth(&graph);
+        let analysis = graph.analyse(224, 224)?;
+        let (layers, parameters) = (analysis.depth, analysis.parameters as u64);
         let gradients = gradients(graph, context.options)?;
         let last = gradients.last().copied().unwrap_or(f64::NAN);
         let change = change_per_layer(&gradients);
