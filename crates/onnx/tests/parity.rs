@@ -110,6 +110,7 @@ families! {
     plain_networks_agree: "plain20" 32;
     vggs_agree: "vgg19_bn" 32;
     densenets_agree: "densenet121" 32;
+    googlenets_with_their_branches_agree: "googlenet" 56;
     the_resnet_of_lecture_notes_agrees: "lecture_resnet50" 16;
 }
 

@@ -123,7 +123,7 @@ fn equal_models_give_equal_bytes() {
 
 #[test]
 fn every_value_is_written_once_and_before_it_is_read() {
-    for name in ["resnet18d", "seresnet50", "densenet121", "convnext_tiny", "resnext29_32x4d", "wrn16_4"] {
+    for name in ["resnet18d", "seresnet50", "densenet121", "googlenet", "convnext_tiny", "resnext29_32x4d", "wrn16_4"] {
         assert_in_order(&decoded(&named(name)));
     }
 }
