@@ -11,6 +11,7 @@ mod budget;
 mod ema;
 mod error;
 mod event;
+mod gradients;
 mod hooks;
 mod memory;
 mod objective;
@@ -35,7 +36,8 @@ mod verify;
 
 pub use error::TrainError;
 pub use event::{EpochRow, Event, NewHead, RawMetrics, RunInfo, Step};
-pub use prepare::Job;
+pub use gradients::{GradientRow, LayerGradient};
+pub use prepare::{GivenSetting, Job};
 pub use range_test::{RangePoint, RangeTest, find_lr};
 pub use recipe::{
     About, Augment, Band, ClassWeights, ClipMode, Condition, Contract, Difference, EvalMetric, Init, Kind, Layer,
@@ -43,7 +45,7 @@ pub use recipe::{
     SETTINGS, Sched, Setting, Short, Trace,
 };
 pub use recipe::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation, Tta};
-pub use record::{Paired, Record, Row, Spread, differences, paired};
+pub use record::{Paired, Record, Row, Spread, StepRow, differences, paired};
 pub use run_folder::RunFolder;
 pub use schedule::{Plateau, Schedule};
 pub use step::TrainStep;

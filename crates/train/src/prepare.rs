@@ -1,6 +1,6 @@
 //! Prepares model and data of a recipe.
 
-use crate::recipe::{self, Init, Origins, Recipe, RecipeError, Resolved};
+use crate::recipe::{self, Init, Origin, Origins, Recipe, RecipeError, Resolved, SETTINGS};
 use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, Schedule, TrainError};
 use residual_data::{
@@ -174,6 +174,38 @@ impl Job {
         Ok(Loader::new(self.train.clone(), self.transform()?.with_size(size)?, options)?)
     }
 
+    /// The settings of the run that have a value and an effect, with their sources.
+    pub fn settings(&self) -> Vec<GivenSetting> {
+        let of = SETTINGS.iter().filter(|setting| setting.applies.holds(&self.recipe));
+        of.filter_map(|setting| {
+            let value = self.recipe.value(setting.name)?.to_string();
+            let origin = self.origins.get(setting.name).map_or_else(|| "default".to_owned(), Origin::to_string);
+            Some(GivenSetting { name: setting.name, value, origin })
+        })
+        .collect()
+    }
+
+    /// The first `count` images of the first epoch as the network sees them, with their labels: augmented and normalised, one
+    /// after another; fewer if there are fewer.
+    ///
+    /// # Errors
+    /// If a field of the augmentation is out of range, or an image cannot be read.
+    pub fn augmented(&self, count: usize) -> Result<Vec<(Vec<f32>, u32)>, TrainError> {
+        let size = self.train_size(0);
+        let mut images = Vec::new();
+        for batch in self.loader(0, 0, size)? {
+            let batch = batch?;
+            if let Some(len) = batch.images().len().checked_div(batch.len()) {
+                let each = batch.images().chunks_exact(len).zip(batch.labels());
+                images.extend(each.map(|(image, &label)| (image.to_vec(), label)).take(count - images.len()));
+            }
+            if images.len() == count {
+                break;
+            }
+        }
+        Ok(images)
+    }
+
     /// The plans of a run, with the batch size of each: one for training, and one for evaluation if images are held out.
     pub fn plans(&self) -> Vec<(Mode, usize)> {
         [Some(self.train_plan()), self.evaluation_plan()].into_iter().flatten().collect()
@@ -261,6 +293,17 @@ impl Job {
         notes.extend(resolved.notes(self.epoch_steps()));
         notes
     }
+}
+
+/// A setting of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenSetting {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value, in TOML.
+    pub value: String,
+    /// Its source: a preset, a file, the command line, or `default`.
+    pub origin: String,
 }
 
 /// Whether the loss fits the targets.

@@ -1,10 +1,12 @@
 //! Runs read back from their folders, and comparisons of them.
 
-use crate::{Layer, Recipe, Resume, RunFolder, SETTINGS, Schedule, TrainError};
+use crate::{GradientRow, Layer, Recipe, Resume, RunFolder, SETTINGS, Schedule, TrainError};
 use residual_files::read_text;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::path::Path;
 
-/// Maximum size of a `metrics.csv` in bytes.
+/// Maximum size of a `metrics.csv`, an `events.jsonl` or a `gradients.jsonl` in bytes.
 const MAX_BYTES: u64 = 1 << 28;
 
 /// A run as its folder describes it.
@@ -33,6 +35,10 @@ pub struct Row {
     pub loss: Option<f64>,
     /// Top-1 accuracy on the held-out images, in percent.
     pub top1: Option<f64>,
+    /// Top-1 accuracy of the weights without averaging, if they are averaged.
+    pub raw_top1: Option<f64>,
+    /// Training images per second; `None` in tables without that column.
+    pub images_per_second: Option<f64>,
     /// Seconds since the start of the run.
     pub seconds: f64,
 }
@@ -74,6 +80,22 @@ impl Record {
         folders.iter().map(|(_, path)| Self::read(path)).collect()
     }
 
+    /// The logged steps.
+    ///
+    /// # Errors
+    /// If `events.jsonl` cannot be read, or a line of it is none.
+    pub fn steps(&self) -> Result<Vec<StepRow>, TrainError> {
+        json_lines(&self.folder.events(), "a logged step")
+    }
+
+    /// The recorded gradients; none if the run records none.
+    ///
+    /// # Errors
+    /// If `gradients.jsonl` cannot be read, or a line of it is none.
+    pub fn gradients(&self) -> Result<Vec<GradientRow>, TrainError> {
+        json_lines(&self.folder.gradients(), "a recorded step")
+    }
+
     /// The last row.
     pub fn last(&self) -> Option<&Row> {
         self.rows.last()
@@ -111,7 +133,9 @@ impl Record {
 fn rows(text: &str) -> Result<Vec<Row>, (usize, String)> {
     let mut lines = text.lines().enumerate();
     let Some((_, header)) = lines.next() else { return Ok(Vec::new()) };
-    let column = |name: &str| header.split(',').position(|column| column == name).ok_or((1, format!("no {name}")));
+    let place = |name: &str| header.split(',').position(|column| column == name);
+    let column = |name: &str| place(name).ok_or((1, format!("no {name}")));
+    let [raw_top1, images_per_second] = ["raw_top1", "images_per_second"].map(place);
     let [epoch, step, train_loss, train_top1, loss, top1, seconds] =
         ["epoch", "step", "train_loss", "train_top1", "loss", "top1", "seconds"].map(column);
     let [epoch, step, train_loss, train_top1, loss, top1, seconds] =
@@ -123,6 +147,7 @@ fn rows(text: &str) -> Result<Vec<Row>, (usize, String)> {
             let float = |at: usize| cells.get(at).and_then(|cell| cell.parse::<f64>().ok()).ok_or_else(|| fail(at));
             let whole = |at: usize| cells.get(at).and_then(|cell| cell.parse::<u64>().ok()).ok_or_else(|| fail(at));
             let optional = |at: usize| if cells.get(at) == Some(&"") { Ok(None) } else { float(at).map(Some) };
+            let extra = |at: Option<usize>| at.map_or(Ok(None), optional);
             Ok(Row {
                 epoch: whole(epoch)?,
                 step: whole(step)?,
@@ -130,10 +155,41 @@ fn rows(text: &str) -> Result<Vec<Row>, (usize, String)> {
                 train_top1: float(train_top1)?,
                 loss: optional(loss)?,
                 top1: optional(top1)?,
+                raw_top1: extra(raw_top1)?,
+                images_per_second: extra(images_per_second)?,
                 seconds: float(seconds)?,
             })
         })
         .collect()
+}
+
+/// A logged step, a line of `events.jsonl`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct StepRow {
+    /// Its number, from 1.
+    pub step: u64,
+    /// Its epoch, from 1.
+    pub epoch: u64,
+    /// Mean loss of its images.
+    pub loss: f64,
+    /// The learning rate it used.
+    pub lr: f64,
+    /// Images per second of this step.
+    pub images_per_second: f64,
+}
+
+/// The objects in the lines of a file; none if there is no file.
+fn json_lines<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<Vec<T>, TrainError> {
+    let text = if path.exists() { read_text(path, MAX_BYTES)? } else { String::new() };
+    let read = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| TrainError::State {
+            path: path.to_path_buf(),
+            what: format!("line {}", index + 1),
+            expected: expected.to_owned(),
+            got: error.to_string(),
+        })
+    };
+    text.lines().enumerate().map(read).collect()
 }
 
 /// The settings in which runs differ, in the order of the recipe: for each run a value in TOML, `None` where the setting

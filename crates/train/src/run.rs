@@ -1,6 +1,7 @@
 //! The training loop: epochs, steps, evaluations and checkpoints, reported as events.
 
 use crate::event::{EpochRow, Event, EventLine, RawMetrics, RunInfo, Step};
+use crate::gradients::GradientRow;
 use crate::memory::forecast;
 use crate::prepare::{EVALUATION_BATCH, Job};
 use crate::recalibrate::recalibrate;
@@ -42,6 +43,8 @@ pub(crate) struct Run<'a> {
     schedule: Schedule,
     metrics: Lines,
     events: Lines,
+    /// Lines about the gradients, if they are recorded.
+    gradients: Option<Lines>,
     tensorboard: Option<EventFile>,
     options: &'a Options,
     stop: &'a AtomicBool,
@@ -101,6 +104,10 @@ impl<'a> Run<'a> {
         Ok(Self {
             metrics: Lines::open(folder.metrics(), EpochRow::HEADER, progress.metrics_rows)?,
             events: Lines::open(folder.events(), "", progress.event_lines)?,
+            gradients: match job.recipe.log_gradients {
+                Some(_) => Some(Lines::open(folder.gradients(), "", progress.gradient_lines)?),
+                None => None,
+            },
             tensorboard: match job.recipe.tensorboard {
                 true => Some(EventFile::open(&folder, progress.tensorboard_bytes)?),
                 false => None,
@@ -354,7 +361,7 @@ impl<'a> Run<'a> {
         if images == 0 {
             return Ok(());
         }
-        self.step.update(lr);
+        self.step_weights(lr)?;
         self.clock.images += images;
         let recipe = &self.job.recipe;
         let step = Step {
@@ -373,6 +380,20 @@ impl<'a> Run<'a> {
             self.tensorboard.iter_mut().try_for_each(|file| file.step(&step))?;
         }
         on_event(&Event::Step(step));
+        Ok(())
+    }
+
+    /// Updates the weights, and records the gradients if this step's are.
+    fn step_weights(&mut self, lr: f64) -> Result<(), TrainError> {
+        let Progress { step, epoch, .. } = self.progress;
+        let every = self.job.recipe.log_gradients.filter(|&every| step == 1 || step.is_multiple_of(every));
+        let (Some(_), Some(lines)) = (every, &mut self.gradients) else {
+            self.step.update(lr);
+            return Ok(());
+        };
+        let row = GradientRow { step, epoch: epoch + 1, layers: self.step.update_recorded(lr)? };
+        lines.push(&serde_json::to_string(&row).expect("numbers have a JSON form"))?;
+        self.progress.gradient_lines = lines.count();
         Ok(())
     }
 
@@ -531,6 +552,7 @@ impl<'a> Run<'a> {
     ) -> Result<(), TrainError> {
         self.metrics.sync()?;
         self.events.sync()?;
+        self.gradients.iter().try_for_each(Lines::sync)?;
         self.progress.tensorboard_bytes = self.tensorboard.as_ref().map_or(Ok(0), EventFile::sync)?;
         self.progress.seconds = self.clock.seconds();
         let state = State {

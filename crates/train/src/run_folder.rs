@@ -76,8 +76,18 @@ impl RunFolder {
     /// # Errors
     /// If one cannot be removed.
     pub(crate) fn sweep(&self) -> Result<(), TrainError> {
-        let written =
-            [self.config(), self.tuning(), self.metrics(), self.events(), self.best(), self.last(), self.state()];
+        let written = [
+            self.config(),
+            self.tuning(),
+            self.metrics(),
+            self.events(),
+            self.gradients(),
+            self.report(),
+            self.report_data(),
+            self.best(),
+            self.last(),
+            self.state(),
+        ];
         written.iter().try_for_each(|path| sweep(path).map(drop)).map_err(TrainError::from)
     }
 
@@ -118,6 +128,26 @@ impl RunFolder {
     /// One object per logged step.
     pub fn events(&self) -> PathBuf {
         self.path.join("events.jsonl")
+    }
+
+    /// One object per step whose gradients were recorded.
+    pub fn gradients(&self) -> PathBuf {
+        self.path.join("gradients.jsonl")
+    }
+
+    /// The page that describes the run.
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    /// The numbers of the page.
+    pub fn report_data(&self) -> PathBuf {
+        self.path.join("report.json")
+    }
+
+    /// The folder of the page's charts as PNG files.
+    pub fn plots(&self) -> PathBuf {
+        self.path.join("plots")
     }
 
     /// The TensorBoard event file.

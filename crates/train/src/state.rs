@@ -35,6 +35,9 @@ pub(crate) struct Progress {
     pub(crate) metrics_rows: u64,
     /// Lines of `events.jsonl`.
     pub(crate) event_lines: u64,
+    /// Lines of `gradients.jsonl`; states of earlier versions have none.
+    #[serde(default)]
+    pub(crate) gradient_lines: u64,
     /// Bytes of the TensorBoard event file.
     pub(crate) tensorboard_bytes: u64,
     /// The best epoch so far.

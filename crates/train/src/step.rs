@@ -2,6 +2,7 @@
 
 use crate::TrainError;
 use crate::ema::Ema;
+use crate::gradients::{BeforeUpdate, LayerGradient};
 use crate::hooks::{self, GradientHook};
 use crate::memory::BesideEngine;
 use crate::objective::{Objective, given_weights};
@@ -119,6 +120,21 @@ impl TrainStep {
         if let Some(ema) = &mut self.ema {
             ema.update(&self.device, &self.engine);
         }
+    }
+
+    /// As [`update`](Self::update), and the gradient flow of this update.
+    ///
+    /// # Errors
+    /// If the system has no memory for a copy of the weights; then nothing is updated.
+    pub(crate) fn update_recorded(&mut self, lr: f64) -> Result<Vec<LayerGradient>, TrainError> {
+        let mut flat = self.engine.flat_mut();
+        self.hooks.iter_mut().for_each(|hook| hook.before_update(&self.device, &mut flat));
+        let before = BeforeUpdate::new(&flat)?;
+        self.optimizer.step(flat, lr);
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.device, &self.engine);
+        }
+        Ok(before.finish(&self.engine.flat_mut()))
     }
 
     /// The network's outputs for the last batch: images × classes.

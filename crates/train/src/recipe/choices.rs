@@ -232,7 +232,7 @@ choices! {
 
 impl Tta {
     /// The views of an image.
-    pub(crate) fn views(self) -> Views {
+    pub fn views(self) -> Views {
         match self {
             Self::None => Views::Single,
             Self::Flip => Views::Flip,

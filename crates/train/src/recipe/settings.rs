@@ -578,6 +578,12 @@ settings! {
         range: whole(1, u32::MAX as i64), aliases: &["log_interval", "print_freq"], resume: Resume::Free,
     }
 
+    /// Number of steps between records of the gradients: mean and maximum magnitude and the update ratio of each layer, in
+    /// `gradients.jsonl`. The first step is recorded too. Changes no result
+    log_gradients: Option<u64> = None => {
+        range: whole(1, u32::MAX as i64), unset: "not recorded", resume: Resume::Free,
+    }
+
     /// Number of steps between checkpoints, in addition to those after every epoch. Changes no result
     checkpoint_every: Option<u64> = None => {
         range: whole(1, u32::MAX as i64), unset: "only after every epoch", resume: Resume::Free,
