@@ -66,6 +66,23 @@ pub(crate) fn processor() -> String {
     std::fs::read_to_string("/proc/cpuinfo").ok().and_then(named).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
+/// The most memory that this process had, in bytes; `None` where the system does not say.
+pub(crate) fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes << 10)
+}
+
+/// Seconds of processor time of this process; `None` where the system does not say.
+pub(crate) fn cpu_seconds() -> Option<f64> {
+    // Fields 14 and 15, in hundredths of a second (proc_pid_stat(5)); the name before them may contain spaces.
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let [user, system] = [11, 12].map(|field| fields.get(field)?.parse::<f64>().ok());
+    Some((user? + system?) / 100.0)
+}
+
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -86,6 +86,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Recipes { command: Recipes::Verify(verify) } => commands::recipes::verify(&verify, &stop),
         Command::Runs { command: Runs::List(list) } => commands::runs::list(&list),
         Command::Runs { command: Runs::Compare(compare) } => commands::runs::compare(&compare),
+        Command::Report(report) => commands::report::run(&report, &stop),
         Command::Reproduce(reproduce) => commands::reproduce::run(&reproduce, &stop),
         Command::Man { folder } => man(&folder),
         Command::Completions { shell } => completions(shell),

@@ -4,7 +4,7 @@ mod support;
 
 use support::Place;
 
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 12] = [
     &["train"],
     &["eval"],
     &["predict"],
@@ -13,6 +13,7 @@ const COMMANDS: [&[&str]; 11] = [
     &["inspect"],
     &["bench"],
     &["export"],
+    &["report"],
     &["models", "list"],
     &["data", "list"],
     &["data", "export"],

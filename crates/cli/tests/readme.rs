@@ -17,7 +17,7 @@ fn every_command_of_the_readme_runs() {
     let place = Place::new();
     place.photos();
     place.write("photo.jpg", bmp(40, 30, 90));
-    let short = ["--max-steps", "2", "-b", "4"];
+    let short = ["--max-steps", "2", "-b", "4", "--no-report"];
     place.done(&[&["train", "--output", "runs"], &short[..]].concat());
     // What the README downloads is here already, of random values.
     place.resnet18();
@@ -54,6 +54,7 @@ fn every_command_of_the_readme_runs() {
             "reproduce" if arguments[1] == "list" => shows("degradation\n"),
             "reproduce" => shows("PASS  receptive-field"),
             "runs" => shows("resnet20"),
+            "report" => shows("report  "),
             "eval" => shows("91.7"),
             "predict" if arguments.contains(&"--json") => {
                 let document: serde_json::Value = serde_json::from_str(&stdout).unwrap();

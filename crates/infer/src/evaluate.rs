@@ -164,11 +164,28 @@ pub fn evaluate(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Option<Evaluation>, InferError> {
+    evaluate_with(model, dataset, options, stop, on_progress, &mut |_| ())
+}
+
+/// As [`evaluate`]; `on_logits` is also given the logits of every batch: images × outputs, in the order of
+/// [`Evaluation::results`].
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_with(
+    model: &Model,
+    dataset: &Arc<dyn Dataset>,
+    options: &EvaluateOptions,
+    stop: &AtomicBool,
+    on_progress: &mut dyn FnMut(u64, u64),
+    on_logits: &mut dyn FnMut(&[f32]),
+) -> Result<Option<Evaluation>, InferError> {
     let began = Instant::now();
     let outputs = model.graph.output_channels()?;
     let mut tally = Tally::new(model, &**dataset, outputs)?;
     let passed = pass(model, dataset, options, stop, on_progress, &mut |batch, logits, classes| {
         tally.add(batch, logits, classes);
+        on_logits(logits);
     })?;
     Ok(passed.map(|passed| tally.finish(model, passed, &options.engine, began)))
 }

@@ -5,8 +5,8 @@ use crate::font::{fit, text_width};
 use crate::{Anchor, Axis, Label, Mark, Paint, ReportError, Svg};
 
 /// Font sizes in pixels.
-pub(crate) const TITLE: f64 = 14.0;
-pub(crate) const TEXT: f64 = 11.0;
+pub(crate) const TITLE: f64 = 15.0;
+pub(crate) const TEXT: f64 = 12.0;
 
 /// A line with more points has no marks of its own at them.
 const MARKED_POINTS: usize = 40;

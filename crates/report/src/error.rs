@@ -1,6 +1,13 @@
-//! Why something cannot be drawn.
+//! Why something cannot be drawn or reported.
 
-/// A picture that cannot be drawn.
+use residual_data::DataError;
+use residual_files::FileError;
+use residual_infer::{ClassifyError, InferError};
+use residual_train::TrainError;
+use residual_weights::WeightsError;
+use std::path::PathBuf;
+
+/// A picture or report that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// No point has coordinates of at most 1e30 (on a logarithmic axis of 1e-30 to 1e30).
@@ -49,5 +56,39 @@ pub enum ReportError {
         title: String,
         /// The cause.
         message: String,
+    },
+    /// The run cannot be read.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The model cannot be evaluated.
+    #[error(transparent)]
+    Infer(#[from] InferError),
+    /// The embeddings cannot be computed.
+    #[error(transparent)]
+    Classify(#[from] ClassifyError),
+    /// The data cannot be read.
+    #[error(transparent)]
+    Dataset(#[from] DataError),
+    /// The weights cannot be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A file of the report cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The folder of the charts cannot be made.
+    #[error("{}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A `report.json` that is none.
+    #[error("{}: expected the report of a run, got {got}", path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        got: String,
     },
 }

@@ -44,8 +44,8 @@ impl HeatMap {
         let row_names = widest(&self.rows).min(self.width * 0.25);
         let column_names = widest(&self.columns).min(90.0);
         let left = 26.0 + row_names + 6.0;
-        let size = ((self.width - left - 12.0) / self.columns.len().max(1) as f64).min(56.0);
-        let row_height = size.min(40.0);
+        let size = ((self.width - left - 12.0) / self.columns.len().max(1) as f64).min(90.0);
+        let row_height = size.min(48.0);
         let title_height = if self.title.is_empty() { 4.0 } else { 30.0 };
         let (width, height) = (size * self.columns.len() as f64, row_height * self.rows.len() as f64);
         let bottom = column_names + 36.0;

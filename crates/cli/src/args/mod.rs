@@ -11,6 +11,7 @@ mod inspect;
 mod lists;
 mod peers;
 mod predict;
+mod report;
 mod reproduce;
 mod settings;
 mod train;
@@ -28,6 +29,7 @@ pub(crate) use lists::{
 };
 pub(crate) use peers::{explain, translate};
 pub(crate) use predict::Predict;
+pub(crate) use report::Report;
 pub(crate) use reproduce::Reproduce;
 pub(crate) use settings::Settings;
 pub(crate) use train::Train;
@@ -131,6 +133,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Runs,
     },
+    /// Write the report of a run as a page: curves, confusion, mistakes, calibration; or compare several runs
+    Report(Report),
     /// Check claims of papers and lecture notes by running them
     Reproduce(Reproduce),
     /// Write the manual pages: residual.1, residual-train.1, …

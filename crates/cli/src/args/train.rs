@@ -42,6 +42,9 @@ pub(crate) struct Train {
     /// Train so many times, with seeds that count up from --seed, and print the mean and standard deviation
     #[arg(long, value_name = "N", default_value = "1", conflicts_with = "resume", help_heading = "Run")]
     pub(crate) seeds: NonZeroU16,
+    /// Write no report.html at the end of the run (residual report RUN writes it later)
+    #[arg(long, help_heading = "Run")]
+    pub(crate) no_report: bool,
     #[command(flatten)]
     pub(crate) settings: Settings,
     #[command(flatten)]

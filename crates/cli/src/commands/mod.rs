@@ -11,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod models;
 pub(crate) mod predict;
 pub(crate) mod recipes;
+pub(crate) mod report;
 pub(crate) mod reproduce;
 pub(crate) mod runs;
 pub(crate) mod train;

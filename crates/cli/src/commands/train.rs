@@ -13,7 +13,8 @@ use crate::{Done, commands, machine, weights};
 use residual::engine::Options;
 use residual::report::range_test;
 use residual::train::{Job, Outcome, RunFolder, Spread, Summary, Test};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
     stop.handle_warnings()?;
@@ -27,7 +28,6 @@ pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
     let recipe = &resolved.recipe;
     commands::data::check_name(&recipe.data, recipe.data_dir.as_deref())?;
     let mut progress = Progress::new();
-    let mut show = |event: &residual::train::Event| progress.show(event);
     if let Some(weights) = recipe.weights.as_deref().filter(|_| resumed.is_none()) {
         weights::fetch(weights, arguments.download)?;
     }
@@ -35,17 +35,18 @@ pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
         let job = Job::prepare(resolved)?;
         return find_lr(arguments, picture, &job, &options, stop, progress);
     }
-    let mut summaries = Vec::new();
+    let mut summaries: Vec<Finished> = Vec::new();
     for seed in (0..u64::from(arguments.seeds.get())).map(|index| recipe.seed + index) {
         let mut resolved = resolved.clone();
         resolved.recipe.seed = seed;
+        let job = match &resumed {
+            Some(run) => Job::resume(resolved, run)?,
+            None => Job::prepare(resolved)?,
+        };
+        let mut show = |event: &residual::train::Event| progress.show(event);
         let outcome = match &resumed {
-            Some(run) => {
-                let job = Job::resume(resolved, run)?;
-                residual::train::resume(&job, run.clone(), &options, stop.listen(), &mut show)
-            }
+            Some(run) => residual::train::resume(&job, run.clone(), &options, stop.listen(), &mut show),
             None => {
-                let job = Job::prepare(resolved)?;
                 arguments.settings.check_model(&job.recipe.model)?;
                 if arguments.autotune {
                     options = tune(options, &job.model, &job.plans(), job.train_size(0))?;
@@ -54,20 +55,56 @@ pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
             }
         };
         match outcome.map_err(|error| Failure::from(error).or_skip())? {
-            Outcome::Finished(trained) => summaries.push(trained.summary),
+            Outcome::Finished(trained) => {
+                let summary = trained.summary;
+                let report = if arguments.no_report {
+                    None
+                } else {
+                    write_report(&job, &summary, &options, stop.listen(), &progress)
+                };
+                summaries.push(Finished { summary, report });
+            }
             Outcome::Interrupted(summary) => {
                 progress.finish();
                 progress.line(&interrupted(&summary, recipe.seed + u64::from(arguments.seeds.get()) - 1 - seed));
                 return Ok(Done::Interrupted);
             }
         }
+        // The run is finished even if its report was interrupted; runs that were to follow are not started.
+        if stop.listen().load(Ordering::Relaxed) {
+            break;
+        }
     }
     progress.finish();
     match &summaries[..] {
-        [summary] => report(arguments, summary)?,
+        [finished] => report(arguments, finished)?,
         summaries => report_seeds(arguments, summaries)?,
     }
-    Ok(Done::Finished)
+    Ok(if stop.listen().load(Ordering::Relaxed) { Done::Interrupted } else { Done::Finished })
+}
+
+/// A finished run, and its report if one was written.
+struct Finished {
+    summary: Summary,
+    report: Option<PathBuf>,
+}
+
+/// Writes the report of a finished run. What prevents that does not undo the run, and is told.
+fn write_report(
+    job: &Job,
+    summary: &Summary,
+    options: &Options,
+    stop: &AtomicBool,
+    progress: &Progress,
+) -> Option<PathBuf> {
+    let reason = match commands::report::of_run(job, summary, options, stop, progress) {
+        Ok(Some(report)) => return Some(report),
+        Ok(None) => "it was interrupted".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    progress.line(&format!("note: the run is finished, but has no report: {reason}"));
+    progress.line(&format!("residual report {} writes it", quoted_path(&summary.run)));
+    None
 }
 
 /// Runs a learning-rate range test, writes its picture and prints its suggestion.
@@ -114,13 +151,16 @@ fn interrupted(summary: &Summary, left: u64) -> String {
 }
 
 /// Several runs that differ by their seeds.
-fn report_seeds(arguments: &Train, summaries: &[Summary]) -> Result<(), Failure> {
-    let of = |value: fn(&Summary) -> Option<f64>| Spread::of(&summaries.iter().filter_map(value).collect::<Vec<_>>());
+fn report_seeds(arguments: &Train, finished: &[Finished]) -> Result<(), Failure> {
+    let summaries: Vec<&Summary> = finished.iter().map(|finished| &finished.summary).collect();
+    let of = |value: fn(&Summary) -> Option<f64>| {
+        Spread::of(&summaries.iter().copied().filter_map(value).collect::<Vec<_>>())
+    };
     let test = of(|summary| Some(summary.test.as_ref()?.top1));
     let (last, best) = (of(|summary| summary.top1), of(|summary| summary.best_top1));
     if arguments.format.json {
         return print_json(&serde_json::json!({
-            "runs": summaries,
+            "runs": finished.iter().map(document).collect::<Result<Vec<_>, _>>()?,
             "top1": last.map(spread_document),
             "best_top1": best.map(spread_document),
             "test_top1": test.map(spread_document),
@@ -136,10 +176,18 @@ fn report_seeds(arguments: &Train, summaries: &[Summary]) -> Result<(), Failure>
     print(&format!("\nNext:\n  residual runs compare {}\n", runs.join(" ")))
 }
 
-fn report(arguments: &Train, summary: &Summary) -> Result<(), Failure> {
+/// A run's results with the path of its report.
+fn document(finished: &Finished) -> Result<serde_json::Value, Failure> {
+    let mut document = serde_json::to_value(&finished.summary)?;
+    document["report"] = serde_json::json!(finished.report.as_deref().map(path_text));
+    Ok(document)
+}
+
+fn report(arguments: &Train, finished: &Finished) -> Result<(), Failure> {
     if arguments.format.json {
-        return print_json(summary);
+        return print_json(&document(finished)?);
     }
+    let Finished { summary, report } = finished;
     let mut rows = vec![
         ("run", path_text(&summary.run)),
         ("epochs", summary.epochs.to_string()),
@@ -161,6 +209,7 @@ fn report(arguments: &Train, summary: &Summary) -> Result<(), Failure> {
         rows.push(("images/s", format!("{:.0}", summary.images_per_second)));
     }
     rows.push(("time", duration(summary.seconds)));
+    rows.extend(report.iter().map(|report| ("report", path_text(report))));
     if !summary.skipped.is_empty() {
         rows.push(("skipped", count(summary.skipped.len() as u64, "image")));
         rows.extend(summary.skipped.iter().map(|reason| ("", reason.clone())));

@@ -20,6 +20,15 @@ pub struct Calibration {
     pub brier: f64,
 }
 
+impl Calibration {
+    /// The metrics of some images, in their order.
+    pub fn of<'a>(results: impl IntoIterator<Item = &'a ImageResult>) -> Self {
+        let mut sums = CalibrationSums::default();
+        results.into_iter().for_each(|result| sums.add(result));
+        sums.finish()
+    }
+}
+
 /// The running sums of a [`Calibration`], in the order of the images.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CalibrationSums {

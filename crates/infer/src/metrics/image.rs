@@ -27,7 +27,10 @@ pub struct ImageResult {
 
 impl ImageResult {
     /// The result of image `index` with a single class; probabilities are the softmax of `logits` / `temperature`.
-    pub(crate) fn single_label(index: usize, logits: &[f32], label: u32, temperature: f32) -> Self {
+    ///
+    /// # Panics
+    /// If the label is not below the number of logits.
+    pub fn single_label(index: usize, logits: &[f32], label: u32, temperature: f32) -> Self {
         let Some(top) = Ranked::of(logits) else { return Self::without_prediction(index, label) };
         let scale = 1.0 / f64::from(temperature);
         let shifted = |class: usize| (f64::from(logits[class]) - f64::from(logits[top.best])) * scale;
