@@ -88,7 +88,9 @@ impl RunFolder {
             self.last(),
             self.state(),
         ];
-        written.iter().try_for_each(|path| sweep(path).map(drop)).map_err(TrainError::from)
+        let unfinished = self.unfinished_epochs()?;
+        let epochs = unfinished.into_iter().map(|number| self.epoch(number));
+        written.into_iter().chain(epochs).try_for_each(|path| sweep(&path).map(drop)).map_err(TrainError::from)
     }
 
     /// Whether the run has a training state to resume from; without one it starts from the beginning.
@@ -183,6 +185,18 @@ impl RunFolder {
             epochs.extend(name.and_then(|number| number.parse::<u64>().ok()));
         }
         epochs.sort_unstable();
+        Ok(epochs)
+    }
+
+    /// The epochs, from 1, of whose models the folder may hold temporary files.
+    fn unfinished_epochs(&self) -> Result<Vec<u64>, TrainError> {
+        let folder = self.path.join("weights");
+        let mut epochs = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(TrainError::io(&folder))? {
+            let name = entry.map_err(TrainError::io(&folder))?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(".epoch-")?.split('.').next());
+            epochs.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        }
         Ok(epochs)
     }
 
