@@ -59,19 +59,19 @@ pub enum ReportError {
     },
     /// The run cannot be read.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Train(Box<TrainError>),
     /// The model cannot be evaluated.
     #[error(transparent)]
-    Infer(#[from] InferError),
+    Infer(Box<InferError>),
     /// The embeddings cannot be computed.
     #[error(transparent)]
-    Classify(#[from] ClassifyError),
+    Classify(Box<ClassifyError>),
     /// The data cannot be read.
     #[error(transparent)]
-    Dataset(#[from] DataError),
+    Dataset(Box<DataError>),
     /// The weights cannot be read.
     #[error(transparent)]
-    Weights(#[from] WeightsError),
+    Weights(Box<WeightsError>),
     /// A file of the report cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -92,3 +92,16 @@ pub enum ReportError {
         got: String,
     },
 }
+
+/// The larger causes are boxed, so that results stay small.
+macro_rules! boxed {
+    ($($variant:ident: $error:ty),+) => {
+        $(impl From<$error> for ReportError {
+            fn from(error: $error) -> Self {
+                Self::$variant(Box::new(error))
+            }
+        })+
+    };
+}
+
+boxed!(Train: TrainError, Infer: InferError, Classify: ClassifyError, Dataset: DataError, Weights: WeightsError);
