@@ -94,9 +94,8 @@ impl Embedding {
 
     /// The maps: of principal components, and by t-SNE.
     pub(crate) fn draw(&self) -> Vec<(&'static str, Svg)> {
-        let axis = |number: usize| {
-            format!("component {}: {:.0} % of the variance", number + 1, 100.0 * self.explained[number])
-        };
+        let axis =
+            |number: usize| format!("component {} ({:.0} % of variance)", number + 1, 100.0 * self.explained[number]);
         let point = |(x, y, class, correct): &(f64, f64, String, bool)| ScatterPoint {
             place: [*x, *y],
             class: Some(class.clone()),

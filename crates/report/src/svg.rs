@@ -210,8 +210,11 @@ impl Svg {
         self.element("path", &format!("d=\"{}\"", escape(path)), mark);
     }
 
-    /// A text whose baseline is at `y`.
+    /// A text whose baseline is at `y`; nothing if it is empty.
     pub fn text(&mut self, (x, y): (f64, f64), text: &str, label: Label) {
+        if text.is_empty() {
+            return;
+        }
         let anchor = match label.anchor {
             Anchor::Start => "",
             Anchor::Middle => " text-anchor=\"middle\"",
