@@ -4,7 +4,7 @@ use super::preset::VERIFY;
 use super::{Layer, Origin, Preset, Recipe, RecipeError, Resolved};
 use serde::{Deserialize, Serialize};
 
-/// What a built-in recipe promises, to be [checked](crate::verify).
+/// What a built-in recipe promises, to be checked ([`check_trace`](crate::check_trace), [`short_form`](crate::short_form)).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contract {
