@@ -97,7 +97,7 @@ impl ExplainError {
         Self::Setting { setting, expected: expected.into(), got: got.to_string() }
     }
 
-    /// Whether the caller asked for something that does not exist, rather than something that failed.
+    /// Whether an argument is wrong, as opposed to a failed computation.
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Classify(error) => matches!(error, ClassifyError::Layer(_)),

@@ -6,7 +6,7 @@ use residual_infer::GradientStatistics;
 use residual_kernels::loss::{Targets, cross_entropy};
 use residual_model::Model;
 
-/// The gradients of a training step's loss.
+/// The gradients of the loss of one batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GradientFlow {
     /// The mean cross-entropy of the batch.

@@ -5,7 +5,7 @@ use residual_tensor::Stream;
 /// The first principal components of some vectors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Components {
-    /// The number of components: as many as were asked for, or as the vectors have.
+    /// The number of components: the given number, or that of the vectors' dimensions if it is smaller.
     pub count: usize,
     /// The coordinates of each vector along the components, vectors × count, without the mean.
     pub scores: Vec<f64>,

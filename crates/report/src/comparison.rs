@@ -2,8 +2,9 @@
 
 use crate::ReportError;
 use crate::curves::{Curves, charts, throughput};
+use crate::duration;
 use crate::html::{Cell, Page, figures, paragraph, table};
-use crate::run_page::{data_name, duration};
+use crate::run_page::data_name;
 use residual_train::{Paired, Record, differences, paired};
 use serde_json::{Value, json};
 

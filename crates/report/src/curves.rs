@@ -1,4 +1,4 @@
-//! Curves of a training run: loss, accuracy, learning rate, speed and gradient flow.
+//! Curves of a training run: loss, accuracy, learning rate, throughput and gradient flow.
 
 use crate::{Axis, Chart, Paint, Series, Svg};
 use residual_train::{GradientRow, Record, Row, StepRow};

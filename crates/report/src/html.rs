@@ -9,7 +9,7 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// A page in sections.
-pub(crate) struct Page {
+pub struct Page {
     title: String,
     header: String,
     sections: Vec<(String, String, String)>,
@@ -17,17 +17,17 @@ pub(crate) struct Page {
 
 impl Page {
     /// An empty page; `header` is HTML.
-    pub(crate) fn new(title: impl Into<String>, header: String) -> Self {
+    pub fn new(title: impl Into<String>, header: String) -> Self {
         Self { title: title.into(), header, sections: Vec::new() }
     }
 
     /// Adds a section of HTML. `id` is its place in the page's address.
-    pub(crate) fn section(&mut self, id: &str, title: &str, body: String) {
+    pub fn section(&mut self, id: &str, title: &str, body: String) {
         self.sections.push((id.to_owned(), title.to_owned(), body));
     }
 
     /// The file.
-    pub(crate) fn finish(&self) -> String {
+    pub fn finish(&self) -> String {
         let title = escape(&self.title);
         let entry =
             |(id, title, _): &(String, String, String)| format!("<li><a href=\"#{id}\">{}</a></li>", escape(title));
@@ -54,30 +54,31 @@ impl Page {
 
 /// A cell of a table: its text, and what it is sorted by if that is a number.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Cell {
+pub struct Cell {
     text: String,
     number: Option<f64>,
     class: &'static str,
 }
 
 impl Cell {
-    pub(crate) fn text(text: impl Into<String>) -> Self {
+    /// A text.
+    pub fn text(text: impl Into<String>) -> Self {
         Self { text: text.into(), ..Self::default() }
     }
 
     /// A number, shown as `text`.
-    pub(crate) fn number(value: f64, text: impl Into<String>) -> Self {
+    pub fn number(value: f64, text: impl Into<String>) -> Self {
         Self { text: text.into(), number: Some(value), ..Self::default() }
     }
 
     /// With a CSS class.
-    pub(crate) fn marked(self, class: &'static str) -> Self {
+    pub fn marked(self, class: &'static str) -> Self {
         Self { class, ..self }
     }
 }
 
 /// A table that its headings sort, if `sortable`. It scrolls sideways where it is too wide.
-pub(crate) fn table(caption: &str, head: &[&str], rows: &[Vec<Cell>], sortable: bool) -> String {
+pub fn table(caption: &str, head: &[&str], rows: &[Vec<Cell>], sortable: bool) -> String {
     let heading = |name: &&str| match sortable {
         true => format!("<th scope=\"col\"><button type=\"button\">{}</button></th>", escape(name)),
         false => format!("<th scope=\"col\">{}</th>", escape(name)),
@@ -108,23 +109,23 @@ pub(crate) fn table(caption: &str, head: &[&str], rows: &[Vec<Cell>], sortable: 
 }
 
 /// Names and values; the values are HTML.
-pub(crate) fn facts(rows: &[(&str, String)]) -> String {
+pub fn facts(rows: &[(&str, String)]) -> String {
     let row = |(name, value): &(&str, String)| format!("<div><dt>{}</dt><dd>{value}</dd></div>\n", escape(name));
     format!("<dl>\n{}</dl>\n", rows.iter().map(row).collect::<String>())
 }
 
 /// Pictures side by side, as many as fit.
-pub(crate) fn figures(pictures: &[String]) -> String {
+pub fn figures(pictures: &[String]) -> String {
     let figure = |picture: &String| format!("<figure>{picture}</figure>\n");
     format!("<div class=\"figures\">\n{}</div>\n", pictures.iter().map(figure).collect::<String>())
 }
 
 /// A paragraph of plain text.
-pub(crate) fn paragraph(text: &str) -> String {
+pub fn paragraph(text: &str) -> String {
     format!("<p>{}</p>\n", escape(text))
 }
 
 /// A part that is closed at first.
-pub(crate) fn details(summary: &str, body: &str) -> String {
+pub fn details(summary: &str, body: &str) -> String {
     format!("<details><summary>{}</summary>\n{body}</details>\n", escape(summary))
 }

@@ -4,7 +4,7 @@ use crate::curves::{Curves, charts, gradient_flow, throughput};
 use crate::held_out::{HeldOut, SHOWN, Shown};
 use crate::html::{Cell, Page, details, facts, figures, paragraph, table};
 use crate::run_report::RunReport;
-use crate::{Cell as Square, HeatMap, Paint, Picture, Svg, escape};
+use crate::{Cell as Square, HeatMap, Paint, Picture, Svg, bytes, duration, escape, grouped};
 use residual_infer::Evaluation;
 
 /// A confusion matrix of more classes shows those with the most errors.
@@ -75,31 +75,6 @@ pub(crate) fn data_name(data: &str) -> &str {
 
 pub(crate) fn percent(value: f64) -> String {
     format!("{value:.2} %")
-}
-
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
-}
-
-pub(crate) fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..100 => format!("{whole} s"),
-        100..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
-    }
 }
 
 fn header(run: &RunReport) -> String {
@@ -520,8 +495,8 @@ fn resources(run: &RunReport) -> String {
             },
         ),
         ("processor time", wall.cpu_seconds.map_or_else(unknown, duration)),
-        ("peak memory", wall.peak_memory.map_or_else(unknown, megabytes)),
-        ("weights", format!("{} ({})", megabytes(run.weights_bytes), run.weights)),
+        ("peak memory", wall.peak_memory.map_or_else(unknown, bytes)),
+        ("weights", format!("{} ({})", bytes(run.weights_bytes), run.weights)),
         ("folder", escape(&wall.folder)),
     ];
     if let Some(environment) = &run.facts.environment {

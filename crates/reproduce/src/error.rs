@@ -2,6 +2,7 @@
 
 use residual_data::DataError;
 use residual_engine::EngineError;
+use residual_explain::ExplainError;
 use residual_graph::GraphError;
 use residual_infer::InferError;
 use residual_model::ModelError;
@@ -72,13 +73,16 @@ pub enum ReproduceError {
     /// An evaluation failed.
     #[error(transparent)]
     Infer(#[from] InferError),
+    /// Activations cannot be measured.
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
     /// A picture cannot be drawn.
     #[error(transparent)]
     Report(#[from] ReportError),
 }
 
 impl ReproduceError {
-    /// Whether the user asked for something that does not exist, as opposed to a measurement that failed.
+    /// Whether an argument is wrong, as opposed to a failed measurement.
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Unknown { .. } | Self::Form { .. } => true,

@@ -1,6 +1,6 @@
 //! The result of a reproduction.
 
-use residual_report::Svg;
+use residual_report::{Svg, grouped};
 
 /// What was measured for a claim, and the verdict.
 #[derive(Clone, Debug)]
@@ -109,17 +109,4 @@ impl Finding {
         self.notes.push(note.into());
         self
     }
-}
-
-/// A whole number with commas between its thousands.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

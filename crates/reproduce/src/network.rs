@@ -4,6 +4,7 @@ use crate::{Context, Form, ReproduceError};
 use residual_data::{Dataset, Loader, LoaderOptions, Sampler, Source, Split, Targets, Transform};
 use residual_engine::{Engine, Mode};
 use residual_graph::{Graph, Op};
+use residual_infer::GradientStatistics;
 use residual_model::{Initialisation, Model, initialise};
 use residual_preprocess::Preprocessing;
 use residual_train::{Recipe, TrainStep};
@@ -73,21 +74,25 @@ impl Network {
     }
 
     /// The mean absolute gradient of each weight in the last step, in the graph's order.
-    pub(crate) fn gradients(&self) -> Vec<f64> {
-        let gradients = self.step.engine().gradients();
-        let mean = |key: &String| {
-            let values = gradients.get(key).and_then(|tensor| tensor.as_f32()).unwrap_or_default();
-            values.iter().map(|value| f64::from(value.abs())).sum::<f64>() / values.len().max(1) as f64
-        };
-        self.weights.iter().map(mean).collect()
+    pub(crate) fn gradients(&mut self) -> Vec<f64> {
+        mean_gradients(self.step.engine_mut(), &self.weights)
     }
 }
 
-/// The keys of the weights on the longest path: convolutions and the head, without those of projection shortcuts.
-fn weights(graph: &Graph) -> Vec<String> {
+/// The keys of the weights of convolutions and linear layers, without those of projection shortcuts.
+pub(crate) fn weights(graph: &Graph) -> Vec<String> {
     let is_weighted = |op: &Op| matches!(op, Op::Conv2d(_) | Op::Linear { .. });
     let nodes = graph.nodes.iter().filter(|node| is_weighted(&node.op) && !node.name.contains("downsample"));
-    nodes.filter(|node| !node.name.contains("shortcut")).map(|node| node.key("weight")).collect()
+    nodes.map(|node| node.key("weight")).collect()
+}
+
+/// The mean absolute gradient of these tensors after a backward pass.
+pub(crate) fn mean_gradients(engine: &mut Engine, keys: &[String]) -> Vec<f64> {
+    let entries = engine.entries().to_vec();
+    let flat = engine.flat_mut();
+    let statistics = GradientStatistics::of(&entries, flat.values, flat.gradients);
+    let mean = |key: &String| statistics.iter().find(|tensor| tensor.name == *key).map(|tensor| tensor.mean);
+    keys.iter().filter_map(mean).collect()
 }
 
 /// The first batches of an epoch, normalised and not augmented.

@@ -1,7 +1,7 @@
 //! Trainings that survive an interruption: each has a run folder of its own, which is resumed, or read if it is finished.
 
 use crate::{Context, Progress, ReproduceError};
-use residual_train::{Event, Job, Layer, Outcome, Recipe, Record, Resolved, RunFolder, Schedule, resume, train};
+use residual_train::{Event, Job, Layer, Outcome, Recipe, Record, Resolved, Schedule, resume, train};
 
 impl Context<'_> {
     /// The run of these settings, over those of a built-in recipe, under the name `reproduce-NAME`: trained now, resumed, or
@@ -84,9 +84,4 @@ pub(crate) fn hours_in_full(run: &Record, preset: &str, settings: &str) -> Resul
     let batch = (full.batch_size * full.grad_accum_steps) as u64;
     let total = Schedule::new(&full, 50_000_u64.div_ceil(batch)).total_steps();
     Ok(images(&full, total) * per_image / 3600.0)
-}
-
-/// The folder of a run whose weights are read.
-pub(crate) fn last_weights(run: &Record) -> std::path::PathBuf {
-    RunFolder::last(&run.folder)
 }

@@ -45,7 +45,7 @@ pub(crate) struct Reproduce {
 }
 
 impl Reproduce {
-    /// The form that was asked for.
+    /// The form of the flags.
     pub(crate) fn form(&self) -> Option<Form> {
         [(self.quick, Form::Quick), (self.short, Form::Short), (self.full, Form::Full)]
             .into_iter()

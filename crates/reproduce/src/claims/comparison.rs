@@ -1,13 +1,14 @@
 //! VGG, Inception, ResNet and DenseNet side by side.
 
 use super::gradient_flow::change_per_layer;
-use crate::finding::{Measure, grouped};
+use crate::finding::Measure;
+use crate::network::{mean_gradients, weights};
 use crate::{Claim, Context, Finding, Form, ReproduceError};
 use residual_engine::{Engine, Mode, Options};
-use residual_graph::{Graph, Op};
+use residual_graph::Graph;
 use residual_model::{Initialisation, Model, initialise};
 use residual_preprocess::Preprocessing;
-use residual_report::{Axis, Chart, Paint, Series};
+use residual_report::{Axis, Chart, Paint, Series, grouped};
 use residual_tensor::Stream;
 
 pub(super) const CLAIM: Claim = Claim {
@@ -66,11 +67,9 @@ fn run(context: &mut Context<'_>) -> Result<Finding, ReproduceError> {
     Ok(Finding::of(measures).with_picture("gradients", chart.draw()?))
 }
 
-/// The mean absolute gradient of each convolution's weight for a random gradient of the logits.
+/// The mean absolute gradient of the weight of each layer but the head, for a random gradient of the logits.
 fn gradients(graph: Graph, options: &Options) -> Result<Vec<f64>, ReproduceError> {
-    let convolutions =
-        graph.nodes.iter().filter(|node| matches!(node.op, Op::Conv2d(_)) && !node.name.contains("downsample"));
-    let keys: Vec<String> = convolutions.map(|node| node.key("weight")).collect();
+    let keys = weights(&graph);
     let tensors = initialise(&graph, Initialisation::usual(&graph), 0);
     let preprocessing = Preprocessing::unscaled([SIDE; 2], &[0.5; 3], &[0.25; 3]);
     let model = Model::new(graph, tensors, preprocessing, Vec::new())?;
@@ -80,10 +79,5 @@ fn gradients(graph: Graph, options: &Options) -> Result<Vec<f64>, ReproduceError
     engine.forward(&images)?;
     let seed: Vec<f32> = engine.output().iter().map(|_| random.normal()).collect();
     engine.backward_output(&seed)?;
-    let gradients = engine.gradients();
-    let mean = |key: &String| {
-        let values = gradients.get(key).and_then(|tensor| tensor.as_f32()).unwrap_or_default();
-        values.iter().map(|value| f64::from(value.abs())).sum::<f64>() / values.len().max(1) as f64
-    };
-    Ok(keys.iter().map(mean).collect())
+    Ok(mean_gradients(&mut engine, &keys))
 }

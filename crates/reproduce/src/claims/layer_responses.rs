@@ -3,12 +3,12 @@
 use super::degradation::{SEEDS, training};
 use crate::finding::Measure;
 use crate::network::training_images;
-use crate::training::last_weights;
 use crate::{Claim, Context, Finding, Form, ReproduceError};
 use residual_data::{Loader, LoaderOptions, Transform};
-use residual_engine::{Engine, Mode};
+use residual_explain::ActivationRecorder;
 use residual_graph::Op;
 use residual_report::{Axis, Chart, Paint, Series};
+use std::path::Path;
 
 pub(super) const CLAIM: Claim = Claim {
     name: "layer-responses",
@@ -32,7 +32,7 @@ fn run(context: &mut Context<'_>) -> Result<Finding, ReproduceError> {
         // One of the seeds of `degradation`.
         let (name, settings) = training(context, network, SEEDS - 1);
         let run = context.train(&name, Some("he2015-cifar"), &settings)?;
-        let deviations = responses(context, &last_weights(&run))?;
+        let deviations = responses(context, &run.folder.last())?;
         let mean = deviations.iter().sum::<f64>() / deviations.len() as f64;
         measures.push(Measure::seen(format!("{network}: mean standard deviation"), format!("{mean:.4}")));
         means.push(mean);
@@ -52,23 +52,17 @@ fn run(context: &mut Context<'_>) -> Result<Finding, ReproduceError> {
 }
 
 /// The standard deviation of each batch norm's output on a batch of training images.
-fn responses(context: &Context<'_>, weights: &std::path::Path) -> Result<Vec<f64>, ReproduceError> {
+fn responses(context: &Context<'_>, weights: &Path) -> Result<Vec<f64>, ReproduceError> {
     let model = residual_weights::load(weights)?.model;
-    let norms = model.graph.nodes.iter().filter(|node| matches!(node.op, Op::BatchNorm2d { .. }));
-    let names: Vec<String> = norms.map(|node| node.name.clone()).filter(|name| !name.contains("downsample")).collect();
-    let outputs: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut engine = Engine::new(&model, Mode::Eval, BATCH, model.preprocessing.size, &outputs, context.options)?;
+    let mut recorder = ActivationRecorder::new(&model, BATCH, context.options)?;
     let transform = Transform::evaluation(model.preprocessing.clone())?;
     let options = LoaderOptions { batch_size: BATCH, ..LoaderOptions::default() };
-    let mut loader = Loader::new(training_images(context)?, transform, options)?;
-    if let Some(batch) = loader.next().transpose()? {
-        engine.forward(batch.images())?;
+    if let Some(batch) = Loader::new(training_images(context)?, transform, options)?.next() {
+        recorder.record(batch?.images())?;
     }
-    let deviation = |name: &&str| {
-        let values = engine.node_value(name).unwrap_or_default();
-        let n = values.len().max(1) as f64;
-        let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / n;
-        (values.iter().map(|value| (f64::from(*value) - mean).powi(2)).sum::<f64>() / n).sqrt()
-    };
-    Ok(outputs.iter().map(deviation).collect())
+    let is_norm = |op: &Op| matches!(op, Op::BatchNorm2d { .. });
+    let norms = model.graph.nodes.iter().filter(|node| is_norm(&node.op) && !node.name.contains("downsample"));
+    let norms: Vec<&str> = norms.map(|node| node.name.as_str()).collect();
+    let statistics = recorder.finish().into_iter().filter(|node| norms.contains(&node.node.as_str()));
+    Ok(statistics.map(|node| node.deviation).collect())
 }

@@ -1,9 +1,9 @@
 //! Where the parameters are: a ResNet's head is small, a VGG's is not.
 
-use crate::finding::{Measure, grouped};
+use crate::finding::Measure;
 use crate::{Claim, Context, Finding, Form, ReproduceError};
 use residual_graph::{Graph, Op};
-use residual_report::{Bar, BarChart, Paint};
+use residual_report::{Bar, BarChart, Paint, grouped};
 
 pub(super) const CLAIM: Claim = Claim {
     name: "parameters",

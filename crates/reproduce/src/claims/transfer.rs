@@ -1,7 +1,6 @@
 //! Transfer learning: from scratch, head only, fine-tuned.
 
 use crate::finding::Measure;
-use crate::training::last_weights;
 use crate::{Claim, Context, Finding, Form, ReproduceError};
 use residual_report::{Axis, Chart, Paint, Series};
 
@@ -22,7 +21,7 @@ fn run(context: &mut Context<'_>) -> Result<Finding, ReproduceError> {
         }
     }
     let source = context.train("transfer-source", Some("cifar-quick"), &context.cifar("cifar10"))?;
-    let weights = last_weights(&source);
+    let weights = source.folder.last();
     let pretrained = format!("weights = {:?}\n", weights.display().to_string());
     let mut chart = Chart::new("Accuracy on held-out images of CIFAR-100", Axis::new("epoch").whole(), Axis::new("%"));
     let (mut measures, mut reached) = (Vec::new(), Vec::new());

@@ -110,7 +110,7 @@ impl Subject {
         Ok(outputs.chunks_exact(outputs.len() / self.batch).map(<[f32]>::to_vec).collect())
     }
 
-    /// Runs the network or a training step once, and returns the seconds it took.
+    /// The seconds of one forward pass or training step.
     pub(super) fn pass(&mut self) -> Result<f64, Failure> {
         let start = Instant::now();
         match &mut self.runner {
@@ -133,7 +133,7 @@ impl Subject {
     }
 }
 
-/// An engine, alone or in a training step.
+/// What is timed: an engine for inference, or a training step.
 enum Runner {
     Infer(Box<Engine>),
     Train(Box<TrainStep>),

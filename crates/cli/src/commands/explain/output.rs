@@ -53,7 +53,7 @@ pub(super) fn check(arguments: &Explain, subject: Subject) -> Result<(), Failure
     }
 }
 
-/// Writes the picture or the array, whichever the file's ending asks for.
+/// Writes the picture or the array, by the ending of the file's name.
 pub(super) fn write(
     path: &Path,
     picture: impl FnOnce() -> Result<Svg, Failure>,
