@@ -20,7 +20,7 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    /// Opens the dataset, if one was typed. Without `--limit` it has at most `usual` images.
+    /// Opens the dataset, if one was typed. Without `--limit` it has at most `usual` images, evenly spaced.
     pub(crate) fn open(arguments: &args::Images, usual: Option<usize>) -> Result<Option<Self>, Failure> {
         let Some(name) = &arguments.data else {
             let args::Images { data_dir, split, limit, .. } = arguments;
@@ -42,8 +42,12 @@ impl Images {
             if limit == 0 {
                 return Err(Failure::usage("limit: expected at least 1, got 0"));
             }
-            description = format!("the first {limit} of {description}");
-            dataset = Arc::new(Subset::new(dataset, (0..limit).collect()));
+            // A folder lists one class after another: the usual number of images is spread over all of them.
+            let (which, all) = (arguments.limit.map_or("", |_| "the first "), dataset.len());
+            description = format!("{which}{limit} of {description}");
+            let chosen = (0..limit).map(|image| if arguments.limit.is_some() { image } else { image * all / limit });
+            let chosen = chosen.collect();
+            dataset = Arc::new(Subset::new(dataset, chosen));
         }
         Ok(Some(Self { dataset, description }))
     }
@@ -79,7 +83,9 @@ pub(crate) struct Inputs {
 
 impl Inputs {
     pub(crate) fn of_dataset(Images { dataset, description }: Images) -> Self {
-        let row = |index| FeatureRow { path: dataset.describe(index), label: Some(dataset.label(index) as usize) };
+        // An image of multi-label data has no class of its own.
+        let label = |index| (!dataset.is_multi_label()).then(|| dataset.label(index) as usize);
+        let row = |index| FeatureRow { path: dataset.describe(index), label: label(index) };
         let sources = (0..dataset.len()).map(row).collect();
         let classes = dataset.class_names().to_vec();
         Self { dataset, sources, classes, description: Some(description) }

@@ -88,6 +88,8 @@ fn layers_have_a_bar_and_a_place_below_the_roofline() {
     let text = place.done(&[&arguments[..], &["--svg", "layers.svg"]].concat());
     let layers: Vec<&str> = text.lines().filter(|line| line.starts_with("layer")).collect();
     assert!(layers.len() >= 18 && layers.iter().any(|line| line.ends_with('█')), "{text}");
+    let alone = place.done(&[&arguments[..], &["--svg", "-"]].concat());
+    assert!(alone.starts_with("<svg") && alone.trim_end().ends_with("</svg>"), "{alone}");
     let svg = std::fs::read_to_string(place.path("layers.svg")).unwrap();
     for text in ["layer1.0.conv1: ", "FLOP/byte", "% of the limit", "Roofline of resnet20"] {
         assert!(svg.contains(text), "no {text}");

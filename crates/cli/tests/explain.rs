@@ -83,6 +83,24 @@ fn maps_are_scored_and_checked_against_shuffled_weights() {
     assert_eq!(document, json(&place.done(&with(&arguments))));
 }
 
+/// Some images are classified correctly, so that their own class is the first one too.
+#[test]
+fn images_without_a_contrast_are_skipped() {
+    let place = place();
+    let images = ["photos", "--class", "top1", "--contrast", "0", "--json"];
+    let all = json(&place.done(&with(&["photos", "--json"])));
+    let indices: Vec<i64> = all["maps"].as_array().unwrap().iter().map(|map| map["index"].as_i64().unwrap()).collect();
+    let other = indices.iter().filter(|&&index| index != 0).count();
+    let ran = place.run(&with(&images));
+    if other == 0 {
+        assert!(ran.stderr.contains("got the same for every image"), "{}", ran.stderr);
+        return;
+    }
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(json(&ran.stdout)["maps"].as_array().unwrap().len(), other);
+    assert_eq!(ran.stderr.matches("skipped: --contrast").count(), indices.len() - other, "{}", ran.stderr);
+}
+
 #[test]
 fn layers_are_shown_as_feature_maps_and_filters() {
     let place = place();

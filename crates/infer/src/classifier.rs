@@ -169,6 +169,16 @@ impl Classifier {
     }
 }
 
+/// The probabilities of an image's classes, of a model with this activation and temperature.
+pub fn probabilities(logits: &[f32], activation: Activation, temperature: f32) -> Vec<f32> {
+    let mut values: Vec<f32> = logits.iter().map(|logit| logit / temperature).collect();
+    match activation {
+        Activation::Softmax => softmax(&mut values, logits.len()),
+        Activation::Sigmoid => values.iter_mut().for_each(|value| *value = 1.0 / (1.0 + (-*value).exp())),
+    }
+    values
+}
+
 /// The classification of one image. It owns its data and does not borrow the classifier.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification {
@@ -202,12 +212,7 @@ impl Classification {
 
     /// The softmax of the logits, divided by the model's temperature; of a multi-label model the sigmoid of each.
     pub fn probabilities(&self) -> Vec<f32> {
-        let mut probabilities: Vec<f32> = self.logits.iter().map(|logit| logit / self.temperature).collect();
-        match self.activation {
-            Activation::Softmax => softmax(&mut probabilities, self.logits.len()),
-            Activation::Sigmoid => probabilities.iter_mut().for_each(|value| *value = 1.0 / (1.0 + (-*value).exp())),
-        }
-        probabilities
+        probabilities(&self.logits, self.activation, self.temperature)
     }
 
     /// The `count` most likely classes in descending order; ties are ordered by class index.

@@ -1,6 +1,6 @@
 //! Latency: passes that were timed, and how two of them compare.
 
-use crate::metrics::bootstrap::{Interval, resample};
+use crate::metrics::bootstrap::{Interval, quantile, resample};
 use std::time::{Duration, Instant};
 
 /// How often a pass is run.
@@ -31,9 +31,9 @@ impl Latency {
         (!seconds.is_empty()).then_some(Self { sorted: seconds })
     }
 
-    /// The time in seconds that a share of the passes, 0 to 1, does not exceed.
+    /// The quantile in seconds at a share of 0 to 1, interpolated linearly between the times as in NumPy.
     pub fn quantile(&self, share: f64) -> f64 {
-        self.sorted[((self.sorted.len() - 1) as f64 * share.clamp(0.0, 1.0)).round() as usize]
+        quantile(&self.sorted, share)
     }
 
     /// The median in seconds.
@@ -137,6 +137,9 @@ mod tests {
         let latency = Latency::new((0..101).rev().map(f64::from).collect()).unwrap();
         assert_eq!([0.0, 0.5, 0.95, 1.0].map(|share| latency.quantile(share)), [0.0, 50.0, 95.0, 100.0]);
         assert_eq!((latency.interquartile_range(), latency.count()), (50.0, 101));
+        // numpy.quantile([1, 3], 0.5), numpy.quantile(range(12), 0.95)
+        assert_eq!(Latency::new(vec![3.0, 1.0]).unwrap().median(), 2.0);
+        assert!((Latency::new((0..12).map(f64::from).collect()).unwrap().quantile(0.95) - 10.45).abs() < 1e-12);
         assert_eq!(Latency::new(Vec::new()), None);
     }
 

@@ -32,7 +32,7 @@ mod tuning_file;
 
 pub use class_list::ClassList;
 pub use classes::{check_labels, map_classes};
-pub use classifier::{Classification, Classifier, ClassifyError, Prediction};
+pub use classifier::{Classification, Classifier, ClassifyError, Prediction, probabilities};
 pub use error::InferError;
 pub use evaluate::{EvaluateOptions, Evaluation, calibrate, count, evaluate, evaluate_with};
 pub use feature_file::{FeatureFile, FeatureFileError, FeatureRow, FeatureTable};

@@ -163,6 +163,7 @@ mod tests {
             step,
             train_loss: 0.0,
             train_top1: 0.0,
+            top5: None,
             loss: None,
             top1: None,
             raw_top1: None,

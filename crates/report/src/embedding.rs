@@ -31,16 +31,16 @@ fn neighbours(
     name: &dyn Fn(u32) -> String,
     stop: &AtomicBool,
 ) -> Vec<(f64, f64, String, bool)> {
-    let step = results.len().div_ceil(TSNE);
-    let chosen = || results.iter().step_by(step);
-    let rows = vectors.chunks_exact(dimensions).step_by(step);
-    let values: Vec<f32> = rows.flatten().copied().collect();
+    // Evenly spaced.
+    let count = results.len().min(TSNE);
+    let chosen = || (0..count).map(|point| point * results.len() / count);
+    let values: Vec<f32> = chosen().flat_map(|row| &vectors[row * dimensions..][..dimensions]).copied().collect();
     let map = tsne(&values, dimensions, TsneOptions::default(), |_| !stop.load(Ordering::Relaxed));
     let points = map.map(|map| map.points).unwrap_or_default();
     points
         .iter()
         .zip(chosen())
-        .map(|(&[x, y], result)| (x.into(), y.into(), name(result.label), result.correct))
+        .map(|(&[x, y], row)| (x.into(), y.into(), name(results[row].label), results[row].correct))
         .collect()
 }
 

@@ -110,15 +110,16 @@ pub(crate) fn judge(
     let judged =
         results.iter().map(|result| Judged { class: class(result), correct: result.correct, properties: None });
     let mut judged: Vec<Judged<'_>> = judged.collect();
-    for &at in &sampled {
+    let is_sliced = evaluation.multi_label.is_none();
+    for &at in sampled.iter().filter(|_| is_sliced) {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
         judged[at].properties = images.sample(results[at].index).ok().as_ref().and_then(Properties::of);
     }
-    let slices = if evaluation.multi_label.is_none() { slices(&judged) } else { Vec::new() };
+    let slices = if is_sliced { slices(&judged) } else { Vec::new() };
+    let sliced = judged.iter().filter(|image| image.properties.is_some()).count();
     drop(judged);
-    let sliced = sampled.len();
     let sampled: Vec<&ImageResult> = sampled.into_iter().map(|at| &results[at]).collect();
     let embedding = Embedding::of(model, images, &sampled, options, stop)?;
     if stop.load(Ordering::Relaxed) {

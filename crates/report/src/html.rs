@@ -5,7 +5,7 @@ use crate::paint::css;
 
 /// The style of a page, beside that of its pictures.
 const STYLE: &str = include_str!("page.css");
-/// The script: sorts tables, shows values on hover, focus and touch, and switches the theme. A page is complete without it.
+/// The script: sorts tables, shows values on hover and touch, and switches the theme. A page is complete without it.
 const SCRIPT: &str = include_str!("page.js");
 
 /// A page in sections.

@@ -83,19 +83,23 @@ fn header(run: &RunReport) -> String {
     let done = last.map_or(0, |row| row.epoch);
     let planned = run.record.planned_epochs().unwrap_or(done);
     let mut verdict = String::new();
-    match (&run.held_out, best) {
-        (Some(HeldOut { evaluation, .. }), _) => {
+    match &run.held_out {
+        Some(HeldOut { evaluation, .. }) => {
             let [low, high] = evaluation.top1_interval;
+            let what = match &evaluation.multi_label {
+                Some(_) => "have one of their classes in first place",
+                None => "are classified correctly",
+            };
             let epoch = best.map(|best| format!(", epoch {}", best.epoch)).unwrap_or_default();
             verdict = format!(
-                "<p class=\"verdict\"><strong>{:.2} %</strong> of {} held-out images are classified correctly (95 % interval {low:.2} to \
+                "<p class=\"verdict\"><strong>{:.2} %</strong> of {} held-out images {what} (95 % interval {low:.2} to \
                  {high:.2}; {} weights{epoch})</p>\n",
                 evaluation.top1,
                 grouped(evaluation.images),
                 run.weights,
             );
         }
-        (None, _) => {
+        None => {
             verdict += "<p class=\"verdict\">All images were trained on; nothing was held out to judge the model.</p>\n"
         }
     }
@@ -301,9 +305,10 @@ fn classes(evaluation: &Evaluation) -> String {
 
 fn calibration(held_out: &HeldOut) -> String {
     let Some(reliability) = &held_out.reliability else {
-        return paragraph(
-            "No temperature can be fitted: there are too few images, or too few of them are misclassified.",
-        );
+        return paragraph(match &held_out.evaluation.multi_label {
+            Some(_) => "A temperature is fitted for images of one class each only.",
+            None => "No temperature can be fitted: there are too few images, or too few of them are misclassified.",
+        });
     };
     let diagrams = reliability.draw().map(|svg| svg.to_html());
     let (before, after) = (&reliability.calibration_before, &reliability.calibration_after);

@@ -144,7 +144,6 @@ impl RunReport {
             "weights": self.weights,
             "epochs": rows.collect::<Vec<_>>(),
             "steps": self.steps.iter().map(|step| (step.step, step.loss, step.lr)).collect::<Vec<_>>(),
-            "gradients": self.gradients,
             "held_out": held_out,
         })
     }

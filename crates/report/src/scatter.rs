@@ -61,7 +61,9 @@ pub fn scatter(title: &str, [x, y]: [String; 2], points: &[ScatterPoint]) -> Res
             label: String::new(),
         };
         let points = points.iter().filter(|point| point.class.as_deref() == class).map(point).collect();
-        chart = chart.with(Series::points(name, paint(index), points));
+        // More classes than colours have no legend, which would fill the picture; hovering names them.
+        let legend = if classes.len() <= MANY.len() { name } else { "" };
+        chart = chart.with(Series::points(legend, paint(index), points));
     }
     chart.draw()
 }
@@ -87,6 +89,10 @@ mod tests {
         let names: Vec<String> = (0..9).map(|class| format!("class {class}")).collect();
         let many: Vec<ScatterPoint> = names.iter().zip(0..).map(|(name, x)| point(f64::from(x), Some(name))).collect();
         let svg = scatter("t", axes(), &many).unwrap().to_svg();
+        let names: Vec<String> = (0..100).map(|class| format!("class {class}")).collect();
+        let most: Vec<ScatterPoint> = names.iter().zip(0..).map(|(name, x)| point(f64::from(x), Some(name))).collect();
+        let drawn = scatter("t", axes(), &most).unwrap().to_svg();
+        assert!(drawn.contains("class 99: 99.png") && !drawn.contains(">class 99<"), "{drawn}");
         assert!(svg.contains("#1f77b4") && svg.contains("#bcbd22"), "nine classes have nine colours: {svg}");
     }
 }

@@ -1,6 +1,6 @@
 //! Runs read back from their folders, and comparisons of them.
 
-use crate::{GradientRow, Layer, Recipe, Resume, RunFolder, SETTINGS, Schedule, TrainError};
+use crate::{EvalMetric, GradientRow, Layer, Recipe, Resume, RunFolder, SETTINGS, Schedule, TrainError};
 use residual_files::read_text;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +35,8 @@ pub struct Row {
     pub loss: Option<f64>,
     /// Top-1 accuracy on the held-out images, in percent.
     pub top1: Option<f64>,
+    /// Top-5 accuracy on the held-out images, in percent.
+    pub top5: Option<f64>,
     /// Top-1 accuracy of the weights without averaging, if they are averaged.
     pub raw_top1: Option<f64>,
     /// Training images per second; `None` in tables without that column.
@@ -101,9 +103,16 @@ impl Record {
         self.rows.last()
     }
 
-    /// The row with the best top-1; of equal ones that with the lower loss.
+    /// The best row by the recipe's `eval_metric`; of equal ones that with the lower loss.
     pub fn best(&self) -> Option<&Row> {
-        let key = |row: &Row| (row.top1, row.loss.map(|loss| -loss));
+        let key = |row: &Row| {
+            let by = match self.recipe.eval_metric {
+                EvalMetric::Top1 => row.top1,
+                EvalMetric::Top5 => row.top5,
+                EvalMetric::Loss => None,
+            };
+            (by, row.loss.map(|loss| -loss))
+        };
         self.rows.iter().filter(|row| row.top1.is_some()).fold(None, |best: Option<&Row>, row| match best {
             Some(best) if key(best) >= key(row) => Some(best),
             _ => Some(row),
@@ -135,7 +144,7 @@ fn rows(text: &str) -> Result<Vec<Row>, (usize, String)> {
     let Some((_, header)) = lines.next() else { return Ok(Vec::new()) };
     let place = |name: &str| header.split(',').position(|column| column == name);
     let column = |name: &str| place(name).ok_or((1, format!("no {name}")));
-    let [raw_top1, images_per_second] = ["raw_top1", "images_per_second"].map(place);
+    let [top5, raw_top1, images_per_second] = ["top5", "raw_top1", "images_per_second"].map(place);
     let [epoch, step, train_loss, train_top1, loss, top1, seconds] =
         ["epoch", "step", "train_loss", "train_top1", "loss", "top1", "seconds"].map(column);
     let [epoch, step, train_loss, train_top1, loss, top1, seconds] =
@@ -155,6 +164,7 @@ fn rows(text: &str) -> Result<Vec<Row>, (usize, String)> {
                 train_top1: float(train_top1)?,
                 loss: optional(loss)?,
                 top1: optional(top1)?,
+                top5: extra(top5)?,
                 raw_top1: extra(raw_top1)?,
                 images_per_second: extra(images_per_second)?,
                 seconds: float(seconds)?,
@@ -299,6 +309,19 @@ mod tests {
         assert!((half - 0.468_443_4).abs() < 1e-4, "{half}");
         assert_eq!(Spread::of(&[]), None);
         assert_eq!(Spread::of(&[2.0]).unwrap().half_width(), None);
+    }
+
+    #[test]
+    fn the_best_row_is_that_of_the_recipes_metric() {
+        let header = "epoch,step,train_loss,train_top1,loss,top1,top5,seconds\n";
+        let table = "1,1,1,1,0.9,50,90,1\n2,2,1,1,0.5,40,80,1\n3,3,1,1,0.7,45,95,1\n4,4,1,1,0.8,50,70,1\n";
+        let folder = tempfile::tempdir().unwrap();
+        for (metric, epoch) in [("top1", 4), ("top5", 3), ("loss", 2)] {
+            let recipe = format!("data = \"shapes10\"\nepochs = 4\neval_metric = \"{metric}\"\n");
+            std::fs::write(folder.path().join("config.toml"), recipe).unwrap();
+            std::fs::write(folder.path().join("metrics.csv"), format!("{header}{table}")).unwrap();
+            assert_eq!(Record::read(folder.path()).unwrap().best().unwrap().epoch, epoch, "{metric}");
+        }
     }
 
     #[test]

@@ -229,9 +229,9 @@ fn names_are_unique_and_weights_are_of_their_network() {
     assert_eq!(find("resnet50d").unwrap().weights[0], "timm:resnet50d.ra2_in1k");
 }
 
-/// The notes round torchvision's first weights to one digit.
+/// The notes agree with torchvision's first weights to 0.1.
 #[test]
-fn accuracies_are_torchvisions_and_the_notes_round_them() {
+fn accuracies_are_torchvisions_and_the_notes_agree_to_a_tenth() {
     let all = entries();
     assert_eq!(all.iter().flat_map(|entry| &entry.accuracies).filter(|it| it.source.starts_with("torch")).count(), 25);
     let of_notes: Vec<_> =

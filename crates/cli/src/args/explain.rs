@@ -33,7 +33,7 @@ pub(crate) struct Explain {
     pub(crate) images: Images,
     /// Layers: modules or nodes, as in `inspect` and `features` [default: maps explain the last feature map, pictures of
     /// filters and feature maps show the first convolution, embeddings are pooled]
-    #[arg(long, visible_alias = "layers", value_name = "NODE,NODE…", value_delimiter = ',')]
+    #[arg(long, visible_alias = "layers", value_name = "NODE,NODE…", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) layer: Vec<String>,
     /// Seed of everything that is random
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -22,7 +22,7 @@ pub(crate) struct Inspect {
         long,
         value_name = "MODEL|WEIGHTS",
         num_args = 1..,
-        conflicts_with_all = ["plan", "depth", "csv", "svg", "picture"]
+        conflicts_with_all = ["plan", "mode", "depth", "csv", "svg", "picture"]
     )]
     pub(crate) compare: Vec<String>,
     /// The network of a bare state dict

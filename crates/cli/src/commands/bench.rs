@@ -6,6 +6,7 @@ mod serve;
 mod subject;
 
 use crate::args::{Bench, Compute};
+use crate::drawing;
 use crate::failure::Failure;
 use crate::output::{bytes, print, print_json, table};
 use crate::weights::Named;
@@ -69,6 +70,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
     if arguments.serve {
         return serve_one(arguments);
     }
+    arguments.svg.as_deref().map(drawing::check).transpose()?;
     let mut document = Document {
         isa: "",
         peak_gflops: 0.0,
@@ -95,8 +97,10 @@ pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
             }
         }
     }
-    if let Some(path) = &arguments.svg {
-        picture::write(&document, &machines, path)?;
+    if let Some(path) = &arguments.svg
+        && !picture::write(&document, &machines, path)?
+    {
+        return Ok(Done::Finished);
     }
     if arguments.format.json {
         print_json(&document)?

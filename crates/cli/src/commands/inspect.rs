@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::weights::Named;
 use crate::{Done, weights};
 use residual::graph::Graph;
+use residual::infer::default_preprocessing;
 use residual::model::Model;
 use residual::zoo::Config;
 
@@ -26,7 +27,9 @@ pub(crate) fn run(arguments: &Inspect) -> Result<Done, Failure> {
         let model = read.map_or_else(|| untrained(graph), Ok)?;
         plan::show(arguments, &model, size)?;
     } else if let Some(path) = &arguments.svg {
-        picture::write(arguments, &graph, size, path)?;
+        let default = || default_preprocessing(&graph, None);
+        let preprocessing = read.map_or_else(default, |model| model.preprocessing);
+        picture::write(arguments, &graph, size, preprocessing, path)?;
     } else {
         layers::show(arguments, &graph, size)?;
     }

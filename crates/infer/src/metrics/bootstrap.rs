@@ -43,12 +43,16 @@ pub(crate) fn resample<const N: usize>(
     std::array::from_fn(|metric| percentiles(resamples.iter().map(|values| values[metric]).collect()))
 }
 
-/// The 2.5th and the 97.5th percentile, interpolated linearly between values as in NumPy.
+/// The 2.5th and the 97.5th percentile.
 fn percentiles(mut values: Vec<f64>) -> Interval {
     values.sort_unstable_by(f64::total_cmp);
-    [0.025, 0.975].map(|fraction| {
-        let position = fraction * (values.len() - 1) as f64;
-        let (below, above) = (values[position as usize], values[(position as usize + 1).min(values.len() - 1)]);
-        below + position.fract() * (above - below)
-    })
+    [0.025, 0.975].map(|share| quantile(&values, share))
+}
+
+/// The quantile of sorted values, of which there is at least one, interpolated linearly between them as in NumPy. `share` is 0
+/// to 1.
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let position = share.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
+    let (below, above) = (sorted[position as usize], sorted[position.ceil() as usize]);
+    below + position.fract() * (above - below)
 }

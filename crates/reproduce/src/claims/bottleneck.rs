@@ -4,6 +4,7 @@ use crate::finding::Measure;
 use crate::{Claim, Context, Finding, Form, ReproduceError};
 use residual_engine::{Engine, Mode};
 use residual_graph::{Builder, Conv2d, Graph, GraphError, NodeId};
+use residual_infer::Latency;
 use residual_model::{Initialisation, Model, initialise};
 use residual_preprocess::Preprocessing;
 use residual_report::{Bar, BarChart, Paint};
@@ -104,8 +105,5 @@ fn milliseconds(context: &mut Context<'_>, graphs: &[Graph; 2]) -> Result<[f64; 
             times.push(1e3 * began.elapsed().as_secs_f64() / BLOCKS as f64);
         }
     }
-    Ok(times.map(|mut times| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    }))
+    Ok(times.map(|times| Latency::new(times).map_or(f64::NAN, |times| times.median())))
 }

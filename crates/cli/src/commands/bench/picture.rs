@@ -11,8 +11,8 @@ use std::path::Path;
 const GAP: f64 = 12.0;
 
 /// Draws every result of the document, one below the other, each with the roofline beside it. `machines` are those that the
-/// results were measured on.
-pub(super) fn write(document: &Document, machines: &[Machine], path: &Path) -> Result<(), Failure> {
+/// results were measured on. Returns whether there is a file.
+pub(super) fn write(document: &Document, machines: &[Machine], path: &Path) -> Result<bool, Failure> {
     let mut bandwidths = Vec::new();
     for machine in machines {
         let bandwidth = read_bandwidth(&machine.options.pool);
@@ -35,7 +35,7 @@ pub(super) fn write(document: &Document, machines: &[Machine], path: &Path) -> R
         svg.embed((bars.width() + GAP, top), roof);
         top += bars.height().max(roof.height()) + GAP;
     }
-    drawing::write(&svg, path).map(drop)
+    drawing::write(&svg, path)
 }
 
 fn drawn(row: &Row, bandwidth: f64) -> Result<[Svg; 2], Failure> {

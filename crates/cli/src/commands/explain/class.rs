@@ -4,7 +4,6 @@ use super::images::Subjects;
 use crate::failure::Failure;
 use crate::output::count;
 use residual::files::nearest;
-use residual::kernels::loss::softmax;
 
 /// A typed class, which may be another one for each image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,13 +70,6 @@ pub(super) fn ranked(logits: &[f32]) -> Vec<usize> {
     order
 }
 
-/// The softmax probabilities of logits at a temperature.
-pub(super) fn probabilities(logits: &[f32], temperature: f32) -> Vec<f32> {
-    let mut values: Vec<f32> = logits.iter().map(|logit| logit / temperature).collect();
-    softmax(&mut values, logits.len());
-    values
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,10 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_are_the_softmax_and_ranks_descend() {
-        let logits = [1.0, 3.0, 1.0];
-        assert_eq!(ranked(&logits), [1, 0, 2]);
-        let hot = probabilities(&logits, 2.0);
-        assert!((hot[1] / hot[0] - 1f32.exp()).abs() < 1e-5 && (hot.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    fn ranks_descend() {
+        assert_eq!(ranked(&[1.0, 3.0, 1.0]), [1, 0, 2]);
     }
 }

@@ -1,7 +1,7 @@
 //! Maps of the pixels that speak for a class, and their scores.
 
 use super::Context;
-use super::class::{ClassChoice, probabilities};
+use super::class::ClassChoice;
 use super::images::{Loaded, Subjects};
 use super::output::{picture, short_name, write};
 use crate::Done;
@@ -14,6 +14,8 @@ use residual::explain::{
     Explainer, Faithfulness, Map, Method, MethodOptions, Occlusion, Randomised, Target, faithfulness, shuffle_weights,
     spearman,
 };
+use residual::infer::probabilities;
+use residual::model::Model;
 use residual::report::{Paint, PictureGrid, Tile, overlay};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,7 +108,7 @@ pub(super) fn run(context: &Context<'_>, subjects: &Subjects) -> Result<Done, Fa
         .collect::<Result<Vec<_>, _>>()?;
     let Some(loaded) = subjects.load(context)? else { return Ok(Done::Interrupted) };
     let logits = explainers[0].network().logits(&loaded.values)?;
-    let pairs = pairs(subjects, &loaded, &logits, outputs, model.temperature, &classes, against.as_ref())?;
+    let pairs = pairs(subjects, &loaded, &logits, outputs, model, &classes, against.as_ref())?;
     let label = |class: usize| model.labels.get(class).cloned().unwrap_or_else(|| class.to_string());
 
     let progress = Progress::new();
@@ -202,15 +204,18 @@ fn pairs(
     loaded: &Loaded,
     logits: &[f32],
     outputs: usize,
-    temperature: f32,
+    model: &Model,
     classes: &[ClassChoice],
     against: Option<&ClassChoice>,
 ) -> Result<Vec<Pair>, Failure> {
     let mut pairs = Vec::with_capacity(loaded.indices.len() * classes.len());
     for (place, logits) in logits.chunks_exact(outputs).enumerate() {
         let index = loaded.indices[place];
-        let probabilities = probabilities(logits, temperature);
+        let probabilities = probabilities(logits, model.activation, model.temperature);
         for class in classes {
+            // Two typed classes are the same for every image; ranks and true classes may be for some.
+            let is_typed =
+                [Some(class), against].into_iter().flatten().all(|class| matches!(class, ClassChoice::Output(_)));
             let class = class.output("--class", subjects, index, logits)?;
             let other = against.map(|choice| choice.output("--contrast", subjects, index, logits)).transpose()?;
             let target = match other {
@@ -218,15 +223,21 @@ fn pairs(
                 Some(against) if against != class => Target::Contrast { class, against },
                 Some(_) => {
                     let name = subjects.name(index);
-                    return Err(Failure::usage(format!(
-                        "--contrast: expected another class than --class, got the same for {name}"
-                    )));
+                    let same = format!("--contrast: expected another class than --class, got the same for {name}");
+                    if is_typed {
+                        return Err(Failure::usage(same));
+                    }
+                    complain(&format!("skipped: {same}"));
+                    continue;
                 }
             };
             pairs.push(Pair { place, target, probability: probabilities[class], score: target.score(logits) });
         }
     }
-    Ok(pairs)
+    match pairs.is_empty() {
+        true => Err(Failure::usage("--contrast: expected another class than --class, got the same for every image")),
+        false => Ok(pairs),
+    }
 }
 
 /// The map of every pair; `None` if a signal ended it.

@@ -189,7 +189,11 @@ fn sum<'a>(analysis: &Analysis, name: &'a str, nodes: Range<usize>) -> Sum<'a> {
         macs,
         mac_percent: percent(macs as f64, analysis.macs as f64),
         activation_bytes,
-        activation_percent: percent(activation_bytes as f64, analysis.activation_bytes() as f64),
+        // Of the nodes of all stages: the image itself belongs to none.
+        activation_percent: percent(
+            activation_bytes as f64,
+            (analysis.activation_bytes() - analysis.nodes[0].activation_bytes()) as f64,
+        ),
         receptive_field: last.receptive_field.map(|field| field.size),
     }
 }

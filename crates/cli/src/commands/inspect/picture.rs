@@ -5,15 +5,22 @@ use crate::drawing;
 use crate::failure::Failure;
 use crate::output::{facts, path_text, print, print_json};
 use residual::graph::{Analysis, Graph, NodeAnalysis};
-use residual::infer;
 use residual::preprocess::{Preprocessing, Preprocessor};
 use residual::report::{FieldOfView, Picture, Svg, architecture, receptive_fields};
 use std::path::Path;
 
-/// Writes the picture of `graph` at images of `size` (height, width).
-pub(super) fn write(arguments: &Inspect, graph: &Graph, size: [usize; 2], path: &Path) -> Result<(), Failure> {
+/// Writes the picture of `graph` at images of `size` (height, width), which `preprocessing` makes.
+pub(super) fn write(
+    arguments: &Inspect,
+    graph: &Graph,
+    size: [usize; 2],
+    preprocessing: Preprocessing,
+    path: &Path,
+) -> Result<(), Failure> {
+    drawing::check(path)?;
+    let preprocessing = Preprocessing { size, ..preprocessing };
     let svg = match &arguments.picture {
-        Some(image) => over_image(arguments, graph, size, image)?,
+        Some(image) => over_image(arguments, graph, preprocessing, image)?,
         None => architecture(graph, size)?,
     };
     if !drawing::write(&svg, path)? {
@@ -26,7 +33,8 @@ pub(super) fn write(arguments: &Inspect, graph: &Graph, size: [usize; 2], path: 
     }
 }
 
-fn over_image(arguments: &Inspect, graph: &Graph, size: [usize; 2], image: &Path) -> Result<Svg, Failure> {
+fn over_image(arguments: &Inspect, graph: &Graph, preprocessing: Preprocessing, image: &Path) -> Result<Svg, Failure> {
+    let size = preprocessing.size;
     let analysis = graph.analyse(size[0], size[1])?;
     let fields = match &arguments.node {
         Some(name) => vec![named(graph, &analysis, name)?],
@@ -36,7 +44,7 @@ fn over_image(arguments: &Inspect, graph: &Graph, size: [usize; 2], image: &Path
             stages.into_iter().filter_map(|stage| last(stage.nodes)).collect()
         }
     };
-    let picture = seen(graph, size, image)?;
+    let picture = seen(preprocessing, image)?;
     Ok(receptive_fields(&format!("Receptive fields of {}", graph.name), &picture, &fields))
 }
 
@@ -55,13 +63,13 @@ fn view(node: &NodeAnalysis) -> Option<FieldOfView> {
 }
 
 /// The image as the network sees it, before it is normalised, in colour.
-fn seen(graph: &Graph, size: [usize; 2], path: &Path) -> Result<Picture, Failure> {
+fn seen(preprocessing: Preprocessing, path: &Path) -> Result<Picture, Failure> {
     let image = residual::read_image(path)?;
-    let preprocessing = infer::default_preprocessing(graph, None);
-    let unscaled = Preprocessing { size, mean: vec![0.0; 3], std: vec![1.0; 3], ..preprocessing };
+    let [height, width] = preprocessing.size;
+    let unscaled = Preprocessing { mean: vec![0.0; 3], std: vec![1.0; 3], ..preprocessing };
     let preprocessor = Preprocessor::new(unscaled)?;
     let mut values = vec![0.0; preprocessor.output_len()];
     preprocessor.run(&image, &mut values).map_err(|error| Failure::at(path_text(path), &error))?;
     let rgb = values.iter().map(|value| (255.0 * value).round() as u8).collect();
-    Ok(Picture::new(size[1], size[0], rgb)?)
+    Ok(Picture::new(width, height, rgb)?)
 }
