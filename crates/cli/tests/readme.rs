@@ -1,4 +1,4 @@
-//! The README's commands run as they stand, on small stand-ins for the files they name; trainings are cut short.
+//! The README's commands run as they stand, on small stand-ins for the files they name; trainings and measurements are cut short.
 
 mod support;
 
@@ -44,12 +44,18 @@ fn every_command_of_the_readme_runs() {
                 arguments.extend(["--img-size", "32"]);
             }
         }
+        if arguments[0] == "bench" {
+            arguments.extend(["--repeats", "2", "--warmup", "1"]);
+        }
+        if arguments.starts_with(&["recipes", "verify"]) {
+            arguments.push("--trace");
+        }
         let stdout = place.done(&arguments);
         let shows = |text: &str| assert!(stdout.contains(text), "residual {command}: no {text:?} in {stdout}");
         match arguments[0] {
             "train" if arguments.contains(&"--find-lr") => shows("\nsuggestion  --lr "),
             "train" => shows("\nNext:\n  residual eval --weights runs/"),
-            "recipes" if arguments[1] == "verify" => shows("ok       top-1 of held-out images"),
+            "recipes" if arguments[1] == "verify" => shows("ok       pixels of 64 images"),
             "recipes" => shows("he2015-cifar\n"),
             "reproduce" if arguments[1] == "list" => shows("degradation\n"),
             "reproduce" => shows("PASS  receptive-field"),

@@ -1,4 +1,4 @@
-//! The commands of the tour through the lecture notes run as they stand; trainings are cut short.
+//! The commands of the tour through the lecture notes run as they stand; trainings and measurements are cut short.
 
 mod support;
 
@@ -18,8 +18,11 @@ fn every_command_of_the_tour_runs() {
         if arguments[0] == "reproduce" && arguments[1] != "receptive-field" {
             continue;
         }
-        if arguments[0] == "train" && !arguments.contains(&"--find-lr") {
-            arguments.extend(["--max-steps", "2", "-b", "8", "--no-report"]);
+        match arguments[0] {
+            "train" if arguments.contains(&"--find-lr") => arguments.extend(["-b", "8"]),
+            "train" => arguments.extend(["--max-steps", "2", "-b", "8", "--no-report"]),
+            "bench" => arguments.extend(["--repeats", "2", "--warmup", "1"]),
+            _ => {}
         }
         let stdout = place.done(&arguments);
         assert!(!stdout.is_empty(), "residual {command}");

@@ -6,17 +6,17 @@ use residual_tensor::Stream;
 /// The attribution of one image: height × width × channels.
 pub type Attribution = Vec<f32>;
 
-/// The gradient of each image's score: Simonyan et al., "Deep inside convolutional networks" (2014). The network keeps
-/// [`Network::IMAGE`] as its layer `index`.
+/// The gradient of each image's score: Simonyan et al., "Deep inside convolutional networks" (2014). The network has to
+/// keep [`Network::IMAGE`].
 ///
 /// # Errors
-/// As [`Network::gradients`].
+/// As [`Network::gradients`]; also if the network does not keep the image.
 pub fn input_gradients(
     network: &mut Network,
-    index: usize,
     images: &[f32],
     targets: &[Target],
 ) -> Result<Vec<Attribution>, ExplainError> {
+    let index = network.image_layer()?;
     let mut all = Vec::with_capacity(targets.len());
     network.gradients(images, targets, |pass| {
         all.extend(pass.layer_gradients(index).map(<[f32]>::to_vec));
@@ -29,10 +29,9 @@ pub fn input_gradients(
 /// range of values: Smilkov et al., "SmoothGrad" (2017).
 ///
 /// # Errors
-/// As [`Network::gradients`]; also without samples.
+/// As [`input_gradients`]; also without samples, or if the noise is not a number from 0 on.
 pub fn smooth_gradient(
     network: &mut Network,
-    index: usize,
     image: &[f32],
     target: Target,
     samples: usize,
@@ -42,6 +41,9 @@ pub fn smooth_gradient(
     if samples == 0 {
         return Err(ExplainError::setting("samples", "at least 1", samples));
     }
+    if !(noise >= 0.0 && noise.is_finite()) {
+        return Err(ExplainError::setting("noise", "a number from 0 on", noise));
+    }
     let [min, max] = Map { height: 1, width: image.len(), values: image.to_vec() }.range();
     let deviation = noise * (max - min);
     let sample = |index: usize| {
@@ -49,7 +51,7 @@ pub fn smooth_gradient(
         image.iter().map(move |value| value + deviation * stream.normal()).collect()
     };
     let weight = |_| 1.0 / samples as f64;
-    weighted_gradients(network, index, target, samples, image.len(), sample, weight)
+    weighted_gradients(network, target, samples, image.len(), sample, weight)
 }
 
 /// Integrated gradients along the straight line from an image of zeros (the mean colour) to `image`: Sundararajan et al.,
@@ -57,10 +59,9 @@ pub fn smooth_gradient(
 /// to the difference of the scores of the two ends, up to the error of the rule.
 ///
 /// # Errors
-/// As [`Network::gradients`]; also without steps.
+/// As [`input_gradients`]; also without steps.
 pub fn integrated_gradients(
     network: &mut Network,
-    index: usize,
     image: &[f32],
     target: Target,
     steps: usize,
@@ -70,7 +71,7 @@ pub fn integrated_gradients(
     }
     let rule = gauss_legendre(steps);
     let point = |step: usize| image.iter().map(|value| value * rule[step].0 as f32).collect();
-    let mut sum = weighted_gradients(network, index, target, steps, image.len(), point, |step| rule[step].1)?;
+    let mut sum = weighted_gradients(network, target, steps, image.len(), point, |step| rule[step].1)?;
     sum.iter_mut().zip(image).for_each(|(sum, value)| *sum *= value);
     Ok(sum)
 }
@@ -78,13 +79,13 @@ pub fn integrated_gradients(
 /// The weighted sum of the gradients at several images.
 fn weighted_gradients(
     network: &mut Network,
-    index: usize,
     target: Target,
     count: usize,
     len: usize,
     image: impl Fn(usize) -> Vec<f32>,
     weight: impl Fn(usize) -> f64,
 ) -> Result<Attribution, ExplainError> {
+    let index = network.image_layer()?;
     let mut sum = vec![0.0f64; len];
     let all: Vec<usize> = (0..count).collect();
     for part in all.chunks(network.batch()) {

@@ -159,19 +159,19 @@ impl Explainer {
         let maps: Vec<Map> = match self.method {
             Method::Cam(method) => cams(network, method, images, targets, size)?,
             Method::Saliency => {
-                let gradients = input_gradients(network, 0, images, targets)?;
+                let gradients = input_gradients(network, images, targets)?;
                 gradients.iter().map(|gradient| channel_max(gradient, size)).collect()
             }
             Method::SmoothGrad => pairs()
                 .map(|(image, &target)| {
                     let MethodOptions { samples, noise, seed, .. } = options;
-                    let gradient = smooth_gradient(network, 0, image, target, samples, noise, seed)?;
+                    let gradient = smooth_gradient(network, image, target, samples, noise, seed)?;
                     Ok(channel_max(&gradient, size))
                 })
                 .collect::<Result<_, ExplainError>>()?,
             Method::IntegratedGradients => pairs()
                 .map(|(image, &target)| {
-                    Ok(channel_sum(&integrated_gradients(network, 0, image, target, options.steps)?, size))
+                    Ok(channel_sum(&integrated_gradients(network, image, target, options.steps)?, size))
                 })
                 .collect::<Result<_, ExplainError>>()?,
             Method::Occlusion => {

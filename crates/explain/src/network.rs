@@ -3,8 +3,8 @@
 use crate::{ExplainError, Target};
 use residual_engine::{Engine, Frozen, Mode, Options};
 use residual_graph::{NodeId, Op, Shape};
-use residual_infer::layer_node;
-use residual_model::Model;
+use residual_infer::{layer_node, probabilities};
+use residual_model::{Activation, Model};
 use residual_tensor::NamedTensors;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub struct Network {
     image: Shape,
     classes: usize,
     batch: usize,
+    activation: Activation,
+    temperature: f32,
 }
 
 /// A layer of a [`Network`].
@@ -71,7 +73,8 @@ impl Network {
         let layers = layers.iter().zip(&names).map(layer).collect();
         let [height, width] = size;
         let image = Shape { height, width, channels: graph.input_size()[0] };
-        Ok(Self { layers, image, classes: graph.output_channels()?, batch, engine })
+        let Model { activation, temperature, .. } = *model;
+        Ok(Self { layers, image, classes: graph.output_channels()?, batch, engine, activation, temperature })
     }
 
     /// The layers whose values and gradients can be read.
@@ -92,6 +95,17 @@ impl Network {
     /// The maximum number of images of a pass.
     pub fn batch(&self) -> usize {
         self.batch
+    }
+
+    /// The model's probability of `class`, from the logits of an image.
+    pub(crate) fn probability(&self, logits: &[f32], class: usize) -> f32 {
+        probabilities(logits, self.activation, self.temperature)[class]
+    }
+
+    /// The place of the image among the layers.
+    pub(crate) fn image_layer(&self) -> Result<usize, ExplainError> {
+        let place = self.layers.iter().position(|layer| layer.name == Self::IMAGE);
+        place.ok_or_else(|| ExplainError::setting("layers", "the image among them", "none"))
     }
 
     /// Replaces all weights and running statistics.

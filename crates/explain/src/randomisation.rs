@@ -12,7 +12,8 @@ use serde::Serialize;
 pub struct Randomised {
     /// The part's module path.
     pub part: String,
-    /// Spearman's rank correlation of the map with the original; `None` if one of them is constant.
+    /// Spearman's rank correlation of the map with the original; `None` if one of them is constant, or the shuffled network's
+    /// logits are not finite.
     pub correlation: Option<f64>,
 }
 

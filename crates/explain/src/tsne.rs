@@ -21,6 +21,22 @@ impl Default for TsneOptions {
     }
 }
 
+impl TsneOptions {
+    /// Checks the options for `count` vectors.
+    ///
+    /// # Errors
+    /// If there are fewer than 4 vectors or more than [`MOST_VECTORS`]; if the perplexity is not a number above 1.
+    pub fn check(&self, count: usize) -> Result<(), ExplainError> {
+        if !(4..=MOST_VECTORS).contains(&count) {
+            return Err(ExplainError::setting("t-SNE", format!("4 to {MOST_VECTORS} images"), count));
+        }
+        if !(self.perplexity > 1.0 && self.perplexity.is_finite()) {
+            return Err(ExplainError::setting("perplexity", "a number above 1", self.perplexity));
+        }
+        Ok(())
+    }
+}
+
 /// The result of [`tsne`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tsne {
@@ -42,7 +58,7 @@ pub const MOST_VECTORS: usize = 5000;
 /// other vectors. `progress` is called with every step and may stop the descent by returning `false`.
 ///
 /// # Errors
-/// If there are more than [`MOST_VECTORS`], or not enough memory for the square of their number; if the perplexity is not above 1.
+/// As [`TsneOptions::check`]; also if there is not enough memory for the square of the number of vectors.
 pub fn tsne(
     vectors: &[f32],
     dimensions: usize,
@@ -50,15 +66,7 @@ pub fn tsne(
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<Tsne, ExplainError> {
     let count = vectors.len() / dimensions.max(1);
-    if count > MOST_VECTORS {
-        return Err(ExplainError::setting("t-SNE", format!("at most {MOST_VECTORS} images"), count));
-    }
-    if !(options.perplexity > 1.0 && options.perplexity.is_finite()) {
-        return Err(ExplainError::setting("perplexity", "a number above 1", options.perplexity));
-    }
-    if count < 4 {
-        return Err(ExplainError::setting("t-SNE", "at least 4 images", count));
-    }
+    options.check(count)?;
     let perplexity = options.perplexity.min((count as f64 - 1.0) / 3.0);
     let joint = joint_probabilities(vectors, dimensions, count, perplexity)?;
     let mut points = starting_points(vectors, dimensions, options.seed);
@@ -276,6 +284,6 @@ mod tests {
         assert!(equal.points.iter().flatten().all(|value| value.is_finite()));
         assert!((equal.perplexity - 7.0 / 3.0).abs() < 1e-12);
         let refused = tsne(&[1.0; 9], 3, TsneOptions::default(), |_| true).unwrap_err();
-        assert_eq!(refused.to_string(), "t-SNE: expected at least 4 images, got 3");
+        assert_eq!(refused.to_string(), "t-SNE: expected 4 to 5000 images, got 3");
     }
 }

@@ -5,6 +5,7 @@ use residual_explain::{
     ExplainError, Explainer, Map, Method, MethodOptions, Occlusion, Target, TsneOptions, default_layer, faithfulness,
     tsne,
 };
+use residual_infer::probabilities;
 use residual_model::Model;
 use residual_preprocess::Preprocessing;
 use residual_tensor::{NamedTensors, Tensor};
@@ -146,6 +147,64 @@ fn integrated_gradients_sum_to_the_difference_of_the_scores() {
     let score = |explainer: &mut Explainer, image: &[f32]| target.score(&explainer.network().logits(image).unwrap());
     let difference = score(&mut explainer, image) - score(&mut explainer, &vec![0.0; image.len()]);
     assert!((sum - difference).abs() < 0.01 * difference.abs(), "{sum} {difference}");
+}
+
+/// Without noise all samples are the image itself.
+#[test]
+fn smooth_gradients_are_means_over_noise_that_the_seed_draws() {
+    let (model, images, _) = tiny();
+    let maps = |name: &str, noise: f32, seed: u64| {
+        let options = MethodOptions { noise, seed, samples: 6, ..MethodOptions::default() };
+        let method = Method::from_name(name).unwrap();
+        let mut explainer = Explainer::new(&model, method, &[], options, 4, &Options::threads(1)).unwrap();
+        explainer.maps(&images[..24 * 20 * 3], &[Target::Class(1)])
+    };
+    let distance = |a: &Map, b: &Map| {
+        let scale = b.values.iter().fold(0.0f32, |max, value| max.max(value.abs()));
+        a.values.iter().zip(&b.values).fold(0.0f32, |max, (a, b)| max.max((a - b).abs())) / scale
+    };
+    let gradient = &maps("saliency", 0.0, 0).unwrap()[0];
+    assert!(distance(&maps("smooth-grad", 0.0, 3).unwrap()[0], gradient) < 1e-6);
+    let [first, again, other] = [3, 3, 4].map(|seed| maps("smooth-grad", 0.2, seed).unwrap().remove(0));
+    assert!(first == again && first != other && distance(&first, gradient) > 1e-3);
+    for noise in [f32::NAN, -0.1, f32::INFINITY] {
+        let error = maps("smooth-grad", noise, 0).unwrap_err().to_string();
+        assert_eq!(error, format!("noise: expected a number from 0 on, got {noise}"));
+    }
+}
+
+/// Two steps by hand: the image without its more relevant half, and with nothing but it.
+#[test]
+fn deletion_and_insertion_begin_with_the_most_relevant_pixels() {
+    let (model, images, _) = tiny();
+    let model = Model { temperature: 1.7, ..model };
+    let image = &images[..24 * 20 * 3];
+    let values: Vec<f32> = (0..480).map(|pixel| (pixel * 7 % 480) as f32).collect();
+    let map = Map { height: 24, width: 20, values };
+    let options = Options::threads(1);
+    let mut explainer =
+        Explainer::new(&model, Method::from_name("saliency").unwrap(), &[], MethodOptions::default(), 4, &options)
+            .unwrap();
+    let target = Target::Class(3);
+    let got = faithfulness(explainer.network(), image, target, &map, 2, 0).unwrap();
+    let mut half = image.to_vec();
+    for (pixel, &value) in half.chunks_exact_mut(3).zip(&map.values) {
+        if value >= 240.0 {
+            pixel.fill(0.0);
+        }
+    }
+    let mut probability = |image: &[f32]| {
+        let logits = explainer.network().logits(image).unwrap();
+        f64::from(probabilities(&logits, model.activation, model.temperature)[3])
+    };
+    let ends = [probability(image), probability(&vec![0.0; image.len()])];
+    let expected = (ends[0] + 2.0 * probability(&half) + ends[1]) / 4.0;
+    assert!((got.deletion - expected).abs() < 1e-6, "{} {expected}", got.deletion);
+    // Insertion begins at the blurred image, which of an image of one colour is the image itself.
+    let plain = vec![0.7; image.len()];
+    let expected = probability(&plain);
+    let got = faithfulness(explainer.network(), &plain, target, &map, 2, 0).unwrap();
+    assert!((got.insertion - expected).abs() < 1e-6, "{} {expected}", got.insertion);
 }
 
 /// The divergence that scikit-learn reaches; the optimum depends on rounding after a thousand steps, not the quality.

@@ -14,6 +14,8 @@ const MAX_NAME: usize = 255;
 const RANDOM: usize = 6;
 const ENDING: &str = ".tmp";
 const AROUND_NAME: usize = 2 + RANDOM + ENDING.len();
+/// Threads that sync the files of a folder.
+const SYNC_THREADS: usize = 16;
 /// Maximum number of links to links.
 const MAX_LINKS: usize = 40;
 
@@ -184,17 +186,26 @@ pub fn atomic_folder<T, E: From<FileError>>(path: &Path, write: impl FnOnce(&Pat
     Ok(written)
 }
 
-/// Syncs every file in `folder` and its subfolders, and the folders.
+/// Syncs every file in `folder` and its subfolders, then the folders.
 fn sync_files(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_files(&entry.path())?;
-        } else {
-            File::open(entry.path())?.sync_all()?;
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_path_buf()]);
+    let mut listed = 0;
+    while let Some(folder) = folders.get(listed) {
+        listed += 1;
+        let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+        for entry in entries {
+            let list = if entry.file_type()?.is_dir() { &mut folders } else { &mut files };
+            list.push(entry.path());
         }
     }
-    sync_folder(folder)
+    // A file system writes its journal once for all threads that wait for it.
+    let sync = |files: &[PathBuf]| files.iter().try_for_each(|file| File::open(file)?.sync_all());
+    std::thread::scope(|scope| {
+        let parts = files.chunks(files.len().div_ceil(SYNC_THREADS).max(1));
+        let threads: Vec<_> = parts.map(|part| scope.spawn(move || sync(part))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("syncing does not panic"))
+    })?;
+    folders.iter().rev().try_for_each(|folder| sync_folder(folder))
 }
 
 /// Gives `file`, whose path is `from`, its final name `to` in the same folder: syncs it, renames it, and syncs the

@@ -24,7 +24,7 @@ pub struct Environment {
 }
 
 /// The evaluation on the test images. Accuracies are in percent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TestResult {
     /// The weights that were judged: `best` or `last`.
     pub weights: String,
@@ -69,6 +69,9 @@ pub struct WallClock {
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
+    /// The run's steps at that time; `None` in a file of an earlier version.
+    #[serde(default)]
+    pub step: Option<u64>,
     /// Program and machine of the run's end; `None` if no report was begun then.
     pub environment: Option<Environment>,
     /// The evaluation on the test images, which a report does not repeat.
@@ -94,6 +97,7 @@ impl Facts {
             loss: Some(test.loss).filter(|loss| loss.is_finite()),
         });
         Self {
+            step: Some(summary.steps),
             environment: Some(environment),
             test,
             settings: settings.into_iter().map(setting).collect(),
@@ -104,6 +108,15 @@ impl Facts {
                 images_per_second: summary.images_per_second,
                 ..WallClock::default()
             },
+        }
+    }
+
+    /// Drops what is not true any more after `step` steps of a run that was prolonged: its settings and times. The evaluation on
+    /// the test images stays, with the step that it was made at.
+    pub(crate) fn update(&mut self, step: u64) {
+        if self.step.is_some_and(|known| known != step) {
+            self.settings.clear();
+            self.wall_clock = WallClock { folder: std::mem::take(&mut self.wall_clock.folder), ..WallClock::default() };
         }
     }
 

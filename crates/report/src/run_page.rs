@@ -105,17 +105,25 @@ fn header(run: &RunReport) -> String {
     }
     if let Some(test) = &run.facts.test {
         let loss = test.loss.map_or_else(|| "not a number".to_owned(), |loss| format!("{loss:.4}"));
+        let when = match run.facts.step {
+            Some(step) if last.is_some_and(|row| row.step != step) => {
+                format!(", after {} steps; the run has been prolonged since", grouped(step))
+            }
+            _ => String::new(),
+        };
         verdict += &format!(
-            "<p>On {} test images, which chose nothing: top-1 <b>{:.2} %</b>, top-5 {:.2} %, loss {loss} ({} weights).</p>\n",
+            "<p>On {} test images, which chose nothing: top-1 <b>{:.2} %</b>, top-5 {:.2} %, loss {loss} ({} weights{when}).</p>\n",
             grouped(test.images),
             test.top1,
             test.top5,
             escape(&test.weights)
         );
     }
+    verdict += &run.changed.iter().map(|note| format!("<p class=\"bad\">Note: {note}.</p>\n")).collect::<String>();
     let state = match planned {
         1 if done == 1 => "finished, 1 epoch".to_owned(),
         _ if done >= planned => format!("finished, {done} epochs"),
+        _ if is_out_of_patience(run) => format!("stopped early, after {done} of {planned} epochs"),
         _ => format!("{done} of {planned} epochs"),
     };
     let [channels, height, width] = run.input;
@@ -128,6 +136,15 @@ fn header(run: &RunReport) -> String {
         ("seed", recipe.seed.to_string()),
     ];
     format!("{verdict}{}<p class=\"muted\">The same run again:</p><pre>{}</pre>\n", facts(&rows), escape(&command(run)))
+}
+
+/// Whether early stopping has ended the run.
+fn is_out_of_patience(run: &RunReport) -> bool {
+    let (Some(last), Some(best), Some(patience)) = (run.record.last(), run.record.best(), run.record.recipe.patience)
+    else {
+        return false;
+    };
+    last.epoch >= best.epoch + patience
 }
 
 /// The command that trains the same weights again, to the bit.
@@ -194,6 +211,19 @@ fn metrics(held_out: &HeldOut) -> String {
         ("ECE", format!("{:.4}", calibration.ece)),
         ("Brier score", format!("{:.4}", calibration.brier)),
     ];
+    if let Some(multi_label) = &evaluation.multi_label {
+        rows.retain(|(name, _)| !name.starts_with("top-"));
+        rows.splice(
+            0..0,
+            [
+                ("mAP", format!("{:.4}", multi_label.mean_average_precision)),
+                ("macro AUROC", format!("{:.4}", multi_label.macro_auroc)),
+                ("micro F1", format!("{:.4}", multi_label.micro_f1)),
+                ("exact match", percent(100.0 * multi_label.exact_match)),
+                ("one of the classes in first place", format!("{} ({low:.2} to {high:.2})", percent(evaluation.top1))),
+            ],
+        );
+    }
     if evaluation.non_finite > 0 {
         rows.push(("not finite", format!("{} images have no logits", evaluation.non_finite)));
     }

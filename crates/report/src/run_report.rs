@@ -38,6 +38,8 @@ pub struct RunReport {
     pub(crate) weights_bytes: u64,
     /// `None` if all images were trained on.
     pub(crate) held_out: Option<HeldOut>,
+    /// A line for the images that are not those of the run's start.
+    pub(crate) changed: Vec<String>,
     /// Augmented training images with their classes.
     pub(crate) augmented: Vec<(Picture, String)>,
 }
@@ -51,12 +53,14 @@ impl RunReport {
     pub fn collect(
         job: &Job,
         folder: &RunFolder,
-        facts: Facts,
+        mut facts: Facts,
         options: &Options,
         stop: &AtomicBool,
         on_progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<Self>, ReportError> {
         let record = Record::read(folder.path())?;
+        facts.update(record.last().map_or(0, |row| row.step));
+        let changed = job.changed_images(folder)?;
         let (weights, path) = match folder.best() {
             best if best.exists() => ("best", best),
             _ => ("last", folder.last()),
@@ -91,9 +95,15 @@ impl RunReport {
             weights,
             weights_bytes: std::fs::metadata(&path).map_or(0, |metadata| metadata.len()),
             held_out,
+            changed,
             augmented: augmented.collect(),
             record,
         }))
+    }
+
+    /// A line for the training and for the held-out images each, if their files or labels have changed since the start of the run.
+    pub fn changed_images(&self) -> &[String] {
+        &self.changed
     }
 
     /// The page: one file that loads nothing.
@@ -140,7 +150,7 @@ impl RunReport {
             "network": {
                 "model": recipe.model, "parameters": self.parameters, "input": self.input, "classes": self.classes,
             },
-            "data": { "name": recipe.data, "train": self.train },
+            "data": { "name": recipe.data, "train": self.train, "changed": self.changed },
             "weights": self.weights,
             "epochs": rows.collect::<Vec<_>>(),
             "steps": self.steps.iter().map(|step| (step.step, step.loss, step.lr)).collect::<Vec<_>>(),

@@ -2,7 +2,7 @@
 
 use residual_engine::Options;
 use residual_kernels::Isa;
-use residual_report::{Environment, Facts, Picture, RunComparison, RunReport, begin_report};
+use residual_report::{Environment, Facts, Picture, RunComparison, RunReport, TestResult, begin_report};
 use residual_threads::Pool;
 use residual_train::{Augment, Job, Layer, Outcome, Recipe, Record, RunFolder, Summary, train};
 use std::path::{Path, PathBuf};
@@ -34,8 +34,8 @@ fn photos(folder: &Path) -> PathBuf {
     root
 }
 
-fn job(data: &Path, seed: u64) -> Job {
-    let recipe = Recipe {
+fn recipe(data: &Path, seed: u64) -> Recipe {
+    Recipe {
         data: data.display().to_string(),
         img_size: Some(16),
         batch_size: 16,
@@ -47,8 +47,11 @@ fn job(data: &Path, seed: u64) -> Job {
         log_gradients: Some(4),
         seed,
         ..Recipe::default()
-    };
-    Job::prepare(recipe).unwrap()
+    }
+}
+
+fn job(data: &Path, seed: u64) -> Job {
+    Job::prepare(recipe(data, seed)).unwrap()
 }
 
 fn trained(job: &Job, runs: &Path) -> (RunFolder, Summary) {
@@ -192,6 +195,87 @@ fn a_report_that_was_interrupted_is_rebuilt_with_what_it_knew() {
     std::fs::write(run.report_data(), "{\"schema\": 1}").unwrap();
     let error = Facts::read(&run).unwrap_err().to_string();
     assert!(error.contains("report.json: expected the report of a run, got missing field"), "{error}");
+}
+
+#[test]
+fn a_run_that_goes_on_keeps_its_test_result_with_its_step_and_drops_old_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = job(&photos(folder.path()), 6);
+    let (run, summary) = trained(&job, &folder.path().join("runs"));
+    let test = TestResult { weights: "best".into(), images: 9, top1: 50.0, ..TestResult::default() };
+    let known = Facts { test: Some(test), ..facts(&job, &summary) };
+    let page = collected(&job, &run, known.clone()).html();
+    assert!(
+        page.contains("loss not a number (best weights).") && page.contains("<td>default</td>"),
+        "as the run ended"
+    );
+    let page = collected(&job, &run, Facts { step: Some(summary.steps - 1), ..known }).html();
+    let when = format!("(best weights, after {} steps; the run has been prolonged since)", summary.steps - 1);
+    assert!(page.contains(&when) && !page.contains("<td>default</td>") && page.contains("<td>config.toml</td>"));
+}
+
+#[test]
+fn images_that_have_changed_since_the_run_are_told_and_others_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = photos(folder.path());
+    let (run, summary) = trained(&job(&data, 7), &folder.path().join("runs"));
+    let again = || Job::resume(Recipe::resolve(&[Layer::run(&run.config()).unwrap()]).unwrap(), &run).unwrap();
+    let known = facts(&again(), &summary);
+    assert!(collected(&again(), &run, known.clone()).changed_images().is_empty());
+    let [one, other] = ["0.png", "3.png"].map(|name| data.join(CLASSES[0]).join(name));
+    let pixels = std::fs::read(&other).unwrap();
+    std::fs::write(&one, [&pixels[..], b"more"].concat()).unwrap();
+    let report = collected(&again(), &run, known.clone());
+    assert_eq!(report.changed_images().len(), 1, "{:?}", report.changed_images());
+    assert!(report.html().contains("images are not those that the run was started with"));
+    std::fs::remove_file(&other).unwrap();
+    let stop = AtomicBool::new(false);
+    let error = RunReport::collect(&again(), &run, known, &options(), &stop, &mut |_, _| {}).err().unwrap();
+    assert!(error.to_string().contains("images of 3 classes"), "{error}");
+}
+
+#[test]
+fn a_run_without_held_out_images_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe { val_split: Some(0.0), ..recipe(&photos(folder.path()), 8) };
+    let job = Job::prepare(recipe).unwrap();
+    let (run, summary) = trained(&job, &folder.path().join("runs"));
+    let report = collected(&job, &run, facts(&job, &summary));
+    report.write().unwrap();
+    check(&report.html(), &["curves", "augmentation", "gradients", "settings", "resources"]);
+    assert!(report.html().contains("nothing was held out") && report.json()["held_out"].is_null());
+}
+
+#[test]
+fn a_run_that_was_stopped_early_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    // At a learning rate of zero no epoch after the first is better.
+    let recipe = Recipe { lr: 1e-30, epochs: Some(9), patience: Some(1), ..recipe(&photos(folder.path()), 9) };
+    let job = Job::prepare(recipe).unwrap();
+    let (run, summary) = trained(&job, &folder.path().join("runs"));
+    let page = collected(&job, &run, facts(&job, &summary)).html();
+    let state = format!("stopped early, after {} of 9 epochs", summary.epochs);
+    assert!(summary.epochs < 9 && page.contains(&state), "{} epochs", summary.epochs);
+}
+
+#[test]
+fn images_with_several_labels_have_their_own_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = photos(folder.path());
+    let labels = ["sea", "sea;sand", "sand"];
+    let row = |index: usize| format!("{}/{index}.png,{}\n", CLASSES[index % 3], labels[index % 3]);
+    let table: String = (0..90).filter(|index| index % 3 > 0).map(row).collect();
+    std::fs::write(data.join("labels.csv"), format!("path,label\n{table}")).unwrap();
+    let recipe = Recipe { bce_loss: true, ..recipe(&data.join("labels.csv"), 10) };
+    let job = Job::prepare(recipe).unwrap();
+    let (run, summary) = trained(&job, &folder.path().join("runs"));
+    let report = collected(&job, &run, facts(&job, &summary));
+    report.write().unwrap();
+    let page = report.html();
+    let without = |name: &&str| !["confusion", "labels", "slices"].contains(name);
+    check(&page, &SECTIONS.into_iter().filter(without).collect::<Vec<_>>());
+    assert!(page.contains("<dt>mAP</dt>") && !page.contains("<dt>top-1</dt>"));
+    assert!(report.json()["held_out"]["evaluation"]["multi_label"]["mean_average_precision"].is_number());
 }
 
 #[test]

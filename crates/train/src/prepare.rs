@@ -1,6 +1,7 @@
 //! Prepares model and data of a recipe.
 
 use crate::recipe::{self, Init, Origin, Origins, Recipe, RecipeError, Resolved, SETTINGS};
+use crate::state::{DataShape, State};
 use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, Schedule, TrainError};
 use residual_data::{
@@ -143,6 +144,20 @@ impl Job {
         let evaluation = Transform::evaluation(job.model.preprocessing.clone())?;
         job.held_out.iter().chain(&job.test).try_for_each(|images| evaluation.check(&**images))?;
         Ok(job)
+    }
+
+    /// A line for the training and for the held-out images each, if their files or labels have changed since the start of `run`;
+    /// none if the run has no checkpoint.
+    ///
+    /// # Errors
+    /// [`TrainError::OtherRun`] if there are other numbers of images, or other classes.
+    pub fn changed_images(&self, run: &RunFolder) -> Result<Vec<String>, TrainError> {
+        if !run.state().exists() {
+            return Ok(Vec::new());
+        }
+        let state = State::load(&run.state())?;
+        state.check(&self.recipe, &DataShape::of(self), run)?;
+        Ok(state.progress.changed_images(self))
     }
 
     /// The transform of training images.

@@ -184,12 +184,7 @@ impl<'a> Run<'a> {
             )));
         }
         if self.saved.is_some() {
-            let known = self.progress.fingerprints.iter().zip(fingerprints(self.job));
-            for (what, _) in ["training", "held-out"].iter().zip(known).filter(|(_, (began, now))| *began != now) {
-                on_event(&Event::Note(format!(
-                    "the {what} images are not those that the run was started with: their files or labels have changed"
-                )));
-            }
+            self.progress.changed_images(self.job).into_iter().for_each(|note| on_event(&Event::Note(note)));
         }
         self.job.notes().into_iter().for_each(|note| on_event(&Event::Note(note)));
         let skipped = std::mem::take(&mut self.skipped);

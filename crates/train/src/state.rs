@@ -95,6 +95,16 @@ impl Progress {
     pub(crate) fn size_epoch(&self) -> u64 {
         if self.epoch_step == 0 { self.epoch.saturating_sub(1) } else { self.epoch }
     }
+
+    /// A line for the training and for the held-out images each, if they are not those of the start of the run.
+    pub(crate) fn changed_images(&self, job: &Job) -> Vec<String> {
+        let known = self.fingerprints.iter().zip(fingerprints(job));
+        let changed = ["training", "held-out"].iter().zip(known).filter(|(_, (began, now))| *began != now);
+        let note = |what| {
+            format!("the {what} images are not those that the run was started with: their files or labels have changed")
+        };
+        changed.map(|(what, _)| note(what)).collect()
+    }
 }
 
 /// The fingerprints of the training and of the held-out images; 0 if there are none.

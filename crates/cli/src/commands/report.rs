@@ -4,7 +4,7 @@ use crate::Done;
 use crate::args::Report;
 use crate::failure::Failure;
 use crate::machine;
-use crate::output::{bytes, facts, path_text, print, print_json};
+use crate::output::{bytes, complain, facts, path_text, print, print_json};
 use crate::progress::Progress;
 use crate::signals::Stop;
 use residual::engine::Options;
@@ -33,6 +33,7 @@ fn one(arguments: &Report, run: &Path, stop: &Stop) -> Result<Done, Failure> {
     let collected = RunReport::collect(&job, &folder, known, &options, stop.listen(), &mut show);
     progress.finish();
     let Some(report) = collected? else { return Ok(Done::Interrupted) };
+    report.changed_images().iter().for_each(|note| complain(&format!("note: {note}")));
     let page = match &arguments.output {
         None => {
             report.write()?;

@@ -45,7 +45,11 @@ fn features(context: &Context<'_>, subjects: &Subjects) -> Result<Option<Feature
     let whole = subjects.each(context, "features", |indices, images| {
         let found = extractor.features_nhwc(images, &[layer])?;
         features.indices.extend_from_slice(indices);
-        for value in found[0].values.chunks_exact(shape.len()) {
+        for (value, &index) in found[0].values.chunks_exact(shape.len()).zip(indices) {
+            if let Some(got) = value.iter().find(|value| !value.is_finite()) {
+                let name = subjects.name(index);
+                return Err(Failure::new(format!("{name}: expected finite values of \"{layer}\", got {got}")));
+            }
             let mut mean = vec![0.0f32; shape.channels];
             for pixel in value.chunks_exact(shape.channels) {
                 mean.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value / pixels as f32);
@@ -94,7 +98,15 @@ pub(super) fn neighbours(context: &Context<'_>, subjects: &Subjects) -> Result<D
     };
     let (place, found_in) = (gallery.as_ref().unwrap_or(subjects), others.as_ref().unwrap_or(&queries));
     let count = arguments.top.map_or(NEIGHBOURS, |top| top.get().into());
-    let found = nearest_neighbours(&queries.values, &found_in.values, queries.dimensions, count, gallery.is_none());
+    let (progress, stop, same) = (Progress::new(), context.stop.listen(), gallery.is_none());
+    let (dimensions, total) = (queries.dimensions, queries.indices.len() as u64);
+    let found =
+        nearest_neighbours(&queries.values, &found_in.values, dimensions, count, same, context.options, |done| {
+            progress.images("comparing", done as u64, total);
+            !stop.load(Ordering::Relaxed)
+        });
+    progress.finish();
+    let Some(found) = found else { return Ok(Done::Interrupted) };
     // A picture has room for a few images.
     let shown = found.len().min(super::SHOWN);
     if let Some(path) = &arguments.output {
@@ -173,6 +185,12 @@ struct PointRow<'a> {
 /// The images as points in the plane.
 pub(super) fn embedding(context: &Context<'_>, subjects: &Subjects, kind: Embedding) -> Result<Done, Failure> {
     let Context { arguments, model, stop, .. } = *context;
+    let usual = TsneOptions::default();
+    let perplexity = arguments.perplexity.unwrap_or(usual.perplexity);
+    let options = TsneOptions { perplexity, seed: arguments.seed, ..usual };
+    if kind == Embedding::Tsne {
+        options.check(subjects.len())?;
+    }
     let Some(found) = features(context, subjects)? else { return Ok(Done::Interrupted) };
     let mut facts = serde_json::Map::new();
     let (points, axes) = match kind {
@@ -191,9 +209,6 @@ pub(super) fn embedding(context: &Context<'_>, subjects: &Subjects, kind: Embedd
             (points, [axis(0), axis(1)])
         }
         Embedding::Tsne => {
-            let usual = TsneOptions::default();
-            let perplexity = arguments.perplexity.unwrap_or(usual.perplexity);
-            let options = TsneOptions { perplexity, seed: arguments.seed, ..usual };
             let (progress, stop) = (Progress::new(), stop.listen());
             let embedded = tsne(&found.values, found.dimensions, options, |step| {
                 progress.steps("t-SNE", step, options.steps);

@@ -11,8 +11,8 @@ use crate::failure::Failure;
 use crate::output::{complain, path_text, print, print_json, table};
 use crate::progress::Progress;
 use residual::explain::{
-    Explainer, Faithfulness, Map, Method, MethodOptions, Occlusion, Randomised, Target, faithfulness, shuffle_weights,
-    spearman,
+    ExplainError, Explainer, Faithfulness, Map, Method, MethodOptions, Occlusion, Randomised, Target, faithfulness,
+    shuffle_weights, spearman,
 };
 use residual::infer::probabilities;
 use residual::model::Model;
@@ -159,9 +159,13 @@ pub(super) fn run(context: &Context<'_>, subjects: &Subjects) -> Result<Done, Fa
                 explainer.load(tensors)?;
                 progress.steps("randomization check", done, parts);
                 done += 1;
-                let maps = maps_of(explainer, context, &loaded, &pairs, stop)?.unwrap_or_default();
+                let maps = match maps_of(explainer, context, &loaded, &pairs, stop) {
+                    // Shuffled weights may overflow: then there is nothing to compare.
+                    Err(ExplainError::NotFinite { .. }) => vec![None; pairs.len()],
+                    maps => maps?.unwrap_or_default().into_iter().map(Some).collect(),
+                };
                 for (row, map) in rows[start..].iter_mut().zip(maps) {
-                    let correlation = spearman(&row.map.values, &map.values);
+                    let correlation = map.and_then(|map| spearman(&row.map.values, &map.values));
                     row.randomization.push(Randomised { part: part.to_owned(), correlation });
                 }
                 Ok::<(), Failure>(())
@@ -247,7 +251,7 @@ fn maps_of(
     loaded: &Loaded,
     pairs: &[Pair],
     stop: &AtomicBool,
-) -> Result<Option<Vec<Map>>, Failure> {
+) -> Result<Option<Vec<Map>>, ExplainError> {
     let mut maps = Vec::with_capacity(pairs.len());
     for part in pairs.chunks(context.batch()) {
         if stop.load(Ordering::Relaxed) {

@@ -90,7 +90,8 @@ fn network(arguments: &Inspect, name: &str, batch: usize, options: &Options) -> 
         receptive_field: analysis.receptive_field,
         effective_stride: analysis.last_feature_map().map(|(_, field)| field.stride),
         memory,
-        published: published(name),
+        // Other classes or sizes than those of the published network have no published accuracy.
+        published: if arguments.num_classes.or(arguments.img_size).is_none() { published(name) } else { Vec::new() },
         latency: None,
     };
     if !arguments.measure {
