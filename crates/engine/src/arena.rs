@@ -80,8 +80,8 @@ pub(crate) struct Arena {
 
 impl Arena {
     /// Memory for placed buffers, or `None` if the system has none.
-    pub(crate) fn new(places: Places) -> Option<Self> {
-        Some(Self { memory: AlignedBuffer::try_zeros(places.len)?, places, first: 0 })
+    pub(crate) fn new(places: &Places) -> Option<Self> {
+        Some(Self { memory: AlignedBuffer::try_zeros(places.len)?, places: places.clone(), first: 0 })
     }
 
     /// Floats per image of the value of `id`.
@@ -179,7 +179,7 @@ mod tests {
                     Buffer { len: 1 + stream.below(100) as usize, alive, images: None }
                 })
                 .collect();
-            let arena = Arena::new(Places::new(&buffers, 1 + round % 3)).unwrap();
+            let arena = Arena::new(&Places::new(&buffers, 1 + round % 3)).unwrap();
             let range = |index| arena.range(BufferId(index), 1 + round % 3);
             for a in 0..buffers.len() {
                 for b in 0..a {
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn several_buffers_are_written_beside_those_that_are_read() {
         let buffers: Vec<Buffer> = (0..5).map(|i| Buffer { len: 16 * (i + 1), alive: 0..1, images: None }).collect();
-        let mut arena = Arena::new(Places::new(&buffers, 1)).unwrap();
+        let mut arena = Arena::new(&Places::new(&buffers, 1)).unwrap();
         for first in 0..5 {
             let id = |offset: usize| BufferId((first + offset) % 5);
             (0..5).for_each(|offset| arena.get_mut(id(offset), 1).fill(offset as f32));

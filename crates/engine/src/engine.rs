@@ -1,54 +1,38 @@
 //! The engine's interface: forward pass, backward pass, and parameters as views.
 
-use crate::arena::{Arena, BufferId};
-use crate::parameters::{Entry, Filters, Flat, Parameters};
-use crate::plan::{DepthFirst, Folded, Plan, PlanStep, PlanSummary, Scheduled, compile_model};
-use crate::run::{Copied, Executor, NormState, PlannedConv, PlannedLayerNorm, PlannedNorm, Weight};
+use crate::compiled::CompiledModel;
+use crate::parameters::{Entry, Flat, Parameters};
+use crate::plan::{DepthFirst, Kept, Plan, PlanStep, PlanSummary, Scheduled, compile_model};
+use crate::run::{Run, Session};
+use crate::weights::Weights;
 use crate::{EngineError, Memory, Mode, Options, Tuning};
-use residual_graph::{Graph, NodeId, Op, Shape};
-use residual_kernels::conv::Conv;
+use residual_graph::Shape;
 use residual_model::Model;
 use residual_tensor::{AlignedBuffer, NamedTensors};
+use residual_threads::Pool;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A model compiled for one mode, batch size and image size. Images and feature maps are NHWC.
 #[derive(Debug)]
 pub struct Engine {
-    executor: Executor,
+    plan: Arc<Plan>,
+    weights: Weights,
+    session: Session,
     summary: PlanSummary,
-    forward: Vec<Scheduled>,
-    backward: Vec<Scheduled>,
-    /// The early layers that run depth first, for one part of the batch at a time.
-    depth_first: Option<DepthFirst>,
     /// The measured time of each instruction, forward and then backward, if steps are timed.
     times: Option<Vec<Duration>>,
-    input: BufferId,
-    /// The network's output first, then the other requested nodes.
-    kept: Vec<Kept>,
-    batch: usize,
-    image_len: usize,
     /// Number of images of the last batch.
     images: usize,
     /// Whether the last forward pass has not had its backward pass.
     fresh: bool,
     /// Whether parameters may have changed since batch norms last read their running statistics.
     stale: bool,
-    /// The first batch norm over a single pixel, which cannot be trained on one image.
-    single_pixel_norm: Option<String>,
-}
-
-/// A node whose value stays readable, and can be given a gradient.
-#[derive(Debug)]
-struct Kept {
-    name: String,
-    shape: Shape,
-    value: BufferId,
-    seed: Option<BufferId>,
 }
 
 impl Engine {
     /// Compiles `model` for batches of up to `batch` images of `size` (height, width). `outputs` names nodes whose values
-    /// stay readable after each forward pass; they are not fused away.
+    /// stay readable after each forward pass; they are not fused away. For inference this is a [`CompiledModel`] with a session.
     ///
     /// # Errors
     /// If the model's tensors or shapes do not fit, or an output is not a node of it; [`EngineError::Memory`] if the
@@ -64,9 +48,21 @@ impl Engine {
         outputs: &[&str],
         options: &Options,
     ) -> Result<Self, EngineError> {
+        if mode == Mode::Infer {
+            return CompiledModel::new(model, batch, size, outputs, options)?.session(&options.pool);
+        }
         let (folded, plan) = compile_model(model, mode, batch, size, outputs, options)?;
-        plan.memory().check()?;
-        Self::load(&folded, plan, batch, options)
+        plan.memory(options.pool.threads()).check()?;
+        let layout = Arc::clone(&plan.parameters);
+        let parameters = Parameters::new(layout, &folded.tensors, &folded.scales, &options.pool)?;
+        Self::of(Arc::new(plan), Weights::Buckets(Box::new(parameters)), &options.pool)
+    }
+
+    /// A session of a plan.
+    pub(crate) fn of(plan: Arc<Plan>, weights: Weights, pool: &Arc<Pool>) -> Result<Self, EngineError> {
+        let summary = PlanSummary::of(&plan, pool.threads());
+        let session = Session::new(&plan, Arc::clone(pool))?;
+        Ok(Self { plan, weights, session, summary, times: None, images: 0, fresh: false, stale: true })
     }
 
     /// The memory that [`Engine::new`] would allocate with these arguments: that of the [`PlanSummary`]. Allocates none of
@@ -86,7 +82,7 @@ impl Engine {
         options: &Options,
     ) -> Result<Memory, EngineError> {
         let (_, plan) = compile_model(model, mode, batch, size, outputs, options)?;
-        Ok(plan.memory())
+        Ok(plan.memory(options.pool.threads()))
     }
 
     /// Measures the fastest algorithms on this machine for the convolutions of a plan that `tuning` does not contain yet.
@@ -106,94 +102,33 @@ impl Engine {
         tuning: &mut Tuning,
     ) -> Result<(), EngineError> {
         let (_, plan) = compile_model(model, mode, batch, size, &[], options)?;
-        plan.memory().check()?;
-        plan.convs.iter().try_for_each(|conv| tuning.measure(*conv.shape(), batch, mode, options))
+        plan.memory(options.pool.threads()).check()?;
+        let convs = plan.layers.convs.iter();
+        convs.into_iter().try_for_each(|planned| tuning.measure(*planned.conv.shape(), batch, mode, options))
     }
 
-    /// Allocates the memory of a plan and loads the weights.
-    fn load(folded: &Folded<'_>, plan: Plan, batch: usize, options: &Options) -> Result<Self, EngineError> {
-        let Folded { graph, tensors, scales } = folded;
-        let graph: &Graph = graph;
-        let on_use = plan.packed.on_use;
-        let summary = PlanSummary::of(graph, &plan, batch);
-        let memory = summary.memory();
-        let take = |len| AlignedBuffer::try_zeros(len).ok_or_else(|| memory.refused());
-        let (packed_buffer, workspace) = (take(plan.packed.len)?, take(plan.workspace_len)?);
-        let statistics = take(plan.statistics_len)?;
-        let Plan { mode, schedule, depth_first, layers, convs, places, packed, shapes, channels, .. } = plan;
-        let arena = Arena::new(places).ok_or_else(|| memory.refused())?;
-        let parameters = Parameters::new(graph, &channels, tensors, scales, on_use, &options.frozen, &options.pool)?;
-        let mut packed_places = packed.places.into_iter();
-        let planned_conv = |(conv, &id): (Conv, &NodeId)| {
-            let node = graph.node(id);
-            let has_bias = node.op.parameters().len() > 1;
-            PlannedConv {
-                weight: match on_use {
-                    true => Weight::Shared(Filters::new(node, channels[node.inputs[0].0], tensors, scales)),
-                    false => Weight::Bucket(parameters.range(&node.key("weight"))),
-                },
-                bias: has_bias.then(|| parameters.range(&node.key("bias"))),
-                packed: packed_places.next(),
-                conv,
-            }
-        };
-        let convs = convs.into_iter().zip(&layers.convs).map(planned_conv).collect();
-        let norms = layers.norms.iter().map(|&node| planned_norm(graph, node, &parameters, options)).collect();
-        let layer_norm = |&id: &NodeId| {
-            let node = graph.node(id);
-            let Op::LayerNorm { eps, .. } = node.op else { unreachable!("the schedule lists layer norms") };
-            let [weight, bias] = ["weight", "bias"].map(|name| Copied::new(parameters.range(&node.key(name))));
-            PlannedLayerNorm { eps, trained: !options.frozen.parameters.contains(&node.name), weight, bias }
-        };
-        let layer_norms = layers.layer_norms.iter().map(layer_norm).collect();
-        let scale = |&id: &NodeId| Copied::new(parameters.range(&graph.node(id).key("layer_scale")));
-        let scales = layers.scales.iter().map(scale).collect();
-        let is_single_pixel = |node: &&NodeId| {
-            let takes_statistics = !options.frozen.statistics.contains(&graph.node(**node).name);
-            takes_statistics && shapes[node.0].height * shapes[node.0].width == 1
-        };
-        let single_pixel_norm = layers.norms.iter().find(is_single_pixel).map(|&node| graph.node(node).name.clone());
-        let keep = |&(node, value, seed): &(NodeId, BufferId, Option<BufferId>)| Kept {
-            name: graph.node(node).name.clone(),
-            shape: shapes[node.0],
-            value,
-            seed,
-        };
-        let mut executor = Executor {
-            mode,
-            options: options.clone(),
-            arena,
-            convs,
-            norms,
-            layer_norms,
-            scales,
-            packed: packed_buffer,
-            workspace,
-            statistics,
-            parameters: Some(parameters),
-            seed: 0,
-        };
-        executor.prepare();
-        if mode == Mode::Infer {
-            executor.parameters = None;
+    /// The plan and the weights of an inference engine, for other sessions; `None` of an engine with gradients.
+    pub fn compiled(&self) -> Option<CompiledModel> {
+        match &self.weights {
+            Weights::Packed(weights) => Some(CompiledModel::of(Arc::clone(&self.plan), Arc::clone(weights))),
+            Weights::Buckets(_) => None,
         }
-        debug_assert_eq!(memory.parameters, executor.parameter_bytes());
-        Ok(Self {
-            executor,
-            summary,
-            kept: schedule.kept.iter().map(keep).collect(),
-            forward: schedule.forward,
-            depth_first,
-            backward: schedule.backward,
-            times: None,
-            input: schedule.input,
-            batch,
-            image_len: shapes[0].len(),
-            images: 0,
-            fresh: false,
-            stale: false,
-            single_pixel_norm,
-        })
+    }
+
+    /// Replaces the weights of an inference plan by those of another model of the same network, without compiling it again.
+    /// Other sessions of the plan keep the old ones.
+    ///
+    /// # Errors
+    /// [`EngineError::OtherGraph`] if the network is another one; [`EngineError::Mode`] if the plan has gradients; if the system
+    /// has no memory.
+    pub fn load_model(&mut self, model: &Model) -> Result<(), EngineError> {
+        let Self { plan, weights, session, .. } = self;
+        match weights {
+            Weights::Packed(weights) => CompiledModel::load(plan, weights, model, &session.pool),
+            Weights::Buckets(_) => {
+                Err(EngineError::Mode { what: "loading a model", expected: "inference", mode: plan.mode })
+            }
+        }
     }
 
     /// Runs the network on `images` (n × height × width × channels, n up to the plan's batch).
@@ -202,52 +137,53 @@ impl Engine {
     /// [`EngineError::Batch`] if `images` is not a batch of this plan, [`EngineError::SingleValue`] if a batch norm would
     /// be trained on a single value.
     pub fn forward(&mut self, images: &[f32]) -> Result<(), EngineError> {
-        let count = images.len() / self.image_len;
-        if count == 0 || count > self.batch || count * self.image_len != images.len() {
-            return Err(EngineError::Batch { batch: self.batch, image: self.image_len, got: images.len() });
+        let Plan { batch, image_len, input, .. } = *self.plan;
+        let count = images.len() / image_len;
+        if count == 0 || count > batch || count * image_len != images.len() {
+            return Err(EngineError::Batch { batch, image: image_len, got: images.len() });
         }
-        if let (Mode::Train, 1, Some(name)) = (self.executor.mode, count, &self.single_pixel_norm) {
+        if let (Mode::Train, 1, Some(name)) = (self.plan.mode, count, &self.plan.single_pixel_norm) {
             return Err(EngineError::SingleValue { name: name.clone() });
         }
-        if std::mem::take(&mut self.stale) {
-            self.executor.prepare();
+        if let (true, Some(parameters)) = (std::mem::take(&mut self.stale), self.weights.buckets()) {
+            self.session.take_running_statistics(&self.plan, parameters);
         }
         self.images = count;
-        let forward = self.forward.len();
-        self.executor.arena.get_mut(self.input, count).copy_from_slice(images);
-        let times = self.times.as_mut().map(|times| &mut times[..forward]);
-        run_forward(&mut self.executor, &self.forward, self.depth_first, count, times);
+        self.session.arena.get_mut(input, count).copy_from_slice(images);
+        self.run_forward();
         self.fresh = true;
         Ok(())
     }
 
     /// The network's output for the last batch: n × outputs.
     pub fn output(&self) -> &[f32] {
-        self.executor.arena.get(self.kept[0].value, self.images)
+        self.session.arena.get(self.plan.kept[0].value, self.images)
     }
 
     /// The name of the output node, by which [`Engine::backward`] accepts its gradient.
     pub fn output_name(&self) -> &str {
-        &self.kept[0].name
+        &self.plan.kept[0].name
     }
 
     /// The value of a kept node for the last batch (n × height × width × channels; a flattened feature map keeps that
     /// order), or `None` if the node was not kept.
     pub fn node_value(&self, name: &str) -> Option<&[f32]> {
-        let kept = self.kept.iter().find(|kept| kept.name == name)?;
-        Some(self.executor.arena.get(kept.value, self.images))
+        Some(self.session.arena.get(self.kept(name)?.value, self.images))
     }
 
     /// Height, width and channels of a kept node's value.
     pub fn node_shape(&self, name: &str) -> Option<Shape> {
-        self.kept.iter().find(|kept| kept.name == name).map(|kept| kept.shape)
+        self.kept(name).map(|kept| kept.shape)
+    }
+
+    fn kept(&self, name: &str) -> Option<&Kept> {
+        self.plan.kept.iter().find(|kept| kept.name == name)
     }
 
     /// The gradient of a kept node's value, from the last backward pass: its own seed plus the gradients from the
     /// nodes that read it. `None` if the node was not kept or the plan has no gradients.
     pub fn node_gradient(&self, name: &str) -> Option<&[f32]> {
-        let kept = self.kept.iter().find(|kept| kept.name == name)?;
-        Some(self.executor.arena.get(kept.seed?, self.images))
+        Some(self.session.arena.get(self.kept(name)?.seed?, self.images))
     }
 
     /// The backward pass of the last forward pass, from the gradients of kept nodes or the output (n × the node's shape
@@ -263,7 +199,7 @@ impl Engine {
         for (name, seed) in seeds {
             let expected = "an output of this plan";
             let fail = || EngineError::Node { name: (*name).into(), expected };
-            self.check_seed(self.kept.iter().find(|kept| kept.name == *name).ok_or_else(fail)?, seed)?;
+            self.check_seed(self.kept(name).ok_or_else(fail)?, seed)?;
         }
         self.run_backward(|_, kept| seeds.iter().find(|(name, _)| *name == kept.name).map(|&(_, seed)| seed));
         Ok(())
@@ -275,16 +211,16 @@ impl Engine {
     /// As [`Engine::backward`].
     pub fn backward_output(&mut self, gradient: &[f32]) -> Result<(), EngineError> {
         self.check_backward()?;
-        self.check_seed(&self.kept[0], gradient)?;
+        self.check_seed(&self.plan.kept[0], gradient)?;
         self.run_backward(|index, _| (index == 0).then_some(gradient));
         Ok(())
     }
 
     fn check_backward(&self) -> Result<(), EngineError> {
-        match self.executor.mode {
-            mode @ Mode::Infer => Err(EngineError::Mode { what: "backward", mode }),
-            _ if !self.fresh => Err(EngineError::NoForward),
-            _ => Ok(()),
+        self.with_gradients("backward")?;
+        match self.fresh {
+            true => Ok(()),
+            false => Err(EngineError::NoForward),
         }
     }
 
@@ -300,22 +236,45 @@ impl Engine {
     /// value, such as a flatten and its input, share its gradient: their seeds are added.
     fn run_backward<'a>(&mut self, seed: impl Fn(usize, &Kept) -> Option<&'a [f32]>) {
         self.fresh = false;
-        let arena = &mut self.executor.arena;
+        let arena = &mut self.session.arena;
         let buffer = |kept: &Kept| kept.seed.expect("every kept node of a plan with gradients has a seed");
-        for kept in &self.kept {
+        for kept in &self.plan.kept {
             arena.get_mut(buffer(kept), self.images).fill(0.0);
         }
-        for (index, kept) in self.kept.iter().enumerate() {
+        for (index, kept) in self.plan.kept.iter().enumerate() {
             if let Some(seed) = seed(index, kept) {
                 let gradient = arena.get_mut(buffer(kept), self.images);
                 gradient.iter_mut().zip(seed).for_each(|(sum, seed)| *sum += seed);
             }
         }
-        let mut times = self.times.as_mut().map(|times| &mut times[self.forward.len()..]);
+        let Self { plan, weights, session, times, images, .. } = self;
+        let mut times = times.as_mut().map(|times| &mut times[plan.forward.len()..]);
         if let Some(times) = &mut times {
             times.fill(Duration::ZERO);
         }
-        run_all(&mut self.executor, &self.backward, self.images, times);
+        run_all(Run { plan, weights, session }, &plan.backward, *images, times);
+    }
+
+    /// Runs the forward pass, with the early layers depth first.
+    fn run_forward(&mut self) {
+        let Self { plan, weights, session, times, images, .. } = self;
+        let (plan, images) = (&**plan, *images);
+        let mut times = times.as_mut().map(|times| &mut times[..plan.forward.len()]);
+        if let Some(times) = &mut times {
+            times.fill(Duration::ZERO);
+        }
+        let mut done = 0;
+        if let Some(DepthFirst { instructions, images: part }) = plan.depth_first {
+            for first in (0..images).step_by(part) {
+                session.arena.begin_at(first);
+                let times = times.as_mut().map(|times| &mut times[..instructions]);
+                let run = Run { plan, weights, session };
+                run_all(run, &plan.forward[..instructions], part.min(images - first), times);
+            }
+            session.arena.begin_at(0);
+            done = instructions;
+        }
+        run_all(Run { plan, weights, session }, &plan.forward[done..], images, times.map(|times| &mut times[done..]));
     }
 
     /// The trainable parameters, in state-dict order: the tensors of [`Engine::flat_mut`]. Empty in inference mode.
@@ -335,7 +294,7 @@ impl Engine {
     /// In inference mode, which stores only packed weights.
     pub fn flat_mut(&mut self) -> Flat<'_> {
         self.stale = true;
-        let parameters = self.executor.parameters.as_mut().expect("a plan for inference has no parameters to change");
+        let parameters = self.weights.buckets_mut().expect("a plan for inference has no parameters to change");
         parameters.flat_mut()
     }
 
@@ -368,8 +327,7 @@ impl Engine {
     /// # Errors
     /// If a tensor is missing or mis-shaped, the system has no memory, or the plan is for inference.
     pub fn weights_of(&self, state_dict: &NamedTensors) -> Result<[AlignedBuffer; 2], EngineError> {
-        let what = "reading a state dict";
-        self.parameters().ok_or(EngineError::Mode { what, mode: self.executor.mode })?.weights_of(state_dict)
+        self.with_gradients("reading a state dict")?.weights_of(state_dict)
     }
 
     /// Loads all parameters and running statistics from a state dict.
@@ -377,11 +335,9 @@ impl Engine {
     /// # Errors
     /// If a tensor is missing, unexpected or mis-shaped, or the plan is for inference.
     pub fn load_state_dict(&mut self, tensors: &NamedTensors) -> Result<(), EngineError> {
-        let mode = self.executor.mode;
-        let what = "loading a state dict";
-        let parameters = self.executor.parameters.as_mut().ok_or(EngineError::Mode { what, mode })?;
+        self.with_gradients("loading a state dict")?;
         self.stale = true;
-        parameters.load(tensors)
+        self.weights.buckets_mut().map_or(Ok(()), |parameters| parameters.load(tensors))
     }
 
     /// A buffer with the layout of the flat parameters, such as a momentum, as torch tensors. Empty in inference mode.
@@ -397,15 +353,14 @@ impl Engine {
     /// # Errors
     /// If a tensor is missing or mis-shaped, or the plan is for inference.
     pub fn from_torch(&self, tensors: &NamedTensors) -> Result<AlignedBuffer, EngineError> {
-        let what = "reading a bucket";
-        self.parameters().ok_or(EngineError::Mode { what, mode: self.executor.mode })?.read_torch(tensors)
+        self.with_gradients("reading a bucket")?.read_torch(tensors)
     }
 
     /// Sets the random seed of dropout and stochastic depth for the following passes. In training, call it with a new value
     /// before every forward pass: the same seed drops the same elements. The seed must not change between a forward pass
     /// and its backward pass.
     pub fn set_seed(&mut self, seed: u64) {
-        self.executor.seed = seed;
+        self.session.seed = seed;
     }
 
     /// The steps of the plan in order: the forward pass, then the backward pass.
@@ -416,7 +371,7 @@ impl Engine {
 
     /// Starts timing every step of the plan; [`Engine::steps`] then returns the times of the last pass.
     pub fn time_steps(&mut self) {
-        self.times = Some(vec![Duration::ZERO; self.forward.len() + self.backward.len()]);
+        self.times = Some(vec![Duration::ZERO; self.plan.forward.len() + self.plan.backward.len()]);
     }
 
     /// The memory of this plan.
@@ -430,63 +385,26 @@ impl Engine {
     }
 
     fn parameters(&self) -> Option<&Parameters> {
-        self.executor.parameters.as_ref()
+        self.weights.buckets()
     }
-}
 
-/// Runs a forward pass on a batch of `images`, with the early layers depth first.
-fn run_forward(
-    executor: &mut Executor,
-    list: &[Scheduled],
-    depth_first: Option<DepthFirst>,
-    images: usize,
-    mut times: Option<&mut [Duration]>,
-) {
-    if let Some(times) = &mut times {
-        times.fill(Duration::ZERO);
+    /// The buckets of a plan with gradients, which an operation needs.
+    fn with_gradients(&self, what: &'static str) -> Result<&Parameters, EngineError> {
+        let expected = "training or evaluation";
+        self.parameters().ok_or(EngineError::Mode { what, expected, mode: self.plan.mode })
     }
-    let mut done = 0;
-    if let Some(DepthFirst { instructions, images: part }) = depth_first {
-        for first in (0..images).step_by(part) {
-            executor.arena.begin_at(first);
-            let times = times.as_mut().map(|times| &mut times[..instructions]);
-            run_all(executor, &list[..instructions], part.min(images - first), times);
-        }
-        executor.arena.begin_at(0);
-        done = instructions;
-    }
-    run_all(executor, &list[done..], images, times.map(|times| &mut times[done..]));
 }
 
 /// Runs instructions on `images` images, and adds up the time of each if steps are timed.
-fn run_all(executor: &mut Executor, list: &[Scheduled], images: usize, times: Option<&mut [Duration]>) {
+fn run_all(mut run: Run<'_>, list: &[Scheduled], images: usize, times: Option<&mut [Duration]>) {
     match times {
-        None => list.iter().for_each(|scheduled| executor.run(&scheduled.instruction, images)),
+        None => list.iter().for_each(|scheduled| run.instruction(&scheduled.instruction, images)),
         Some(times) => {
             for (scheduled, time) in list.iter().zip(times) {
                 let start = Instant::now();
-                executor.run(&scheduled.instruction, images);
+                run.instruction(&scheduled.instruction, images);
                 *time += start.elapsed();
             }
         }
-    }
-}
-
-fn planned_norm(graph: &Graph, node: NodeId, parameters: &Parameters, options: &Options) -> PlannedNorm {
-    let node = graph.node(node);
-    let Op::BatchNorm2d { channels, eps, momentum } = node.op else { unreachable!("the schedule lists batch norms") };
-    let range = |name: &str| parameters.range(&node.key(name));
-    PlannedNorm {
-        channels,
-        eps,
-        momentum,
-        trained: !options.frozen.parameters.contains(&node.name),
-        keeps_statistics: options.frozen.statistics.contains(&node.name),
-        weight: range("weight"),
-        bias: range("bias"),
-        running_mean: range("running_mean"),
-        running_var: range("running_var"),
-        counter: parameters.counter(&node.key("num_batches_tracked")),
-        state: NormState::new(channels),
     }
 }

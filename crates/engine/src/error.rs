@@ -81,11 +81,21 @@ pub enum EngineError {
         op: String,
     },
     /// Something that a plan for this mode cannot do.
-    #[error("{what}: expected a plan for training or evaluation, got one for {mode:?}")]
+    #[error("{what}: expected a plan for {expected}, got one for {mode:?}")]
     Mode {
         /// The operation.
         what: &'static str,
+        /// The modes that can do it.
+        expected: &'static str,
         /// The plan's mode.
         mode: Mode,
+    },
+    /// A model of another network than the plan's.
+    #[error("model: expected the network that the plan was compiled for ({expected}), got another ({got})")]
+    OtherGraph {
+        /// The name of the plan's network.
+        expected: String,
+        /// The name of the model's.
+        got: String,
     },
 }

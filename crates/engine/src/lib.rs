@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod arena;
+mod compiled;
 mod engine;
 mod error;
 mod frozen;
@@ -35,7 +36,9 @@ mod parameters;
 mod plan;
 mod run;
 mod tune;
+mod weights;
 
+pub use compiled::CompiledModel;
 pub use engine::Engine;
 pub use error::EngineError;
 pub use frozen::Frozen;

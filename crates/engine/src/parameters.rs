@@ -1,7 +1,7 @@
 //! Parameters, their gradients and running statistics in flat buffers (buckets), read from and written to state dicts.
 
 use crate::layout::{FromTorch, Layout, ToTorch};
-use crate::{EngineError, Frozen, Memory};
+use crate::{EngineError, Memory};
 use residual_graph::{Graph, Node, Role};
 use residual_kernels::conv::Conv;
 use residual_kernels::optim::BucketOrder;
@@ -54,47 +54,38 @@ pub struct Flat<'a> {
     pub entries: &'a [Entry],
 }
 
-/// The state of a network while it is trained.
+/// The place of every tensor of a network in the buckets. Trainable parameters come first, each bucket in state-dict order.
 #[derive(Debug)]
-pub(crate) struct Parameters {
-    /// The trainable ones, which have gradients, followed by the frozen ones.
-    pub(crate) values: AlignedBuffer,
-    pub(crate) gradients: AlignedBuffer,
+pub(crate) struct ParameterLayout {
+    graph: Graph,
     entries: Vec<Entry>,
     /// Number of trainable entries.
     trained: usize,
-    pub(crate) statistics: AlignedBuffer,
     statistic_entries: Vec<Entry>,
-    pub(crate) counters: Vec<(String, i64)>,
+    /// The keys of the counters.
+    counters: Vec<String>,
     /// The range of each tensor in its bucket, by key; for a counter, its index.
     ranges: HashMap<String, Range<usize>>,
-    graph: Graph,
-    pool: Arc<Pool>,
+    /// Floats of all parameters, of trainable parameters, and of running statistics.
+    lens: [usize; 3],
 }
 
-/// Factors of the filters, applied when weights are copied into a bucket: see `Folded` of the `model` crate.
-pub(crate) type Scales = HashMap<String, Vec<f64>>;
-
-impl Parameters {
-    /// Buckets for `graph`, filled from `tensors` and `scales`; `without_filters`, the weights of convolutions and linear
-    /// layers are not in them. `channels` are those of each node's value in memory (see [`Layout::of`]).
+impl ParameterLayout {
+    /// The layout for `graph`; `without_filters`, the weights of convolutions and linear layers are in no bucket. `channels`
+    /// are those of each node's value in memory (see [`Layout::of`]).
     pub(crate) fn new(
         graph: &Graph,
         channels: &[usize],
-        tensors: &NamedTensors,
-        scales: &Scales,
         without_filters: bool,
-        frozen: &Frozen,
-        pool: &Arc<Pool>,
-    ) -> Result<Self, EngineError> {
+        is_trained: impl Fn(&Node) -> bool,
+    ) -> Self {
         let (mut entries, mut statistic_entries, mut counters) = (Vec::new(), Vec::new(), Vec::new());
         let (mut len, mut statistics_len) = (0, 0);
         let (mut trained, mut trained_len) = (0, 0);
         let mut ranges = HashMap::new();
         let head = graph.head().map(|id| &graph.node(id).name);
-        let is_frozen = |node: &&Node| frozen.parameters.contains(&node.name);
-        let (behind, first): (Vec<&Node>, Vec<&Node>) =
-            graph.state_order().into_iter().map(|id| graph.node(id)).partition(is_frozen);
+        let (first, behind): (Vec<&Node>, Vec<&Node>) =
+            graph.state_order().into_iter().map(|id| graph.node(id)).partition(|node| is_trained(node));
         for node in first.into_iter().chain(behind) {
             for spec in node.op.parameters() {
                 let name = node.key(spec.name);
@@ -106,11 +97,13 @@ impl Parameters {
                 let (list, end) = match spec.role {
                     Role::Counter => {
                         ranges.insert(name.clone(), counters.len()..counters.len() + 1);
-                        counters.push((name, 0));
+                        counters.push(name);
                         continue;
                     }
                     Role::Buffer => (&mut statistic_entries, &mut statistics_len),
-                    _ => (&mut entries, &mut len),
+                    Role::Weight | Role::Bias | Role::NormWeight | Role::NormBias | Role::LayerScale => {
+                        (&mut entries, &mut len)
+                    }
                 };
                 let range = *end..*end + count;
                 ranges.insert(name.clone(), range.clone());
@@ -118,21 +111,78 @@ impl Parameters {
                 list.push(Entry { name, shape: spec.shape, role: spec.role, is_head, range, layout });
                 *end += count.next_multiple_of(16);
             }
-            if !is_frozen(&node) {
+            if is_trained(node) {
                 (trained, trained_len) = (entries.len(), len);
             }
         }
-        let mut parameters = Self {
-            values: zeros(len)?,
-            gradients: zeros(trained_len)?,
+        Self {
+            graph: graph.clone(),
             entries,
             trained,
-            statistics: zeros(statistics_len)?,
             statistic_entries,
             counters,
             ranges,
-            graph: graph.clone(),
+            lens: [len, trained_len, statistics_len],
+        }
+    }
+
+    /// The graph whose tensors they are.
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Bytes of the buckets: parameters, their gradients, and running statistics.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lens.iter().fold(0, |sum: usize, len| sum.saturating_add(len.saturating_mul(size_of::<f32>())))
+    }
+
+    /// The trainable entries.
+    fn trainable(&self) -> &[Entry] {
+        &self.entries[..self.trained]
+    }
+
+    /// The range of the parameter or running statistic `key` in its bucket.
+    pub(crate) fn range(&self, key: &str) -> Range<usize> {
+        self.ranges[key].clone()
+    }
+
+    /// The index of the counter `key`.
+    pub(crate) fn counter(&self, key: &str) -> usize {
+        self.ranges[key].start
+    }
+}
+
+/// The parameters of a network, their gradients and running statistics.
+#[derive(Debug)]
+pub(crate) struct Parameters {
+    layout: Arc<ParameterLayout>,
+    pool: Arc<Pool>,
+    /// The trainable ones, which have gradients, followed by the others.
+    pub(crate) values: AlignedBuffer,
+    pub(crate) gradients: AlignedBuffer,
+    pub(crate) statistics: AlignedBuffer,
+    pub(crate) counters: Vec<i64>,
+}
+
+/// Factors of the filters, applied when weights are copied into a bucket: see `Folded` of the `model` crate.
+pub(crate) type Scales = HashMap<String, Vec<f64>>;
+
+impl Parameters {
+    /// Buckets filled from `tensors` and `scales`.
+    pub(crate) fn new(
+        layout: Arc<ParameterLayout>,
+        tensors: &NamedTensors,
+        scales: &Scales,
+        pool: &Arc<Pool>,
+    ) -> Result<Self, EngineError> {
+        let [len, trained, statistics] = layout.lens;
+        let mut parameters = Self {
+            values: zeros(len)?,
+            gradients: zeros(trained)?,
+            statistics: zeros(statistics)?,
+            counters: vec![0; layout.counters.len()],
             pool: Arc::clone(pool),
+            layout,
         };
         parameters.load_scaled(tensors, scales)?;
         Ok(parameters)
@@ -144,10 +194,11 @@ impl Parameters {
     }
 
     fn load_scaled(&mut self, tensors: &NamedTensors, scales: &Scales) -> Result<(), EngineError> {
-        check_tensors(&self.graph, tensors)?;
-        scatter(&self.pool, &self.entries, tensors, scales, &mut self.values);
-        scatter(&self.pool, &self.statistic_entries, tensors, scales, &mut self.statistics);
-        for (name, count) in &mut self.counters {
+        let layout = &self.layout;
+        check_tensors(&layout.graph, tensors)?;
+        scatter(&self.pool, &layout.entries, tensors, scales, &mut self.values);
+        scatter(&self.pool, &layout.statistic_entries, tensors, scales, &mut self.statistics);
+        for (name, count) in layout.counters.iter().zip(&mut self.counters) {
             *count = tensors[name.as_str()].as_i64().map_or(0, |values| values[0]);
         }
         Ok(())
@@ -165,12 +216,15 @@ impl Parameters {
 
     /// All values as a state dict, with the trainable parameters and running statistics of other buckets.
     pub(crate) fn state_dict_of(&self, [values, statistics]: [&[f32]; 2]) -> NamedTensors {
-        let (trained, frozen) = self.entries.split_at(self.trained);
+        let layout = &self.layout;
+        let (trained, others) = layout.entries.split_at(layout.trained);
         let mut parts = gather(&self.pool, trained, values);
-        parts.extend(gather(&self.pool, frozen, &self.values));
-        parts.extend(gather(&self.pool, &self.statistic_entries, statistics));
-        parts.extend(self.counters.iter().map(|(name, count)| (name.clone(), Tensor::i64(&[], vec![*count]))));
-        self.graph
+        parts.extend(gather(&self.pool, others, &self.values));
+        parts.extend(gather(&self.pool, &layout.statistic_entries, statistics));
+        let counters = layout.counters.iter().zip(&self.counters);
+        parts.extend(counters.map(|(name, count)| (name.clone(), Tensor::i64(&[], vec![*count]))));
+        layout
+            .graph
             .parameters()
             .map(|(key, _)| {
                 let tensor = parts.swap_remove(&key).expect("every key of the graph is in one of the buckets");
@@ -181,9 +235,9 @@ impl Parameters {
 
     /// The trainable parameters and the running statistics of a state dict.
     pub(crate) fn weights_of(&self, tensors: &NamedTensors) -> Result<[AlignedBuffer; 2], EngineError> {
-        check_tensors(&self.graph, tensors)?;
+        check_tensors(&self.layout.graph, tensors)?;
         let mut weights = [zeros(self.gradients.len())?, zeros(self.statistics.len())?];
-        for (entries, bucket) in [self.entries(), &self.statistic_entries].into_iter().zip(&mut weights) {
+        for (entries, bucket) in [self.entries(), &self.layout.statistic_entries].into_iter().zip(&mut weights) {
             scatter(&self.pool, entries, tensors, &Scales::new(), bucket);
         }
         Ok(weights)
@@ -191,13 +245,13 @@ impl Parameters {
 
     /// The trainable entries.
     pub(crate) fn entries(&self) -> &[Entry] {
-        &self.entries[..self.trained]
+        self.layout.trainable()
     }
 
     /// The trainable parameters: values, gradients and ranges.
     pub(crate) fn flat_mut(&mut self) -> Flat<'_> {
         let len = self.gradients.len();
-        Flat { values: &mut self.values[..len], gradients: &mut self.gradients, entries: &self.entries[..self.trained] }
+        Flat { values: &mut self.values[..len], gradients: &mut self.gradients, entries: self.layout.trainable() }
     }
 
     /// A bucket of trainable parameters as torch tensors.
@@ -222,21 +276,6 @@ impl Parameters {
         scatter(&self.pool, entries, tensors, &Scales::new(), &mut bucket);
         Ok(bucket)
     }
-
-    /// Bytes of all buckets.
-    pub(crate) fn bytes(&self) -> usize {
-        4 * (self.values.len() + self.gradients.len() + self.statistics.len())
-    }
-
-    /// The range of the parameter or running statistic `key` in its bucket.
-    pub(crate) fn range(&self, key: &str) -> Range<usize> {
-        self.ranges[key].clone()
-    }
-
-    /// The index of the counter `key`.
-    pub(crate) fn counter(&self, key: &str) -> usize {
-        self.ranges[key].start
-    }
 }
 
 /// The weight of a convolution or linear layer as the model has it, which shares its elements.
@@ -248,14 +287,10 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
-    /// The weight of `node`, whose input has `channels` contiguous channels in memory. `tensors` were checked against the
-    /// graph.
-    pub(crate) fn new(node: &Node, channels: usize, tensors: &NamedTensors, scales: &Scales) -> Self {
-        let key = node.key("weight");
-        let tensor = &tensors[key.as_str()];
-        let Elements::F32(values) = tensor.elements() else { unreachable!("checked: parameters are floats") };
-        let layout = Layout::of(node, Role::Weight, channels);
-        Self { values: values.clone(), scale: scales.get(&key).cloned(), layout }
+    /// The weight with this state-dict key. `tensors` were checked against the graph.
+    pub(crate) fn new(key: &str, layout: Layout, tensors: &NamedTensors, scales: &Scales) -> Self {
+        let Elements::F32(values) = tensors[key].elements() else { unreachable!("checked: parameters are floats") };
+        Self { values: values.clone(), scale: scales.get(key).cloned(), layout }
     }
 
     /// Writes it to `packed`, scaled and packed for `conv`; `room` is a buffer in the engine's layout, used if `conv` has

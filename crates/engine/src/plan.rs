@@ -5,12 +5,14 @@ mod checkpoint;
 mod compile;
 mod depth_first;
 mod fuse;
+mod planned;
 mod schedule;
 mod summary;
 
 pub(crate) use algorithms::expected;
-pub(crate) use compile::{Folded, Plan, compile_model};
+pub(crate) use compile::{Folded, Kept, Plan, compile_model, fold};
 pub(crate) use depth_first::DepthFirst;
+pub(crate) use planned::{Packing, ParameterPlace, PlannedLayerNorm, PlannedNorm};
 pub use summary::{Kind, Pass, PlanStep, PlanSummary};
 
 use crate::arena::BufferId;
@@ -20,19 +22,47 @@ use residual_kernels::conv::Direction;
 use residual_kernels::pool::{AdaptiveShape, PoolShape};
 
 /// The index of a convolution (or linear layer) among those of the plan.
-pub(crate) type ConvId = usize;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConvId(pub(crate) usize);
 /// The index of a batch norm among those of the plan.
-pub(crate) type NormId = usize;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NormId(pub(crate) usize);
 /// The index of a layer norm among those of the plan.
-pub(crate) type LayerNormId = usize;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LayerNormId(pub(crate) usize);
 /// The index of a layer scale among those of the plan.
-pub(crate) type LayerScaleId = usize;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LayerScaleId(pub(crate) usize);
 
-/// An instruction, and the node whose step it belongs to.
+/// An instruction, the node whose step it belongs to, and what is known about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Scheduled {
     pub(crate) node: NodeId,
     pub(crate) instruction: Instruction,
+    pub(crate) facts: Facts,
+}
+
+impl Scheduled {
+    pub(crate) fn new(node: NodeId, pass: Pass, instruction: Instruction) -> Self {
+        Self { node, facts: instruction.facts(pass), instruction }
+    }
+}
+
+/// What the compiler and its reports know about an instruction.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    /// A short name of the operation.
+    pub(crate) label: &'static str,
+    /// The kind of its op.
+    pub(crate) kind: Kind,
+    /// The kind of its result: a value, the gradient of one, or gradients of parameters.
+    pub(crate) direction: Direction,
+    /// The convolution that it computes a pass of.
+    pub(crate) conv: Option<ConvId>,
+    /// Every buffer that it reads or writes.
+    pub(crate) buffers: Vec<BufferId>,
+    /// The buffer of its result; `None` if that is gradients of parameters.
+    pub(crate) result: Option<BufferId>,
 }
 
 /// One kernel call or a few that belong together. Buffers are named as in the kernels.
@@ -172,141 +202,80 @@ pub(crate) struct Slice {
 }
 
 impl Instruction {
-    /// A short name of the operation.
-    pub(crate) fn work(&self) -> &'static str {
+    /// What is known about it in a pass; the backward pass also has instructions of the forward pass, which recompute values.
+    fn facts(&self, pass: Pass) -> Facts {
+        use Direction::{BackwardData, BackwardWeights, Forward};
         use Instruction::*;
-        match self {
-            Conv { .. } | ConvWithStatistics { .. } => "convolution",
-            BatchNorm { .. } => "batch norm",
-            LayerNorm { .. } | LayerNormBackward { .. } => "layer norm",
-            Scale { factors: Factors::LayerScale(_), .. } | ScaleData { factors: Factors::LayerScale(_), .. } => {
-                "layer scale"
-            }
-            Scale { factors: Factors::Gate(_), .. } | ScaleData { factors: Factors::Gate(_), .. } => "gate",
-            LayerScaleSums { .. } => "layer scale sums",
-            GateSums { .. } => "gate sums",
-            Activate { activation, .. } | ActivateBackward { activation, .. } => activation.name(),
-            Relu { .. } | AccumulateRelu { .. } => "relu",
-            Copy { accumulate: false, .. } => "copy",
-            Copy { accumulate: true, .. } => "add",
-            Zero { .. } => "zero",
-            CopyChannels { .. } | CopyChannelsBackward { .. } => "copy channels",
-            MaxPool { .. } | MaxPoolBackward { .. } => "max pool",
-            AvgPool { .. } | AvgPoolBackward { .. } => "average pool",
-            AdaptiveAvgPool { .. } | AdaptiveAvgPoolBackward { .. } => "adaptive average pool",
-            GlobalAvgPool { .. } | GlobalAvgPoolBackward { .. } => "global average pool",
-            Dropout { .. } => "dropout",
-            DropPath { .. } => "drop path",
-            ConvWeights { .. } => "weights",
-            ConvData { .. } => "data",
-            BatchNormSums { .. } => "batch norm sums",
-            BatchNormData { .. } => "batch norm data",
-            ReluBackward { .. } => "relu",
-        }
-    }
-
-    /// The kind of its op.
-    pub(crate) fn kind(&self) -> Kind {
-        use Instruction::*;
-        match self {
-            Conv { .. } | ConvWithStatistics { .. } | ConvWeights { .. } | ConvData { .. } => Kind::Convolution,
-            BatchNorm { .. } | BatchNormSums { .. } | BatchNormData { .. } => Kind::Norm,
-            LayerNorm { .. } | LayerNormBackward { .. } => Kind::Norm,
-            Scale { .. } | ScaleData { .. } | LayerScaleSums { .. } | GateSums { .. } => Kind::Other,
-            Activate { .. } | ActivateBackward { .. } | Relu { .. } | ReluBackward { .. } => Kind::Other,
-            Copy { .. } | AccumulateRelu { .. } | Zero { .. } => Kind::Other,
-            CopyChannels { .. } | CopyChannelsBackward { .. } | Dropout { .. } | DropPath { .. } => Kind::Other,
-            MaxPool { .. } | AvgPool { .. } | AdaptiveAvgPool { .. } | GlobalAvgPool { .. } => Kind::Other,
-            MaxPoolBackward { .. } | AvgPoolBackward { .. } => Kind::Other,
-            AdaptiveAvgPoolBackward { .. } | GlobalAvgPoolBackward { .. } => Kind::Other,
-        }
-    }
-
-    /// The kind of its result: a value, the gradient of one, or gradients of parameters.
-    pub(crate) fn direction(&self, pass: Pass) -> Direction {
-        use Instruction::*;
-        match self {
-            ConvWeights { .. } | BatchNormSums { .. } | LayerScaleSums { .. } => Direction::BackwardWeights,
-            // In the backward pass these are recomputed activations.
-            Conv { .. } | ConvWithStatistics { .. } | BatchNorm { .. } | LayerNorm { .. } => Direction::Forward,
-            Scale { .. } | Activate { .. } | Relu { .. } | AccumulateRelu { .. } => Direction::Forward,
-            CopyChannels { .. } | MaxPool { .. } | AvgPool { .. } => Direction::Forward,
-            AdaptiveAvgPool { .. } | GlobalAvgPool { .. } => Direction::Forward,
-            // These compute values in the forward pass and gradients in the backward pass.
-            Copy { .. } | Zero { .. } | Dropout { .. } | DropPath { .. } => match pass {
-                Pass::Forward => Direction::Forward,
-                Pass::Backward => Direction::BackwardData,
-            },
-            ConvData { .. } | BatchNormData { .. } | LayerNormBackward { .. } => Direction::BackwardData,
-            ScaleData { .. } | GateSums { .. } | ActivateBackward { .. } => Direction::BackwardData,
-            ReluBackward { .. } | CopyChannelsBackward { .. } | MaxPoolBackward { .. } => Direction::BackwardData,
-            AvgPoolBackward { .. } | AdaptiveAvgPoolBackward { .. } | GlobalAvgPoolBackward { .. } => {
-                Direction::BackwardData
-            }
-        }
-    }
-
-    /// The convolution that it computes a pass of.
-    pub(crate) fn convolution(&self) -> Option<(ConvId, Direction)> {
-        match *self {
-            Instruction::Conv { conv, .. } | Instruction::ConvWithStatistics { conv, .. } => {
-                Some((conv, Direction::Forward))
-            }
-            Instruction::ConvData { conv, .. } => Some((conv, Direction::BackwardData)),
-            Instruction::ConvWeights { conv, .. } => Some((conv, Direction::BackwardWeights)),
-            _ => None,
-        }
-    }
-
-    /// The buffer it writes, except gradients of parameters.
-    pub(crate) fn result(&self) -> Option<BufferId> {
-        use Instruction::*;
-        match self {
-            ConvWeights { .. } | BatchNormSums { .. } | LayerScaleSums { .. } => None,
-            _ => self.buffers().pop(),
-        }
-    }
-
-    /// Every buffer it reads or writes; the written one is last (max pooling also writes its index).
-    pub(crate) fn buffers(&self) -> Vec<BufferId> {
-        use Instruction::*;
-        let gate = |factors: Factors| match factors {
-            Factors::Gate(gate) => Some(gate),
-            Factors::LayerScale(_) => None,
+        // These move values in the forward pass and gradients in the backward pass.
+        let moved = match pass {
+            Pass::Forward => Forward,
+            Pass::Backward => BackwardData,
+        };
+        let facts = |label, kind, direction, reads: &[Option<BufferId>], result: Option<BufferId>| Facts {
+            label,
+            kind,
+            direction,
+            conv: None,
+            buffers: reads.iter().copied().chain([result]).flatten().collect(),
+            result,
+        };
+        let other = |label, direction, reads: &[BufferId], result| {
+            facts(label, Kind::Other, direction, &reads.iter().copied().map(Some).collect::<Vec<_>>(), Some(result))
+        };
+        let norm =
+            |label, direction, reads: &[Option<BufferId>], result| facts(label, Kind::Norm, direction, reads, result);
+        let conv = |conv, label, direction, reads: &[Option<BufferId>], result| Facts {
+            conv: Some(conv),
+            ..facts(label, Kind::Convolution, direction, reads, result)
+        };
+        let by = |factors: Factors| match factors {
+            Factors::Gate(gate) => ("gate", Some(gate)),
+            Factors::LayerScale(_) => ("layer scale", None),
         };
         match *self {
-            Conv { x, add, y, .. } | BatchNorm { x, add, y, .. } => {
-                [Some(x), add, Some(y)].into_iter().flatten().collect()
+            Conv { conv: id, x, add, y, .. } => conv(id, "convolution", Forward, &[Some(x), add], Some(y)),
+            ConvWithStatistics { conv: id, x, y, .. } => conv(id, "convolution", Forward, &[Some(x)], Some(y)),
+            ConvData { conv: id, dy, dx, .. } => conv(id, "data", BackwardData, &[Some(dy)], Some(dx)),
+            ConvWeights { conv: id, x, dy } => conv(id, "weights", BackwardWeights, &[Some(x), Some(dy)], None),
+            BatchNorm { x, add, y, .. } => norm("batch norm", Forward, &[Some(x), add], Some(y)),
+            BatchNormSums { x, mask, dy, .. } => {
+                let value = if let Mask::Value(value) = mask { Some(value) } else { None };
+                norm("batch norm sums", BackwardWeights, &[Some(x), value, Some(dy)], None)
             }
-            Scale { factors, x, add, y, .. } => [gate(factors), Some(x), add, Some(y)].into_iter().flatten().collect(),
-            ScaleData { factors, dy, dx, .. } => [gate(factors), Some(dy), Some(dx)].into_iter().flatten().collect(),
-            MaxPool { x, index, y, .. } => [Some(x), index, Some(y)].into_iter().flatten().collect(),
-            ConvWithStatistics { x, y, .. }
-            | LayerNorm { x, y, .. }
-            | Activate { x, y, .. }
-            | Relu { x, y }
-            | Copy { x, y, .. }
-            | AccumulateRelu { x, y }
-            | CopyChannels { x, y, .. }
-            | AvgPool { x, y, .. }
-            | AdaptiveAvgPool { x, y, .. }
-            | GlobalAvgPool { x, y, .. }
-            | Dropout { x, y, .. }
-            | DropPath { x, y, .. } => vec![x, y],
-            Zero { y } => vec![y],
-            ConvWeights { x, dy, .. } | LayerScaleSums { x, dy, .. } => vec![x, dy],
-            BatchNormSums { x, mask: Mask::Value(y), dy, .. } => vec![x, y, dy],
-            BatchNormSums { x, dy, .. } => vec![x, dy],
-            BatchNormData { x, dy, dx, .. } | LayerNormBackward { x, dy, dx, .. } => vec![x, dy, dx],
-            GateSums { x, dy, dgate, .. } => vec![x, dy, dgate],
-            ActivateBackward { value, dy, .. } => vec![value, dy],
-            ReluBackward { y, dy } => vec![y, dy],
-            MaxPoolBackward { index, dy, dx, .. } => vec![index, dy, dx],
-            ConvData { dy, dx, .. }
-            | CopyChannelsBackward { dy, dx, .. }
-            | AvgPoolBackward { dy, dx, .. }
-            | AdaptiveAvgPoolBackward { dy, dx, .. }
-            | GlobalAvgPoolBackward { dy, dx, .. } => vec![dy, dx],
+            BatchNormData { x, dy, dx, .. } => norm("batch norm data", BackwardData, &[Some(x), Some(dy)], Some(dx)),
+            LayerNorm { x, y, .. } => norm("layer norm", Forward, &[Some(x)], Some(y)),
+            LayerNormBackward { x, dy, dx, .. } => norm("layer norm", BackwardData, &[Some(x), Some(dy)], Some(dx)),
+            Scale { factors, x, add, y, .. } => {
+                let (label, gate) = by(factors);
+                facts(label, Kind::Other, Forward, &[gate, Some(x), add], Some(y))
+            }
+            ScaleData { factors, dy, dx, .. } => {
+                let (label, gate) = by(factors);
+                facts(label, Kind::Other, BackwardData, &[gate, Some(dy)], Some(dx))
+            }
+            LayerScaleSums { x, dy, .. } => {
+                facts("layer scale sums", Kind::Other, BackwardWeights, &[Some(x), Some(dy)], None)
+            }
+            GateSums { x, dy, dgate, .. } => other("gate sums", BackwardData, &[x, dy], dgate),
+            Activate { activation, x, y } => other(activation.name(), Forward, &[x], y),
+            ActivateBackward { activation, value, dy } => other(activation.name(), BackwardData, &[value], dy),
+            Relu { x, y } | AccumulateRelu { x, y } => other("relu", Forward, &[x], y),
+            ReluBackward { y, dy } => other("relu", BackwardData, &[y], dy),
+            Copy { x, accumulate: false, y } => other("copy", moved, &[x], y),
+            Copy { x, accumulate: true, y } => other("add", moved, &[x], y),
+            Zero { y } => other("zero", moved, &[], y),
+            Dropout { x, y, .. } => other("dropout", moved, &[x], y),
+            DropPath { x, y, .. } => other("drop path", moved, &[x], y),
+            CopyChannels { x, y, .. } => other("copy channels", Forward, &[x], y),
+            CopyChannelsBackward { dy, dx, .. } => other("copy channels", BackwardData, &[dy], dx),
+            MaxPool { x, index, y, .. } => facts("max pool", Kind::Other, Forward, &[Some(x), index], Some(y)),
+            MaxPoolBackward { index, dy, dx, .. } => other("max pool", BackwardData, &[index, dy], dx),
+            AvgPool { x, y, .. } => other("average pool", Forward, &[x], y),
+            AvgPoolBackward { dy, dx, .. } => other("average pool", BackwardData, &[dy], dx),
+            AdaptiveAvgPool { x, y, .. } => other("adaptive average pool", Forward, &[x], y),
+            AdaptiveAvgPoolBackward { dy, dx, .. } => other("adaptive average pool", BackwardData, &[dy], dx),
+            GlobalAvgPool { x, y, .. } => other("global average pool", Forward, &[x], y),
+            GlobalAvgPoolBackward { dy, dx, .. } => other("global average pool", BackwardData, &[dy], dx),
         }
     }
 }

@@ -1,93 +1,40 @@
-//! Executes instructions: one match arm per kernel.
+//! A session, and the execution of instructions in it: one match arm per kernel.
 
 use crate::arena::{Arena, BufferId};
-use crate::parameters::{Filters, Parameters};
-use crate::plan::{Activation, Factors, Instruction, Mask, Slice};
-use crate::{Mode, Options};
-use residual_kernels::conv::{Conv, Epilogue, Statistics};
+use crate::parameters::Parameters;
+use crate::plan::{
+    Activation, ConvId, Factors, Instruction, LayerNormId, Mask, NormId, Packing, Plan, PlannedLayerNorm, PlannedNorm,
+    Slice,
+};
+use crate::weights::Weights;
+use crate::{EngineError, Mode};
+use residual_kernels::conv::{Epilogue, Statistics};
 use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
 use residual_kernels::{activation, batch_norm, layer_norm, pool, rows, scale};
 use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
-use std::ops::Range;
+use std::sync::Arc;
 
-/// A convolution or linear layer of the plan.
+/// What a run of a plan changes: values, workspace, and the state of batch norms.
 #[derive(Debug)]
-pub(crate) struct PlannedConv {
-    pub(crate) conv: Conv,
-    pub(crate) weight: Weight,
-    /// The range of its bias in the parameter bucket.
-    pub(crate) bias: Option<Range<usize>>,
-    /// In inference, the ranges of weight and bias in [`Executor::packed`].
-    pub(crate) packed: Option<[Range<usize>; 2]>,
-}
-
-/// The source of a convolution's weight.
-#[derive(Debug)]
-pub(crate) enum Weight {
-    /// Its range in the parameter bucket.
-    Bucket(Range<usize>),
-    /// The model's, in inference that packs on use.
-    Shared(Filters),
-}
-
-impl PlannedConv {
-    /// The weight's range in the bucket.
-    fn range(&self) -> Range<usize> {
-        match &self.weight {
-            Weight::Bucket(range) => range.clone(),
-            Weight::Shared(_) => unreachable!("a plan without a bucket packs its weights itself"),
-        }
-    }
-
-    /// The packed weights of the forward pass, packed into `packed` if they are not there yet, and the bias.
-    fn weights<'a>(
-        &self,
-        pool: &Pool,
-        packed: &'a mut [f32],
-        parameters: Option<&'a Parameters>,
-    ) -> (&'a [f32], Option<&'a [f32]>) {
-        match (&self.packed, parameters) {
-            (Some([weight, bias]), _) => {
-                if let Weight::Shared(filters) = &self.weight {
-                    let (room, packed) = packed.split_at_mut(weight.start);
-                    filters.pack(pool, &self.conv, room, &mut packed[..weight.len()]);
-                }
-                (&packed[weight.clone()], self.bias.as_ref().map(|_| &packed[bias.clone()]))
-            }
-            (None, Some(Parameters { values, .. })) => {
-                let packed = &mut packed[..self.conv.packed_forward_len()];
-                self.conv.pack_forward(pool, &values[self.range()], packed);
-                (packed, self.bias.as_ref().map(|bias| &values[bias.clone()]))
-            }
-            (None, None) => unreachable!("a plan without parameters has packed all weights"),
-        }
-    }
-}
-
-/// A batch norm of the plan.
-#[derive(Debug)]
-pub(crate) struct PlannedNorm {
-    pub(crate) channels: usize,
-    pub(crate) eps: f32,
-    pub(crate) momentum: f32,
-    /// Whether its weight and bias have gradients.
-    pub(crate) trained: bool,
-    /// Whether it uses its running statistics in training too.
-    pub(crate) keeps_statistics: bool,
-    /// The ranges of its weight and bias in the parameter bucket.
-    pub(crate) weight: Range<usize>,
-    pub(crate) bias: Range<usize>,
-    /// The ranges of its running mean and variance in the statistics bucket.
-    pub(crate) running_mean: Range<usize>,
-    pub(crate) running_var: Range<usize>,
-    pub(crate) counter: usize,
-    pub(crate) state: NormState,
+pub(crate) struct Session {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) arena: Arena,
+    norms: Vec<NormState>,
+    /// For weights that must first be converted to the engine's layout.
+    conversion: AlignedBuffer,
+    /// The packed weights of the current convolution, if they are not kept.
+    current: AlignedBuffer,
+    workspace: AlignedBuffer,
+    /// Partial statistics of a convolution's blocks.
+    statistics: AlignedBuffer,
+    /// Determines the elements that dropout drops.
+    pub(crate) seed: u64,
 }
 
 /// State of a batch norm between forward and backward pass, one number per channel each.
 #[derive(Debug)]
-pub(crate) struct NormState {
+struct NormState {
     mean: Vec<f32>,
     variance: Vec<f32>,
     scale: Vec<f32>,
@@ -99,7 +46,7 @@ pub(crate) struct NormState {
 }
 
 impl NormState {
-    pub(crate) fn new(channels: usize) -> Self {
+    fn new(channels: usize) -> Self {
         let zeros = || vec![0.0; channels];
         Self {
             mean: zeros(),
@@ -111,131 +58,92 @@ impl NormState {
             coefficients: [zeros(), zeros(), zeros()],
         }
     }
-}
 
-impl PlannedNorm {
-    /// scale and shift from mean and variance.
-    fn set_scale_and_shift(&mut self, weight: &[f32], bias: &[f32]) {
-        let NormState { mean, variance, scale, shift, .. } = &mut self.state;
-        batch_norm::scale_and_shift(weight, bias, mean, variance, self.eps, scale, shift);
+    /// Scale and shift from mean and variance.
+    fn set_scale_and_shift(&mut self, norm: &PlannedNorm, values: &[f32]) {
+        let Self { mean, variance, scale, shift, .. } = self;
+        let [weight, bias] = [&values[norm.weight.clone()], &values[norm.bias.clone()]];
+        batch_norm::scale_and_shift(weight, bias, mean, variance, norm.eps, scale, shift);
     }
 
-    /// Updates the running statistics with those of the batch, which has `count` values per channel.
-    fn update_running(&self, statistics: &mut [f32], count: usize) {
-        let NormState { mean, variance, .. } = &self.state;
-        let [running_mean, running_var] = statistics
-            .get_disjoint_mut([self.running_mean.clone(), self.running_var.clone()])
+    /// Takes the running statistics.
+    fn take_running(&mut self, norm: &PlannedNorm, parameters: &Parameters) {
+        self.mean.copy_from_slice(&parameters.statistics[norm.running_mean.clone()]);
+        self.variance.copy_from_slice(&parameters.statistics[norm.running_var.clone()]);
+        self.set_scale_and_shift(norm, &parameters.values);
+    }
+
+    /// Applies the statistics of a batch, which has `count` values per channel: updates the running ones, scale and shift.
+    fn use_statistics(&mut self, norm: &PlannedNorm, parameters: &mut Parameters, count: usize) {
+        let [running_mean, running_var] = parameters
+            .statistics
+            .get_disjoint_mut([norm.running_mean.clone(), norm.running_var.clone()])
             .expect("statistics have places of their own");
-        batch_norm::update_running(self.momentum, count, mean, variance, running_mean, running_var);
+        batch_norm::update_running(norm.momentum, count, &self.mean, &self.variance, running_mean, running_var);
+        parameters.counters[norm.counter] += 1;
+        self.set_scale_and_shift(norm, &parameters.values);
     }
 
     /// The gradients of weight and bias, and the coefficients of that of x, from the sums over dy. With running statistics
-    /// (`frozen`) mean and variance do not depend on x.
-    fn set_gradients(&mut self, weight: &[f32], count: usize, frozen: bool, gradients: &mut [f32]) {
-        let NormState { mean, variance, sum, sum_x, coefficients, .. } = &mut self.state;
+    /// (`fixed`) mean and variance do not depend on x.
+    fn set_gradients(&mut self, norm: &PlannedNorm, parameters: &mut Parameters, count: usize, fixed: bool) {
+        let Self { mean, variance, sum, sum_x, coefficients: [a, b, c], .. } = self;
         let sums = [&sum[..], sum_x];
-        if self.trained {
-            let [weight, bias] = gradients
-                .get_disjoint_mut([self.weight.clone(), self.bias.clone()])
+        if norm.trained {
+            let [weight, bias] = parameters
+                .gradients
+                .get_disjoint_mut([norm.weight.clone(), norm.bias.clone()])
                 .expect("parameters have places of their own");
-            batch_norm::parameter_gradients(variance, self.eps, sums, weight, bias);
+            batch_norm::parameter_gradients(variance, norm.eps, sums, weight, bias);
         }
-        let (count, [a, b, c]) = ((!frozen).then_some(count), coefficients);
-        batch_norm::input_gradient_coefficients(weight, mean, variance, self.eps, sums, count, [a, b, c]);
+        let weight = &parameters.values[norm.weight.clone()];
+        let count = (!fixed).then_some(count);
+        batch_norm::input_gradient_coefficients(weight, mean, variance, norm.eps, sums, count, [a, b, c]);
     }
 }
 
-/// A layer norm of the plan.
-#[derive(Debug)]
-pub(crate) struct PlannedLayerNorm {
-    pub(crate) eps: f32,
-    /// Whether its parameters have gradients.
-    pub(crate) trained: bool,
-    pub(crate) weight: Copied,
-    pub(crate) bias: Copied,
-}
-
-/// A parameter with one number per channel: its range in the bucket, and a copy of its values from the last preparation.
-/// Inference has no bucket.
-#[derive(Debug)]
-pub(crate) struct Copied {
-    place: Range<usize>,
-    values: Vec<f32>,
-}
-
-impl Copied {
-    pub(crate) fn new(place: Range<usize>) -> Self {
-        Self { values: vec![0.0; place.len()], place }
+impl Session {
+    /// Allocates the memory of a session.
+    pub(crate) fn new(plan: &Plan, pool: Arc<Pool>) -> Result<Self, EngineError> {
+        let memory = plan.memory(pool.threads());
+        let take = |len| AlignedBuffer::try_zeros(len).ok_or_else(|| memory.refused());
+        let Packing { conversion, current, .. } = plan.layers.packing;
+        // In inference scale and shift are among the packed weights.
+        let channels = |norm: &PlannedNorm| if plan.mode == Mode::Infer { 0 } else { norm.channels };
+        Ok(Self {
+            arena: Arena::new(&plan.places).ok_or_else(|| memory.refused())?,
+            norms: plan.layers.norms.iter().map(|norm| NormState::new(channels(norm))).collect(),
+            conversion: take(conversion)?,
+            current: take(current)?,
+            workspace: take(plan.workspace_len(pool.threads()))?,
+            statistics: take(plan.statistics_len)?,
+            seed: 0,
+            pool,
+        })
     }
 
-    fn take(&mut self, bucket: &[f32]) {
-        self.values.copy_from_slice(&bucket[self.place.clone()]);
-    }
-}
-
-/// The state that instructions operate on.
-#[derive(Debug)]
-pub(crate) struct Executor {
-    pub(crate) mode: Mode,
-    pub(crate) options: Options,
-    pub(crate) arena: Arena,
-    pub(crate) convs: Vec<PlannedConv>,
-    pub(crate) norms: Vec<PlannedNorm>,
-    pub(crate) layer_norms: Vec<PlannedLayerNorm>,
-    /// Layer scales.
-    pub(crate) scales: Vec<Copied>,
-    /// Packed weights: in inference all of them; in training and inference that packs on use those of the current
-    /// convolution, so that they are still in cache when it runs.
-    pub(crate) packed: AlignedBuffer,
-    pub(crate) workspace: AlignedBuffer,
-    /// Partial statistics of a convolution's blocks.
-    pub(crate) statistics: AlignedBuffer,
-    /// Absent in inference after packing.
-    pub(crate) parameters: Option<Parameters>,
-    /// Determines the elements that dropout drops.
-    pub(crate) seed: u64,
-}
-
-impl Executor {
-    /// Bytes of parameters, their gradients and statistics, or of the shared weights of the model.
-    pub(crate) fn parameter_bytes(&self) -> usize {
-        let shared = self.convs.iter().filter(|planned| matches!(planned.weight, Weight::Shared(_)));
-        let weights: usize = shared.map(|planned| planned.conv.shape().weight_len()).sum();
-        self.parameters.as_ref().map_or(4 * weights, Parameters::bytes)
-    }
-
-    /// Prepares derived state from the buckets: all packed weights in inference that packs in advance, the running
-    /// statistics in evaluation and inference, and the parameters of layer norms and layer scales.
-    pub(crate) fn prepare(&mut self) {
-        let pool = &self.options.pool;
-        let parameters = self.parameters.as_ref().expect("parameters are there until everything is packed");
-        let values: &[f32] = &parameters.values;
-        for planned in &self.convs {
-            if let Some([weight, bias]) = &planned.packed {
-                if let Weight::Bucket(from) = &planned.weight {
-                    planned.conv.pack_forward(pool, &values[from.clone()], &mut self.packed[weight.clone()]);
-                }
-                if let Some(from) = &planned.bias {
-                    self.packed[bias.clone()].copy_from_slice(&values[from.clone()]);
-                }
-            }
-        }
-        for norm in &mut self.layer_norms {
-            norm.weight.take(values);
-            norm.bias.take(values);
-        }
-        self.scales.iter_mut().for_each(|scale| scale.take(values));
-        for norm in self.norms.iter_mut().filter(|norm| self.mode != Mode::Train || norm.keeps_statistics) {
-            norm.state.mean.copy_from_slice(&parameters.statistics[norm.running_mean.clone()]);
-            norm.state.variance.copy_from_slice(&parameters.statistics[norm.running_var.clone()]);
-            norm.set_scale_and_shift(&values[norm.weight.clone()], &values[norm.bias.clone()]);
+    /// Takes the running statistics of the batch norms that use them: after parameters or statistics may have changed.
+    pub(crate) fn take_running_statistics(&mut self, plan: &Plan, parameters: &Parameters) {
+        let norms = plan.layers.norms.iter().zip(&mut self.norms);
+        for (norm, state) in norms.filter(|(norm, _)| plan.mode != Mode::Train || norm.keeps_statistics) {
+            state.take_running(norm, parameters);
         }
     }
+}
 
+/// A session while it runs instructions.
+pub(crate) struct Run<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) weights: &'a mut Weights,
+    pub(crate) session: &'a mut Session,
+}
+
+impl Run<'_> {
     /// Runs one instruction on a batch of `images`.
-    pub(crate) fn run(&mut self, instruction: &Instruction, images: usize) {
-        let Self { options, arena, .. } = self;
-        let (isa, threads) = (options.isa, &*options.pool);
+    pub(crate) fn instruction(&mut self, instruction: &Instruction, images: usize) {
+        let Self { plan, weights, session } = self;
+        let Session { arena, pool: threads, workspace, norms, current, seed, .. } = &mut **session;
+        let (isa, threads) = (plan.isa, &**threads);
         match *instruction {
             Instruction::Conv { conv, x, add, relu, y } => self.conv(conv, x, add, relu, y, images),
             Instruction::ConvWithStatistics { conv, norm, x, y } => self.conv_with_statistics(conv, norm, x, y, images),
@@ -246,9 +154,9 @@ impl Executor {
                 self.batch_norm(norm, x, add, relu, y, images);
             }
             Instruction::LayerNorm { norm, x, y } => {
-                let PlannedLayerNorm { eps, weight, bias, .. } = &self.layer_norms[norm];
+                let PlannedLayerNorm { eps, weight, bias, .. } = &plan.layers.layer_norms[norm.0];
                 let (y, [x]) = arena.write_and_read(y, [x], images);
-                layer_norm::forward(isa, threads, x, &weight.values, &bias.values, *eps, y);
+                layer_norm::forward(isa, threads, x, weights.values(weight), weights.values(bias), *eps, y);
             }
             Instruction::Scale { factors, x, add, relu, y } => {
                 self.scale(factors, x, add, false, relu, y, images);
@@ -298,28 +206,28 @@ impl Executor {
                 pool::global_avg_pool(threads, pixels, channels, x, y);
             }
             Instruction::Dropout { node, p, x, accumulate, y } => {
-                let seed = node_seed(self.seed, node);
+                let seed = node_seed(*seed, node);
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 elementwise::dropout(threads, x, p, seed, accumulate, y);
             }
             Instruction::DropPath { node, p, x, accumulate, y } => {
-                let seed = node_seed(self.seed, node);
+                let seed = node_seed(*seed, node);
                 let image = arena.len_of(y);
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 elementwise::drop_path(threads, x, image, p, seed, accumulate, y);
             }
             Instruction::ConvWeights { conv, x, dy } => self.conv_weights(conv, x, dy, images),
             Instruction::ConvData { conv, dy, accumulate, dx } => {
-                let planned = &self.convs[conv];
-                let values = &self.parameters.as_ref().expect("a plan with gradients keeps its parameters").values;
-                let packed = &mut self.packed[..planned.conv.packed_backward_len()];
-                planned.conv.pack_backward(threads, &values[planned.range()], packed);
+                let planned = &plan.layers.convs[conv.0];
+                let weight = planned.weight.as_ref().expect("a plan with gradients has all weights in its bucket");
+                let packed = &mut current[..planned.conv.packed_backward_len()];
+                planned.conv.pack_backward(threads, weights.values(weight), packed);
                 let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
-                planned.conv.backward_data(threads, images, dy, packed, accumulate, dx, &mut self.workspace);
+                planned.conv.backward_data(threads, images, dy, packed, accumulate, dx, workspace);
             }
             Instruction::BatchNormSums { norm, x, mask, dy } => self.batch_norm_sums(norm, x, mask, dy, images),
             Instruction::BatchNormData { norm, masked, x, dy, accumulate, dx } => {
-                let NormState { coefficients: [a, b, c], scale, shift, .. } = &self.norms[norm].state;
+                let NormState { coefficients: [a, b, c], scale, shift, .. } = &norms[norm.0];
                 let (coefficients, mask) = ([a.as_slice(), b, c], masked.then_some([scale.as_slice(), shift]));
                 if dx == dy {
                     let (dx, [x]) = arena.write_and_read(dx, [x], images);
@@ -336,14 +244,13 @@ impl Executor {
                 self.scale(factors, dy, None, accumulate, false, dx, images);
             }
             Instruction::LayerScaleSums { scale, x, dy } => {
-                let parameters = self.parameters.as_mut().expect("a plan with gradients keeps its parameters");
-                let sums = &mut parameters.gradients[self.scales[scale].place.clone()];
+                let sums = &mut buckets(weights).gradients[plan.layers.scales[scale.0].bucket.clone()];
                 let (x, dy) = (arena.get(x, images), arena.get(dy, images));
-                scale::sums(isa, threads, x, dy, sums.len(), false, sums, &mut self.workspace);
+                scale::sums(isa, threads, x, dy, sums.len(), false, sums, workspace);
             }
             Instruction::GateSums { channels, x, dy, accumulate, dgate } => {
                 let (dgate, [x, dy]) = arena.write_and_read(dgate, [x, dy], images);
-                scale::sums(isa, threads, x, dy, channels, accumulate, dgate, &mut self.workspace);
+                scale::sums(isa, threads, x, dy, channels, accumulate, dgate, workspace);
             }
             Instruction::ActivateBackward { activation, value, dy } => {
                 let (dy, [value]) = arena.write_and_read(dy, [value], images);
@@ -379,60 +286,56 @@ impl Executor {
         }
     }
 
-    fn conv(&mut self, conv: usize, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
-        let Self { options, arena, convs, packed, workspace, parameters, .. } = self;
-        let planned = &convs[conv];
-        let (packed, bias) = planned.weights(&options.pool, packed, parameters.as_ref());
+    fn conv(&mut self, id: ConvId, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
+        let Self { plan, weights, session } = self;
+        let Session { pool, arena, conversion, current, workspace, .. } = &mut **session;
+        let (packed, bias) = weights.conv(plan, id, pool, conversion, current);
         let (y, [x, added]) = arena.write_and_read(y, [x, add.unwrap_or(x)], images);
         let epilogue = Epilogue { accumulate: false, bias, add: add.map(|_| added), relu };
-        planned.conv.forward(&options.pool, images, x, packed, epilogue, y, workspace);
+        plan.layers.convs[id.0].conv.forward(pool, images, x, packed, epilogue, y, workspace);
     }
 
-    fn conv_with_statistics(&mut self, conv: usize, norm: usize, x: BufferId, y: BufferId, images: usize) {
-        let Self { options, arena, convs, norms, packed, workspace, statistics, parameters, .. } = self;
-        let (planned, state) = (&convs[conv], &mut norms[norm].state);
-        let (packed, bias) = planned.weights(&options.pool, packed, parameters.as_ref());
+    fn conv_with_statistics(&mut self, id: ConvId, norm: NormId, x: BufferId, y: BufferId, images: usize) {
+        let Self { plan, weights, session } = self;
+        let Session { pool, arena, norms, conversion, current, workspace, statistics, .. } = &mut **session;
+        let (norm, state) = (&plan.layers.norms[norm.0], &mut norms[norm.0]);
+        let (packed, bias) = weights.conv(plan, id, pool, conversion, current);
         let (y, [x]) = arena.write_and_read(y, [x], images);
         let statistics = Statistics { mean: &mut state.mean, variance: &mut state.variance, workspace: statistics };
-        planned.conv.forward_with_statistics(&options.pool, images, x, packed, bias, statistics, y, workspace);
-        let rows = y.len() / norms[norm].channels;
-        self.use_statistics(norm, rows);
+        let conv = &plan.layers.convs[id.0].conv;
+        conv.forward_with_statistics(pool, images, x, packed, bias, statistics, y, workspace);
+        state.use_statistics(norm, buckets(weights), y.len() / norm.channels);
     }
 
     /// Computes the statistics of a batch norm's input in a separate pass.
-    fn take_statistics(&mut self, norm: usize, x: BufferId, images: usize) {
-        let (x, state) = (self.arena.get(x, images), &mut self.norms[norm].state);
-        let (mean, variance) = (&mut state.mean, &mut state.variance);
-        batch_norm::statistics(self.options.isa, &self.options.pool, x, mean, variance, &mut self.workspace);
-        let rows = x.len() / self.norms[norm].channels;
-        self.use_statistics(norm, rows);
+    fn take_statistics(&mut self, norm: NormId, x: BufferId, images: usize) {
+        let Self { plan, weights, session } = self;
+        let Session { pool, arena, norms, workspace, .. } = &mut **session;
+        let (norm, state) = (&plan.layers.norms[norm.0], &mut norms[norm.0]);
+        let x = arena.get(x, images);
+        batch_norm::statistics(plan.isa, pool, x, &mut state.mean, &mut state.variance, workspace);
+        state.use_statistics(norm, buckets(weights), x.len() / norm.channels);
     }
 
-    /// Applies the statistics over `rows` values: updates the running ones, scale and shift.
-    fn use_statistics(&mut self, norm: usize, rows: usize) {
-        let norm = &mut self.norms[norm];
-        let parameters = self.parameters.as_mut().expect("training keeps its parameters");
-        norm.update_running(&mut parameters.statistics, rows);
-        parameters.counters[norm.counter].1 += 1;
-        norm.set_scale_and_shift(&parameters.values[norm.weight.clone()], &parameters.values[norm.bias.clone()]);
+    fn batch_norm(&mut self, norm: NormId, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
+        let Self { plan, weights, session } = self;
+        let Session { pool, arena, norms, .. } = &mut **session;
+        let state = &norms[norm.0];
+        let [scale, shift] = weights.affine(plan, norm).unwrap_or([&state.scale, &state.shift]);
+        let (y, [x, added]) = arena.write_and_read(y, [x, add.unwrap_or(x)], images);
+        batch_norm::affine(plan.isa, pool, x, scale, shift, add.map(|_| added), relu, y);
     }
 
-    fn batch_norm(&mut self, norm: usize, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
-        let state = &self.norms[norm].state;
-        let (y, [x, added]) = self.arena.write_and_read(y, [x, add.unwrap_or(x)], images);
-        let (isa, pool) = (self.options.isa, &*self.options.pool);
-        batch_norm::affine(isa, pool, x, &state.scale, &state.shift, add.map(|_| added), relu, y);
-    }
-
-    fn conv_weights(&mut self, conv: usize, x: BufferId, dy: BufferId, images: usize) {
-        let (isa, pool) = (self.options.isa, &*self.options.pool);
-        let planned = &self.convs[conv];
-        let parameters = self.parameters.as_mut().expect("a plan with gradients keeps its parameters");
-        let (x, dy) = (self.arena.get(x, images), self.arena.get(dy, images));
-        let dw = &mut parameters.gradients[planned.range()];
-        planned.conv.backward_weights(pool, images, x, dy, dw, &mut self.workspace);
+    fn conv_weights(&mut self, conv: ConvId, x: BufferId, dy: BufferId, images: usize) {
+        let Self { plan, weights, session } = self;
+        let Session { pool, arena, workspace, .. } = &mut **session;
+        let planned = &plan.layers.convs[conv.0];
+        let weight = planned.weight.as_ref().expect("a plan with gradients has all weights in its bucket");
+        let Parameters { gradients, .. } = buckets(weights);
+        let (x, dy) = (arena.get(x, images), arena.get(dy, images));
+        planned.conv.backward_weights(pool, images, x, dy, &mut gradients[weight.bucket.clone()], workspace);
         if let Some(bias) = &planned.bias {
-            rows::column_sums(isa, pool, dy, &mut parameters.gradients[bias.clone()], &mut self.workspace);
+            rows::column_sums(plan.isa, pool, dy, &mut gradients[bias.bucket.clone()], workspace);
         }
     }
 
@@ -447,55 +350,61 @@ impl Executor {
         y: BufferId,
         images: usize,
     ) {
-        let (isa, pool) = (self.options.isa, &*self.options.pool);
+        let Self { plan, weights, session } = self;
+        let Session { pool, arena, .. } = &mut **session;
         let (id, scale) = match factors {
             Factors::Gate(gate) => (gate, None),
-            Factors::LayerScale(scale) => (x, Some(&self.scales[scale].values)),
+            Factors::LayerScale(scale) => (x, Some(weights.values(&plan.layers.scales[scale.0]))),
         };
-        let (y, [x, added, gate]) = self.arena.write_and_read(y, [x, add.unwrap_or(x), id], images);
+        let (y, [x, added, gate]) = arena.write_and_read(y, [x, add.unwrap_or(x), id], images);
         let (factors, channels) = scale.map_or((gate, gate.len() / images), |scale| (scale, scale.len()));
-        scale::forward(isa, pool, x, factors, channels, add.map(|_| added), accumulate, relu, y);
+        scale::forward(plan.isa, pool, x, factors, channels, add.map(|_| added), accumulate, relu, y);
     }
 
     fn layer_norm_backward(
         &mut self,
-        norm: usize,
+        norm: LayerNormId,
         x: BufferId,
         dy: BufferId,
         accumulate: bool,
         dx: BufferId,
         images: usize,
     ) {
-        let (isa, pool) = (self.options.isa, &*self.options.pool);
-        let PlannedLayerNorm { eps, trained, weight, bias } = &self.layer_norms[norm];
-        let (dx, [x, dy]) = self.arena.write_and_read(dx, [x, dy], images);
-        let gradients = &mut self.parameters.as_mut().expect("a plan with gradients keeps its parameters").gradients;
+        let Self { plan, weights, session } = self;
+        let Session { pool, arena, workspace, .. } = &mut **session;
+        let PlannedLayerNorm { eps, trained, weight, bias } = &plan.layers.layer_norms[norm.0];
+        let (dx, [x, dy]) = arena.write_and_read(dx, [x, dy], images);
+        let Parameters { values, gradients, .. } = buckets(weights);
         let gradients = trained.then(|| {
-            // The bias follows the weight.
-            let (weights, biases) = gradients.split_at_mut(bias.place.start);
-            [&mut weights[weight.place.clone()], &mut biases[..bias.place.len()]]
+            gradients
+                .get_disjoint_mut([weight.bucket.clone(), bias.bucket.clone()])
+                .expect("parameters have places of their own")
         });
-        let workspace = &mut self.workspace;
-        layer_norm::backward(isa, pool, x, &weight.values, *eps, dy, accumulate, dx, gradients, workspace);
+        let weight = &values[weight.bucket.clone()];
+        layer_norm::backward(plan.isa, pool, x, weight, *eps, dy, accumulate, dx, gradients, workspace);
     }
 
-    fn batch_norm_sums(&mut self, norm: usize, x: BufferId, mask: Mask, dy: BufferId, images: usize) {
-        let (isa, pool) = (self.options.isa, &*self.options.pool);
-        let norm = &mut self.norms[norm];
+    fn batch_norm_sums(&mut self, norm: NormId, x: BufferId, mask: Mask, dy: BufferId, images: usize) {
+        let Self { plan, weights, session } = self;
+        let Session { pool, arena, norms, workspace, .. } = &mut **session;
+        let (norm, state) = (&plan.layers.norms[norm.0], &mut norms[norm.0]);
         let value = if let Mask::Value(y) = mask { y } else { x };
-        let (dy, [x, value]) = self.arena.write_and_read(dy, [x, value], images);
-        let NormState { mean, scale, shift, sum, sum_x, .. } = &mut norm.state;
+        let (dy, [x, value]) = arena.write_and_read(dy, [x, value], images);
+        let NormState { mean, scale, shift, sum, sum_x, .. } = state;
         let mask = match mask {
             Mask::None => batch_norm::Mask::None,
             Mask::Value(_) => batch_norm::Mask::Result(value),
             Mask::Again => batch_norm::Mask::Affine { scale, shift },
         };
-        batch_norm::backward_sums(isa, pool, dy, mask, x, mean, sum, sum_x, &mut self.workspace);
-        let Parameters { values, gradients, .. } =
-            self.parameters.as_mut().expect("a plan with gradients keeps its parameters");
-        let frozen = self.mode != Mode::Train || norm.keeps_statistics;
-        norm.set_gradients(&values[norm.weight.clone()], x.len() / norm.channels, frozen, gradients);
+        batch_norm::backward_sums(plan.isa, pool, dy, mask, x, mean, sum, sum_x, workspace);
+        let fixed = plan.mode != Mode::Train || norm.keeps_statistics;
+        state.set_gradients(norm, buckets(weights), x.len() / norm.channels, fixed);
     }
+}
+
+/// The buckets of a plan with gradients.
+fn buckets(weights: &mut Weights) -> &mut Parameters {
+    weights.buckets_mut().expect("a plan with gradients has its parameters in buckets")
 }
 
 /// The seed of a node's dropout.

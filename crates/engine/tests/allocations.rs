@@ -3,7 +3,7 @@
 //! Inference that packs on use is the documented exception ([`Options::pack_on_use`]): it makes a list of packing tasks for
 //! each convolution.
 
-use residual_engine::{Engine, Mode, Options};
+use residual_engine::{CompiledModel, Engine, Mode, Options};
 use residual_kernels::loss::{Targets, cross_entropy};
 use residual_kernels::optim::{Sgd, sgd};
 use residual_model::{Initialisation, Model, initialise};
@@ -18,11 +18,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: every call is the system allocator's own, with the arguments of the caller, who keeps its contract.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: as for the whole implementation.
         unsafe { System.alloc(layout) }
     }
@@ -42,11 +44,17 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How many allocations `work` makes, on all threads.
-fn allocations(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
+/// How many allocations `work` makes, on all threads, and of how many bytes.
+fn allocated(work: impl FnOnce()) -> [u64; 2] {
+    let now = || [&ALLOCATIONS, &BYTES].map(|counter| counter.load(Ordering::SeqCst));
+    let before = now();
     work();
-    ALLOCATIONS.load(Ordering::SeqCst) - before
+    let after = now();
+    [after[0] - before[0], after[1] - before[1]]
+}
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    allocated(work)[0]
 }
 
 const CLASSES: usize = 5;
@@ -68,10 +76,29 @@ fn networks() -> Vec<(String, Model)> {
     descriptions.filter_map(model).collect()
 }
 
-/// One test, as the counter is the process's.
+/// One test, as the counters are the process's.
 #[test]
-fn nothing_is_allocated_per_step() {
+fn nothing_is_allocated_per_step_and_sessions_share_their_weights() {
     let networks = networks();
+    for (name, model) in &networks {
+        let options = Options::threads(1);
+        let compiled = CompiledModel::new(model, 1, [32, 32], &[], &options).unwrap();
+        let mut first = compiled.session(&options.pool).unwrap();
+        let weights = compiled.weights_bytes();
+        let [_, bytes] = allocated(|| drop(compiled.session(&options.pool).unwrap()));
+        let expected = (first.bytes() - weights) as u64;
+        // Besides its memory a session has lists, a hundred bytes for each node.
+        let lists = 1000 * model.graph.nodes.len() as u64;
+        assert!((expected..expected + lists).contains(&bytes), "{bytes} bytes, expected {expected}: {name}");
+        // Weights are replaced where they are.
+        let [_, bytes] = allocated(|| first.load_model(model).unwrap());
+        drop(compiled);
+        let [_, alone] = allocated(|| first.load_model(model).unwrap());
+        // Larger buffers are mapped from the system, which is not counted.
+        if weights < 4 << 20 {
+            assert!(alone + weights as u64 <= bytes, "{alone} and {bytes} bytes, weights {weights}: {name}");
+        }
+    }
     assert!(networks.len() > 10);
     for (name, model) in &networks {
         for threads in [1, 3] {

@@ -1,7 +1,7 @@
 //! What the engine promises beyond parity: every op has a gradient, results do not depend on threads, batch size or what
 //! is kept, and misuse is answered.
 
-use residual_engine::{Engine, EngineError, Memory, Mode, Options, PlanSummary, Tuned, Tuning};
+use residual_engine::{CompiledModel, Engine, EngineError, Memory, Mode, Options, PlanSummary, Tuned, Tuning};
 use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, Pool2d, Role};
 use residual_kernels::Isa;
 use residual_kernels::conv::Algorithm;
@@ -754,4 +754,63 @@ fn kept_nodes_report_their_shape() {
     assert_eq!([shape.height, shape.width, shape.channels], [6, 5, 28]);
     assert_eq!(engine.node_value("max"), None);
     assert_eq!(model.graph.find("input"), Some(NodeId(0)));
+}
+
+/// Threads that run sessions of one compiled model, each on a pool of its own, at the same time.
+#[test]
+fn sessions_on_their_own_threads_compute_the_same_bits() {
+    let model = model(every_op());
+    let batch = images(&model, 3);
+    for pack_on_use in [false, true] {
+        let options = Options { pack_on_use, ..options(2) };
+        let mut engine = Engine::new(&model, Mode::Infer, 3, [12, 10], &[], &options).unwrap();
+        engine.forward(&batch).unwrap();
+        let compiled = CompiledModel::new(&model, 3, [12, 10], &[], &options).unwrap();
+        let run = |threads: usize| {
+            let mut session = compiled.session(&Arc::new(Pool::new(threads))).unwrap();
+            (0..5).for_each(|_| session.forward(&batch).unwrap());
+            session.output().to_vec()
+        };
+        let outputs: Vec<Vec<f32>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|index| scope.spawn(move || run(1 + index % 2))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(outputs.iter().all(|output| output == engine.output()), "packed on use: {pack_on_use}");
+    }
+}
+
+#[test]
+fn weights_of_the_same_network_are_replaced_without_compiling() {
+    let first = model(every_op());
+    let mut second = first.clone();
+    for tensor in second.tensors.values_mut() {
+        tensor.as_f32_mut().into_iter().flatten().for_each(|value| *value *= 1.25);
+    }
+    let batch = images(&first, 2);
+    let output = |engine: &mut Engine| {
+        engine.forward(&batch).unwrap();
+        engine.output().to_vec()
+    };
+    for (outputs, pack_on_use) in [(&[][..], false), (&["a_bn", "pre_bn"], false), (&[], true)] {
+        let options = Options { pack_on_use, ..options(2) };
+        let compiled = |model| Engine::new(model, Mode::Infer, 2, [12, 10], outputs, &options).unwrap();
+        let expected = [&first, &second].map(|model| output(&mut compiled(model)));
+        assert_ne!(expected[0], expected[1]);
+        let mut engine = compiled(&first);
+        let mut other = engine.compiled().unwrap().session(&options.pool).unwrap();
+        engine.load_model(&second).unwrap();
+        assert!(output(&mut engine) == expected[1] && output(&mut other) == expected[0], "sessions are independent");
+        engine.load_model(&first).unwrap();
+        assert_eq!(output(&mut engine), expected[0]);
+    }
+    let mut net = Builder::new("other", [3, 12, 10]);
+    let x = net.conv("conv", net.input(), Conv2d::new(3, 4, 3)).unwrap();
+    let other = model(net.finish(x).unwrap());
+    let mut engine = Engine::new(&first, Mode::Infer, 2, [12, 10], &[], &options(1)).unwrap();
+    let error = engine.load_model(&other).unwrap_err().to_string();
+    assert_eq!(error, "model: expected the network that the plan was compiled for (every_op), got another (other)");
+    let mut training = Engine::new(&first, Mode::Train, 2, [12, 10], &[], &options(1)).unwrap();
+    let error = training.load_model(&first).unwrap_err().to_string();
+    assert_eq!(error, "loading a model: expected a plan for inference, got one for Train");
+    assert!(training.compiled().is_none());
 }

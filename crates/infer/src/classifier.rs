@@ -7,13 +7,14 @@ use residual_files::one_line;
 use residual_kernels::loss::softmax;
 use residual_model::{Activation, Model};
 use residual_preprocess::{Image, ImageError, PreprocessingError, Preprocessor, Views};
+use residual_threads::Pool;
 use std::sync::Arc;
 
 /// A compiled model with its preprocessing and labels.
 ///
-/// It is `Send`, and classifying takes `&mut self`: a service has one classifier per thread. Classifiers with the same
-/// [`Options`] share its thread pool and wait for each other; with `Options::threads(1)` each computes on the calling
-/// thread.
+/// It is `Send`, and classifying takes `&mut self`: a service has one classifier per thread. A clone shares the compiled network and
+/// its packed weights, and allocates its own memory for values when it first classifies. Classifiers with the same thread pool wait
+/// for each other: [`on_pool`](Self::on_pool) gives one its own. With `Options::threads(1)` each computes on the calling thread.
 ///
 /// ```
 /// use residual_infer::Classifier;
@@ -67,6 +68,12 @@ pub enum ClassifyError {
     },
 }
 
+impl Clone for Classifier {
+    fn clone(&self) -> Self {
+        self.on_pool(self.network.pool())
+    }
+}
+
 impl Classifier {
     /// Compiles `model` for one image at a time, on all cores.
     ///
@@ -96,6 +103,20 @@ impl Classifier {
         let network = Forward::new(&model, batch, views, options)?;
         let Model { labels, activation, temperature, .. } = model;
         Ok(Self { network, preprocessor, labels: labels.into(), activation, temperature, views, input: Vec::new() })
+    }
+
+    /// A classifier that shares the network and its weights, and computes on the threads of `pool`.
+    pub fn on_pool(&self, pool: Arc<Pool>) -> Self {
+        let Self { preprocessor, labels, activation, temperature, views, .. } = self;
+        Self {
+            network: self.network.on_pool(pool),
+            preprocessor: preprocessor.clone(),
+            labels: Arc::clone(labels),
+            activation: *activation,
+            temperature: *temperature,
+            views: *views,
+            input: Vec::new(),
+        }
     }
 
     /// Classifies a decoded image of any size.

@@ -183,40 +183,51 @@ pub fn evaluate_with(
     let began = Instant::now();
     let outputs = model.graph.output_channels()?;
     let mut tally = Tally::new(model, &**dataset, outputs)?;
-    let passed = pass(model, dataset, options, stop, on_progress, &mut |batch, logits, classes| {
+    let passed = pass(model, &mut None, dataset, options, stop, on_progress, &mut |batch, logits, classes| {
         tally.add(batch, logits, classes);
         on_logits(logits);
     })?;
     Ok(passed.map(|passed| tally.finish(model, passed, &options.engine, began)))
 }
 
-/// As [`evaluate`], without results per image, for evaluations during training: top-1, top-5 and loss at the temperature 1,
-/// and the skipped images; `None` if `stop` was set before the end. Of multi-label data top-1 and top-5 count the images one of
-/// whose classes is among the highest logits, and the loss is the mean binary cross-entropy of the classes.
-///
-/// # Errors
-/// As [`evaluate`].
-pub fn count(
-    model: &Model,
-    dataset: &Arc<dyn Dataset>,
-    options: &EvaluateOptions,
-    stop: &AtomicBool,
-    on_progress: &mut dyn FnMut(u64, u64),
-) -> Result<Option<(Metrics, Vec<Skipped>)>, InferError> {
-    let outputs = model.graph.output_channels()?;
-    let mut metrics = Metrics::default();
-    let mut targets = vec![0.0; outputs];
-    let passed = pass(model, dataset, options, stop, on_progress, &mut |batch, logits, classes| {
-        if dataset.is_multi_label() {
-            multi_label_rows(batch, logits, classes, &mut targets, |index, logits, targets| {
-                metrics.add_image(&ImageResult::multi_label(index, logits, targets, 1.0));
-            });
-            return;
-        }
-        let labels: Vec<u32> = batch.labels().iter().map(|&label| classes.to[label as usize]).collect();
-        metrics.add(logits, &labels, outputs, finite_loss(logits, &labels, outputs));
-    })?;
-    Ok(passed.map(|passed| (metrics, passed.skipped)))
+/// Evaluations of one state of a network after another, as training makes them: the network is compiled once, and gets the weights
+/// of each model.
+#[derive(Default)]
+pub struct Evaluator {
+    network: Option<Forward>,
+}
+
+impl Evaluator {
+    /// As [`evaluate`], without results per image: top-1, top-5 and loss at the temperature 1, and the skipped images; `None` if
+    /// `stop` was set before the end. Of multi-label data top-1 and top-5 count the images one of whose classes is among the highest
+    /// logits, and the loss is the mean binary cross-entropy of the classes.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn count(
+        &mut self,
+        model: &Model,
+        dataset: &Arc<dyn Dataset>,
+        options: &EvaluateOptions,
+        stop: &AtomicBool,
+        on_progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Option<(Metrics, Vec<Skipped>)>, InferError> {
+        let outputs = model.graph.output_channels()?;
+        let mut metrics = Metrics::default();
+        let mut targets = vec![0.0; outputs];
+        let network = &mut self.network;
+        let passed = pass(model, network, dataset, options, stop, on_progress, &mut |batch, logits, classes| {
+            if dataset.is_multi_label() {
+                multi_label_rows(batch, logits, classes, &mut targets, |index, logits, targets| {
+                    metrics.add_image(&ImageResult::multi_label(index, logits, targets, 1.0));
+                });
+                return;
+            }
+            let labels: Vec<u32> = batch.labels().iter().map(|&label| classes.to[label as usize]).collect();
+            metrics.add(logits, &labels, outputs, finite_loss(logits, &labels, outputs));
+        })?;
+        Ok(passed.map(|passed| (metrics, passed.skipped)))
+    }
 }
 
 /// The temperature that calibrates `model` on the images of `dataset` (see [`fit_temperature`]), which must be others than
@@ -241,7 +252,7 @@ pub fn calibrate(
         what: format!("the logits of {} images", dataset.len()),
         bytes: len.saturating_mul(size_of::<f32>()),
     })?;
-    let passed = pass(model, dataset, options, stop, on_progress, &mut |batch, logits, classes| {
+    let passed = pass(model, &mut None, dataset, options, stop, on_progress, &mut |batch, logits, classes| {
         all.extend_from_slice(logits);
         labels.extend(batch.labels().iter().map(|&label| classes.to[label as usize]));
     })?;
@@ -395,6 +406,7 @@ struct Passed {
 /// the end.
 fn pass(
     model: &Model,
+    network: &mut Option<Forward>,
     dataset: &Arc<dyn Dataset>,
     options: &EvaluateOptions,
     stop: &AtomicBool,
@@ -413,7 +425,18 @@ fn pass(
         ..LoaderOptions::default()
     };
     let mut loader = Loader::new(dataset.clone(), transform, loader_options)?;
-    let mut network = Forward::new(model, batch_size, options.views, &options.engine)?;
+    let is_loaded = match network {
+        Some(network) => network.load(model, batch_size, options.views)?,
+        None => false,
+    };
+    if !is_loaded {
+        // The memory of the other network first.
+        *network = None;
+    }
+    let network = match network {
+        Some(network) => network,
+        None => network.insert(Forward::new(model, batch_size, options.views, &options.engine)?),
+    };
     let mut images = 0;
     for batch in loader.by_ref() {
         let batch = batch?;

@@ -34,7 +34,7 @@ pub use class_list::ClassList;
 pub use classes::{check_labels, map_classes};
 pub use classifier::{Classification, Classifier, ClassifyError, Prediction, probabilities};
 pub use error::InferError;
-pub use evaluate::{EvaluateOptions, Evaluation, calibrate, count, evaluate, evaluate_with};
+pub use evaluate::{EvaluateOptions, Evaluation, Evaluator, calibrate, evaluate, evaluate_with};
 pub use feature_file::{FeatureFile, FeatureFileError, FeatureRow, FeatureTable};
 pub use features::{FeatureExtractor, LayerFeatures, UnknownLayer, layer_node};
 pub use gradient_statistics::GradientStatistics;

@@ -3,11 +3,15 @@
 use residual_data::{DataError, Dataset, Format, Sample};
 use residual_engine::Options;
 use residual_graph::{Builder, Op};
-use residual_infer::{ClassList, Classifier, ClassifyError, EvaluateOptions, Evaluation, InferError, evaluate};
+use residual_infer::{
+    ClassList, Classifier, ClassifyError, EvaluateOptions, Evaluation, Evaluator, InferError, evaluate,
+};
 use residual_model::{Initialisation, Model, initialise};
 use residual_preprocess::{Image, Preprocessing, Views};
 use residual_tensor::{NamedTensors, Tensor};
+use residual_threads::Pool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 const RED: [u8; 3] = [255, 0, 0];
 const GREEN: [u8; 3] = [0, 255, 0];
@@ -186,4 +190,42 @@ fn a_classification_outlives_the_next_image_and_the_classifier() {
     drop(classifier);
     let labels = std::thread::spawn(move || [first, second].map(|output| output.top(1)[0].label.clone()));
     assert_eq!(labels.join().unwrap(), ["red", "blue"]);
+}
+
+/// Clones of a classifier share its weights, and classify on threads of their own.
+#[test]
+fn clones_classify_as_the_first_on_other_threads() {
+    let model = model(&["red", "green"], &[[1.0, 0.0, 0.5], [0.0, 1.0, -0.5]]);
+    let mut first = Classifier::with_options(model, 2, &Options::threads(1)).unwrap();
+    let images = [RED, GREEN, BLUE, GREY].map(solid);
+    let expected = first.classify_batch(&images).unwrap();
+    let clones: Vec<Classifier> = (0..4).map(|_| first.on_pool(Arc::new(Pool::new(1)))).collect();
+    drop(first);
+    std::thread::scope(|scope| {
+        for mut classifier in clones {
+            let (images, expected) = (&images, &expected);
+            scope.spawn(move || {
+                assert_eq!(classifier.clone().classify_batch(images).unwrap(), *expected);
+                assert_eq!(classifier.classify_batch(images).unwrap(), *expected);
+            });
+        }
+    });
+}
+
+/// An evaluator that is given one model after another counts what evaluations of each by itself count.
+#[test]
+fn an_evaluator_follows_the_models_it_is_given() {
+    let data = colours(&["red", "green"], &[(RED, 0), (GREEN, 1), (GREY, 0), (GREEN, 0)]);
+    let good = model(&["red", "green"], &[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
+    let swapped = model(&["red", "green"], &[[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]);
+    let other = model(&["red", "green", "blue"], &[[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
+    let options = EvaluateOptions { engine: Options::threads(1), batch_size: 2, ..EvaluateOptions::default() };
+    let stop = AtomicBool::new(false);
+    let mut evaluator = Evaluator::default();
+    for model in [&good, &swapped, &other, &good] {
+        let (metrics, _) = evaluator.count(model, &data, &options, &stop, &mut |_, _| ()).unwrap().unwrap();
+        let evaluation = evaluate(model, &data, &options, &stop, &mut |_, _| ()).unwrap().unwrap();
+        assert_eq!((metrics.top1_percent(), metrics.images), (evaluation.top1, 4));
+        assert!((metrics.mean_loss() - evaluation.calibration.loss).abs() < 1e-6);
+    }
 }

@@ -5,7 +5,7 @@ use crate::step::TrainStep;
 use crate::{Recipe, TrainError};
 use residual_data::Subset;
 use residual_engine::Options;
-use residual_infer::EvaluateOptions;
+use residual_infer::{EvaluateOptions, Evaluator};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -75,7 +75,7 @@ fn time_evaluation(job: &Job, options: &Options) -> Result<f64, TrainError> {
     let count = held_out.len().min(EVALUATION_BATCH);
     let part: Arc<dyn residual_data::Dataset> = Arc::new(Subset::new(held_out.clone(), (0..count).collect()));
     let began = Instant::now();
-    residual_infer::count(&job.model, &part, &options, &AtomicBool::new(false), &mut |_, _| {})?;
+    Evaluator::default().count(&job.model, &part, &options, &AtomicBool::new(false), &mut |_, _| {})?;
     let per_image = began.elapsed().as_secs_f64() / count as f64;
     let models = if job.recipe.model_ema { 2.0 } else { 1.0 };
     Ok(models * per_image * held_out.len() as f64 / (job.epoch_steps() * job.recipe.val_interval) as f64)

@@ -16,7 +16,7 @@ use crate::{Outcome, RunFolder, Schedule, Summary, Test, TrainError, Trained};
 use residual_data::{Batch, Dataset, Loader, Skipped, Targets};
 use residual_engine::Options;
 use residual_files::atomic_write;
-use residual_infer::{EvaluateOptions, Metrics};
+use residual_infer::{EvaluateOptions, Evaluator, Metrics};
 use residual_model::Model;
 use residual_tensor::Stream;
 use residual_weights::save;
@@ -47,6 +47,7 @@ pub(crate) struct Run<'a> {
     gradients: Option<Lines>,
     tensorboard: Option<EventFile>,
     options: &'a Options,
+    evaluator: Evaluator,
     stop: &'a AtomicBool,
     clock: Clock,
     /// The step of the last checkpoint.
@@ -121,6 +122,7 @@ impl<'a> Run<'a> {
             step,
             progress,
             options,
+            evaluator: Evaluator::default(),
             stop,
             clock,
             saved,
@@ -451,7 +453,7 @@ impl<'a> Run<'a> {
             ..EvaluateOptions::default()
         };
         let mut on_progress = |done, total| on_event(&Event::Evaluated { done, total });
-        let counted = residual_infer::count(model, images, &options, self.stop, &mut on_progress)?;
+        let counted = self.evaluator.count(model, images, &options, self.stop, &mut on_progress)?;
         let Some((metrics, skipped)) = counted else { return Ok(None) };
         self.note_skipped(&skipped, on_event);
         Ok(Some(metrics))

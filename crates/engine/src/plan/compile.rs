@@ -5,18 +5,19 @@ use super::algorithms::choose;
 use super::checkpoint;
 use super::depth_first::{self, DepthFirst};
 use super::fuse::fuse;
+use super::planned::{Packing, PlannedLayers};
 use super::schedule::{Layers, Schedule, schedule};
 use super::{Instruction, Scheduled};
-use crate::arena::Places;
-use crate::parameters::Scales;
-use crate::{EngineError, Frozen, Memory, Mode, Options};
-use residual_graph::{Graph, NodeId, Op, Role, Shape};
+use crate::arena::{BufferId, Places};
+use crate::parameters::{ParameterLayout, Scales};
+use crate::{EngineError, Memory, Mode, Options};
+use residual_graph::{Graph, Node, NodeId, Op, Shape};
 use residual_kernels::conv::Conv;
-use residual_kernels::rows;
+use residual_kernels::{Isa, rows};
 use residual_model::{Model, fold_batch_norm_but_scales};
 use residual_tensor::NamedTensors;
 use std::borrow::Cow;
-use std::ops::Range;
+use std::sync::Arc;
 
 /// The input of the other passes: the model's graph and tensors, in inference with batch norms and layer scales folded.
 pub(crate) struct Folded<'a> {
@@ -45,7 +46,7 @@ pub(crate) fn compile_model<'a>(
 }
 
 /// Folds the batch norms and layer scales of a model for inference, except those named by `outputs`.
-fn fold<'a>(model: &'a Model, mode: Mode, outputs: &[&str]) -> Folded<'a> {
+pub(crate) fn fold<'a>(model: &'a Model, mode: Mode, outputs: &[&str]) -> Folded<'a> {
     if mode == Mode::Infer {
         let folded = fold_batch_norm_but_scales(model, outputs);
         let (graph, tensors) = (Cow::Owned(folded.graph), Cow::Owned(folded.tensors));
@@ -54,27 +55,44 @@ fn fold<'a>(model: &'a Model, mode: Mode, outputs: &[&str]) -> Folded<'a> {
     Folded { graph: Cow::Borrowed(&model.graph), tensors: Cow::Borrowed(&model.tensors), scales: Scales::new() }
 }
 
-/// A compiled graph: the instructions in order, their algorithms, and the offset of each value.
+/// A compiled graph: the instructions in order, their layers, and the offset of each value. Sessions share it: nothing in it
+/// changes when they run.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) mode: Mode,
-    pub(crate) schedule: Schedule,
+    pub(crate) isa: Isa,
+    /// Maximum number of images.
+    pub(crate) batch: usize,
+    /// Values of an image.
+    pub(crate) image_len: usize,
+    pub(crate) forward: Vec<Scheduled>,
+    pub(crate) backward: Vec<Scheduled>,
     /// The early layers that run depth first, for a part of the batch at a time.
     pub(crate) depth_first: Option<DepthFirst>,
-    pub(crate) layers: Layers,
-    /// The algorithm of each convolution of the layers.
-    pub(crate) convs: Vec<Conv>,
+    /// The input image.
+    pub(crate) input: BufferId,
+    /// The network's output first, then the other requested nodes.
+    pub(crate) kept: Vec<Kept>,
+    /// The nodes that were requested.
+    pub(crate) outputs: Vec<String>,
     pub(crate) places: Places,
-    pub(crate) packed: Packed,
-    pub(crate) workspace_len: usize,
+    pub(crate) layers: PlannedLayers,
+    pub(crate) parameters: Arc<ParameterLayout>,
+    /// The first batch norm over a single pixel, which cannot be trained on one image.
+    pub(crate) single_pixel_norm: Option<String>,
+    /// The most channels that a kernel sums over the pixels of a batch.
+    widest_sum: usize,
     /// Floats for the statistics that a convolution computes for the following batch norm.
     pub(crate) statistics_len: usize,
-    /// Floats of all parameters, of trainable parameters, and of running statistics.
-    parameters: [usize; 3],
-    /// The shape of every node's value in memory, for one image.
-    pub(crate) shapes: Vec<Shape>,
-    /// The contiguous channels of every node's value: for a flattened feature map, the channels of the map.
-    pub(crate) channels: Vec<usize>,
+}
+
+/// A node whose value stays readable, and can be given a gradient.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) name: String,
+    pub(crate) shape: Shape,
+    pub(crate) value: BufferId,
+    pub(crate) seed: Option<BufferId>,
 }
 
 impl Plan {
@@ -100,46 +118,76 @@ impl Plan {
             true => checkpoint::stored(&fused, &shapes, &kept),
             false => vec![true; graph.nodes.len()],
         };
-        let mut schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored, &options.frozen);
+        let frozen = &options.frozen;
+        let mut schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored, frozen);
         let depth_first = match options.packs_ahead(mode) {
             true => depth_first::choose(&mut schedule, &convs, batch),
             false => None,
         };
-        let places = Places::new(&schedule.buffers, batch);
-        let packed = place_weights(graph, mode, &layers, &convs, options);
-        let workspace_len = workspace_len(mode, batch, &convs, &layers, &shapes, options.pool.threads());
+        let is_single_pixel = |node: &&NodeId| {
+            let takes_statistics = !frozen.statistics.contains(&graph.node(**node).name);
+            takes_statistics && shapes[node.0].height * shapes[node.0].width == 1
+        };
+        let single_pixel_norm = layers.norms.iter().find(is_single_pixel).map(|&node| graph.node(node).name.clone());
+        let summed = layers.norms.iter().chain(&layers.layer_norms).chain(&layers.scales).chain(&layers.gates);
+        let widest_sum = summed.map(|node| shapes[node.0].channels).max().unwrap_or(0);
         let statistics_len = statistics_len(batch, &schedule, &convs);
-        let parameters = parameters_len(graph, &options.frozen);
+        let channels = channels_in_memory(graph, &logical);
+        let is_trained = |node: &Node| mode != Mode::Infer && !frozen.parameters.contains(&node.name);
+        let without_filters = mode == Mode::Infer && options.pack_on_use;
+        let parameters = ParameterLayout::new(graph, &channels, without_filters, is_trained);
+        let layers = PlannedLayers::new(graph, &layers, convs, &channels, &parameters, mode, options);
+        let keep = |&(node, value, seed): &(NodeId, BufferId, Option<BufferId>)| Kept {
+            name: graph.node(node).name.clone(),
+            shape: shapes[node.0],
+            value,
+            seed,
+        };
         Ok(Self {
             mode,
-            schedule,
+            isa: options.isa,
+            batch,
+            image_len: shapes[0].len(),
+            places: Places::new(&schedule.buffers, batch),
+            kept: schedule.kept.iter().map(keep).collect(),
+            outputs: outputs.iter().map(|&name| name.to_owned()).collect(),
+            forward: schedule.forward,
+            backward: schedule.backward,
+            input: schedule.input,
             depth_first,
             layers,
-            convs,
-            places,
-            packed,
-            workspace_len,
+            parameters: Arc::new(parameters),
+            single_pixel_norm,
+            widest_sum,
             statistics_len,
-            parameters,
-            shapes,
-            channels: channels_in_memory(graph, &logical),
         })
     }
 
-    /// The memory of an engine for this plan, in bytes.
-    pub(crate) fn memory(&self) -> Memory {
-        let [parameters, trained, statistics] = self.parameters;
-        let kept: usize = match self.mode {
-            Mode::Infer if self.packed.on_use => self.convs.iter().map(|conv| conv.shape().weight_len()).sum(),
-            Mode::Infer => 0,
-            Mode::Train | Mode::Eval => parameters + trained + statistics,
+    /// Floats of workspace for so many threads.
+    pub(crate) fn workspace_len(&self, threads: usize) -> usize {
+        let of_conv = |conv: &Conv| {
+            let weights = if self.mode == Mode::Infer { 0 } else { conv.weights_workspace_len(self.batch, threads) };
+            conv.workspace_len(threads).max(weights)
         };
+        let convs = || self.layers.convs.iter().map(|planned| &planned.conv);
+        let widest = convs().map(|conv| conv.shape().out_channels).fold(self.widest_sum, usize::max);
+        convs().map(of_conv).max().unwrap_or(0).max(rows::workspace_len(widest))
+    }
+
+    /// The memory of an engine for this plan with so many threads, in bytes.
+    pub(crate) fn memory(&self, threads: usize) -> Memory {
         let bytes = |floats: usize| floats.saturating_mul(size_of::<f32>());
+        let Packing { on_use, kept, conversion, current } = self.layers.packing;
+        let filters = || self.layers.convs.iter().map(|planned| planned.conv.shape().weight_len()).sum();
         Memory {
             values: bytes(self.places.len()),
-            packed: bytes(self.packed.len),
-            workspace: bytes(self.workspace_len + self.statistics_len),
-            parameters: bytes(kept),
+            packed: bytes(kept.saturating_add(conversion).saturating_add(current)),
+            workspace: bytes(self.workspace_len(threads).saturating_add(self.statistics_len)),
+            parameters: match self.mode {
+                Mode::Infer if on_use => bytes(filters()),
+                Mode::Infer => 0,
+                Mode::Train | Mode::Eval => self.parameters.bytes(),
+            },
         }
     }
 }
@@ -207,9 +255,13 @@ fn channels_in_memory(graph: &Graph, shapes: &[Shape]) -> Vec<usize> {
     let mut channels: Vec<usize> = Vec::with_capacity(graph.nodes.len());
     for (node, shape) in graph.nodes.iter().zip(shapes) {
         channels.push(match node.op {
-            Op::Flatten => channels[node.inputs[0].0],
-            _ if is_elementwise(&node.op) => channels[node.inputs[0].0],
-            _ => shape.channels,
+            Op::Flatten | Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => {
+                channels[node.inputs[0].0]
+            }
+            Op::Input { .. } | Op::Conv2d(_) | Op::Linear { .. } | Op::PadShortcut { .. } => shape.channels,
+            Op::BatchNorm2d { .. } | Op::LayerNorm { .. } | Op::LayerScale { .. } | Op::Gate => shape.channels,
+            Op::Add | Op::Concat | Op::MaxPool2d(_) | Op::AvgPool2d { .. } => shape.channels,
+            Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } => shape.channels,
         });
     }
     channels
@@ -228,77 +280,10 @@ fn kept(graph: &Graph, outputs: &[&str]) -> Result<Vec<NodeId>, EngineError> {
     Ok(kept)
 }
 
-/// The offsets of packed weights and biases.
-#[derive(Debug)]
-pub(crate) struct Packed {
-    /// In inference, the offsets of the packed weight and bias of each convolution.
-    pub(crate) places: Vec<[Range<usize>; 2]>,
-    /// Whether inference packs on use: then all weights share one offset, preceded by a buffer for weights that must first
-    /// be converted to the engine's layout.
-    pub(crate) on_use: bool,
-    /// Floats in total.
-    pub(crate) len: usize,
-}
-
-/// Training and inference with packing on use pack the weights of one convolution at a time, when it runs.
-fn place_weights(graph: &Graph, mode: Mode, layers: &Layers, convs: &[Conv], options: &Options) -> Packed {
-    let longest = |len: fn(&Conv) -> usize| convs.iter().map(len).max().unwrap_or(0);
-    if mode != Mode::Infer {
-        let len = longest(|conv| conv.packed_forward_len().max(conv.packed_backward_len()));
-        return Packed { places: Vec::new(), on_use: false, len };
-    }
-    let mut end = 0;
-    let mut reserve = |len: usize| {
-        let start = end;
-        end += len.next_multiple_of(16);
-        start..start + len
-    };
-    let shared = options.pack_on_use.then(|| {
-        reserve(longest(|conv| if conv.panel_width().is_some() { 0 } else { conv.shape().weight_len() }));
-        reserve(longest(Conv::packed_forward_len)).start
-    });
-    let places = layers.convs.iter().zip(convs).map(|(&node, conv)| {
-        let has_bias = graph.node(node).op.parameters().len() > 1;
-        let bias_len = if has_bias { conv.shape().out_channels } else { 0 };
-        let len = conv.packed_forward_len();
-        let weight = shared.map_or_else(|| reserve(len), |start| start..start + len);
-        [weight, reserve(bias_len)]
-    });
-    Packed { places: places.collect(), on_use: options.pack_on_use, len: end }
-}
-
-fn workspace_len(mode: Mode, batch: usize, convs: &[Conv], layers: &Layers, shapes: &[Shape], threads: usize) -> usize {
-    let of_conv = |conv: &Conv| {
-        let weights = if mode == Mode::Infer { 0 } else { conv.weights_workspace_len(batch, threads) };
-        conv.workspace_len(threads).max(weights)
-    };
-    let widest = convs.iter().map(|conv| conv.shape().out_channels);
-    let summed = layers.norms.iter().chain(&layers.layer_norms).chain(&layers.scales).chain(&layers.gates);
-    let widest = widest.chain(summed.map(|node| shapes[node.0].channels)).max().unwrap_or(0);
-    convs.iter().map(of_conv).max().unwrap_or(0).max(rows::workspace_len(widest))
-}
-
 fn statistics_len(batch: usize, schedule: &Schedule, convs: &[Conv]) -> usize {
     let len = |scheduled: &Scheduled| match scheduled.instruction {
-        Instruction::ConvWithStatistics { conv, .. } => convs[conv].statistics_workspace_len(batch),
+        Instruction::ConvWithStatistics { conv, .. } => convs[conv.0].statistics_workspace_len(batch),
         _ => 0,
     };
     schedule.forward.iter().map(len).max().unwrap_or(0)
-}
-
-/// Floats of all parameters, of trainable parameters, and of running statistics, each tensor padded to whole cache lines.
-fn parameters_len(graph: &Graph, frozen: &Frozen) -> [usize; 3] {
-    let mut lens = [0; 3];
-    for node in &graph.nodes {
-        for spec in node.op.parameters() {
-            let len = spec.shape.iter().product::<usize>().next_multiple_of(16);
-            if spec.role.is_parameter() {
-                lens[0] += len;
-                lens[1] += if frozen.parameters.contains(&node.name) { 0 } else { len };
-            } else if spec.role == Role::Buffer {
-                lens[2] += len;
-            }
-        }
-    }
-    lens
 }

@@ -20,10 +20,7 @@ pub(crate) struct DepthFirst {
 pub(crate) fn choose(schedule: &mut Schedule, convs: &[Conv], batch: usize) -> Option<DepthFirst> {
     let values: Vec<usize> = schedule.forward.iter().map(|scheduled| value_bytes(schedule, scheduled)).collect();
     let images = (CACHE / values.iter().max()?.max(&1)).max(1);
-    let weights = |scheduled: &Scheduled| match scheduled.instruction.convolution() {
-        Some((conv, _)) => 4 * convs[conv].packed_forward_len(),
-        None => 0,
-    };
+    let weights = |scheduled: &Scheduled| scheduled.facts.conv.map_or(0, |conv| 4 * convs[conv.0].packed_forward_len());
     let (mut saved, mut best) = (0, (0, 0));
     for (index, scheduled) in schedule.forward.iter().enumerate() {
         let spilled = if values[index] * batch > CACHE { values[index] } else { 0 };
@@ -51,7 +48,7 @@ pub(crate) fn choose(schedule: &mut Schedule, convs: &[Conv], batch: usize) -> O
 
 /// Bytes of the values that an instruction reads and writes for one image.
 fn value_bytes(schedule: &Schedule, scheduled: &Scheduled) -> usize {
-    let mut buffers = scheduled.instruction.buffers();
+    let mut buffers = scheduled.facts.buffers.clone();
     buffers.sort_unstable();
     buffers.dedup();
     buffers.iter().map(|id| 4 * schedule.buffers[id.0].len).sum()

@@ -1,6 +1,9 @@
 //! Turns steps into instructions, forward and backward, and determines the lifetime of each value.
 
-use super::{Activation, ConvId, Factors, Fused, Head, Instruction, Mask, NormId, Pooling, Scheduled, Slice, Step};
+use super::{
+    Activation, ConvId, Factors, Fused, Head, Instruction, LayerNormId, LayerScaleId, Mask, NormId, Pass, Pooling,
+    Scheduled, Slice, Step,
+};
 use crate::arena::{Buffer, BufferId};
 use crate::{Frozen, Mode};
 use residual_graph::{Graph, NodeId, Op, Shape};
@@ -138,7 +141,7 @@ impl<'a> Scheduler<'a> {
         for (id, &norm) in layers.norms.iter().enumerate() {
             let input = fused.source[graph.node(norm).inputs[0].0].0;
             readers[input] += 1;
-            norms_after[input] = (readers[input] == 1).then_some(id);
+            norms_after[input] = (readers[input] == 1).then_some(NormId(id));
         }
         let mut scheduler = Self {
             graph,
@@ -215,23 +218,31 @@ impl<'a> Scheduler<'a> {
         self.values[node.0] = Some(y);
         self.allocate_index(step);
         for instruction in self.instructions(step, y, true) {
-            self.backward.push(Scheduled { node: step.name(), instruction });
+            self.backward.push(Scheduled::new(step.name(), Pass::Backward, instruction));
         }
     }
 
     fn conv(&self, node: NodeId) -> ConvId {
-        self.layers.place(node)
+        ConvId(self.layers.place(node))
     }
 
     fn norm(&self, node: NodeId) -> NormId {
-        self.layers.place(node)
+        NormId(self.layers.place(node))
+    }
+
+    fn layer_norm(&self, node: NodeId) -> LayerNormId {
+        LayerNormId(self.layers.place(node))
+    }
+
+    fn layer_scale(&self, node: NodeId) -> LayerScaleId {
+        LayerScaleId(self.layers.place(node))
     }
 
     /// The factors of a layer scale or gate.
     fn factors(&self, node: NodeId) -> Factors {
         match self.graph.node(node).op {
             Op::Gate => Factors::Gate(self.value(self.graph.node(node).inputs[1])),
-            _ => Factors::LayerScale(self.layers.place(node)),
+            _ => Factors::LayerScale(self.layer_scale(node)),
         }
     }
 
@@ -239,7 +250,7 @@ impl<'a> Scheduler<'a> {
     fn norm_after(&self, node: NodeId) -> Option<NormId> {
         let fits = self.mode == Mode::Train && matches!(self.graph.node(node).op, Op::Conv2d(_));
         let norm = self.norms_after[node.0].filter(|_| fits)?;
-        (!self.keeps_statistics(self.layers.norms[norm])).then_some(norm)
+        (!self.keeps_statistics(self.layers.norms[norm.0])).then_some(norm)
     }
 
     /// Whether batch norm `node` uses its running statistics in training too.
@@ -259,7 +270,7 @@ impl<'a> Scheduler<'a> {
     }
 
     fn emit_backward(&mut self, instruction: Instruction) {
-        self.backward.push(Scheduled { node: self.current, instruction });
+        self.backward.push(Scheduled::new(self.current, Pass::Backward, instruction));
     }
 
     fn forward(&mut self, step: &Step) {
@@ -269,7 +280,7 @@ impl<'a> Scheduler<'a> {
             self.allocate_index(step);
         }
         let instructions = self.instructions(step, y, false).into_iter();
-        self.forward.extend(instructions.map(|instruction| Scheduled { node: step.name(), instruction }));
+        self.forward.extend(instructions.map(|instruction| Scheduled::new(step.name(), Pass::Forward, instruction)));
     }
 
     /// The instructions that compute the value `y` of a step, for the first time or `again`.
@@ -302,7 +313,7 @@ impl<'a> Scheduler<'a> {
                 let takes_statistics = self.mode == Mode::Train && !known && !self.keeps_statistics(node);
                 Instruction::BatchNorm { norm, takes_statistics, x, add, relu, y }
             }
-            Op::LayerNorm { .. } => Instruction::LayerNorm { norm: self.layers.place(node), x, y },
+            Op::LayerNorm { .. } => Instruction::LayerNorm { norm: self.layer_norm(node), x, y },
             Op::LayerScale { .. } | Op::Gate => Instruction::Scale { factors: self.factors(node), x, add, relu, y },
             Op::Gelu => Instruction::Activate { activation: Activation::Gelu, x, y },
             Op::Sigmoid => Instruction::Activate { activation: Activation::Sigmoid, x, y },
@@ -515,7 +526,7 @@ impl<'a> Scheduler<'a> {
                 if !self.is_trained(node) && !self.wanted[input.0] {
                     return;
                 }
-                let norm = self.layers.place(node);
+                let norm = self.layer_norm(node);
                 let x = self.again(input);
                 // The kernel always writes dx while computing the parameters' gradients.
                 let (dx, accumulate) = match self.wanted[input.0] {
@@ -594,7 +605,7 @@ impl<'a> Scheduler<'a> {
         let input = self.input(node);
         if let Op::LayerScale { .. } = self.graph.node(node).op {
             if self.is_trained(node) {
-                let (scale, x) = (self.layers.place(node), self.again(input));
+                let (scale, x) = (self.layer_scale(node), self.again(input));
                 self.emit_backward(Instruction::LayerScaleSums { scale, x, dy });
             }
             return;
@@ -641,7 +652,7 @@ impl<'a> Scheduler<'a> {
             alive[id.0] = Some(range.start.min(at)..range.end.max(at + 1));
         };
         for (at, scheduled) in self.forward.iter().chain(&self.backward).enumerate() {
-            scheduled.instruction.buffers().into_iter().for_each(|id| touch(id, at));
+            scheduled.facts.buffers.iter().for_each(|&id| touch(id, at));
         }
         let input = self.values[0].expect("the input has a buffer");
         touch(input, 0);

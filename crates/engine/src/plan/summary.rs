@@ -2,7 +2,7 @@
 
 use super::{Instruction, Plan, Scheduled, compile_model};
 use crate::{EngineError, Memory, Mode, Options};
-use residual_graph::{Graph, NodeId};
+use residual_graph::NodeId;
 use residual_kernels::conv::{Description, Direction};
 use residual_model::Model;
 use std::time::Duration;
@@ -89,18 +89,18 @@ impl PlanSummary {
         outputs: &[&str],
         options: &Options,
     ) -> Result<Self, EngineError> {
-        let (folded, plan) = compile_model(model, mode, batch, size, outputs, options)?;
-        Ok(Self::of(&folded.graph, &plan, batch))
+        let (_, plan) = compile_model(model, mode, batch, size, outputs, options)?;
+        Ok(Self::of(&plan, options.pool.threads()))
     }
 
-    /// The summary of a plan for `graph` and batches of `batch` images.
-    pub(crate) fn of(graph: &Graph, plan: &Plan, batch: usize) -> Self {
-        let passes = [(Pass::Forward, &plan.schedule.forward), (Pass::Backward, &plan.schedule.backward)];
+    /// The summary of a plan that is run with so many threads.
+    pub(crate) fn of(plan: &Plan, threads: usize) -> Self {
+        let passes = [(Pass::Forward, &plan.forward), (Pass::Backward, &plan.backward)];
         let all = passes.into_iter().flat_map(|(pass, list)| list.iter().map(move |scheduled| (pass, scheduled)));
         Self {
-            memory: plan.memory(),
-            names: graph.nodes.iter().map(|node| node.name.clone()).collect(),
-            steps: all.map(|(pass, scheduled)| step(plan, batch, pass, scheduled)).collect(),
+            memory: plan.memory(threads),
+            names: plan.parameters.graph().nodes.iter().map(|node| node.name.clone()).collect(),
+            steps: all.map(|(pass, scheduled)| step(plan, pass, scheduled)).collect(),
         }
     }
 
@@ -118,32 +118,29 @@ impl PlanSummary {
     }
 }
 
-fn step(plan: &Plan, batch: usize, pass: Pass, scheduled: &Scheduled) -> Step {
-    let Plan { layers, convs, places, shapes, .. } = plan;
-    let instruction = &scheduled.instruction;
-    let conv = instruction.convolution().map(|(conv, direction)| (&convs[conv], direction));
-    let kernel = conv.map(|(conv, direction)| conv.describe(direction, batch));
-    let value = |id| places.len_of(id) * batch;
-    let channels = |node: NodeId| shapes[node.0].channels;
-    let result = match (instruction.result(), instruction, conv) {
-        (Some(id), ..) => value(id),
-        (None, Instruction::BatchNormSums { norm, .. }, _) => 2 * channels(layers.norms[*norm]),
-        (None, Instruction::LayerScaleSums { scale, .. }, _) => channels(layers.scales[*scale]),
-        (None, _, conv) => conv.map_or(0, |(conv, _)| conv.shape().weight_len()),
+fn step(plan: &Plan, pass: Pass, scheduled: &Scheduled) -> Step {
+    let Scheduled { node, instruction, facts } = scheduled;
+    let conv = facts.conv.map(|conv| &plan.layers.convs[conv.0].conv);
+    let kernel = conv.map(|conv| conv.describe(facts.direction, plan.batch));
+    let value = |id| plan.places.len_of(id) * plan.batch;
+    let parameters = match (instruction, conv) {
+        (Instruction::BatchNormSums { norm, .. }, _) => 2 * plan.layers.norms[norm.0].channels,
+        (Instruction::LayerScaleSums { scale, .. }, _) => plan.layers.scales[scale.0].bucket.len(),
+        (_, conv) => conv.map_or(0, |conv| conv.shape().weight_len()),
     };
-    let mut buffers = instruction.buffers();
+    let mut buffers = facts.buffers.clone();
     buffers.sort_unstable();
     buffers.dedup();
     let values: usize = buffers.into_iter().map(value).sum();
     let weights = kernel.map_or(0, |kernel| kernel.packed_len);
     Step {
-        node: scheduled.node,
+        node: *node,
         pass,
-        direction: instruction.direction(pass),
-        kind: instruction.kind(),
-        work: instruction.work(),
+        direction: facts.direction,
+        kind: facts.kind,
+        work: facts.label,
         kernel,
-        result: 4 * result,
+        result: 4 * facts.result.map_or(parameters, value),
         touched: 4 * (values + weights),
     }
 }

@@ -1,0 +1,145 @@
+//! The parameters that a session reads: packed for inference, where sessions share them, or in buckets, which training changes.
+
+use crate::parameters::{Filters, Parameters};
+use crate::plan::{ConvId, Folded, NormId, ParameterPlace, Plan};
+use crate::{EngineError, Memory};
+use residual_kernels::batch_norm;
+use residual_tensor::AlignedBuffer;
+use residual_threads::Pool;
+use std::sync::Arc;
+
+/// The parameters of a plan.
+#[derive(Debug)]
+pub(crate) enum Weights {
+    /// Those of an inference plan.
+    Packed(Arc<PackedWeights>),
+    /// Those of a plan with gradients.
+    Buckets(Box<Parameters>),
+}
+
+/// The weights of an inference plan in the order in which its kernels read them.
+#[derive(Debug)]
+pub(crate) struct PackedWeights {
+    values: AlignedBuffer,
+    /// The weights of the convolutions, shared with the model, if they are packed on use.
+    filters: Vec<Filters>,
+}
+
+impl PackedWeights {
+    /// Packs the weights of a folded model, for which `plan` was compiled.
+    pub(crate) fn new(plan: &Plan, folded: &Folded<'_>, pool: &Arc<Pool>) -> Result<Self, EngineError> {
+        let len = plan.layers.packing.kept;
+        let memory = Memory { packed: len.saturating_mul(size_of::<f32>()), ..Memory::default() };
+        let values = AlignedBuffer::try_zeros(len).ok_or_else(|| memory.refused())?;
+        let mut packed = Self { values, filters: Vec::new() };
+        packed.fill(plan, folded, pool)?;
+        Ok(packed)
+    }
+
+    /// Replaces the weights by those of another model of the same graph.
+    pub(crate) fn fill(&mut self, plan: &Plan, folded: &Folded<'_>, pool: &Arc<Pool>) -> Result<(), EngineError> {
+        let Folded { tensors, scales, .. } = folded;
+        let Parameters { values, statistics, .. } =
+            &Parameters::new(Arc::clone(&plan.parameters), tensors, scales, pool)?;
+        let layers = &plan.layers;
+        let packed = &mut self.values;
+        for planned in &layers.convs {
+            if let Some(weight) = &planned.weight {
+                let packed = &mut packed[weight.packed.clone()];
+                planned.conv.pack_forward(pool, &values[weight.bucket.clone()], packed);
+            }
+        }
+        let biases = layers.convs.iter().filter_map(|planned| planned.bias.as_ref());
+        let layer_norms = layers.layer_norms.iter().flat_map(|norm| [&norm.weight, &norm.bias]);
+        for ParameterPlace { bucket, packed: place } in biases.chain(layer_norms).chain(&layers.scales) {
+            packed[place.clone()].copy_from_slice(&values[bucket.clone()]);
+        }
+        for norm in &layers.norms {
+            let [scale, shift] = packed.get_disjoint_mut(norm.affine.clone()).expect("places do not overlap");
+            let [weight, bias] = [&values[norm.weight.clone()], &values[norm.bias.clone()]];
+            let [mean, variance] = [&statistics[norm.running_mean.clone()], &statistics[norm.running_var.clone()]];
+            batch_norm::scale_and_shift(weight, bias, mean, variance, norm.eps, scale, shift);
+        }
+        self.filters = match layers.packing.on_use {
+            true => {
+                let filters = layers.convs.iter();
+                filters.map(|planned| Filters::new(&planned.key, planned.layout.clone(), tensors, scales)).collect()
+            }
+            false => Vec::new(),
+        };
+        Ok(())
+    }
+
+    /// Bytes of the packed weights.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<f32>() * self.values.len()
+    }
+
+    /// The scale and shift of a batch norm that was not folded.
+    fn affine(&self, plan: &Plan, norm: NormId) -> [&[f32]; 2] {
+        plan.layers.norms[norm.0].affine.clone().map(|place| &self.values[place])
+    }
+}
+
+impl Weights {
+    /// The packed weights of a convolution's forward pass, packed into `current` if they are not kept, and its bias.
+    /// `conversion` is memory of the session, too.
+    pub(crate) fn conv<'a>(
+        &'a self,
+        plan: &Plan,
+        conv: ConvId,
+        pool: &Pool,
+        conversion: &mut [f32],
+        current: &'a mut [f32],
+    ) -> (&'a [f32], Option<&'a [f32]>) {
+        let planned = &plan.layers.convs[conv.0];
+        let bias = planned.bias.as_ref().map(|bias| self.values(bias));
+        let current = match (self, &planned.weight) {
+            (Self::Packed(packed), Some(weight)) => return (&packed.values[weight.packed.clone()], bias),
+            (Self::Packed(packed), None) => {
+                let current = &mut current[..planned.conv.packed_forward_len()];
+                packed.filters[conv.0].pack(pool, &planned.conv, conversion, current);
+                current
+            }
+            (Self::Buckets(parameters), weight) => {
+                let weight = weight.as_ref().expect("a plan with gradients has all weights in its bucket");
+                let current = &mut current[..planned.conv.packed_forward_len()];
+                planned.conv.pack_forward(pool, &parameters.values[weight.bucket.clone()], current);
+                current
+            }
+        };
+        (current, bias)
+    }
+
+    /// The values of a parameter that is not packed: one number per channel.
+    pub(crate) fn values(&self, place: &ParameterPlace) -> &[f32] {
+        match self {
+            Self::Packed(packed) => &packed.values[place.packed.clone()],
+            Self::Buckets(parameters) => &parameters.values[place.bucket.clone()],
+        }
+    }
+
+    /// Scale and shift of a batch norm in inference.
+    pub(crate) fn affine(&self, plan: &Plan, norm: NormId) -> Option<[&[f32]; 2]> {
+        match self {
+            Self::Packed(packed) => Some(packed.affine(plan, norm)),
+            Self::Buckets(_) => None,
+        }
+    }
+
+    /// The buckets of a plan with gradients; `None` in inference.
+    pub(crate) fn buckets(&self) -> Option<&Parameters> {
+        match self {
+            Self::Packed(_) => None,
+            Self::Buckets(parameters) => Some(parameters),
+        }
+    }
+
+    /// As [`buckets`](Self::buckets).
+    pub(crate) fn buckets_mut(&mut self) -> Option<&mut Parameters> {
+        match self {
+            Self::Packed(_) => None,
+            Self::Buckets(parameters) => Some(parameters),
+        }
+    }
+}
