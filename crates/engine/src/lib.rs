@@ -3,7 +3,7 @@
 //! A plan is compiled once for a graph and a batch shape, in passes (`plan/compile.rs`): batch norms are folded, nodes
 //! fused into steps, algorithms chosen, steps scheduled as a flat list of instructions, forward and backward, and every
 //! value gets an offset in one arena by its lifetime. Nothing is allocated per step, except lists of packing tasks if
-//! weights are packed on use ([`Options::pack_on_use`]). No part of this crate depends on a model family.
+//! weights are packed on use ([`InferenceOptions::pack_on_use`]). No part of this crate depends on a model family.
 //!
 //! ```
 //! use residual_engine::{Engine, Mode, Options};
@@ -74,17 +74,31 @@ pub struct Options {
     /// Whether all convolutions are computed directly: Winograd's algorithms are faster, but their weights take up to
     /// four times the memory.
     pub low_memory: bool,
-    /// Lazy weight packing: inference packs the weights of a convolution when it runs, as training always does, and does
-    /// not keep them. Lower latency of the first batch, lower throughput. Such a plan shares the model's tensors, and small
-    /// batches use other algorithms, whose results differ by rounding. Has no effect on plans with gradients.
-    pub pack_on_use: bool,
-    /// Activation recomputation (gradient checkpointing): the backward pass recomputes most activations instead of reading
-    /// stored ones. Less memory, slower steps, bit-identical results. Has no effect on inference.
-    pub grad_checkpointing: bool,
-    /// The layers that are not trained.
-    pub frozen: Arc<Frozen>,
+    /// What only inference has.
+    pub inference: InferenceOptions,
+    /// What only plans with gradients have: for training and evaluation.
+    pub gradients: GradientOptions,
     /// Measured algorithms ([`Engine::tune`]), which replace the default choice.
     pub tuning: Option<Arc<Tuning>>,
+}
+
+/// Options of inference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InferenceOptions {
+    /// Lazy weight packing: packs the weights of a convolution when it runs, as training always does, and does not keep them. Lower
+    /// latency of the first batch, lower throughput. Such a plan shares the model's tensors, and small batches use other algorithms,
+    /// whose results differ by rounding.
+    pub pack_on_use: bool,
+}
+
+/// Options of plans with gradients.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GradientOptions {
+    /// Activation recomputation (gradient checkpointing): the backward pass recomputes most activations instead of reading
+    /// stored ones. Less memory, slower steps, bit-identical results.
+    pub checkpointing: bool,
+    /// The layers that are not trained.
+    pub frozen: Arc<Frozen>,
 }
 
 impl Options {
@@ -94,9 +108,8 @@ impl Options {
             isa,
             pool,
             low_memory: false,
-            pack_on_use: false,
-            grad_checkpointing: false,
-            frozen: Arc::default(),
+            inference: InferenceOptions::default(),
+            gradients: GradientOptions::default(),
             tuning: None,
         }
     }
@@ -111,7 +124,7 @@ impl Options {
 
     /// Whether a plan for `mode` packs all weights before it runs.
     pub(crate) fn packs_ahead(&self, mode: Mode) -> bool {
-        mode == Mode::Infer && !self.pack_on_use
+        mode == Mode::Infer && !self.inference.pack_on_use
     }
 }
 

@@ -1,9 +1,9 @@
 //! Nothing is allocated per step: a warm engine's passes and the optimiser take no memory from the system, on any thread.
 //!
-//! Inference that packs on use is the documented exception ([`Options::pack_on_use`]): it makes a list of packing tasks for
+//! Inference that packs on use is the documented exception ([`InferenceOptions::pack_on_use`](residual_engine::InferenceOptions)): it makes a list of packing tasks for
 //! each convolution.
 
-use residual_engine::{CompiledModel, Engine, Mode, Options};
+use residual_engine::{CompiledModel, Engine, GradientOptions, Mode, Options};
 use residual_kernels::loss::{Targets, cross_entropy};
 use residual_kernels::optim::{Sgd, sgd};
 use residual_model::{Initialisation, Model, initialise};
@@ -107,7 +107,10 @@ fn nothing_is_allocated_per_step_and_sessions_share_their_weights() {
             let started = Barrier::new(threads);
             options.pool.run(threads, |_, _| _ = started.wait());
             let engine = |mode, checkpointing| {
-                let options = Options { grad_checkpointing: checkpointing, ..options.clone() };
+                let options = Options {
+                    gradients: GradientOptions { checkpointing, ..GradientOptions::default() },
+                    ..options.clone()
+                };
                 Engine::new(model, mode, BATCH, [32, 32], &[], &options).unwrap()
             };
             let mut stream = Stream::new(1, &[]);

@@ -1,7 +1,10 @@
 //! What the engine promises beyond parity: every op has a gradient, results do not depend on threads, batch size or what
 //! is kept, and misuse is answered.
 
-use residual_engine::{CompiledModel, Engine, EngineError, Memory, Mode, Options, PlanSummary, Tuned, Tuning};
+use residual_engine::{
+    CompiledModel, Engine, EngineError, GradientOptions, InferenceOptions, Memory, Mode, Options, PlanSummary, Tuned,
+    Tuning,
+};
 use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, Pool2d, Role};
 use residual_kernels::Isa;
 use residual_kernels::conv::Algorithm;
@@ -16,6 +19,14 @@ use std::sync::Arc;
 
 fn options(threads: usize) -> Options {
     Options::new(Isa::detect(), Arc::new(Pool::new(threads)))
+}
+
+fn packed_on_use(pack_on_use: bool, options: Options) -> Options {
+    Options { inference: InferenceOptions { pack_on_use }, ..options }
+}
+
+fn checkpointed(checkpointing: bool, options: Options) -> Options {
+    Options { gradients: GradientOptions { checkpointing, ..GradientOptions::default() }, ..options }
 }
 
 /// A model with random biases and statistics, so that nothing is zero or one by chance.
@@ -293,7 +304,7 @@ fn a_network_of_many_thousands_of_nodes_compiles() {
     let mut infer = Engine::new(&model, Mode::Infer, 2, [1, 1], &[], &options(1)).unwrap();
     infer.forward(&[0.5; 4]).unwrap();
     let least = |grad_checkpointing| {
-        let options = Options { grad_checkpointing, ..options(1) };
+        let options = checkpointed(grad_checkpointing, options(1));
         PlanSummary::new(&model, Mode::Train, 2, [1, 1], &[], &options).unwrap().memory().values
     };
     assert!(least(true) < least(false) / 20);
@@ -573,7 +584,8 @@ fn weights_packed_on_use_change_no_bit_where_the_algorithms_are_the_same() {
                     tuning.insert(Tuned { packed_once: false, ..tuned }, algorithm);
                 }
                 let run = |pack_on_use| {
-                    let options = Options { pack_on_use, tuning: Some(Arc::new(tuning.clone())), ..base.clone() };
+                    let options =
+                        Options { tuning: Some(Arc::new(tuning.clone())), ..packed_on_use(pack_on_use, base.clone()) };
                     let mut engine = Engine::new(&model, Mode::Infer, 3, [height, width], &[], &options).unwrap();
                     // Twice, as packed weights of the first pass must not be left for the second.
                     let mut bits = Vec::new();
@@ -593,7 +605,7 @@ fn weights_packed_on_use_change_no_bit_where_the_algorithms_are_the_same() {
 fn weights_packed_on_use_take_the_memory_of_one_convolution() {
     let model = model(residual_zoo::build("resnet20", 10).unwrap());
     let plan = |pack_on_use| {
-        let options = Options { pack_on_use, ..options(2) };
+        let options = packed_on_use(pack_on_use, options(2));
         let engine = Engine::new(&model, Mode::Infer, 1, [32, 32], &[], &options).unwrap();
         let required = Engine::required_memory(&model, Mode::Infer, 1, [32, 32], &[], &options).unwrap();
         assert_eq!((required, required.total()), (engine.memory(), engine.bytes()));
@@ -616,7 +628,7 @@ fn weights_packed_on_use_take_the_memory_of_one_convolution() {
 fn a_plan_that_packs_on_use_is_good_for_itself() {
     let model = model(residual_zoo::build("resnet20", 10).unwrap());
     let x = images(&model, 1);
-    let options = Options { pack_on_use: true, ..options(2) };
+    let options = packed_on_use(true, options(2));
     let mut expected = Engine::new(&model, Mode::Infer, 1, [32, 32], &[], &options).unwrap();
     expected.forward(&x).unwrap();
     let mut engine = Engine::new(&model, Mode::Infer, 1, [32, 32], &[], &options).unwrap();
@@ -651,7 +663,7 @@ fn two_steps(model: &Model, mode: Mode, batch: usize, outputs: &[&str], options:
 #[test]
 fn gradient_checkpointing_changes_no_bit() {
     let usual = options(2);
-    let again = Options { grad_checkpointing: true, ..usual.clone() };
+    let again = checkpointed(true, usual.clone());
     let every_op = model(every_op());
     for mode in [Mode::Train, Mode::Eval] {
         for outputs in [&[][..], &["b_add", "joined"], &["a_bn", "gelu", "se", "path", "dropped", "hidden"]] {
@@ -675,7 +687,7 @@ fn gradient_checkpointing_takes_less_memory() {
         let [_, height, width] = graph.input_size();
         let model = model(graph);
         let values = |grad_checkpointing| {
-            let options = Options { grad_checkpointing, ..options(1) };
+            let options = checkpointed(grad_checkpointing, options(1));
             Engine::required_memory(&model, Mode::Train, batch, [height, width], &[], &options).unwrap().values
         };
         let (least, most) = (values(true), values(false));
@@ -762,7 +774,7 @@ fn sessions_on_their_own_threads_compute_the_same_bits() {
     let model = model(every_op());
     let batch = images(&model, 3);
     for pack_on_use in [false, true] {
-        let options = Options { pack_on_use, ..options(2) };
+        let options = packed_on_use(pack_on_use, options(2));
         let mut engine = Engine::new(&model, Mode::Infer, 3, [12, 10], &[], &options).unwrap();
         engine.forward(&batch).unwrap();
         let compiled = CompiledModel::new(&model, 3, [12, 10], &[], &options).unwrap();
@@ -792,7 +804,7 @@ fn weights_of_the_same_network_are_replaced_without_compiling() {
         engine.output().to_vec()
     };
     for (outputs, pack_on_use) in [(&[][..], false), (&["a_bn", "pre_bn"], false), (&[], true)] {
-        let options = Options { pack_on_use, ..options(2) };
+        let options = packed_on_use(pack_on_use, options(2));
         let compiled = |model| Engine::new(model, Mode::Infer, 2, [12, 10], outputs, &options).unwrap();
         let expected = [&first, &second].map(|model| output(&mut compiled(model)));
         assert_ne!(expected[0], expected[1]);

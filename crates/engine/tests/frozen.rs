@@ -1,12 +1,10 @@
 //! What training leaves frozen costs nothing in the backward pass, and changes nothing else.
 
-use residual_engine::{Engine, Frozen, Mode, Options, Pass};
+use residual_engine::{Engine, Frozen, GradientOptions, Mode, Options, Pass};
 use residual_graph::Op;
-use residual_kernels::Isa;
 use residual_model::{Initialisation, Model, initialise};
 use residual_preprocess::Preprocessing;
 use residual_tensor::{NamedTensors, Stream};
-use residual_threads::Pool;
 use std::sync::Arc;
 
 const BATCH: usize = 6;
@@ -43,11 +41,8 @@ fn trained(model: &Model, is_frozen: fn(&str) -> bool, statistics: bool, again: 
         matches!(model.graph.node(model.graph.find(name).unwrap()).op, Op::BatchNorm2d { .. }) && statistics
     };
     let statistics = parameters.iter().filter(is_norm).cloned().collect();
-    let options = Options {
-        frozen: Arc::new(Frozen { parameters, statistics }),
-        grad_checkpointing: again,
-        ..Options::new(Isa::detect(), Arc::new(Pool::new(2)))
-    };
+    let gradients = GradientOptions { checkpointing: again, frozen: Arc::new(Frozen { parameters, statistics }) };
+    let options = Options { gradients, ..Options::threads(2) };
     let mut engine = Engine::new(model, Mode::Train, BATCH, [32, 32], &[], &options).unwrap();
     let mut stream = Stream::new(3, &[]);
     let images: Vec<f32> = (0..BATCH * 32 * 32 * 3).map(|_| stream.normal()).collect();
@@ -131,9 +126,7 @@ fn frozen_statistics_are_used_and_kept_and_others_follow_the_batch() {
     }
     // With every statistic frozen, training computes the same as evaluation.
     let all = trained(&model, |name| name.contains("bn") || name.contains("downsample.1"), true, false);
-    let mut frozen =
-        Engine::new(&model, Mode::Eval, BATCH, [32, 32], &[], &Options::new(Isa::detect(), Arc::new(Pool::new(1))))
-            .unwrap();
+    let mut frozen = Engine::new(&model, Mode::Eval, BATCH, [32, 32], &[], &Options::threads(1)).unwrap();
     let mut stream = Stream::new(3, &[]);
     let images: Vec<f32> = (0..BATCH * 32 * 32 * 3).map(|_| stream.normal()).collect();
     frozen.forward(&images).unwrap();

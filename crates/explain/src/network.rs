@@ -1,7 +1,7 @@
 //! A network with gradients: the score of a class with respect to feature maps or the image.
 
 use crate::{ExplainError, Target};
-use residual_engine::{Engine, Frozen, Mode, Options};
+use residual_engine::{Engine, Frozen, GradientOptions, Mode, Options};
 use residual_graph::{NodeId, Op, Shape};
 use residual_infer::{layer_node, probabilities};
 use residual_model::{Activation, Model};
@@ -63,7 +63,8 @@ impl Network {
         let parameters = graph.nodes.iter().map(|node| node.name.clone()).collect();
         let frozen = Arc::new(Frozen { parameters, ..Frozen::default() });
         let (size, batch) = (model.preprocessing.size, batch.max(1));
-        let options = Options { frozen, ..options.clone() };
+        let options =
+            Options { gradients: GradientOptions { frozen, ..GradientOptions::default() }, ..options.clone() };
         let engine = Engine::new(model, Mode::Eval, batch, size, &names, &options)?;
         let layer = |(name, node): (&&str, &&str)| Layer {
             name: (*name).to_owned(),

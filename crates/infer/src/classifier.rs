@@ -83,7 +83,7 @@ impl Classifier {
         Self::with_options(model, 1, &Options::default())
     }
 
-    /// Compiles `model` for up to `batch` images at a time. For a single batch, [`Options::pack_on_use`] has a lower
+    /// Compiles `model` for up to `batch` images at a time. For a single batch, [`InferenceOptions::pack_on_use`](residual_engine::InferenceOptions) has a lower
     /// latency.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use crate::run::Run;
 use crate::state::State;
 use crate::step::TrainStep;
 use crate::{Event, Outcome, RunFolder, Summary, TrainError};
-use residual_engine::{Engine, Frozen, Options};
+use residual_engine::{Engine, Frozen, GradientOptions, Options};
 use residual_files::atomic_write;
 use residual_infer::{read_tuning, write_tuning};
 use residual_model::Model;
@@ -134,6 +134,6 @@ pub(crate) fn train_step(
 }
 
 pub(crate) fn training_options(job: &Job, options: &Options, frozen: Frozen) -> Options {
-    let grad_checkpointing = job.recipe.grad_checkpointing;
-    Options { grad_checkpointing, frozen: Arc::new(frozen), ..options.clone() }
+    let gradients = GradientOptions { checkpointing: job.recipe.grad_checkpointing, frozen: Arc::new(frozen) };
+    Options { gradients, ..options.clone() }
 }

@@ -91,7 +91,7 @@ fn predict(
         _ => Some(inputs.len()),
     };
     // Weights that are used once need not stay packed.
-    options.pack_on_use = images.is_some_and(|images| images <= most);
+    options.inference.pack_on_use = images.is_some_and(|images| images <= most);
     let mut run = Run::new(arguments, model, images.unwrap_or(most).clamp(1, most), options, stop)?;
     run.total = inputs.len() as u64;
     let mut ended = Ok(run.state());
@@ -116,7 +116,7 @@ fn predict_dataset(
 ) -> Result<Done, Failure> {
     let dataset = &images.dataset;
     let most = usize::from(arguments.batch_size.get()).min(dataset.len().max(1));
-    options.pack_on_use = dataset.len() <= most;
+    options.inference.pack_on_use = dataset.len() <= most;
     let loading = LoaderOptions {
         batch_size: most,
         workers: arguments.reading.workers.into(),

@@ -38,7 +38,7 @@ const TRANSFORM_PIXELS: usize = 256;
 /// about as long as multiplying them with some hundred pixels.
 pub(crate) fn expected(options: &Options, mode: Mode, shape: &ConvShape, images: usize) -> Algorithms {
     let pixels = images * shape.output().iter().product::<usize>();
-    if mode == Mode::Infer && options.pack_on_use && pixels < TRANSFORM_PIXELS {
+    if mode == Mode::Infer && options.inference.pack_on_use && pixels < TRANSFORM_PIXELS {
         return Algorithms::untransformed(options.isa, shape);
     }
     Algorithms::choose(options.isa, shape, images)

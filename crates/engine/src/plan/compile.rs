@@ -114,11 +114,11 @@ impl Plan {
         check_addressable(&shapes, batch)?;
         let layers = Layers::of(graph);
         let convs = choose(graph, &layers, &shapes, mode, batch, options);
-        let stored = match options.grad_checkpointing && mode != Mode::Infer {
+        let stored = match options.gradients.checkpointing && mode != Mode::Infer {
             true => checkpoint::stored(&fused, &shapes, &kept),
             false => vec![true; graph.nodes.len()],
         };
-        let frozen = &options.frozen;
+        let frozen = &options.gradients.frozen;
         let mut schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored, frozen);
         let depth_first = match options.packs_ahead(mode) {
             true => depth_first::choose(&mut schedule, &convs, batch),
@@ -134,7 +134,7 @@ impl Plan {
         let statistics_len = statistics_len(batch, &schedule, &convs);
         let channels = channels_in_memory(graph, &logical);
         let is_trained = |node: &Node| mode != Mode::Infer && !frozen.parameters.contains(&node.name);
-        let without_filters = mode == Mode::Infer && options.pack_on_use;
+        let without_filters = mode == Mode::Infer && options.inference.pack_on_use;
         let parameters = ParameterLayout::new(graph, &channels, without_filters, is_trained);
         let layers = PlannedLayers::new(graph, &layers, convs, &channels, &parameters, mode, options);
         let keep = |&(node, value, seed): &(NodeId, BufferId, Option<BufferId>)| Kept {

@@ -98,7 +98,7 @@ impl PlannedLayers {
         options: &Options,
     ) -> Self {
         let longest = |len: fn(&Conv) -> usize| convs.iter().map(len).max().unwrap_or(0);
-        let on_use = mode == Mode::Infer && options.pack_on_use;
+        let on_use = mode == Mode::Infer && options.inference.pack_on_use;
         let (conversion, current) = match mode {
             Mode::Infer if on_use => {
                 let converted = |conv: &Conv| if conv.panel_width().is_some() { 0 } else { conv.shape().weight_len() };
@@ -135,7 +135,7 @@ impl PlannedLayers {
             }
         };
         let convs = convs.into_iter().zip(&layers.convs).map(planned_conv).collect();
-        let frozen = &options.frozen;
+        let frozen = &options.gradients.frozen;
         let planned_layer_norm = |&id: &NodeId| {
             let node = graph.node(id);
             let Op::LayerNorm { eps, .. } = node.op else { unreachable!("the schedule lists layer norms") };
