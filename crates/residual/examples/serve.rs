@@ -1,7 +1,7 @@
 //! Classifies images that come as bytes, on several threads with a classifier each, as a service would:
 //! `cargo run --release --example serve -- runs/1-resnet20-shapes10 a.jpg b.jpg c.jpg`
 
-use residual::{Classifier, engine::Options};
+use residual::{Classifier, Pool, engine::Options};
 use std::sync::{Arc, Mutex, mpsc};
 
 /// Threads that classify.
@@ -13,9 +13,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (send, requests) = mpsc::channel::<(String, Vec<u8>)>();
     let requests = Arc::new(Mutex::new(requests));
     let mut workers = Vec::new();
+    // All share one copy of the weights; each computes on its own thread, so that they do not wait for each other.
+    let first = Classifier::with_options(model, 1, &Options::threads(1))?;
     for _ in 0..THREADS {
-        // Each classifier computes on its own thread, so that they do not wait for each other.
-        let mut classifier = Classifier::with_options(model.clone(), 1, &Options::threads(1))?;
+        let mut classifier = first.on_pool(Arc::new(Pool::new(1)));
         let requests = requests.clone();
         workers.push(std::thread::spawn(move || {
             loop {

@@ -25,22 +25,23 @@
 //! thread to compute on. In async code call it inside `spawn_blocking`:
 //!
 //! ```
-//! use residual::{Classifier, Image, engine::Options};
+//! use residual::{Classifier, Image, Pool, engine::Options};
+//! use std::sync::Arc;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let graph = residual::zoo::build("resnet20", 3)?;
 //! # let tensors = residual::model::initialise(&graph, residual::model::Initialisation::Torch, 0);
 //! # let preprocessing = residual::preprocess::Preprocessing::unscaled([32, 32], &[0.5; 3], &[0.25; 3]);
 //! # let model = residual::Model::new(graph, tensors, preprocessing, Vec::new())?;
-//! let workers: Vec<_> = (0..2)
-//!     .map(|_| {
-//!         let mut classifier = Classifier::with_options(model.clone(), 1, &Options::threads(1))?;
-//!         Ok(std::thread::spawn(move || {
-//!             let image = Image::new(32, 32, 3, vec![128; 32 * 32 * 3]).expect("a value for each channel");
-//!             classifier.classify(&image)
-//!         }))
+//! let first = Classifier::with_options(model, 1, &Options::threads(1))?;
+//! let workers = [0, 1].map(|_| {
+//!     // One copy of the weights, and threads of its own.
+//!     let mut classifier = first.on_pool(Arc::new(Pool::new(1)));
+//!     std::thread::spawn(move || {
+//!         let image = Image::new(32, 32, 3, vec![128; 32 * 32 * 3]).expect("a value for each channel");
+//!         classifier.classify(&image)
 //!     })
-//!     .collect::<Result<_, residual::ClassifyError>>()?;
+//! });
 //! for worker in workers {
 //!     let classification = worker.join().expect("the thread does not panic")?;
 //!     assert_eq!(classification.logits().len(), 3);
