@@ -16,6 +16,7 @@ mod grouped;
 mod im2col;
 mod moments;
 mod pack;
+mod quantized;
 mod tile;
 mod weights;
 mod winograd;
@@ -23,6 +24,7 @@ mod winograd;
 pub use describe::{Description, Direction};
 pub use forward::Epilogue;
 pub use moments::Statistics;
+pub use quantized::{Quantized, QuantizedConv, Requantize};
 pub use winograd::WinogradTile;
 
 use crate::extents::{elements, is_product, travel};

@@ -118,6 +118,34 @@ impl Isa {
     }
 }
 
+impl Isa {
+    /// Runs `kernel` compiled for this set, with VNNI where the machine has it for vectors of this set.
+    #[inline]
+    pub(crate) fn run_bytes<K: ByteKernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            // SAFETY: detected here, and by `Isa` the rest.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 if is_x86_feature_detected!("avxvnni") => unsafe { avx2::enter_vnni(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 if is_x86_feature_detected!("avx512vnni") => unsafe { avx512::enter_vnni(kernel) },
+            _ => self.run(OnPairs(kernel)),
+        }
+    }
+
+    /// Numbers of a lane of 32 bits in products of bytes.
+    pub(crate) fn byte_group(self) -> usize {
+        struct Group;
+        impl ByteKernel for Group {
+            type Output = usize;
+            fn run<P: ByteProduct>(self, _: P) -> usize {
+                P::GROUP
+            }
+        }
+        self.run_bytes(Group)
+    }
+}
+
 impl std::fmt::Debug for Isa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Isa({})", self.name())
@@ -131,6 +159,89 @@ pub(crate) trait Kernel {
     type Output;
     /// The work.
     fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// What a micro-kernel sums: products of lanes of 32 bits, each a float or a group of smaller numbers.
+pub(crate) trait Product: Copy {
+    /// The vectors.
+    type Simd: Simd;
+    /// Their operations.
+    fn simd(self) -> Self::Simd;
+    /// acc + a · b
+    fn multiply_add(
+        self,
+        a: <Self::Simd as Simd>::Reg,
+        b: <Self::Simd as Simd>::Reg,
+        acc: <Self::Simd as Simd>::Reg,
+    ) -> <Self::Simd as Simd>::Reg;
+}
+
+/// Products of floats.
+#[derive(Clone, Copy)]
+pub(crate) struct Floats<S>(pub(crate) S);
+
+impl<S: Simd> Product for Floats<S> {
+    type Simd = S;
+
+    #[inline(always)]
+    fn simd(self) -> S {
+        self.0
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: S::Reg, b: S::Reg, acc: S::Reg) -> S::Reg {
+        self.0.mul_add(a, b, acc)
+    }
+}
+
+/// Sums, in 32-bit integers, of products of unsigned bytes (`a`) and signed bytes (`b`). They are exact: every instruction set
+/// computes the same integers.
+pub(crate) trait ByteProduct: Product {
+    /// Numbers in a lane of 32 bits: four bytes, or two as 16-bit integers. `vpmaddubsw`, which multiplies bytes on sets without
+    /// VNNI, saturates; the sum of two products of 16-bit integers does not.
+    const GROUP: usize;
+}
+
+/// Pairs of 16-bit integers.
+#[derive(Clone, Copy)]
+pub(crate) struct Pairs<S>(S);
+
+impl<S: Simd> Product for Pairs<S> {
+    type Simd = S;
+
+    #[inline(always)]
+    fn simd(self) -> S {
+        self.0
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: S::Reg, b: S::Reg, acc: S::Reg) -> S::Reg {
+        self.0.multiply_add_pairs(a, b, acc)
+    }
+}
+
+impl<S: Simd> ByteProduct for Pairs<S> {
+    const GROUP: usize = 2;
+}
+
+/// As [`Kernel`], for products of bytes.
+pub(crate) trait ByteKernel {
+    /// The result.
+    type Output;
+    /// The work.
+    fn run<P: ByteProduct>(self, product: P) -> Self::Output;
+}
+
+/// A kernel on pairs.
+struct OnPairs<K>(K);
+
+impl<K: ByteKernel> Kernel for OnPairs<K> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> K::Output {
+        self.0.run(Pairs(s))
+    }
 }
 
 /// Floats of the widest vector.
@@ -257,7 +368,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         unsafe { self.load_first([x; MAX_LANES].as_ptr(), n) }
     }
 
-    /// Stores the first `min(n, LANES)` lanes, whole numbers from 0 to 255, as bytes.
+    /// Stores the first `min(n, LANES)` lanes, numbers from 0 to 255, as bytes: rounded to the nearest, halves to the even one.
     ///
     /// # Safety
     /// As many bytes can be written at `p`.
@@ -267,8 +378,42 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: there is room for the widest vector, and at `p` for the bytes.
         unsafe {
             self.store(lanes.as_mut_ptr(), x);
-            let bytes = lanes.map(|lane| lane as u8);
+            let bytes = lanes.map(|lane: f32| lane.round_ties_even() as u8);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n.min(Self::LANES));
+        }
+    }
+
+    /// The first `min(n, LANES)` bytes at `p` as floats, zeros above.
+    ///
+    /// # Safety
+    /// As many bytes can be read at `p`.
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8, n: usize) -> Self::Reg {
+        let mut lanes = [0.0; MAX_LANES];
+        for (lane, float) in lanes.iter_mut().enumerate().take(n.min(Self::LANES)) {
+            // SAFETY: the caller lets as many bytes be read.
+            *float = f32::from(unsafe { *p.add(lane) });
+        }
+        // SAFETY: the array has as many floats as the widest vector.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+
+    /// Lanes that are 32-bit integers, as the nearest floats.
+    fn integers_to_floats(self, x: Self::Reg) -> Self::Reg;
+
+    /// acc + a · b in lanes of 32-bit integers, where each lane of `a` and `b` is a pair of 16-bit integers: the sum of both
+    /// products. Sums wrap.
+    fn multiply_add_pairs(self, a: Self::Reg, b: Self::Reg, acc: Self::Reg) -> Self::Reg;
+
+    /// Writes `n` bytes as 16-bit integers.
+    ///
+    /// # Safety
+    /// `n` bytes can be read at `from`, and as many 16-bit integers written at `to`.
+    #[inline(always)]
+    unsafe fn widen_bytes(self, from: *const u8, to: *mut i16, n: usize) {
+        for index in 0..n {
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(index) = i16::from(*from.add(index)) }
         }
     }
 

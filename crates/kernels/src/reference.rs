@@ -8,6 +8,7 @@ mod layer_norm;
 mod loss;
 mod optim;
 mod pool;
+mod quantized;
 mod scale;
 
 pub use activation::{gelu, gelu_backward, sigmoid, sigmoid_backward};
@@ -21,6 +22,7 @@ pub use pool::{
     adaptive_avg_pool, adaptive_avg_pool_backward, avg_pool, avg_pool_backward, global_avg_pool,
     global_avg_pool_backward, max_pool, max_pool_backward,
 };
+pub use quantized::conv_quantized;
 pub use scale::{scale, scale_sums};
 
 fn narrow(values: Vec<f64>) -> Vec<f32> {

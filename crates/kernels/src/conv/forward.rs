@@ -1,12 +1,12 @@
 //! The product of a gathered matrix and packed weights: the forward and the backward-data pass.
 
 use super::blocks::{Partition, Workload};
-use super::im2col::{Im2col, MAX_ROWS, Position};
+use super::im2col::{CopyFloats, Im2col, MAX_ROWS, Position};
 use super::moments::{self, Moments, Statistics};
 use super::pack::{packed_len, panel_count};
 use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
 use crate::extents::is_batch;
-use crate::isa::{Isa, Kernel, Simd};
+use crate::isa::{Floats, Isa, Kernel, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::join_moments;
 use residual_threads::Pool;
@@ -206,7 +206,9 @@ impl Block<'_> {
                 let stride = panel_stride(end - start);
                 // SAFETY: `x` was checked to be a tensor of the source with all images; the panel holds the rows of
                 // a block at this stride, which has `most_rows` at most, and belongs to this thread.
-                unsafe { im2col.fill(s, self.x.as_ptr(), self.group, positions, start..end, self.panel, stride) };
+                unsafe {
+                    im2col.fill(s, CopyFloats, self.x.as_ptr(), self.group, positions, start..end, self.panel, stride)
+                };
                 (self.panel.cast_const(), stride)
             };
             let (first, last) = (start == 0, end == depth);
@@ -236,11 +238,11 @@ impl Block<'_> {
                         self.prefetch::<S, NV>(s, position, panel * width);
                         // SAFETY: each row has end − start floats, in the panel or in `x`; `packed` was checked to
                         // hold whole panels.
-                        unsafe { multiply_tile(s, k..(k + step).min(end - start), &rows, b, &mut acc) };
+                        unsafe { multiply_tile(Floats(s), k..(k + step).min(end - start), &rows, b, &mut acc) };
                         k += step;
                     }
                     // SAFETY: as above.
-                    unsafe { multiply_tile(s, k.min(end - start)..end - start, &rows, b, &mut acc) };
+                    unsafe { multiply_tile(Floats(s), k.min(end - start)..end - start, &rows, b, &mut acc) };
                     // A whole panel needs no check of each vector.
                     if im2col.outputs >= (panel + 1) * width {
                         self.finish::<S, MR, NV, true>(s, positions, panel * width, how, acc, &mut moments);

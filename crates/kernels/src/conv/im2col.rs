@@ -155,16 +155,17 @@ impl Im2col {
         self.channels == self.source_channels && self.columns.windows(2).all(|pair| pair[1] == pair[0] + 1)
     }
 
-    /// Writes columns `depth` of the matrix rows at `positions` into `panel`, `stride` floats from row to row.
+    /// Writes columns `depth` of the matrix rows at `positions` into `panel`, `stride` floats from row to row, as `gather` does.
     ///
     /// # Safety
     /// `source` is a tensor of this im2col's source with every image named in `positions`, `group` is below the
     /// number of groups, `depth` lies within [`Im2col::depth`], and `positions.len() * stride` floats can be
-    /// written at `panel`, with `stride` at least the length of `depth`.
+    /// written at `panel`, with `stride` at least the length of `depth` as `gather` writes it.
     #[inline(always)]
-    pub(super) unsafe fn fill<S: Simd>(
+    pub(super) unsafe fn fill<S: Simd, G: Gather<S>>(
         &self,
         s: S,
+        gather: G,
         source: *const f32,
         group: usize,
         positions: &[Position],
@@ -202,7 +203,7 @@ impl Im2col {
                 let pixel = source.wrapping_offset(offset(0, 0));
                 for (number, &run_offset) in table.iter().enumerate() {
                     // SAFETY: every tap of this pixel lies inside the image, and the run within the row of the panel.
-                    unsafe { copy(s, pixel.wrapping_offset(run_offset), to.add(number * run), run) };
+                    unsafe { gather.copy(s, pixel.wrapping_offset(run_offset), to.add(G::WIDTH * number * run), run) };
                 }
                 continue;
             }
@@ -223,10 +224,11 @@ impl Im2col {
                 // SAFETY: the target range is within the row of the panel; `from..to_end` covers only pixels inside
                 // the image, whose floats the caller lets us read. `base` may lie outside and is not read at.
                 unsafe {
-                    let row = to.add(number * run + start - depth.start);
-                    zero(s, row, from - start);
-                    copy(s, source.wrapping_offset(base + from as isize), row.add(from - start), to_end - from);
-                    zero(s, row.add(to_end - start), end - to_end);
+                    let row = to.add(G::WIDTH * (number * run + start - depth.start));
+                    gather.pad(s, row, from - start);
+                    let inside = row.add(G::WIDTH * (from - start));
+                    gather.copy(s, source.wrapping_offset(base + from as isize), inside, to_end - from);
+                    gather.pad(s, row.add(G::WIDTH * (to_end - start)), end - to_end);
                 }
             }
         }
@@ -254,14 +256,91 @@ fn phase_taps(shape: &ConvShape, axis: usize, phase: usize) -> Vec<(isize, usize
         .collect()
 }
 
+/// How elements of a source become those of a panel. Both are in lanes of 32 bits: a float, or four bytes.
+pub(super) trait Gather<S: Simd>: Copy {
+    /// Lanes of the panel for each of the source.
+    const WIDTH: usize;
+    /// Writes `n` lanes of the source.
+    ///
+    /// # Safety
+    /// `n` lanes can be read at `from` and `WIDTH · n` written at `to`, and the two do not overlap.
+    unsafe fn copy(self, s: S, from: *const f32, to: *mut f32, n: usize);
+    /// Writes what stands for `n` lanes outside the source.
+    ///
+    /// # Safety
+    /// `WIDTH · n` lanes can be written at `to`.
+    unsafe fn pad(self, s: S, to: *mut f32, n: usize);
+}
+
+/// Floats, and zeros outside the source.
+#[derive(Clone, Copy)]
+pub(super) struct CopyFloats;
+
+impl<S: Simd> Gather<S> for CopyFloats {
+    const WIDTH: usize = 1;
+
+    #[inline(always)]
+    unsafe fn copy(self, s: S, from: *const f32, to: *mut f32, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { copy(s, from, to, n) }
+    }
+
+    #[inline(always)]
+    unsafe fn pad(self, s: S, to: *mut f32, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { fill_with(s, s.zero(), to, n) }
+    }
+}
+
+/// Bytes as they are, and a number of their own outside the source.
+#[derive(Clone, Copy)]
+pub(super) struct CopyBytes(pub(super) u8);
+
+impl<S: Simd> Gather<S> for CopyBytes {
+    const WIDTH: usize = 1;
+
+    #[inline(always)]
+    unsafe fn copy(self, s: S, from: *const f32, to: *mut f32, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { copy(s, from, to, n) }
+    }
+
+    #[inline(always)]
+    unsafe fn pad(self, s: S, to: *mut f32, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { fill_with(s, s.splat(f32::from_bits(u32::from_ne_bytes([self.0; 4]))), to, n) }
+    }
+}
+
+/// Bytes as 16-bit integers, and a number of their own outside the source.
+#[derive(Clone, Copy)]
+pub(super) struct WidenBytes(pub(super) u8);
+
+impl<S: Simd> Gather<S> for WidenBytes {
+    const WIDTH: usize = 2;
+
+    #[inline(always)]
+    unsafe fn copy(self, s: S, from: *const f32, to: *mut f32, n: usize) {
+        // SAFETY: the caller's promise: a lane is four bytes.
+        unsafe { s.widen_bytes(from.cast(), to.cast(), 4 * n) }
+    }
+
+    #[inline(always)]
+    unsafe fn pad(self, s: S, to: *mut f32, n: usize) {
+        let pair = u32::from(self.0) << 16 | u32::from(self.0);
+        // SAFETY: the caller's promise.
+        unsafe { fill_with(s, s.splat(f32::from_bits(pair)), to, 2 * n) }
+    }
+}
+
 /// # Safety
 /// `n` floats can be written at `to`.
 #[inline(always)]
-unsafe fn zero<S: Simd>(s: S, to: *mut f32, n: usize) {
+unsafe fn fill_with<S: Simd>(s: S, x: S::Reg, to: *mut f32, n: usize) {
     let mut i = 0;
     while i < n {
         // SAFETY: i < n, and only n − i floats are touched.
-        unsafe { s.store_up_to(to.add(i), n - i, s.zero()) };
+        unsafe { s.store_up_to(to.add(i), n - i, x) };
         i += S::LANES;
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn pack_backward(
 }
 
 /// Calls `fill(group, first column, columns, panel, panel width)` for every panel.
-fn pack(
+pub(super) fn pack(
     isa: Isa,
     pool: &Pool,
     im2col: &Im2col,

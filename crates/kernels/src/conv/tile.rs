@@ -3,7 +3,7 @@
 //! Loops count with constants and index arrays of registers, which the compiler unrolls away.
 #![allow(clippy::needless_range_loop, reason = "a register tile is addressed by row and vector")]
 
-use crate::isa::{Isa, Simd};
+use crate::isa::{Isa, Product, Simd};
 use std::ops::Range;
 
 /// Vectors of output channels in a tile.
@@ -37,18 +37,19 @@ pub(super) fn outer_tile(lanes: usize, registers: usize, outputs: usize) -> [usi
     }
 }
 
-/// acc[r][v] += Σ over k in `depth` of rows[r][k] · b[k][v].
+/// acc[r][v] += Σ over k in `depth` of rows[r][k] · b[k][v], in lanes of 32 bits: floats, or groups of smaller numbers.
 ///
 /// # Safety
-/// `depth.end` floats can be read at each of `rows`, and `depth.end · NV · LANES` at `b`.
+/// `depth.end` lanes can be read at each of `rows`, and `depth.end · NV · LANES` at `b`.
 #[inline(always)]
-pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
-    s: S,
+pub(super) unsafe fn multiply<P: Product, const MR: usize, const NV: usize>(
+    product: P,
     depth: Range<usize>,
     rows: &[*const f32; MR],
     b: *const f32,
-    acc: &mut [[S::Reg; NV]; MR],
+    acc: &mut [[<P::Simd as Simd>::Reg; NV]; MR],
 ) {
+    let s = product.simd();
     let mut k = depth.start;
     macro_rules! step {
         ($k:expr) => {{
@@ -57,12 +58,12 @@ pub(super) unsafe fn multiply<S: Simd, const MR: usize, const NV: usize>(
             unsafe {
                 let mut columns = [s.zero(); NV];
                 for v in 0..NV {
-                    columns[v] = s.load(b.add((k * NV + v) * S::LANES));
+                    columns[v] = s.load(b.add((k * NV + v) * P::Simd::LANES));
                 }
                 for r in 0..MR {
                     let a = s.splat(*rows[r].add(k));
                     for v in 0..NV {
-                        acc[r][v] = s.mul_add(a, columns[v], acc[r][v]);
+                        acc[r][v] = product.multiply_add(a, columns[v], acc[r][v]);
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! AVX2 with FMA: vectors of eight floats.
 
-use super::{Kernel, Simd};
+use super::{ByteKernel, ByteProduct, Kernel, Product, Simd};
 use std::arch::x86_64::*;
 
 /// Made only inside [`enter`], where the machine is known to have AVX2 and FMA.
@@ -162,4 +162,92 @@ impl Simd for Avx2 {
         // SAFETY: see the impl.
         unsafe { _mm256_permutevar8x32_ps(x, lanes) }
     }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, n: usize, x: __m256) {
+        // SAFETY: see the impl; as many bytes are written as the caller lets be.
+        unsafe {
+            let integers = _mm256_cvtps_epi32(x);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256::<1>(integers));
+            let bytes = _mm_cvtsi128_si64(_mm_packus_epi16(words, words)).to_le_bytes();
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n.min(8));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8, n: usize) -> __m256 {
+        let mut bytes = [0; 8];
+        // SAFETY: see the impl; as many bytes are read as the caller lets be.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), n.min(8));
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(bytes))))
+        }
+    }
+
+    #[inline(always)]
+    fn integers_to_floats(self, x: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_cvtepi32_ps(_mm256_castps_si256(x)) }
+    }
+
+    #[inline(always)]
+    fn multiply_add_pairs(self, a: __m256, b: __m256, acc: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe {
+            let products = _mm256_madd_epi16(_mm256_castps_si256(a), _mm256_castps_si256(b));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(acc), products))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn widen_bytes(self, from: *const u8, to: *mut i16, n: usize) {
+        let mut i = 0;
+        // SAFETY: see the impl; whole vectors end at n at the latest.
+        unsafe {
+            while i + 16 <= n {
+                let wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(from.add(i).cast()));
+                _mm256_storeu_si256(to.add(i).cast(), wide);
+                i += 16;
+            }
+            while i < n {
+                *to.add(i) = i16::from(*from.add(i));
+                i += 1;
+            }
+        }
+    }
+}
+
+/// AVX2 with VNNI: sums of four products of bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Vnni(Avx2);
+
+/// Runs `kernel` in a function that has the features.
+///
+/// # Safety
+/// The machine has AVX-VNNI, AVX2 and FMA.
+#[target_feature(enable = "avxvnni,avx2,fma")]
+pub(super) unsafe fn enter_vnni<K: ByteKernel>(kernel: K) -> K::Output {
+    kernel.run(Vnni(Avx2(())))
+}
+
+impl Product for Vnni {
+    type Simd = Avx2;
+
+    #[inline(always)]
+    fn simd(self) -> Avx2 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: __m256, b: __m256, acc: __m256) -> __m256 {
+        // SAFETY: `self` exists, so the machine has VNNI.
+        unsafe {
+            let [a, b, acc] = [a, b, acc].map(|x| _mm256_castps_si256(x));
+            _mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(acc, a, b))
+        }
+    }
+}
+
+impl ByteProduct for Vnni {
+    const GROUP: usize = 4;
 }

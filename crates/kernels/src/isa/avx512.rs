@@ -1,6 +1,6 @@
 //! AVX-512 (F, VL, BW, DQ): vectors of sixteen floats.
 
-use super::{Kernel, Simd};
+use super::{ByteKernel, ByteProduct, Kernel, Product, Simd};
 use std::arch::x86_64::*;
 
 /// Made only inside [`enter`], where the machine is known to have AVX-512.
@@ -165,4 +165,75 @@ impl Simd for Avx512 {
         // SAFETY: see the impl.
         unsafe { _mm512_permutexvar_ps(lanes, x) }
     }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8, n: usize) -> __m512 {
+        let lanes = if n >= 16 { !0 } else { mask(n) };
+        // SAFETY: see the impl; masked bytes are not read.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, p.cast()))) }
+    }
+
+    #[inline(always)]
+    fn integers_to_floats(self, x: __m512) -> __m512 {
+        // SAFETY: see the impl.
+        unsafe { _mm512_cvtepi32_ps(_mm512_castps_si512(x)) }
+    }
+
+    #[inline(always)]
+    fn multiply_add_pairs(self, a: __m512, b: __m512, acc: __m512) -> __m512 {
+        // SAFETY: see the impl.
+        unsafe {
+            let products = _mm512_madd_epi16(_mm512_castps_si512(a), _mm512_castps_si512(b));
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(acc), products))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn widen_bytes(self, from: *const u8, to: *mut i16, n: usize) {
+        let mut i = 0;
+        // SAFETY: see the impl; what is masked is neither read nor written.
+        unsafe {
+            while i < n {
+                let lanes = if n - i >= 32 { !0 } else { (1u32 << (n - i)) - 1 };
+                let wide = _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(lanes, from.add(i).cast()));
+                _mm512_mask_storeu_epi16(to.add(i), lanes, wide);
+                i += 32;
+            }
+        }
+    }
+}
+
+/// AVX-512 with VNNI: sums of four products of bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Vnni(Avx512);
+
+/// Runs `kernel` in a function that has the features.
+///
+/// # Safety
+/// The machine has AVX-512 F, VL, BW, DQ and VNNI, AVX2 and FMA.
+#[target_feature(enable = "avx512vnni,avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+pub(super) unsafe fn enter_vnni<K: ByteKernel>(kernel: K) -> K::Output {
+    kernel.run(Vnni(Avx512(())))
+}
+
+impl Product for Vnni {
+    type Simd = Avx512;
+
+    #[inline(always)]
+    fn simd(self) -> Avx512 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: __m512, b: __m512, acc: __m512) -> __m512 {
+        // SAFETY: `self` exists, so the machine has VNNI.
+        unsafe {
+            let [a, b, acc] = [a, b, acc].map(|x| _mm512_castps_si512(x));
+            _mm512_castsi512_ps(_mm512_dpbusd_epi32(acc, a, b))
+        }
+    }
+}
+
+impl ByteProduct for Vnni {
+    const GROUP: usize = 4;
 }

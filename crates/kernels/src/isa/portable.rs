@@ -112,4 +112,19 @@ impl Simd for Portable {
     fn pick(self, x: [f32; N], lanes: [usize; N]) -> [f32; N] {
         lanes.map(|lane| x[lane % N])
     }
+
+    #[inline(always)]
+    fn integers_to_floats(self, x: [f32; N]) -> [f32; N] {
+        x.map(|lane| lane.to_bits() as i32 as f32)
+    }
+
+    #[inline(always)]
+    fn multiply_add_pairs(self, a: [f32; N], b: [f32; N], acc: [f32; N]) -> [f32; N] {
+        let pair = |lane: f32| [lane.to_bits() as i16, (lane.to_bits() >> 16) as i16].map(i32::from);
+        std::array::from_fn(|i| {
+            let ([a, c], [b, d]) = (pair(a[i]), pair(b[i]));
+            let sum = (acc[i].to_bits() as i32).wrapping_add((a * b).wrapping_add(c * d));
+            f32::from_bits(sum as u32)
+        })
+    }
 }

@@ -4,7 +4,7 @@ use super::narrow;
 use crate::conv::ConvShape;
 
 /// Calls `visit(x index, weight index, y index)` for every product of the convolution.
-fn products(shape: &ConvShape, images: usize, mut visit: impl FnMut(usize, usize, usize)) {
+pub(super) fn products(shape: &ConvShape, images: usize, mut visit: impl FnMut(usize, usize, usize)) {
     let [height, width] = shape.input;
     let [out_height, out_width] = shape.output();
     let (inputs, outputs) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);

@@ -10,6 +10,7 @@ mod layer_norm;
 mod loss;
 mod optim;
 mod pool;
+mod quantized;
 mod scale;
 
 use residual_kernels::Isa;
