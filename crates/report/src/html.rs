@@ -120,9 +120,13 @@ pub fn figures(pictures: &[String]) -> String {
     format!("<div class=\"figures\">\n{}</div>\n", pictures.iter().map(figure).collect::<String>())
 }
 
-/// A paragraph of plain text.
+/// A paragraph of plain text. Flags of commands, words that begin with two hyphens, are not broken at them.
 pub fn paragraph(text: &str) -> String {
-    format!("<p>{}</p>\n", escape(text))
+    let word = |word: &str| match word.trim_start_matches('(').starts_with("--") {
+        true => format!("<span class=\"flag\">{}</span>", escape(word)),
+        false => escape(word),
+    };
+    format!("<p>{}</p>\n", text.split(' ').map(word).collect::<Vec<_>>().join(" "))
 }
 
 /// A part that is closed at first.

@@ -280,7 +280,7 @@ impl Svg {
         let (width, height) = (number(self.width), number(self.height));
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
-             height=\"{height}\" font-family=\"{FAMILIES}\">\n{}<style>{css}</style>\n\
+             height=\"{height}\" font-family=\"{FAMILIES}\">\n{}<style>svg{{max-width:100%;height:auto}}{css}</style>\n\
              <rect width=\"{width}\" height=\"{height}\" class=\"f-paper\"/>\n{}</svg>\n",
             title_element(&self.title),
             self.body

@@ -28,6 +28,7 @@ impl Stream {
     }
 
     /// 32 uniform bits.
+    #[inline]
     pub fn next_u32(&mut self) -> u32 {
         if self.left == 0 {
             let [low, high] = halves(self.position);
@@ -40,21 +41,25 @@ impl Stream {
     }
 
     /// 64 uniform bits.
+    #[inline]
     pub fn next_u64(&mut self) -> u64 {
         u64::from(self.next_u32()) | u64::from(self.next_u32()) << 32
     }
 
     /// Uniform in `[0, 1)`, a multiple of 2⁻²⁴.
+    #[inline]
     pub fn uniform(&mut self) -> f32 {
         (self.next_u32() >> 8) as f32 * (1.0 / (1 << 24) as f32)
     }
 
     /// Uniform in `[low, high)`.
+    #[inline]
     pub fn range(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.uniform()
     }
 
     /// True with `probability`.
+    #[inline]
     pub fn chance(&mut self, probability: f32) -> bool {
         self.uniform() < probability
     }
@@ -63,6 +68,7 @@ impl Stream {
     ///
     /// # Panics
     /// If `bound` is zero.
+    #[inline]
     pub fn below(&mut self, bound: u32) -> u32 {
         assert!(bound > 0, "an empty range has no random element");
         let threshold = bound.wrapping_neg() % bound;
@@ -75,6 +81,7 @@ impl Stream {
     }
 
     /// Normal with mean 0 and standard deviation 1 (Box–Muller).
+    #[inline]
     pub fn normal(&mut self) -> f32 {
         let radius = (f64::from(self.next_u32()) + 1.0) * (1.0 / 4_294_967_296.0);
         let angle = f64::from(self.next_u32()) * (std::f64::consts::TAU / 4_294_967_296.0);
