@@ -1,7 +1,7 @@
 //! The product of a gathered matrix and packed weights: the forward and the backward-data pass.
 
 use super::blocks::{Partition, Workload};
-use super::im2col::{CopyFloats, Im2col, MAX_ROWS, Position};
+use super::im2col::{CopyLanes, Im2col, MAX_ROWS, Position};
 use super::moments::{self, Moments, Statistics};
 use super::pack::{packed_len, panel_count};
 use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
@@ -207,7 +207,16 @@ impl Block<'_> {
                 // SAFETY: `x` was checked to be a tensor of the source with all images; the panel holds the rows of
                 // a block at this stride, which has `most_rows` at most, and belongs to this thread.
                 unsafe {
-                    im2col.fill(s, CopyFloats, self.x.as_ptr(), self.group, positions, start..end, self.panel, stride)
+                    im2col.fill(
+                        s,
+                        CopyLanes::FLOATS,
+                        self.x.as_ptr(),
+                        self.group,
+                        positions,
+                        start..end,
+                        self.panel,
+                        stride,
+                    )
                 };
                 (self.panel.cast_const(), stride)
             };

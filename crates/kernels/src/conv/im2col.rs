@@ -272,31 +272,21 @@ pub(super) trait Gather<S: Simd>: Copy {
     unsafe fn pad(self, s: S, to: *mut f32, n: usize);
 }
 
-/// Floats, and zeros outside the source.
+/// Lanes as they are, floats or bytes, and these bits outside the source.
 #[derive(Clone, Copy)]
-pub(super) struct CopyFloats;
+pub(super) struct CopyLanes(pub(super) u32);
 
-impl<S: Simd> Gather<S> for CopyFloats {
-    const WIDTH: usize = 1;
+impl CopyLanes {
+    /// Floats, and zeros outside the source.
+    pub(super) const FLOATS: Self = Self(0);
 
-    #[inline(always)]
-    unsafe fn copy(self, s: S, from: *const f32, to: *mut f32, n: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { copy(s, from, to, n) }
-    }
-
-    #[inline(always)]
-    unsafe fn pad(self, s: S, to: *mut f32, n: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { fill_with(s, s.zero(), to, n) }
+    /// Bytes, and this number outside the source.
+    pub(super) fn bytes(pad: u8) -> Self {
+        Self(u32::from_ne_bytes([pad; 4]))
     }
 }
 
-/// Bytes as they are, and a number of their own outside the source.
-#[derive(Clone, Copy)]
-pub(super) struct CopyBytes(pub(super) u8);
-
-impl<S: Simd> Gather<S> for CopyBytes {
+impl<S: Simd> Gather<S> for CopyLanes {
     const WIDTH: usize = 1;
 
     #[inline(always)]
@@ -308,7 +298,7 @@ impl<S: Simd> Gather<S> for CopyBytes {
     #[inline(always)]
     unsafe fn pad(self, s: S, to: *mut f32, n: usize) {
         // SAFETY: the caller's promise.
-        unsafe { fill_with(s, s.splat(f32::from_bits(u32::from_ne_bytes([self.0; 4]))), to, n) }
+        unsafe { fill_with(s, s.splat(f32::from_bits(self.0)), to, n) }
     }
 }
 

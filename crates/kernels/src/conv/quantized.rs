@@ -7,7 +7,7 @@
 use super::ConvShape;
 use super::blocks::{Partition, Workload};
 use super::forward::{PANEL_LEN, panel_stride};
-use super::im2col::{CopyBytes, Im2col, MAX_ROWS, Position, WidenBytes};
+use super::im2col::{CopyLanes, Im2col, MAX_ROWS, Position, WidenBytes};
 use super::pack::{pack, packed_len, panel_count};
 use super::tile::{multiply, tile_rows, tile_vectors};
 use crate::extents::is_batch;
@@ -260,7 +260,7 @@ impl Block<'_> {
             // block at this stride and belongs to this thread.
             unsafe {
                 if P::GROUP == LANE {
-                    im2col.fill(s, CopyBytes(self.zero), self.x, 0, positions, all, self.panel, stride);
+                    im2col.fill(s, CopyLanes::bytes(self.zero), self.x, 0, positions, all, self.panel, stride);
                 } else {
                     im2col.fill(s, WidenBytes(self.zero), self.x, 0, positions, all, self.panel, stride);
                 }

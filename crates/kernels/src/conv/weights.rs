@@ -4,7 +4,7 @@
 //! the result does not depend on the number of threads.
 
 use super::forward::panel_stride;
-use super::im2col::{CopyFloats, MAX_ROWS, Position};
+use super::im2col::{CopyLanes, MAX_ROWS, Position};
 use super::tile::{outer, outer_tile};
 use super::{Conv, Im2col};
 use crate::isa::{Isa, Kernel, Simd};
@@ -140,7 +140,16 @@ impl PartialSums<'_> {
                 // this stride and belongs to this thread.
                 unsafe {
                     let columns = self.columns.clone();
-                    im2col.fill(s, CopyFloats, self.x.as_ptr(), self.group, positions, columns, self.panel, stride);
+                    im2col.fill(
+                        s,
+                        CopyLanes::FLOATS,
+                        self.x.as_ptr(),
+                        self.group,
+                        positions,
+                        columns,
+                        self.panel,
+                        stride,
+                    );
                     // Columns up to a whole tile are multiplied too; their products are not stored.
                     for row in 0..count {
                         for column in depth..depth.next_multiple_of(TILE_ROWS).min(stride) {
