@@ -8,7 +8,7 @@ use residual_threads::Pool;
 use std::sync::Arc;
 
 /// A model compiled for inference: its plan and packed weights. Clones share both, and so do its sessions, each of which has memory
-/// of its own for values and runs on its own thread.
+/// of its own for values, and may have threads of its own.
 ///
 /// ```
 /// use residual_engine::{CompiledModel, Options};

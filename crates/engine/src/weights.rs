@@ -74,11 +74,6 @@ impl PackedWeights {
     pub(crate) fn bytes(&self) -> usize {
         size_of::<f32>() * self.values.len()
     }
-
-    /// The scale and shift of a batch norm that was not folded.
-    fn affine(&self, plan: &Plan, norm: NormId) -> [&[f32]; 2] {
-        plan.layers.norms[norm.0].affine.clone().map(|place| &self.values[place])
-    }
 }
 
 impl Weights {
@@ -94,20 +89,17 @@ impl Weights {
     ) -> (&'a [f32], Option<&'a [f32]>) {
         let planned = &plan.layers.convs[conv.0];
         let bias = planned.bias.as_ref().map(|bias| self.values(bias));
-        let current = match (self, &planned.weight) {
-            (Self::Packed(packed), Some(weight)) => return (&packed.values[weight.packed.clone()], bias),
-            (Self::Packed(packed), None) => {
-                let current = &mut current[..planned.conv.packed_forward_len()];
-                packed.filters[conv.0].pack(pool, &planned.conv, conversion, current);
-                current
-            }
-            (Self::Buckets(parameters), weight) => {
-                let weight = weight.as_ref().expect("a plan with gradients has all weights in its bucket");
-                let current = &mut current[..planned.conv.packed_forward_len()];
+        if let (Self::Packed(packed), Some(weight)) = (self, &planned.weight) {
+            return (&packed.values[weight.packed.clone()], bias);
+        }
+        let current = &mut current[..planned.conv.packed_forward_len()];
+        match self {
+            Self::Packed(packed) => packed.filters[conv.0].pack(pool, &planned.conv, conversion, current),
+            Self::Buckets(parameters) => {
+                let weight = planned.weight.as_ref().expect("a plan with gradients has all weights in its bucket");
                 planned.conv.pack_forward(pool, &parameters.values[weight.bucket.clone()], current);
-                current
             }
-        };
+        }
         (current, bias)
     }
 
@@ -119,10 +111,10 @@ impl Weights {
         }
     }
 
-    /// Scale and shift of a batch norm in inference.
+    /// Scale and shift of a batch norm that was not folded, in inference.
     pub(crate) fn affine(&self, plan: &Plan, norm: NormId) -> Option<[&[f32]; 2]> {
         match self {
-            Self::Packed(packed) => Some(packed.affine(plan, norm)),
+            Self::Packed(packed) => Some(plan.layers.norms[norm.0].affine.clone().map(|place| &packed.values[place])),
             Self::Buckets(_) => None,
         }
     }

@@ -192,12 +192,17 @@ pub fn evaluate_with(
 
 /// Evaluations of one state of a network after another, as training makes them: the network is compiled once, and gets the weights
 /// of each model.
-#[derive(Default)]
 pub struct Evaluator {
+    options: EvaluateOptions,
     network: Option<Forward>,
 }
 
 impl Evaluator {
+    /// An evaluator with these options.
+    pub fn new(options: EvaluateOptions) -> Self {
+        Self { options, network: None }
+    }
+
     /// As [`evaluate`], without results per image: top-1, top-5 and loss at the temperature 1, and the skipped images; `None` if
     /// `stop` was set before the end. Of multi-label data top-1 and top-5 count the images one of whose classes is among the highest
     /// logits, and the loss is the mean binary cross-entropy of the classes.
@@ -208,14 +213,13 @@ impl Evaluator {
         &mut self,
         model: &Model,
         dataset: &Arc<dyn Dataset>,
-        options: &EvaluateOptions,
         stop: &AtomicBool,
         on_progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<(Metrics, Vec<Skipped>)>, InferError> {
         let outputs = model.graph.output_channels()?;
         let mut metrics = Metrics::default();
         let mut targets = vec![0.0; outputs];
-        let network = &mut self.network;
+        let Self { options, network } = self;
         let passed = pass(model, network, dataset, options, stop, on_progress, &mut |batch, logits, classes| {
             if dataset.is_multi_label() {
                 multi_label_rows(batch, logits, classes, &mut targets, |index, logits, targets| {

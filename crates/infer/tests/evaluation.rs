@@ -221,9 +221,9 @@ fn an_evaluator_follows_the_models_it_is_given() {
     let other = model(&["red", "green", "blue"], &[[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
     let options = EvaluateOptions { engine: Options::threads(1), batch_size: 2, ..EvaluateOptions::default() };
     let stop = AtomicBool::new(false);
-    let mut evaluator = Evaluator::default();
+    let mut evaluator = Evaluator::new(options.clone());
     for model in [&good, &swapped, &other, &good] {
-        let (metrics, _) = evaluator.count(model, &data, &options, &stop, &mut |_, _| ()).unwrap().unwrap();
+        let (metrics, _) = evaluator.count(model, &data, &stop, &mut |_, _| ()).unwrap().unwrap();
         let evaluation = evaluate(model, &data, &options, &stop, &mut |_, _| ()).unwrap().unwrap();
         assert_eq!((metrics.top1_percent(), metrics.images), (evaluation.top1, 4));
         assert!((metrics.mean_loss() - evaluation.calibration.loss).abs() < 1e-6);

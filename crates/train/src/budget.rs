@@ -5,7 +5,6 @@ use crate::step::TrainStep;
 use crate::{Recipe, TrainError};
 use residual_data::Subset;
 use residual_engine::Options;
-use residual_infer::{EvaluateOptions, Evaluator};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -64,18 +63,14 @@ fn time_step(job: &Job, step: &mut TrainStep) -> Result<f64, TrainError> {
 /// The seconds of evaluations per training step.
 fn time_evaluation(job: &Job, options: &Options) -> Result<f64, TrainError> {
     let Some(held_out) = &job.held_out else { return Ok(0.0) };
-    let options = EvaluateOptions {
-        engine: options.clone(),
-        batch_size: EVALUATION_BATCH,
-        workers: job.recipe.workers,
-        skip_bad_images: job.recipe.skip_bad_images,
-        views: job.recipe.tta.views(),
-        ..EvaluateOptions::default()
-    };
     let count = held_out.len().min(EVALUATION_BATCH);
     let part: Arc<dyn residual_data::Dataset> = Arc::new(Subset::new(held_out.clone(), (0..count).collect()));
+    let mut evaluator = job.evaluator(options);
+    let mut evaluate = || evaluator.count(&job.model, &part, &AtomicBool::new(false), &mut |_, _| {});
+    // The first time it is compiled, which happens once in a run.
+    evaluate()?;
     let began = Instant::now();
-    Evaluator::default().count(&job.model, &part, &options, &AtomicBool::new(false), &mut |_, _| {})?;
+    evaluate()?;
     let per_image = began.elapsed().as_secs_f64() / count as f64;
     let models = if job.recipe.model_ema { 2.0 } else { 1.0 };
     Ok(models * per_image * held_out.len() as f64 / (job.epoch_steps() * job.recipe.val_interval) as f64)

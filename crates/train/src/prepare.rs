@@ -7,11 +7,11 @@ use crate::{Layer, NewHead, RunFolder, Schedule, TrainError};
 use residual_data::{
     DataError, Dataset, Format, Loader, LoaderOptions, Sampler, Source, Split, Transform, are_names, match_classes,
 };
-use residual_engine::Mode;
+use residual_engine::{Mode, Options};
 use residual_graph::Graph;
 use residual_infer::{
-    Head, InferError, ModelRequest, ResolvedModel, check_labels, check_name, default_preprocessing, is_description,
-    network,
+    EvaluateOptions, Evaluator, Head, InferError, ModelRequest, ResolvedModel, check_labels, check_name,
+    default_preprocessing, is_description, network,
 };
 use residual_model::{Activation, Initialisation, Model, initialise, reorder_head};
 use residual_preprocess::Preprocessing;
@@ -219,6 +219,18 @@ impl Job {
             }
         }
         Ok(images)
+    }
+
+    /// What evaluates the run's models.
+    pub(crate) fn evaluator(&self, options: &Options) -> Evaluator {
+        Evaluator::new(EvaluateOptions {
+            engine: options.clone(),
+            batch_size: EVALUATION_BATCH,
+            workers: self.recipe.workers,
+            skip_bad_images: self.recipe.skip_bad_images,
+            views: self.recipe.tta.views(),
+            ..EvaluateOptions::default()
+        })
     }
 
     /// The plans of a run, with the batch size of each: one for training, and one for evaluation if images are held out.

@@ -3,7 +3,7 @@
 use crate::event::{EpochRow, Event, EventLine, RawMetrics, RunInfo, Step};
 use crate::gradients::GradientRow;
 use crate::memory::forecast;
-use crate::prepare::{EVALUATION_BATCH, Job};
+use crate::prepare::Job;
 use crate::recalibrate::recalibrate;
 use crate::recipe::EvalMetric;
 use crate::run_folder::Lines;
@@ -16,7 +16,7 @@ use crate::{Outcome, RunFolder, Schedule, Summary, Test, TrainError, Trained};
 use residual_data::{Batch, Dataset, Loader, Skipped, Targets};
 use residual_engine::Options;
 use residual_files::atomic_write;
-use residual_infer::{EvaluateOptions, Evaluator, Metrics};
+use residual_infer::{Evaluator, Metrics};
 use residual_model::Model;
 use residual_tensor::Stream;
 use residual_weights::save;
@@ -122,7 +122,7 @@ impl<'a> Run<'a> {
             step,
             progress,
             options,
-            evaluator: Evaluator::default(),
+            evaluator: job.evaluator(options),
             stop,
             clock,
             saved,
@@ -444,16 +444,8 @@ impl<'a> Run<'a> {
         images: &Arc<dyn Dataset>,
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<Option<Metrics>, TrainError> {
-        let options = EvaluateOptions {
-            engine: self.options.clone(),
-            batch_size: EVALUATION_BATCH,
-            workers: self.job.recipe.workers,
-            skip_bad_images: self.job.recipe.skip_bad_images,
-            views: self.job.recipe.tta.views(),
-            ..EvaluateOptions::default()
-        };
         let mut on_progress = |done, total| on_event(&Event::Evaluated { done, total });
-        let counted = self.evaluator.count(model, images, &options, self.stop, &mut on_progress)?;
+        let counted = self.evaluator.count(model, images, self.stop, &mut on_progress)?;
         let Some((metrics, skipped)) = counted else { return Ok(None) };
         self.note_skipped(&skipped, on_event);
         Ok(Some(metrics))

@@ -4,7 +4,7 @@ use super::blocks::{Partition, Workload};
 use super::im2col::{CopyLanes, Im2col, MAX_ROWS, Position};
 use super::moments::{self, Moments, Statistics};
 use super::pack::{packed_len, panel_count};
-use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors};
+use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors, with_tile};
 use crate::extents::is_batch;
 use crate::isa::{Floats, Isa, Kernel, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
@@ -176,14 +176,7 @@ impl Kernel for Block<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // The arms agree with `tile_rows`.
-        match (self.vectors, S::REGISTERS >= 32) {
-            (1, _) => self.tiles::<S, 12, 1>(s),
-            (2, true) => self.tiles::<S, 12, 2>(s),
-            (2, false) => self.tiles::<S, 6, 2>(s),
-            (4, true) => self.tiles::<S, 6, 4>(s),
-            other => unreachable!("no tile of {other:?}"),
-        }
+        with_tile!(self.vectors, S, self.tiles::<S>(s))
     }
 }
 

@@ -9,7 +9,7 @@ use super::blocks::{Partition, Workload};
 use super::forward::{PANEL_LEN, panel_stride};
 use super::im2col::{CopyLanes, Im2col, MAX_ROWS, Position, WidenBytes};
 use super::pack::{pack, packed_len, panel_count};
-use super::tile::{multiply, tile_rows, tile_vectors};
+use super::tile::{multiply, tile_rows, tile_vectors, with_tile};
 use crate::extents::is_batch;
 use crate::isa::{ByteKernel, ByteProduct, Isa, Simd};
 use crate::raw::SharedMut;
@@ -233,14 +233,7 @@ impl ByteKernel for Block<'_> {
 
     #[inline(always)]
     fn run<P: ByteProduct>(self, product: P) {
-        // The arms agree with `tile_rows`.
-        match (self.vectors, P::Simd::REGISTERS >= 32) {
-            (1, _) => self.tiles::<P, 12, 1>(product),
-            (2, true) => self.tiles::<P, 12, 2>(product),
-            (2, false) => self.tiles::<P, 6, 2>(product),
-            (4, true) => self.tiles::<P, 6, 4>(product),
-            other => unreachable!("no tile of {other:?}"),
-        }
+        with_tile!(self.vectors, P::Simd, self.tiles::<P>(product))
     }
 }
 

@@ -28,6 +28,20 @@ pub(super) fn tile_rows(isa: Isa, vectors: usize) -> usize {
     }
 }
 
+/// Calls a method that is generic over the rows and vectors of a tile with those of [`tile_rows`].
+macro_rules! with_tile {
+    ($vectors:expr, $set:ty, $block:ident.$method:ident::<$($kind:ty),+>($s:expr)) => {
+        match ($vectors, <$set as crate::isa::Simd>::REGISTERS >= 32) {
+            (1, _) => $block.$method::<$($kind),+, 12, 1>($s),
+            (2, true) => $block.$method::<$($kind),+, 12, 2>($s),
+            (2, false) => $block.$method::<$($kind),+, 6, 2>($s),
+            (4, true) => $block.$method::<$($kind),+, 6, 4>($s),
+            other => unreachable!("no tile of {other:?}"),
+        }
+    };
+}
+pub(super) use with_tile;
+
 /// Rows and vectors of a tile of the weights' gradient ([`outer`]), on vectors of `lanes`.
 pub(super) fn outer_tile(lanes: usize, registers: usize, outputs: usize) -> [usize; 2] {
     match (outputs > lanes, registers >= 32) {

@@ -12,7 +12,7 @@ use super::blocks::{Partition, Workload};
 use super::forward::Epilogue;
 use super::moments::{self, Moments, Statistics};
 use super::pack::panel_width;
-use super::tile::{multiply_blocks, tile_rows, tile_vectors};
+use super::tile::{multiply_blocks, tile_rows, tile_vectors, with_tile};
 use super::{Algorithm, ConvShape};
 use crate::extents::is_batch;
 use crate::isa::{Isa, Kernel, Simd};
@@ -335,14 +335,7 @@ impl Kernel for Block<'_> {
 impl Block<'_> {
     #[inline(always)]
     fn of_width<S: Simd, T: Transform>(&self, s: S) {
-        // The arms agree with `tile_rows`.
-        match (self.vectors, S::REGISTERS >= 32) {
-            (1, _) => self.run_block::<S, T, 12, 1>(s),
-            (2, true) => self.run_block::<S, T, 12, 2>(s),
-            (2, false) => self.run_block::<S, T, 6, 2>(s),
-            (4, true) => self.run_block::<S, T, 6, 4>(s),
-            other => unreachable!("no tile of {other:?}"),
-        }
+        with_tile!(self.vectors, S, self.run_block::<S, T>(s))
     }
 
     #[inline(always)]
