@@ -10,7 +10,7 @@ use crate::weights::Weights;
 use crate::{EngineError, Mode};
 use residual_kernels::conv::{Epilogue, Statistics};
 use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
-use residual_kernels::{activation, batch_norm, layer_norm, pool, rows, scale};
+use residual_kernels::{activation, batch_norm, bytes, bytes_mut, layer_norm, pool, rows, scale};
 use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
 use std::sync::Arc;
@@ -191,6 +191,7 @@ impl Run<'_> {
             }
             Instruction::MaxPool { pool, x, index: Some(index), y } => {
                 let ([y, index], [x]) = arena.write_all_and_read([y, index], [x], images);
+                let index = &mut bytes_mut(index)[..images * pool.shape().index_len()];
                 pool::max_pool(isa, threads, &pool.shape(), images, x, y, Some(index));
             }
             Instruction::AvgPool { pool, count_include_pad, x, y } => {
@@ -269,6 +270,7 @@ impl Run<'_> {
             }
             Instruction::MaxPoolBackward { pool, index, dy, accumulate, dx } => {
                 let (dx, [index, dy]) = arena.write_and_read(dx, [index, dy], images);
+                let index = &bytes(index)[..images * pool.shape().index_len()];
                 pool::max_pool_backward(threads, &pool.shape(), images, index, dy, accumulate, dx);
             }
             Instruction::AvgPoolBackward { pool, count_include_pad, dy, accumulate, dx } => {

@@ -3,12 +3,13 @@
 use crate::isa::{Isa, Kernel, Simd};
 use crate::raw::SharedMut;
 use residual_threads::Pool;
+use std::ops::Range;
 
 /// Elements of one task.
 const GRAIN: usize = 16 << 10;
 
 /// Calls `body` with ranges of `y` that together cover it.
-pub(crate) fn for_ranges(pool: &Pool, y: &mut [f32], body: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) {
+pub(crate) fn for_ranges<T: Copy + Send>(pool: &Pool, y: &mut [T], body: impl Fn(Range<usize>, &mut [T]) + Sync) {
     let len = y.len();
     let y = SharedMut::new(y);
     pool.run(len.div_ceil(GRAIN), |task, _| {
@@ -207,7 +208,7 @@ pub struct ChannelSlice {
 }
 
 impl ChannelSlice {
-    fn of<'a>(&self, tensor: &'a [f32], pixel: usize) -> &'a [f32] {
+    fn of<'a, T>(&self, tensor: &'a [T], pixel: usize) -> &'a [T] {
         &tensor[pixel * self.channels + self.offset..][..self.count]
     }
 }
@@ -240,14 +241,23 @@ impl Subsample {
 }
 
 /// Copies channels `from` of the kept pixels of `x` to channels `to` of the (smaller) `y`; other channels of `y` are not
-/// changed. Concatenation, and the shortcut "A" of the ResNet paper.
+/// changed. Concatenation, and the shortcut "A" of the ResNet paper; of floats or of bytes.
 ///
 /// # Panics
 /// If the slices do not fit.
-pub fn copy_channels(pool: &Pool, pixels: Subsample, x: &[f32], from: ChannelSlice, y: &mut [f32], to: ChannelSlice) {
+pub fn copy_channels<T: Copy + Send + Sync>(
+    pool: &Pool,
+    pixels: Subsample,
+    x: &[T],
+    from: ChannelSlice,
+    y: &mut [T],
+    to: ChannelSlice,
+) {
     assert_eq!(from.count, to.count);
-    for_pixels(pool, to.channels, y, |pixel, y| {
-        y[to.offset..][..to.count].copy_from_slice(from.of(x, pixels.large(pixel)));
+    for_pixels(pool, to.channels, y, |range, y| {
+        for (pixel, y) in range.zip(y.chunks_exact_mut(to.channels)) {
+            y[to.offset..][..to.count].copy_from_slice(from.of(x, pixels.large(pixel)));
+        }
     });
 }
 
@@ -280,11 +290,25 @@ pub fn copy_channels_backward(
 
 /// Sets a tensor to zero.
 pub fn zero(pool: &Pool, y: &mut [f32]) {
-    for_ranges(pool, y, |_, y| y.fill(0.0));
+    fill(pool, y, 0.0);
 }
 
-fn for_pixels(pool: &Pool, channels: usize, y: &mut [f32], body: impl Fn(usize, &mut [f32]) + Sync) {
-    assert!(y.len().is_multiple_of(channels));
+/// Sets all elements, floats or bytes.
+pub fn fill<T: Copy + Send + Sync>(pool: &Pool, y: &mut [T], value: T) {
+    for_ranges(pool, y, |_, y| y.fill(value));
+}
+
+/// Calls `body` with ranges of the pixels of `y`, `channels` elements each, that together cover it.
+///
+/// # Panics
+/// If `y` has not whole pixels.
+pub(crate) fn for_pixels<T: Copy + Send>(
+    pool: &Pool,
+    channels: usize,
+    y: &mut [T],
+    body: impl Fn(Range<usize>, &mut [T]) + Sync,
+) {
+    assert!(y.len().is_multiple_of(channels), "pixels of {channels} in {}", y.len());
     let step = GRAIN.div_ceil(channels);
     let pixels = y.len() / channels;
     let y = SharedMut::new(y);
@@ -292,8 +316,6 @@ fn for_pixels(pool: &Pool, channels: usize, y: &mut [f32], body: impl Fn(usize, 
         let range = task * step..((task + 1) * step).min(pixels);
         // SAFETY: every task has its own pixels.
         let part = unsafe { y.part(range.start * channels..range.end * channels) };
-        for (pixel, y) in range.zip(part.chunks_exact_mut(channels)) {
-            body(pixel, y);
-        }
+        body(range, part);
     });
 }

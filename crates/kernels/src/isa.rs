@@ -299,7 +299,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn mul(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
     /// a · b + c, fused where the set has it.
     fn mul_add(self, a: Self::Reg, b: Self::Reg, c: Self::Reg) -> Self::Reg;
-    /// The larger of each pair; a NaN in `a` stays NaN, as in torch.
+    /// The larger of each pair; a NaN in `a` stays NaN, as in torch, and one in `b` gives `a`.
     fn max(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
     /// The larger of each pair; a NaN in either stays NaN.
     fn max_or_nan(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;

@@ -1,6 +1,6 @@
 //! SIMD kernels on slices: convolution, normalisation, pooling, losses and optimiser steps.
 //!
-//! Activations are NHWC floats. Every kernel takes an [`Isa`], which only detection can make, so that the token is the
+//! Activations are NHWC: floats, or bytes in pixels of whole groups of four channels ([`conv::QuantizedConv::pixel`]). Every kernel takes an [`Isa`], which only detection can make, so that the token is the
 //! proof that its instructions exist here; it reads no environment, allocates nothing and owns no threads. Results are
 //! bit-identical for any number of threads of the pool.
 //!
@@ -17,6 +17,7 @@ pub mod loss;
 pub mod optim;
 mod peak;
 pub mod pool;
+pub mod quantize;
 mod raw;
 pub mod reference;
 pub mod rows;
@@ -24,3 +25,4 @@ pub mod scale;
 
 pub use isa::{Isa, IsaError};
 pub use peak::{peak_gflops, read_bandwidth};
+pub use raw::{bytes, bytes_mut};

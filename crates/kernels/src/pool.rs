@@ -1,16 +1,18 @@
-//! Pooling on NHWC: maxima here, means in `mean`.
+//! Pooling on NHWC: maxima of floats here, means in `mean`, both of bytes in `quantized`.
 
 use crate::extents::{elements, is_product, travel};
 use crate::isa::{Isa, Kernel, Simd};
-use crate::raw::{SharedMut, bytes, bytes_mut};
+use crate::raw::SharedMut;
 use residual_threads::Pool;
 
 mod mean;
+mod quantized;
 
 pub use mean::{
     AdaptiveShape, adaptive_avg_pool, adaptive_avg_pool_backward, avg_pool, avg_pool_backward, global_avg_pool,
     global_avg_pool_backward,
 };
+pub use quantized::{global_avg_pool_bytes, max_pool_bytes};
 
 /// Most pixels of a window whose places fit a byte.
 const MAX_WINDOW: usize = 256;
@@ -52,9 +54,9 @@ impl PoolShape {
         self.kernel[0].checked_mul(self.kernel[1]).is_some_and(|pixels| pixels <= MAX_WINDOW)
     }
 
-    /// Floats that the places of one image's maxima take: a byte each.
+    /// Bytes that the places of one image's maxima take: one each.
     pub fn index_len(&self) -> usize {
-        self.output_len().div_ceil(4)
+        self.output_len()
     }
 
     fn input_len(&self) -> usize {
@@ -81,12 +83,12 @@ impl PoolShape {
 }
 
 /// Calls `body(image, output row, row)` for each row of `y`.
-fn for_output_rows(
+fn for_output_rows<T: Copy + Send>(
     pool: &Pool,
     [height, width]: [usize; 2],
     channels: usize,
-    y: &mut [f32],
-    body: impl Fn(usize, usize, &mut [f32]) + Sync,
+    y: &mut [T],
+    body: impl Fn(usize, usize, &mut [T]) + Sync,
 ) {
     let row = width * channels;
     let rows = y.len() / row;
@@ -141,7 +143,7 @@ pub fn max_pool(
     images: usize,
     x: &[f32],
     y: &mut [f32],
-    index: Option<&mut [f32]>,
+    index: Option<&mut [u8]>,
 ) {
     assert!(is_product(x.len(), &[images, shape.input_len()]), "x of {}", x.len());
     assert!(is_product(y.len(), &[images, shape.output_len()]), "y of {}", y.len());
@@ -153,10 +155,9 @@ pub fn max_pool(
         return;
     };
     assert!(shape.has_index() && is_product(index.len(), &[images, shape.index_len()]), "index of {}", index.len());
-    let image_len = 4 * shape.index_len();
-    let index = SharedMut::new(bytes_mut(index));
+    let index = SharedMut::new(index);
     for_output_rows(pool, shape.output(), shape.channels, y, |image, i, y| {
-        let start = image * image_len + i * y.len();
+        let start = image * shape.index_len() + i * y.len();
         // SAFETY: every task has its own row.
         let index = unsafe { index.part(start..start + y.len()) };
         isa.run(IndexedMaxRow { shape, x: input(image), i, y, index });
@@ -257,7 +258,7 @@ pub fn max_pool_backward(
     pool: &Pool,
     shape: &PoolShape,
     images: usize,
-    index: &[f32],
+    index: &[u8],
     dy: &[f32],
     accumulate: bool,
     dx: &mut [f32],
@@ -265,7 +266,6 @@ pub fn max_pool_backward(
     assert!(is_product(dx.len(), &[images, shape.input_len()]), "dx of {}", dx.len());
     assert!(is_product(dy.len(), &[images, shape.output_len()]), "dy of {}", dy.len());
     assert!(shape.has_index() && is_product(index.len(), &[images, shape.index_len()]), "index of {}", index.len());
-    let index = bytes(index);
     let [height, width] = shape.output();
     // The distance of each place from the first pixel of its window, in elements.
     let pixels = shape.kernel[0] * shape.kernel[1];
@@ -274,7 +274,7 @@ pub fn max_pool_backward(
         *offset = (place / shape.kernel[1] * shape.input[1] + place % shape.kernel[1]) * shape.channels;
     }
     for_channel_blocks(pool, shape.input, shape.channels, images, accumulate, dx, |image, channels, dx| {
-        let index = &index[4 * image * shape.index_len()..];
+        let index = &index[image * shape.index_len()..];
         let dy = &dy[image * shape.output_len()..];
         let mut clipped_offsets = offsets;
         for i in 0..height {

@@ -55,13 +55,13 @@ pub(crate) fn is_non_temporal(y: &[f32], channels: usize) -> bool {
 }
 
 /// Floats as bytes, for a caller that stores other data in them.
-pub(crate) fn bytes(floats: &[f32]) -> &[u8] {
+pub fn bytes(floats: &[f32]) -> &[u8] {
     // SAFETY: floats have no padding, and bytes any alignment.
     unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), std::mem::size_of_val(floats)) }
 }
 
 /// As [`bytes`], to be written.
-pub(crate) fn bytes_mut(floats: &mut [f32]) -> &mut [u8] {
+pub fn bytes_mut(floats: &mut [f32]) -> &mut [u8] {
     // SAFETY: as above; and any bytes are floats.
     unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), std::mem::size_of_val(floats)) }
 }

@@ -8,6 +8,7 @@ mod layer_norm;
 mod loss;
 mod optim;
 mod pool;
+mod quantize;
 mod quantized;
 mod scale;
 
@@ -20,8 +21,9 @@ pub use loss::{binary_cross_entropy, cross_entropy, focal_loss, softmax};
 pub use optim::{adam, clip_units, lamb_direction, lerp, lion, nadam, orthogonalise, rmsprop, sgd, sum_of_squares};
 pub use pool::{
     adaptive_avg_pool, adaptive_avg_pool_backward, avg_pool, avg_pool_backward, global_avg_pool,
-    global_avg_pool_backward, max_pool, max_pool_backward,
+    global_avg_pool_backward, global_avg_pool_bytes, max_pool, max_pool_backward, max_pool_bytes,
 };
+pub use quantize::{dequantize, quantize};
 pub use quantized::conv_quantized;
 pub use scale::{scale, scale_sums};
 

@@ -178,7 +178,8 @@ impl<'a> Scheduler<'a> {
     fn allocate_index(&mut self, step: &Step) {
         let node = step.name();
         if let Op::MaxPool2d(_) = self.graph.node(node).op {
-            self.lens.push(self.pooling(node).shape().index_len());
+            // The arena counts floats.
+            self.lens.push(self.pooling(node).shape().index_len().div_ceil(4));
             self.indices[node.0] = Some(BufferId(self.lens.len() - 1));
         }
     }

@@ -170,7 +170,11 @@ impl Simd for Avx2 {
             let integers = _mm256_cvtps_epi32(x);
             let words = _mm_packs_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256::<1>(integers));
             let bytes = _mm_cvtsi128_si64(_mm_packus_epi16(words, words)).to_le_bytes();
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n.min(8));
+            if n >= 8 {
+                p.cast::<[u8; 8]>().write(bytes);
+            } else {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n);
+            }
         }
     }
 
@@ -179,7 +183,11 @@ impl Simd for Avx2 {
         let mut bytes = [0; 8];
         // SAFETY: see the impl; as many bytes are read as the caller lets be.
         unsafe {
-            std::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), n.min(8));
+            if n >= 8 {
+                bytes = p.cast::<[u8; 8]>().read();
+            } else {
+                std::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), n);
+            }
             _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(bytes))))
         }
     }

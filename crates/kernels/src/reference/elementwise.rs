@@ -49,7 +49,7 @@ fn moves(
 }
 
 /// Copies channels `from` of the kept pixels of `x` to channels `to` of `y`.
-pub fn copy_channels(pixels: Subsample, x: &[f32], from: ChannelSlice, y: &mut [f32], to: ChannelSlice) {
+pub fn copy_channels<T: Copy>(pixels: Subsample, x: &[T], from: ChannelSlice, y: &mut [T], to: ChannelSlice) {
     let images = x.len() / (pixels.size[0] * pixels.size[1] * from.channels);
     moves(pixels, images, from, to, |xi, yi| y[yi] = x[xi]);
 }

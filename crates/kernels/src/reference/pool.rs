@@ -1,7 +1,9 @@
 //! Pooling by its definition.
 
 use super::narrow;
+use crate::conv::QuantizedConv;
 use crate::pool::{AdaptiveShape, PoolShape};
+use crate::quantize::Quantization;
 
 /// Elements of the input and of the output of one image.
 fn lens(shape: &PoolShape) -> [usize; 2] {
@@ -150,4 +152,23 @@ pub fn global_avg_pool(pixels: usize, channels: usize, x: &[f32]) -> Vec<f32> {
 /// The gradient of [`global_avg_pool`].
 pub fn global_avg_pool_backward(pixels: usize, channels: usize, dy: &[f32]) -> Vec<f32> {
     avg_pool_backward(&whole(pixels, channels), false, dy.len() / channels, dy)
+}
+
+/// The maximum over each window of bytes, without what is between pixels.
+pub fn max_pool_bytes(shape: &PoolShape, images: usize, x: &[u8]) -> Vec<u8> {
+    let (channels, pixel) = (shape.channels, QuantizedConv::pixel(shape.channels));
+    let mut y = vec![0; images * lens(shape)[1]];
+    taps(shape, images, |xi, yi| y[yi] = x[xi / channels * pixel + xi % channels].max(y[yi]));
+    y
+}
+
+/// The mean over all pixels of each image of bytes: the sum of byte − zero, times the scale, divided by the pixels.
+pub fn global_avg_pool_bytes(pixels: usize, channels: usize, x: &[u8], from: Quantization) -> Vec<f32> {
+    let pixel = QuantizedConv::pixel(channels);
+    let images = x.chunks_exact(pixels * pixel);
+    let sum = |image: &[u8], channel: usize| -> i64 {
+        image.chunks_exact(pixel).map(|pixel| i64::from(pixel[channel]) - i64::from(from.zero)).sum()
+    };
+    let means = images.flat_map(|image| (0..channels).map(move |channel| sum(image, channel)));
+    means.map(|sum| sum as f32 * from.scale / pixels as f32).collect()
 }

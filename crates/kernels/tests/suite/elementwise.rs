@@ -52,11 +52,13 @@ fn nan_passes_relu(isa: Isa) {
 }
 
 #[test]
-fn zero_overwrites_all() {
+fn zeros_and_bytes_overwrite_all() {
     for len in LENS {
-        let mut y = vec![f32::NAN; len];
+        let (mut y, mut bytes) = (vec![f32::NAN; len], vec![1; len]);
         elementwise::zero(&Pool::new(2), &mut y);
         assert_eq!(y, vec![0.0; len]);
+        elementwise::fill(&Pool::new(2), &mut bytes, 200u8);
+        assert_eq!(bytes, vec![200; len]);
     }
 }
 
@@ -192,6 +194,21 @@ fn copied_channels_are_the_definition() {
         let mut expected = dx_before;
         reference::copy_channels_backward(pixels, &dy, to, &mut expected, from);
         assert_eq!(dx, expected, "{what}");
+    }
+}
+
+#[test]
+fn copied_channels_of_bytes_are_the_definition() {
+    for (images, pixels, from, to) in copies() {
+        let [large, small] = lens(images, pixels, from, to);
+        let x: Vec<u8> = (0..large).map(|index| (index * 7) as u8).collect();
+        let mut expected = vec![77; small];
+        reference::copy_channels(pixels, &x, from, &mut expected, to);
+        for threads in [1, 3] {
+            let mut y = vec![77; small];
+            elementwise::copy_channels(&Pool::new(threads), pixels, &x, from, &mut y, to);
+            assert_eq!(y, expected, "{images} images, {pixels:?}, {from:?} to {to:?}");
+        }
     }
 }
 

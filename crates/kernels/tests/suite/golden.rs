@@ -195,7 +195,7 @@ fn max_pools_are_torch_s(isa: Isa) {
     for case in cases("max_pool2d") {
         let Pooling { images, shape, x, y, dy, dx } = Pooling::new(&case);
         let mut got = vec![f32::NAN; y.len()];
-        let mut index = vec![0.0; images * shape.index_len()];
+        let mut index = vec![0; images * shape.index_len()];
         pool::max_pool(isa, &pool, &shape, images, &x, &mut got, Some(&mut index));
         close(&got, &y, 1e-7, &case.what());
         let mut gradient = vec![f32::NAN; x.len()];

@@ -10,6 +10,7 @@ mod layer_norm;
 mod loss;
 mod optim;
 mod pool;
+mod quantize;
 mod quantized;
 mod scale;
 

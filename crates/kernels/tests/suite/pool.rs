@@ -1,7 +1,9 @@
 //! Pooling against its naive twins, finite differences and torch's rules for ties and NaN.
 
 use crate::{close, dot, same_on_any_pool, slopes, stamp, uniform};
+use residual_kernels::conv::QuantizedConv;
 use residual_kernels::pool::{self, AdaptiveShape, PoolShape};
+use residual_kernels::quantize::Quantization;
 use residual_kernels::{Isa, reference};
 use residual_tensor::Stream;
 use residual_threads::Pool;
@@ -13,6 +15,7 @@ stamp!(
     the_first_maximum_takes_the_gradient,
     nan_wins_its_window,
     infinities_pool,
+    maxima_of_bytes_are_the_definition,
 );
 
 fn square(input: [usize; 2], channels: usize, kernel: usize, stride: usize, padding: usize) -> PoolShape {
@@ -73,11 +76,11 @@ fn max_pool(isa: Isa, pool: &Pool, shape: &PoolShape, images: usize, x: &[f32]) 
     y
 }
 
-/// The maxima, and then their places.
-fn max_pool_with_index(isa: Isa, pool: &Pool, shape: &PoolShape, images: usize, x: &[f32]) -> [Vec<f32>; 2] {
-    let (mut y, mut index) = (vec![f32::NAN; lens(images, shape)[1]], vec![0.0; images * shape.index_len()]);
+/// The maxima and their places.
+fn max_pool_with_index(isa: Isa, pool: &Pool, shape: &PoolShape, images: usize, x: &[f32]) -> (Vec<f32>, Vec<u8>) {
+    let (mut y, mut index) = (vec![f32::NAN; lens(images, shape)[1]], vec![77; images * shape.index_len()]);
     pool::max_pool(isa, pool, shape, images, x, &mut y, Some(&mut index));
-    [y, index]
+    (y, index)
 }
 
 /// Runs a backward pass that overwrites, then one that accumulates, and compares both with `expected`.
@@ -114,13 +117,17 @@ fn max_pool_backward_is_the_definition(isa: Isa) {
         for x in [uniform(1, input), tied(1, input), vec![0.0; input], vec![f32::NEG_INFINITY; input], rare_nan(input)]
         {
             let what = format!("{shape:?}");
-            let all = same_on_any_pool(&what, |pool| max_pool_with_index(isa, pool, &shape, images, &x).concat());
-            let (y, index) = all.split_at(output);
+            let (y, index) = max_pool_with_index(isa, &Pool::new(1), &shape, images, &x);
+            for threads in [2, 3] {
+                let (same, places) = max_pool_with_index(isa, &Pool::new(threads), &shape, images, &x);
+                let bits = |y: &[f32]| y.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+                assert!(bits(&same) == bits(&y) && places == index, "{what}: {threads} threads against one");
+            }
             let alone = max_pool(isa, &Pool::new(1), &shape, images, &x);
             assert!(y.iter().zip(&alone).all(|(y, alone)| y == alone || y.is_nan() && alone.is_nan()), "{what}");
             let expected = reference::max_pool_backward(&shape, images, &x, &dy);
             check_backward(&what, &expected, |pool, accumulate, dx| {
-                pool::max_pool_backward(pool, &shape, images, index, &dy, accumulate, dx);
+                pool::max_pool_backward(pool, &shape, images, &index, &dy, accumulate, dx);
             });
         }
     }
@@ -135,7 +142,7 @@ fn max_pool_gradients_are_finite_differences(isa: Isa) {
     for (images, shape) in shapes() {
         let [input, output] = lens(images, &shape);
         let (x, seed) = (distinct(1, input), uniform(2, output));
-        let [_, index] = max_pool_with_index(isa, &pool, &shape, images, &x);
+        let (_, index) = max_pool_with_index(isa, &pool, &shape, images, &x);
         let mut dx = vec![f32::NAN; input];
         pool::max_pool_backward(&pool, &shape, images, &index, &seed, false, &mut dx);
         slopes(&format!("{shape:?}"), &x, &dx, 0.25, 1e-5, |x| {
@@ -144,12 +151,63 @@ fn max_pool_gradients_are_finite_differences(isa: Isa) {
     }
 }
 
+/// Bytes of whole groups of channels; what is between pixels is the largest.
+fn pixels(seed: u64, count: usize, channels: usize, most: u32) -> Vec<u8> {
+    let (mut stream, pixel) = (Stream::new(seed, &[]), QuantizedConv::pixel(channels));
+    let byte = |index: usize| if index % pixel < channels { stream.below(most + 1) as u8 } else { 255 };
+    (0..count * pixel).map(byte).collect()
+}
+
+fn maxima_of_bytes_are_the_definition(isa: Isa) {
+    for (images, shape) in shapes() {
+        let [input, output] = lens(images, &shape).map(|len| len / shape.channels);
+        for most in [0, 3, 255] {
+            let x = pixels(1, input, shape.channels, most);
+            let expected = reference::max_pool_bytes(&shape, images, &x);
+            for threads in [1, 2, 3] {
+                let mut y = vec![77; output * QuantizedConv::pixel(shape.channels)];
+                pool::max_pool_bytes(isa, &Pool::new(threads), &shape, images, &x, &mut y);
+                let pixels = y.chunks_exact(QuantizedConv::pixel(shape.channels));
+                let got: Vec<u8> = pixels.flat_map(|pixel| &pixel[..shape.channels]).copied().collect();
+                assert_eq!(got, expected, "{shape:?} on {threads} threads");
+            }
+        }
+    }
+}
+
+/// Sums are integers: the same for any order, and exact where a sum of floats is not.
+#[test]
+fn global_means_of_bytes_are_the_definition() {
+    for (images, count, channels) in [(1, 1, 1), (2, 49, 64), (3, 5, 130), (2, 12, 67), (1, 70_001, 3)] {
+        for (most, zero, scale) in [(255, 0, 0.02), (255, 128, 0.37), (0, 255, 1.5)] {
+            let (x, from) = (pixels(2, images * count, channels, most), Quantization { scale, zero });
+            let got = same_on_any_pool("global means", |pool| {
+                let mut y = vec![f32::NAN; images * channels];
+                pool::global_avg_pool_bytes(pool, count, channels, &x, from, &mut y);
+                y
+            });
+            assert_eq!(got, reference::global_avg_pool_bytes(count, channels, &x, from));
+        }
+    }
+    let mut mean = [f32::NAN];
+    let halves = Quantization { scale: 0.5, zero: 100 };
+    pool::global_avg_pool_bytes(
+        &Pool::new(1),
+        4,
+        1,
+        &[90, 9, 9, 9, 110, 9, 9, 9, 255, 9, 9, 9, 0, 9, 9, 9],
+        halves,
+        &mut mean,
+    );
+    assert_eq!(mean, [55.0 * 0.5 / 4.0]);
+}
+
 /// torch keeps the first maximum in row-major order of the window.
 fn the_first_maximum_takes_the_gradient(isa: Isa) {
     let (shape, pool) = (square([3, 3], 1, 2, 1, 0), Pool::new(1));
     let x = [0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0];
     let dy = [1.0, 10.0, 100.0, f32::INFINITY];
-    let [y, index] = max_pool_with_index(isa, &pool, &shape, 1, &x);
+    let (y, index) = max_pool_with_index(isa, &pool, &shape, 1, &x);
     assert_eq!(y, [1.0; 4]);
     let mut dx = [f32::NAN; 9];
     pool::max_pool_backward(&pool, &shape, 1, &index, &dy, false, &mut dx);
@@ -175,7 +233,7 @@ fn infinities_pool(isa: Isa) {
     let (shape, pool) = (square([2, 4], 1, 2, 2, 0), Pool::new(1));
     let (low, high) = (f32::NEG_INFINITY, f32::INFINITY);
     let x = [low, low, 1.0, high, low, low, 2.0, 3.0];
-    let [y, index] = max_pool_with_index(isa, &pool, &shape, 1, &x);
+    let (y, index) = max_pool_with_index(isa, &pool, &shape, 1, &x);
     assert_eq!(y, [low, high]);
     let mut dx = [f32::NAN; 8];
     pool::max_pool_backward(&pool, &shape, 1, &index, &[5.0, 7.0], false, &mut dx);
@@ -186,7 +244,7 @@ fn infinities_pool(isa: Isa) {
 #[test]
 fn the_last_nan_takes_the_gradient() {
     let shape = PoolShape { kernel: [1, 4], ..square([1, 4], 1, 1, 1, 0) };
-    let [y, index] = max_pool_with_index(Isa::detect(), &Pool::new(1), &shape, 1, &[1.0, f32::NAN, f32::NAN, 2.0]);
+    let (y, index) = max_pool_with_index(Isa::detect(), &Pool::new(1), &shape, 1, &[1.0, f32::NAN, f32::NAN, 2.0]);
     assert!(y[0].is_nan());
     let mut dx = [f32::NAN; 4];
     pool::max_pool_backward(&Pool::new(1), &shape, 1, &index, &[3.0], false, &mut dx);
@@ -198,8 +256,7 @@ fn the_last_nan_takes_the_gradient() {
 #[should_panic(expected = "of a slice of")]
 fn an_index_of_another_pooling_is_refused() {
     let shape = square([4, 4], 1, 2, 2, 0);
-    let index = [f32::from_bits(0x2020_2020)];
-    pool::max_pool_backward(&Pool::new(1), &shape, 1, &index, &[1.0; 4], false, &mut [0.0; 16]);
+    pool::max_pool_backward(&Pool::new(1), &shape, 1, &[32; 4], &[1.0; 4], false, &mut [0.0; 16]);
 }
 
 /// Of a window at the border only the pixels inside the image can hold its maximum: others would be the next row's, the
@@ -208,13 +265,9 @@ fn an_index_of_another_pooling_is_refused() {
 fn an_index_outside_of_the_image_is_refused() {
     let shape = square([4, 4], 64, 3, 2, 1);
     let refused = |output: usize, place: u8| {
-        let mut index = vec![0.0; shape.index_len()];
         // A place inside for every window: its middle.
-        let mut bytes = vec![4u8; 4 * index.len()];
-        bytes[output * shape.channels] = place;
-        for (float, bytes) in index.iter_mut().zip(bytes.chunks_exact(4)) {
-            *float = f32::from_ne_bytes(bytes.try_into().unwrap());
-        }
+        let mut index = vec![4; shape.index_len()];
+        index[output * shape.channels] = place;
         let (dy, mut dx) = (vec![1.0; 4 * 64], vec![0.0; 16 * 64]);
         let run = || pool::max_pool_backward(&Pool::new(1), &shape, 1, &index, &dy, false, &mut dx);
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err()
@@ -239,7 +292,7 @@ fn an_image_larger_than_memory_is_refused() {
     assert!(panics(&|| pool::avg_pool(&pool, &shape, true, 1, &[0.0], &mut [0.0])));
     let shape = square([3, 1], 1, 1, 1, 0);
     assert!(panics(&|| pool::max_pool(Isa::detect(), &pool, &shape, wraps, &[0.0], &mut [0.0], None)));
-    assert!(panics(&|| pool::max_pool_backward(&pool, &shape, wraps, &[0.0], &[0.0], false, &mut [0.0])));
+    assert!(panics(&|| pool::max_pool_backward(&pool, &shape, wraps, &[0], &[0.0], false, &mut [0.0])));
     assert!(panics(&|| pool::global_avg_pool(&pool, wraps, 1, &[0.0], &mut [0.0; 3])));
     let shape = AdaptiveShape { input: [wraps, 3], output: [1, 1], channels: 1 };
     assert!(panics(&|| pool::adaptive_avg_pool(&pool, &shape, 1, &[0.0], &mut [0.0])));
