@@ -245,7 +245,7 @@ impl<K: ByteKernel> Kernel for OnPairs<K> {
 }
 
 /// Floats of the widest vector.
-const MAX_LANES: usize = 16;
+pub(crate) const MAX_LANES: usize = 16;
 
 /// Vector operations. A value of an implementing type proves that the machine has the instructions.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
@@ -315,6 +315,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn where_above(self, a: Self::Reg, b: Self::Reg, x: Self::Reg, y: Self::Reg) -> Self::Reg;
     /// Lane `k` of each run of `size` lanes for all lanes of the run; `size` is a power of two and `k` below it.
     fn lanes_of_runs(self, size: usize, k: usize) -> Self::Lanes;
+    /// Lane `of(i)`, below `LANES`, for lane i.
+    fn lanes(self, of: impl Fn(usize) -> usize) -> Self::Lanes;
     /// The lanes of `x` that `lanes` names.
     fn pick(self, x: Self::Reg, lanes: Self::Lanes) -> Self::Reg;
 

@@ -158,6 +158,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn lanes(self, of: impl Fn(usize) -> usize) -> __m256i {
+        let lanes: [i32; 8] = std::array::from_fn(|lane| of(lane) as i32);
+        // SAFETY: see the impl; the array is a vector long.
+        unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn pick(self, x: __m256, lanes: __m256i) -> __m256 {
         // SAFETY: see the impl.
         unsafe { _mm256_permutevar8x32_ps(x, lanes) }
@@ -216,6 +223,10 @@ impl Simd for Avx2 {
                 let wide = _mm256_cvtepu8_epi16(_mm_loadu_si128(from.add(i).cast()));
                 _mm256_storeu_si256(to.add(i).cast(), wide);
                 i += 16;
+            }
+            if i + 8 <= n {
+                _mm_storeu_si128(to.add(i).cast(), _mm_cvtepu8_epi16(_mm_loadl_epi64(from.add(i).cast())));
+                i += 8;
             }
             while i < n {
                 *to.add(i) = i16::from(*from.add(i));

@@ -161,6 +161,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn lanes(self, of: impl Fn(usize) -> usize) -> __m512i {
+        let lanes: [i32; 16] = std::array::from_fn(|lane| of(lane) as i32);
+        // SAFETY: see the impl; the array is a vector long.
+        unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn pick(self, x: __m512, lanes: __m512i) -> __m512 {
         // SAFETY: see the impl.
         unsafe { _mm512_permutexvar_ps(lanes, x) }

@@ -109,6 +109,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn lanes(self, of: impl Fn(usize) -> usize) -> [usize; N] {
+        std::array::from_fn(of)
+    }
+
+    #[inline(always)]
     fn pick(self, x: [f32; N], lanes: [usize; N]) -> [f32; N] {
         lanes.map(|lane| x[lane % N])
     }

@@ -22,7 +22,10 @@ pub fn conv_quantized(
         inside[yi] += i64::from(w[wi]);
     });
     let mut all = vec![0i64; outputs];
-    w.chunks_exact(outputs).for_each(|row| all.iter_mut().zip(row).for_each(|(sum, &w)| *sum += i64::from(w)));
+    let (group_outputs, group_len) = (outputs / shape.groups, w.len() / shape.groups);
+    for (index, &w) in w.iter().enumerate() {
+        all[index / group_len * group_outputs + index % group_outputs] += i64::from(w);
+    }
     let result = |(index, sum): (usize, &i64)| {
         let channel = index % outputs;
         let outside = i64::from(zero) * (all[channel] - inside[index]);

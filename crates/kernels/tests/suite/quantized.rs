@@ -8,7 +8,7 @@ use residual_tensor::AlignedBuffer;
 use residual_tensor::Stream;
 use residual_threads::Pool;
 
-stamp!(every_shape_is_its_definition, sums_do_not_saturate);
+stamp!(every_shape_is_its_definition, every_grouped_shape_is_its_definition, sums_do_not_saturate);
 
 fn shape(input: [usize; 2], channels: [usize; 2], kernel: usize, stride: usize, padding: usize) -> ConvShape {
     ConvShape {
@@ -50,7 +50,10 @@ impl Case {
         let w: Vec<i8> = (0..shape.weight_len()).map(|_| (stream.below(256) as i32 - 128) as i8).collect();
         let outputs = shape.out_channels;
         let mut sums = vec![0i32; outputs];
-        w.chunks_exact(outputs).for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, &w)| *sum += i32::from(w)));
+        let (group_outputs, group_len) = (outputs / shape.groups, w.len() / shape.groups);
+        for (index, &w) in w.iter().enumerate() {
+            sums[index / group_len * group_outputs + index % group_outputs] += i32::from(w);
+        }
         let depth = (shape.weight_len() / outputs) as f32;
         // Results that mostly fit a byte, with some beyond both ends.
         let scale = uniform(seed + 1, outputs).iter().map(|u| (1.5 + u) * 0.008 / depth.sqrt()).collect();
@@ -132,10 +135,54 @@ fn every_shape_is_its_definition(isa: Isa) {
     }
 }
 
-/// The largest bytes by the largest weights, over a depth of thousands: pairs of products exceed 16 bits.
+/// Depthwise, several groups in a vector, whole vectors and parts of them; lanes that channels do not fill, strides, dilations,
+/// padding larger than the image, one output and several bands.
+fn every_grouped_shape_is_its_definition(isa: Isa) {
+    let grouped = |groups, shape: ConvShape| ConvShape { groups, ..shape };
+    let shapes = [
+        // Depthwise.
+        grouped(32, shape([9, 11], [32, 32], 3, 1, 1)),
+        grouped(20, shape([8, 7], [20, 20], 3, 2, 1)),
+        grouped(13, shape([7, 7], [13, 13], 7, 1, 3)),
+        grouped(70, shape([5, 3], [70, 70], 5, 1, 2)),
+        grouped(8, shape([1, 1], [8, 8], 3, 1, 1)),
+        grouped(6, ConvShape { dilation: [2, 3], ..shape([9, 8], [6, 6], 3, 1, 4) }),
+        grouped(5, ConvShape { kernel: [3, 2], stride: [1, 3], padding: [0, 6], ..shape([6, 4], [5, 5], 0, 1, 0) }),
+        grouped(3, shape([4, 4], [3, 3], 1, 1, 0)),
+        grouped(4, shape([90, 60], [4, 4], 7, 1, 3)),
+        // As ResNeXt's.
+        grouped(32, shape([6, 5], [128, 128], 3, 1, 1)),
+        grouped(5, shape([7, 6], [20, 20], 3, 2, 1)),
+        grouped(4, shape([5, 5], [32, 32], 3, 1, 1)),
+        grouped(3, shape([5, 4], [48, 48], 3, 2, 1)),
+        grouped(2, shape([6, 6], [64, 64], 3, 1, 1)),
+        grouped(8, shape([80, 50], [32, 32], 3, 1, 1)),
+        // Channels that do not fill lanes or vectors, and other numbers of outputs.
+        grouped(4, shape([5, 5], [8, 8], 3, 1, 1)),
+        grouped(3, shape([4, 6], [9, 6], 3, 1, 1)),
+        grouped(2, shape([4, 4], [14, 10], 2, 2, 0)),
+        grouped(7, shape([5, 5], [7, 14], 3, 1, 1)),
+        grouped(6, shape([4, 5], [48, 6], 1, 1, 0)),
+        grouped(2, shape([3, 3], [20, 66], 3, 1, 1)),
+        grouped(4, ConvShape { dilation: [2, 2], ..shape([8, 9], [16, 16], 3, 1, 2) }),
+        grouped(2, ConvShape { dilation: [3, 2], ..shape([8, 9], [24, 40], 3, 2, 3) }),
+    ];
+    for (index, shape) in shapes.into_iter().enumerate() {
+        for (images, add, zero) in [(1, false, 0), (2, true, 128), (1, true, 255)] {
+            Case::new(50 + index as u64, shape, images, add, zero).check(isa);
+        }
+    }
+}
+
+/// The largest bytes by the largest weights, over a depth of up to thousands: pairs of products exceed 16 bits.
 fn sums_do_not_saturate(isa: Isa) {
-    for weight in [-128, 127] {
-        let mut case = Case::new(3, shape([3, 3], [512, 16], 3, 1, 1), 1, false, 0);
+    let dense = shape([3, 3], [512, 16], 3, 1, 1);
+    let grouped = |groups| ConvShape { groups, ..dense };
+    let depthwise = ConvShape { in_channels: 16, groups: 16, ..shape([20, 20], [0, 16], 15, 1, 7) };
+    for (weight, shape) in
+        [-128, 127].into_iter().flat_map(|w| [dense, grouped(2), grouped(4), depthwise].map(|s| (w, s)))
+    {
+        let mut case = Case::new(3, shape, 1, false, 0);
         case.x.as_bytes_mut().fill(255);
         case.w.fill(weight);
         case.start.fill(0);

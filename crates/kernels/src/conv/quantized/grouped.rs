@@ -1,0 +1,440 @@
+//! Grouped convolutions, depthwise ones among them.
+//!
+//! A *slice* is the source channels that are copied together, from a band of rows with the padding around it, and the outputs
+//! that read them. The copy holds the operands of the products side by side, so that a tile is any few pixels of the band and
+//! reads the same places after the place of each.
+
+mod multiply;
+
+use super::output::Output;
+use super::{LANE, QuantizedConv, lane};
+use crate::conv::ConvShape;
+use crate::conv::im2col::{CopyLanes, Gather};
+use crate::conv::tile::{tile_vectors, with_tile};
+use crate::extents::elements;
+use crate::isa::{ByteKernel, ByteProduct, Isa, MAX_LANES, Simd};
+use crate::raw::SharedMut;
+use multiply::{Multiply, Splat, Taps, Vectors};
+use residual_threads::Pool;
+use std::ops::Range;
+
+/// Lanes of a copy that stays in the L2 cache while its outputs are computed.
+const COPY: usize = 32 << 10;
+/// Bytes of a cache line: tasks write whole ones where they can.
+const LINE: usize = 64;
+/// Rows of a tile whose operands are vectors.
+const ROWS: usize = 8;
+
+/// The numbers that are multiplied by the weights of a vector of outputs, and summed within a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operand {
+    /// Depthwise: each lane with neighbouring tap columns of its own channel. A slice is a vector of channels.
+    Own,
+    /// Each lane with channels of its own group. A slice is several groups, as many as fill a vector with outputs.
+    Run,
+    /// All lanes with the same channels. A slice is one group.
+    Splat,
+}
+
+/// A plan of a grouped convolution.
+#[derive(Clone, Debug)]
+pub(super) struct Grouped {
+    shape: ConvShape,
+    operand: Operand,
+    /// Floats of a vector.
+    lanes: usize,
+    /// Numbers of a lane.
+    numbers: usize,
+    /// Channels of one group, of the source and of the target.
+    inputs: usize,
+    outputs: usize,
+    /// Lanes of a group's channels.
+    depth: usize,
+    /// Vectors of outputs of a panel.
+    vectors: usize,
+    /// Pixels of a row of the copy.
+    width: usize,
+    /// Lanes of a pixel of the copy.
+    pixel: usize,
+    taps: Taps,
+    /// Rows of the target in a band.
+    band: usize,
+    /// The places in the copy of a band's pixels.
+    places: Vec<usize>,
+}
+
+/// A slice: its first source channel, its groups, its first output and its outputs.
+#[derive(Clone, Copy)]
+struct Slice {
+    source: usize,
+    groups: usize,
+    target: usize,
+    outputs: usize,
+}
+
+impl Grouped {
+    pub(super) fn new(isa: Isa, shape: &ConvShape) -> Self {
+        let (lanes, numbers) = (isa.lanes(), isa.byte_group());
+        let [inputs, outputs] = [shape.in_channels, shape.out_channels].map(|channels| channels / shape.groups);
+        let depth = inputs.div_ceil(numbers);
+        let operand = match (inputs, outputs) {
+            (1, 1) => Operand::Own,
+            _ if outputs < lanes && lanes.is_multiple_of(outputs) && depth <= outputs => Operand::Run,
+            _ => Operand::Splat,
+        };
+        let pixel = match operand {
+            Operand::Own => lanes,
+            Operand::Run => depth * lanes,
+            Operand::Splat => depth,
+        };
+        let ([height, columns], [rows, tap_columns]) = (shape.output(), shape.kernel);
+        let reach: [usize; 2] = std::array::from_fn(|axis| (shape.kernel[axis] - 1) * shape.dilation[axis]);
+        let width = (columns - 1) * shape.stride[1] + reach[1] + 1;
+        // No copy has more rows than this.
+        let _ = elements(&[(height - 1) * shape.stride[0] + reach[0] + 1, width, pixel]);
+        let row = width * pixel;
+        let (next, step) = (shape.dilation[1] * pixel, if operand == Operand::Splat { 1 } else { lanes });
+        let (runs, steps) = match operand {
+            // A lane has the columns that are the dilation apart.
+            Operand::Own => (1, tap_columns.div_ceil(numbers)),
+            _ if shape.dilation[1] == 1 => (1, tap_columns * depth),
+            _ => (tap_columns, depth),
+        };
+        let step = if operand == Operand::Own { numbers * next } else { step };
+        let taps = Taps { rows, next_row: shape.dilation[0] * row, runs, next_run: next, steps, step };
+        let most = ((COPY / row).saturating_sub(reach[0] + 1) / shape.stride[0] + 1).min(height);
+        let band = height.div_ceil(height.div_ceil(most));
+        let place = |index| index / columns * shape.stride[0] * row + index % columns * shape.stride[1] * pixel;
+        Self {
+            shape: *shape,
+            operand,
+            lanes,
+            numbers,
+            inputs,
+            outputs,
+            depth,
+            vectors: if operand == Operand::Splat { tile_vectors(isa, outputs) } else { 1 },
+            width,
+            pixel,
+            taps,
+            band,
+            places: (0..band * columns).map(place).collect(),
+        }
+    }
+
+    fn slices(&self) -> usize {
+        match self.operand {
+            Operand::Splat => self.shape.groups,
+            _ => self.shape.out_channels.div_ceil(self.lanes),
+        }
+    }
+
+    fn slice(&self, index: usize) -> Slice {
+        let most = if self.operand == Operand::Splat { self.outputs } else { self.lanes };
+        let target = index * most;
+        let outputs = most.min(self.shape.out_channels - target);
+        Slice { source: target / self.outputs * self.inputs, groups: outputs / self.outputs, target, outputs }
+    }
+
+    /// Outputs of a panel.
+    fn panel_width(&self) -> usize {
+        self.vectors * self.lanes
+    }
+
+    /// Panels of a slice.
+    fn panels(&self) -> usize {
+        if self.operand == Operand::Splat { self.outputs.div_ceil(self.panel_width()) } else { 1 }
+    }
+
+    /// Steps of a tap row.
+    fn steps(&self) -> usize {
+        self.taps.runs * self.taps.steps
+    }
+
+    /// Lanes of a panel: `[tap row][step][output]`.
+    fn panel_len(&self) -> usize {
+        self.taps.rows * self.steps() * self.panel_width()
+    }
+
+    pub(super) fn packed_len(&self) -> usize {
+        self.slices() * self.panels() * self.panel_len()
+    }
+
+    /// Rows of the copy of a band of `rows` rows.
+    fn copied_rows(&self, rows: usize) -> usize {
+        (rows - 1) * self.shape.stride[0] + (self.shape.kernel[0] - 1) * self.shape.dilation[0] + 1
+    }
+
+    /// Floats of workspace that one thread needs: a copy, and a row of it before its lanes are repeated.
+    pub(super) fn thread_len(&self) -> usize {
+        let row = if self.operand == Operand::Run { self.width * self.lanes } else { 0 };
+        self.copied_rows(self.band) * self.width * self.pixel + row
+    }
+
+    pub(super) fn pack(&self, pool: &Pool, weights: &[i8], packed: &mut [f32]) {
+        let (panels, len, width) = (self.panels(), self.panel_len(), self.panel_width());
+        let [tap_rows, tap_columns] = self.shape.kernel;
+        let weight = |row: usize, column: usize, input: usize, output: usize| {
+            if column >= tap_columns || input >= self.inputs {
+                return 0;
+            }
+            let (group, output) = (output / self.outputs, output % self.outputs);
+            let tap = (group * tap_rows + row) * tap_columns + column;
+            i32::from(weights[(tap * self.inputs + input) * self.outputs + output])
+        };
+        let packed = SharedMut::new(packed);
+        pool.run(self.slices() * panels, |task, _| {
+            let (slice, first) = (self.slice(task / panels), task % panels * width);
+            // SAFETY: every task has a panel of its own.
+            let panel = unsafe { packed.part(task * len..(task + 1) * len) };
+            for (index, vector) in panel.chunks_exact_mut(width).enumerate() {
+                let (row, step) = (index / self.steps(), index % self.steps());
+                for (output, to) in (first..).zip(vector) {
+                    let number = |number: usize| match self.operand {
+                        _ if output >= slice.outputs => 0,
+                        Operand::Own => weight(row, step * self.numbers + number, 0, slice.target + output),
+                        _ => {
+                            let (column, input) = (step / self.depth, step % self.depth * self.numbers + number);
+                            weight(row, column, input, slice.target + output)
+                        }
+                    };
+                    *to = f32::from_bits(lane(self.numbers, number));
+                }
+            }
+        });
+    }
+
+    pub(super) fn forward(
+        &self,
+        isa: Isa,
+        pool: &Pool,
+        images: usize,
+        (x, zero): (&[u8], u8),
+        packed: &[f32],
+        output: Output<'_>,
+        workspace: &mut [f32],
+    ) {
+        let height = self.shape.output()[0];
+        let (bands, slices) = (height.div_ceil(self.band), self.slices());
+        let chunk = LINE.div_ceil(self.slice(0).outputs);
+        let chunks = slices.div_ceil(chunk);
+        let workspace = SharedMut::new(workspace);
+        pool.run(images * bands * chunks, |task, worker| {
+            let (index, first) = (task / chunks, task % chunks * chunk);
+            let (image, row) = (index / bands, index % bands * self.band);
+            isa.run_bytes(Block {
+                plan: self,
+                slices: first..(first + chunk).min(slices),
+                image,
+                rows: row..(row + self.band).min(height),
+                x,
+                zero,
+                packed,
+                output,
+                copy: workspace.at(worker * self.thread_len()),
+            });
+        });
+    }
+}
+
+/// A band of an image and a few slices.
+struct Block<'a> {
+    plan: &'a Grouped,
+    slices: Range<usize>,
+    image: usize,
+    /// Rows of the target.
+    rows: Range<usize>,
+    x: &'a [u8],
+    zero: u8,
+    packed: &'a [f32],
+    output: Output<'a>,
+    /// This thread's workspace.
+    copy: *mut f32,
+}
+
+impl ByteKernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<P: ByteProduct>(self, product: P) {
+        match self.plan.operand {
+            Operand::Splat => with_tile!(self.plan.vectors, P::Simd, self.tiles::<P, Splat>(product)),
+            _ => self.tiles::<P, Vectors, ROWS, 1>(product),
+        }
+    }
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    fn tiles<P: ByteProduct, M: Multiply, const MR: usize, const NV: usize>(&self, product: P) {
+        let (s, plan) = (product.simd(), self.plan);
+        let [height, width] = plan.shape.output();
+        let (count, panels, panel_width) = (self.rows.len() * width, plan.panels(), NV * P::Simd::LANES);
+        let first = (self.image * height + self.rows.start) * width;
+        for index in self.slices.clone() {
+            let slice = plan.slice(index);
+            self.copy(product, slice);
+            for panel in 0..panels {
+                let b = self.packed.as_ptr().wrapping_add((index * panels + panel) * plan.panel_len());
+                let channels = (slice.target + panel * panel_width, slice.outputs - panel * panel_width);
+                let start = self.output.start::<P::Simd, NV>(s, channels.0, channels.1);
+                for tile in (0..count).step_by(MR) {
+                    let valid = (count - tile).min(MR);
+                    // Rows past the end repeat the last one and are not stored.
+                    let mut rows = [self.copy.cast_const(); MR];
+                    for (r, pointer) in rows.iter_mut().enumerate() {
+                        *pointer = pointer.wrapping_add(plan.places[tile + r.min(valid - 1)]);
+                    }
+                    let mut acc = [start; MR];
+                    // SAFETY: the copy has all taps of the band's pixels; `packed` was checked to hold whole panels.
+                    unsafe { M::multiply(product, &plan.taps, &rows, b, &mut acc) };
+                    self.output.finish(s, first + tile..first + tile + valid, channels, acc);
+                }
+            }
+        }
+    }
+
+    /// Copies a slice of the rows that this band reads.
+    #[inline(always)]
+    fn copy<P: ByteProduct>(&self, product: P, slice: Slice) {
+        let (s, plan) = (product.simd(), self.plan);
+        let ConvShape { input: [height, width], padding, stride, in_channels, .. } = plan.shape;
+        let outside = CopyLanes(lane(P::GROUP, |_| i32::from(self.zero)));
+        let row_len = plan.width * plan.pixel;
+        for row in 0..plan.copied_rows(self.rows.len()) {
+            let to = self.copy.wrapping_add(row * row_len);
+            let y = (self.rows.start * stride[0] + row).wrapping_sub(padding[0]);
+            if y >= height {
+                // SAFETY: a row of the copy, which belongs to this thread.
+                unsafe { outside.pad(s, to, row_len) };
+                continue;
+            }
+            let from = (self.image * height + y) * width * QuantizedConv::pixel(in_channels) + slice.source;
+            let from = self.x.as_ptr().wrapping_add(from);
+            if plan.operand == Operand::Own {
+                // SAFETY: a row of the image, which `x` was checked to be, and one of the copy. With a constant the channels
+                // of a pixel are a vector.
+                unsafe {
+                    match slice.outputs {
+                        n if n == P::Simd::LANES => self.join_columns(product, from, P::Simd::LANES, to),
+                        n => self.join_columns(product, from, n, to),
+                    }
+                }
+                continue;
+            }
+            // The columns inside the image.
+            let start = padding[1].min(plan.width);
+            let end = (padding[1] + width).clamp(start, plan.width);
+            // SAFETY: these pixels lie inside the image, which `x` was checked to be, with the slice's channels from here on;
+            // the copy and the row after it have room for a row.
+            unsafe {
+                outside.pad(s, to, start * plan.pixel);
+                outside.pad(s, to.add(end * plan.pixel), (plan.width - end) * plan.pixel);
+                let to = to.add(start * plan.pixel);
+                if plan.operand == Operand::Splat {
+                    self.gather(product, from, end - start, 1, to);
+                } else {
+                    let gathered = self.copy.add(plan.copied_rows(plan.band) * row_len);
+                    self.gather(product, from, end - start, slice.groups, gathered);
+                    self.repeat(s, gathered, end - start, slice.groups, to);
+                }
+            }
+        }
+    }
+
+    /// Writes a row of vectors of `n` channels, each lane with neighbouring tap columns of its channel.
+    ///
+    /// # Safety
+    /// `from` is the first of `n` channels of a row of the image, and `to` a row of the copy.
+    #[inline(always)]
+    unsafe fn join_columns<P: ByteProduct>(&self, product: P, from: *const u8, n: usize, to: *mut f32) {
+        let (s, plan, outside) = (product.simd(), self.plan, [self.zero; MAX_LANES]);
+        let (stride, next) = (QuantizedConv::pixel(plan.shape.in_channels), plan.shape.dilation[1]);
+        let [width, padding] = [plan.shape.input[1], plan.shape.padding[1]];
+        // The pixels whose lanes lie inside the image as a whole.
+        let start = padding.min(plan.width);
+        let end = (padding + width).saturating_sub((P::GROUP - 1) * next).clamp(start, plan.width);
+        for pixel in (0..start).chain(end..plan.width) {
+            let channels = |number: usize| {
+                let column = (pixel + number * next).wrapping_sub(padding);
+                if column < width { from.wrapping_add(column * stride) } else { outside.as_ptr() }
+            };
+            // SAFETY: the caller's promise; the column is inside the image.
+            unsafe { join::<P>(s, channels, n, to.add(pixel * P::Simd::LANES)) };
+        }
+        for pixel in start..end {
+            let from = from.wrapping_add((pixel - padding) * stride);
+            // SAFETY: as above.
+            unsafe {
+                join::<P>(s, |number| from.wrapping_add(number * next * stride), n, to.add(pixel * P::Simd::LANES));
+            }
+        }
+    }
+
+    /// Writes the channels of the groups of each pixel as lanes, those of a group beginning with a lane of their own.
+    ///
+    /// # Safety
+    /// `from` is the first of the groups' channels of so many pixels, all of whose lanes can be written at `to`.
+    #[inline(always)]
+    unsafe fn gather<P: ByteProduct>(&self, product: P, from: *const u8, pixels: usize, groups: usize, to: *mut f32) {
+        let (s, plan) = (product.simd(), self.plan);
+        let (stride, lanes) = (QuantizedConv::pixel(plan.shape.in_channels), groups * plan.depth);
+        for pixel in 0..pixels {
+            // SAFETY: the caller's promise; without padding in lanes, their bytes are those of the pixel.
+            unsafe {
+                let (from, to) = (from.add(pixel * stride), to.add(pixel * lanes));
+                if !plan.inputs.is_multiple_of(P::GROUP) {
+                    for index in 0..lanes {
+                        let (group, first) = (index / plan.depth, index % plan.depth * P::GROUP);
+                        let number = |number: usize| match first + number {
+                            input if input < plan.inputs => i32::from(*from.add(group * plan.inputs + input)),
+                            _ => 0,
+                        };
+                        to.add(index).write(f32::from_bits(lane(P::GROUP, number)));
+                    }
+                } else if P::GROUP == LANE {
+                    CopyLanes::FLOATS.copy(s, from.cast(), to, lanes);
+                } else {
+                    s.widen_bytes(from, to.cast(), P::GROUP * lanes);
+                }
+            }
+        }
+    }
+
+    /// Writes a vector for every lane of a group: this lane of each group, repeated for the outputs of the group.
+    ///
+    /// # Safety
+    /// So many pixels, of the lanes of so many groups, can be read at `from`, and their vectors written at `to`.
+    #[inline(always)]
+    unsafe fn repeat<S: Simd>(&self, s: S, from: *const f32, pixels: usize, groups: usize, to: *mut f32) {
+        let (depth, lanes) = (self.plan.depth, groups * self.plan.depth);
+        for k in 0..depth {
+            let repeated = s.lanes(|lane| lane / self.plan.outputs * depth + k);
+            for pixel in 0..pixels {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let vector = s.load_up_to(from.add(pixel * lanes), lanes);
+                    s.store(to.add((pixel * depth + k) * S::LANES), s.pick(vector, repeated));
+                }
+            }
+        }
+    }
+}
+
+/// Writes a vector: number i of its first `n` lanes is a byte of those at `from(i)`.
+///
+/// # Safety
+/// `n` bytes can be read at each, and a vector written at `to`.
+#[inline(always)]
+unsafe fn join<P: ByteProduct>(s: P::Simd, from: impl Fn(usize) -> *const u8, n: usize, to: *mut f32) {
+    let mut lanes = [0u32; MAX_LANES];
+    for number in 0..P::GROUP {
+        let from = from(number);
+        for (index, lane) in lanes.iter_mut().enumerate().take(n) {
+            // SAFETY: the caller's promise.
+            *lane |= u32::from(unsafe { *from.add(index) }) << (number * 32 / P::GROUP);
+        }
+    }
+    // SAFETY: there are as many lanes as the widest vector has, and the caller's promise.
+    unsafe { s.store(to, s.load(lanes.as_ptr().cast())) }
+}

@@ -1,0 +1,92 @@
+//! What becomes of the sums of products: requantised, and stored as bytes or as floats.
+
+use super::{QuantizedConv, Requantize};
+use crate::isa::Simd;
+use crate::raw::SharedMut;
+use std::ops::Range;
+
+/// The destination of a convolution, which its tasks share.
+#[derive(Clone, Copy)]
+pub(super) struct Output<'a> {
+    /// Bytes have a least result of zero or more.
+    pub(super) requantize: Requantize<'a>,
+    pub(super) channels: usize,
+    pub(super) y: Target<'a>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Target<'a> {
+    Bytes(SharedMut<'a, u8>),
+    Floats(SharedMut<'a, f32>),
+}
+
+impl Output<'_> {
+    /// What the sums of up to `left` channels from `channel` on begin with.
+    #[inline(always)]
+    pub(super) fn start<S: Simd, const NV: usize>(&self, s: S, channel: usize, left: usize) -> [S::Reg; NV] {
+        let mut start = [s.zero(); NV];
+        for (v, start) in start.iter_mut().enumerate() {
+            if v * S::LANES < left {
+                let at = channel + v * S::LANES;
+                // SAFETY: there is a number for each channel.
+                *start = unsafe { s.load_up_to(self.requantize.start.as_ptr().add(at).cast(), left - v * S::LANES) };
+            }
+        }
+        start
+    }
+
+    /// Requantises a tile and stores up to `left` channels, from `channel` on, of these pixels of the target.
+    #[inline(always)]
+    pub(super) fn finish<S: Simd, const MR: usize, const NV: usize>(
+        &self,
+        s: S,
+        pixels: Range<usize>,
+        (channel, left): (usize, usize),
+        sums: [[S::Reg; NV]; MR],
+    ) {
+        if left >= NV * S::LANES {
+            self.store::<S, MR, NV, true>(s, pixels, (channel, left), sums);
+        } else {
+            self.store::<S, MR, NV, false>(s, pixels, (channel, left), sums);
+        }
+    }
+
+    /// A `WHOLE` tile has all its channels.
+    #[inline(always)]
+    fn store<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
+        &self,
+        s: S,
+        pixels: Range<usize>,
+        (channel, left): (usize, usize),
+        sums: [[S::Reg; NV]; MR],
+    ) {
+        let Requantize { scale, bias, add, least, .. } = self.requantize;
+        let (least, most) = (s.splat(least), s.splat(255.0));
+        // The channels left at vector v.
+        let left = |v: usize| if WHOLE { S::LANES } else { left.saturating_sub(v * S::LANES) };
+        let mut constants = [[s.zero(); 2]; NV];
+        for (v, constants) in constants.iter_mut().enumerate().filter(|(v, _)| left(*v) > 0) {
+            // SAFETY: the constants have a number for each channel.
+            let load = |list: &[f32]| unsafe { s.load_up_to(list.as_ptr().add(channel + v * S::LANES), left(v)) };
+            *constants = [load(scale), load(bias)];
+        }
+        for (sums, pixel) in sums.iter().zip(pixels) {
+            for (v, (&sum, [scale, bias])) in sums.iter().zip(constants).enumerate().filter(|(v, _)| left(*v) > 0) {
+                let (channel, n) = (channel + v * S::LANES, left(v));
+                let at = pixel * QuantizedConv::pixel(self.channels) + channel;
+                let mut value = s.add(s.mul(s.integers_to_floats(sum), scale), bias);
+                // SAFETY: `at` are channels of one pixel of the target, which only this task writes; a residual has its shape.
+                unsafe {
+                    if let Some((add, factor)) = add {
+                        value = s.add(value, s.mul(s.load_bytes(add.as_ptr().add(at), n), s.splat(factor)));
+                    }
+                    value = s.max(value, least);
+                    match self.y {
+                        Target::Bytes(y) => s.store_bytes(y.at(at), n, s.where_above(value, most, most, value)),
+                        Target::Floats(y) => s.store_up_to(y.at(pixel * self.channels + channel), n, value),
+                    }
+                }
+            }
+        }
+    }
+}
