@@ -65,14 +65,19 @@ impl Output<'_> {
         // The channels left at vector v.
         let left = |v: usize| if WHOLE { S::LANES } else { left.saturating_sub(v * S::LANES) };
         let mut constants = [[s.zero(); 2]; NV];
-        for (v, constants) in constants.iter_mut().enumerate().filter(|(v, _)| left(*v) > 0) {
-            // SAFETY: the constants have a number for each channel.
-            let load = |list: &[f32]| unsafe { s.load_up_to(list.as_ptr().add(channel + v * S::LANES), left(v)) };
-            *constants = [load(scale), load(bias)];
+        for (v, constants) in constants.iter_mut().enumerate() {
+            if left(v) > 0 {
+                // SAFETY: the constants have a number for each channel.
+                let load = |list: &[f32]| unsafe { s.load_up_to(list.as_ptr().add(channel + v * S::LANES), left(v)) };
+                *constants = [load(scale), load(bias)];
+            }
         }
         for (sums, pixel) in sums.iter().zip(pixels) {
-            for (v, (&sum, [scale, bias])) in sums.iter().zip(constants).enumerate().filter(|(v, _)| left(*v) > 0) {
+            for (v, (&sum, [scale, bias])) in sums.iter().zip(constants).enumerate() {
                 let (channel, n) = (channel + v * S::LANES, left(v));
+                if n == 0 {
+                    break;
+                }
                 let at = pixel * QuantizedConv::pixel(self.channels) + channel;
                 let mut value = s.add(s.mul(s.integers_to_floats(sum), scale), bias);
                 // SAFETY: `at` are channels of one pixel of the target, which only this task writes; a residual has its shape.

@@ -16,14 +16,6 @@ pub(super) struct Taps {
     pub(super) step: usize,
 }
 
-impl Taps {
-    /// The beginnings of the runs, in order.
-    #[inline(always)]
-    fn runs(self) -> impl Iterator<Item = usize> {
-        (0..self.rows).flat_map(move |row| (0..self.runs).map(move |run| row * self.next_row + run * self.next_run))
-    }
-}
-
 /// How the operand of a step is read.
 pub(super) trait Multiply {
     /// acc[r][v] += Σ over steps of the operand after rows[r] · b[step][v].
@@ -52,12 +44,17 @@ impl Multiply for Splat {
         acc: &mut [[<P::Simd as Simd>::Reg; NV]; MR],
     ) {
         let mut b = b;
-        for start in taps.runs() {
-            // The lanes of a run are neighbours.
-            let rows = rows.map(|row| row.wrapping_add(start));
-            // SAFETY: the caller's promise.
-            unsafe { multiply(product, 0..taps.steps, &rows, b, acc) };
-            b = b.wrapping_add(taps.steps * NV * P::Simd::LANES);
+        for row in 0..taps.rows {
+            for run in 0..taps.runs {
+                // The lanes of a run are neighbours.
+                let mut places = *rows;
+                for place in &mut places {
+                    *place = place.wrapping_add(row * taps.next_row + run * taps.next_run);
+                }
+                // SAFETY: the caller's promise.
+                unsafe { multiply(product, 0..taps.steps, &places, b, acc) };
+                b = b.wrapping_add(taps.steps * NV * P::Simd::LANES);
+            }
         }
     }
 }
@@ -75,24 +72,26 @@ impl Multiply for Vectors {
         acc: &mut [[<P::Simd as Simd>::Reg; NV]; MR],
     ) {
         let (s, mut b) = (product.simd(), b);
-        for start in taps.runs() {
-            let mut at = start;
-            for _ in 0..taps.steps {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let mut columns = [s.zero(); NV];
-                    for v in 0..NV {
-                        columns[v] = s.load(b.add(v * P::Simd::LANES));
-                    }
-                    for r in 0..MR {
-                        let a = s.load(rows[r].add(at));
+        for row in 0..taps.rows {
+            for run in 0..taps.runs {
+                let mut at = row * taps.next_row + run * taps.next_run;
+                for _ in 0..taps.steps {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        let mut columns = [s.zero(); NV];
                         for v in 0..NV {
-                            acc[r][v] = product.multiply_add(a, columns[v], acc[r][v]);
+                            columns[v] = s.load(b.add(v * P::Simd::LANES));
+                        }
+                        for r in 0..MR {
+                            let a = s.load(rows[r].add(at));
+                            for v in 0..NV {
+                                acc[r][v] = product.multiply_add(a, columns[v], acc[r][v]);
+                            }
                         }
                     }
+                    at += taps.step;
+                    b = b.wrapping_add(NV * P::Simd::LANES);
                 }
-                at += taps.step;
-                b = b.wrapping_add(NV * P::Simd::LANES);
             }
         }
     }
