@@ -51,6 +51,7 @@ macro_rules! presets {
 pub static PRESETS: &[Preset] = presets![
     "shapes-quick",
     "cifar-quick",
+    "cifar-fast",
     "folder-quick",
     "finetune",
     "linear-probe",
