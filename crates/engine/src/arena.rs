@@ -2,6 +2,7 @@
 
 mod occupied;
 
+use bytemuck::Pod;
 use occupied::Occupied;
 use residual_tensor::AlignedBuffer;
 use std::ops::Range;
@@ -10,10 +11,13 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct BufferId(pub(crate) usize);
 
+/// Buffers start at multiples of this many bytes: a cache line.
+const ALIGNMENT: usize = 64;
+
 /// The size and lifetime of a buffer.
 #[derive(Clone, Debug)]
 pub(crate) struct Buffer {
-    /// Floats per image.
+    /// Bytes per image.
     pub(crate) len: usize,
     /// Its lifetime: the instructions from the first to the last that uses it.
     pub(crate) alive: Range<usize>,
@@ -31,9 +35,9 @@ pub(crate) struct Places {
 /// The offset of a buffer.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// Offset of its first float.
+    /// Offset of its first byte.
     start: usize,
-    /// Floats for one image.
+    /// Bytes for one image.
     len: usize,
     /// Whether it holds the whole batch.
     is_whole: bool,
@@ -42,7 +46,7 @@ struct Place {
 impl Places {
     /// Places `buffers`, each for `batch` images: largest first, at the lowest offset that is free during their lifetime.
     pub(crate) fn new(buffers: &[Buffer], batch: usize) -> Self {
-        let size = |buffer: &Buffer| (buffer.len * buffer.images.unwrap_or(batch)).next_multiple_of(16);
+        let size = |buffer: &Buffer| (buffer.len * buffer.images.unwrap_or(batch)).next_multiple_of(ALIGNMENT);
         let mut order: Vec<usize> = (0..buffers.len()).collect();
         order.sort_by_key(|&index| (std::cmp::Reverse(size(&buffers[index])), index));
         let mut list = vec![Place { start: 0, len: 0, is_whole: true }; buffers.len()];
@@ -58,12 +62,12 @@ impl Places {
         Self { list, len }
     }
 
-    /// Floats in total.
+    /// Bytes in total.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Floats per image of the value of `id`.
+    /// Bytes per image of the value of `id`.
     pub(crate) fn len_of(&self, id: BufferId) -> usize {
         self.list[id.0].len
     }
@@ -81,12 +85,16 @@ pub(crate) struct Arena {
 impl Arena {
     /// Memory for placed buffers, or `None` if the system has none.
     pub(crate) fn new(places: &Places) -> Option<Self> {
-        Some(Self { memory: AlignedBuffer::try_zeros(places.len)?, places: places.clone(), first: 0 })
+        Some(Self {
+            memory: AlignedBuffer::try_zeros(places.len / size_of::<f32>())?,
+            places: places.clone(),
+            first: 0,
+        })
     }
 
-    /// Floats per image of the value of `id`.
-    pub(crate) fn len_of(&self, id: BufferId) -> usize {
-        self.places.len_of(id)
+    /// Elements per image of the value of `id`.
+    pub(crate) fn len_of<T: Pod>(&self, id: BufferId) -> usize {
+        self.places.len_of(id) / size_of::<T>()
     }
 
     /// Makes later calls return the values of the batch from image `first` on.
@@ -100,32 +108,32 @@ impl Arena {
         start..start + len * images
     }
 
-    /// The value of `id` for `images` images.
-    pub(crate) fn get(&self, id: BufferId, images: usize) -> &[f32] {
-        &self.memory[self.range(id, images)]
+    /// The value of `id` for `images` images, as the elements that its plan keeps in it.
+    pub(crate) fn get<T: Pod>(&self, id: BufferId, images: usize) -> &[T] {
+        bytemuck::cast_slice(&self.memory.as_bytes()[self.range(id, images)])
     }
 
     /// The value of `id` for `images` images, to be written.
-    pub(crate) fn get_mut(&mut self, id: BufferId, images: usize) -> &mut [f32] {
+    pub(crate) fn get_mut<T: Pod>(&mut self, id: BufferId, images: usize) -> &mut [T] {
         let range = self.range(id, images);
-        &mut self.memory[range]
+        bytemuck::cast_slice_mut(&mut self.memory.as_bytes_mut()[range])
     }
 
     /// One buffer to be written and others to be read with it.
     ///
     /// # Panics
     /// If the written buffer overlaps one that is read, which the plan rules out.
-    pub(crate) fn write_and_read<const N: usize>(
+    pub(crate) fn write_and_read<W: Pod, R: Pod, const N: usize>(
         &mut self,
         write: BufferId,
         read: [BufferId; N],
         images: usize,
-    ) -> (&mut [f32], [&[f32]; N]) {
+    ) -> (&mut [W], [&[R]; N]) {
         let ([written], reads) = self.write_all_and_read([write], read, images);
-        (written, reads)
+        (bytemuck::cast_slice_mut(written), reads.map(bytemuck::cast_slice))
     }
 
-    /// Some buffers to be written and others to be read with them.
+    /// The bytes of some buffers to be written and of others to be read with them.
     ///
     /// # Panics
     /// If a written buffer overlaps another, which the plan rules out.
@@ -134,15 +142,15 @@ impl Arena {
         write: [BufferId; W],
         read: [BufferId; N],
         images: usize,
-    ) -> ([&mut [f32]; W], [&[f32]; N]) {
+    ) -> ([&mut [u8]; W], [&[u8]; N]) {
         let ranges = write.map(|id| self.range(id, images));
         let reads = read.map(|id| self.range(id, images));
         let mut order: [usize; W] = std::array::from_fn(|index| index);
         order.sort_by_key(|&index| ranges[index].start);
-        let mut written: [&mut [f32]; W] = std::array::from_fn(|_| &mut [][..]);
+        let mut written: [&mut [u8]; W] = std::array::from_fn(|_| &mut [][..]);
         // The memory before, between and after the written buffers: gaps[k] ends where the k-th begins.
-        let mut gaps: [(usize, &[f32]); W] = std::array::from_fn(|_| (0, &[][..]));
-        let (mut rest, mut start) = (&mut self.memory[..], 0);
+        let mut gaps: [(usize, &[u8]); W] = std::array::from_fn(|_| (0, &[][..]));
+        let (mut rest, mut start) = (self.memory.as_bytes_mut(), 0);
         for (gap, index) in gaps.iter_mut().zip(order) {
             let Range { start: from, end } = ranges[index];
             let before = from.checked_sub(start).expect("written values do not overlap");
@@ -152,9 +160,9 @@ impl Arena {
             written[index] = own;
             (rest, start) = (others, end);
         }
-        let rest: &[f32] = rest;
+        let rest: &[u8] = rest;
         let reads = reads.map(|read| {
-            let holds = |(from, gap): &(usize, &[f32])| *from <= read.start && read.end <= from + gap.len();
+            let holds = |(from, gap): &(usize, &[u8])| *from <= read.start && read.end <= from + gap.len();
             let mut all = gaps.into_iter().chain([(start, rest)]);
             let (from, gap) = all.find(holds).expect("a written value overlaps no value read with it");
             &gap[read.start - from..read.end - from]
@@ -206,7 +214,7 @@ mod tests {
                 })
                 .collect();
             let places = Places::new(&buffers, 1);
-            let size = |index: usize| buffers[index].len.next_multiple_of(16);
+            let size = |index: usize| buffers[index].len.next_multiple_of(ALIGNMENT);
             let mut order: Vec<usize> = (0..buffers.len()).collect();
             order.sort_by_key(|&index| (std::cmp::Reverse(size(index)), index));
             let mut placed: Vec<(usize, usize)> = Vec::new();
@@ -228,22 +236,23 @@ mod tests {
 
     #[test]
     fn several_buffers_are_written_beside_those_that_are_read() {
-        let buffers: Vec<Buffer> = (0..5).map(|i| Buffer { len: 16 * (i + 1), alive: 0..1, images: None }).collect();
+        let buffers: Vec<Buffer> = (0..5).map(|i| Buffer { len: 64 * (i + 1), alive: 0..1, images: None }).collect();
         let mut arena = Arena::new(&Places::new(&buffers, 1)).unwrap();
         for first in 0..5 {
             let id = |offset: usize| BufferId((first + offset) % 5);
-            (0..5).for_each(|offset| arena.get_mut(id(offset), 1).fill(offset as f32));
+            (0..5).for_each(|offset| arena.get_mut(id(offset), 1).fill(offset as u8));
             let ([a, b], [c, d, again]) = arena.write_all_and_read([id(0), id(1)], [id(2), id(4), id(2)], 1);
-            assert!(a.iter().all(|x| *x == 0.0) && b.iter().all(|x| *x == 1.0));
-            assert!(c.iter().all(|x| *x == 2.0) && d.iter().all(|x| *x == 4.0) && c == again);
-            a.fill(7.0);
-            assert!(arena.get(id(0), 1).iter().all(|x| *x == 7.0) && arena.get(id(3), 1).iter().all(|x| *x == 3.0));
+            assert!(a.iter().all(|x| *x == 0) && b.iter().all(|x| *x == 1));
+            assert!(c.iter().all(|x| *x == 2) && d.iter().all(|x| *x == 4) && c == again);
+            a.fill(7);
+            let all = |id, value: u8| arena.get::<u8>(id, 1).iter().all(|x| *x == value);
+            assert!(all(id(0), 7) && all(id(3), 3));
         }
     }
 
     #[test]
     fn a_chain_needs_two_places() {
-        let buffers: Vec<Buffer> = (0..10).map(|i| Buffer { len: 16, alive: i..i + 2, images: None }).collect();
-        assert_eq!(Places::new(&buffers, 1).len(), 32);
+        let buffers: Vec<Buffer> = (0..10).map(|i| Buffer { len: 64, alive: i..i + 2, images: None }).collect();
+        assert_eq!(Places::new(&buffers, 1).len(), 128);
     }
 }

@@ -239,11 +239,11 @@ impl Engine {
         let arena = &mut self.session.arena;
         let buffer = |kept: &Kept| kept.seed.expect("every kept node of a plan with gradients has a seed");
         for kept in &self.plan.kept {
-            arena.get_mut(buffer(kept), self.images).fill(0.0);
+            arena.get_mut::<f32>(buffer(kept), self.images).fill(0.0);
         }
         for (index, kept) in self.plan.kept.iter().enumerate() {
             if let Some(seed) = seed(index, kept) {
-                let gradient = arena.get_mut(buffer(kept), self.images);
+                let gradient: &mut [f32] = arena.get_mut(buffer(kept), self.images);
                 gradient.iter_mut().zip(seed).for_each(|(sum, seed)| *sum += seed);
             }
         }

@@ -27,20 +27,36 @@ impl Layout {
     /// the node reads: for a flattened feature map, the channels of the map.
     pub(crate) fn of(node: &Node, role: Role, channels: usize) -> Self {
         match (role, &node.op) {
-            (Role::Weight, Op::Conv2d(conv)) => Layout::Filter {
+            (Role::Weight | Role::QuantizedWeight, Op::Conv2d(conv)) => Layout::Filter {
                 groups: conv.groups,
                 o: conv.out_channels / conv.groups,
                 i: conv.in_channels / conv.groups,
                 taps: conv.kernel[0] * conv.kernel[1],
             },
-            (Role::Weight, &Op::Linear { in_features, out_features, .. }) => {
+            (Role::Weight | Role::QuantizedWeight, &Op::Linear { in_features, out_features, .. }) => {
                 Layout::Filter { groups: 1, o: out_features, i: channels, taps: in_features / channels }
             }
-            (Role::Weight, op) => unreachable!("{} has no weight", op.name()),
+            (Role::Weight | Role::QuantizedWeight, op) => unreachable!("{} has no weight", op.name()),
             (Role::Bias | Role::NormWeight | Role::NormBias | Role::LayerScale, _) => Layout::Plain,
-            (Role::Buffer | Role::Counter, _) => Layout::Plain,
+            (Role::Buffer | Role::Counter | Role::Scale | Role::ZeroPoint, _) => Layout::Plain,
         }
     }
+}
+
+/// The bytes of a quantised weight in torch's order, in that of `layout`.
+pub(crate) fn lay_out_bytes(layout: &Layout, values: &[i8]) -> Vec<i8> {
+    let &Layout::Filter { groups, o, i, taps } = layout else { return values.to_vec() };
+    let mut bytes = vec![0; values.len()];
+    for (bytes, values) in bytes.chunks_exact_mut(o * i * taps).zip(values.chunks_exact(o * i * taps)).take(groups) {
+        for (output, filter) in values.chunks_exact(i * taps).enumerate() {
+            for (input, window) in filter.chunks_exact(taps).enumerate() {
+                for (tap, &value) in window.iter().enumerate() {
+                    bytes[(tap * i + input) * o + output] = value;
+                }
+            }
+        }
+    }
+    bytes
 }
 
 /// Pending copies from torch's order.

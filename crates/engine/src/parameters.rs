@@ -95,6 +95,8 @@ impl ParameterLayout {
                     continue;
                 }
                 let (list, end) = match spec.role {
+                    // Bytes and what they mean are in no bucket.
+                    Role::QuantizedWeight | Role::Scale | Role::ZeroPoint => continue,
                     Role::Counter => {
                         ranges.insert(name.clone(), counters.len()..counters.len() + 1);
                         counters.push(name);

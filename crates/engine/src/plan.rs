@@ -12,7 +12,7 @@ mod summary;
 pub(crate) use algorithms::expected;
 pub(crate) use compile::{Folded, Kept, Plan, compile_model, fold};
 pub(crate) use depth_first::DepthFirst;
-pub(crate) use planned::{Packing, ParameterPlace, PlannedLayerNorm, PlannedNorm};
+pub(crate) use planned::{Packing, ParameterPlace, PlannedLayerNorm, PlannedNorm, PlannedQuantizedConv};
 pub use summary::{Kind, Pass, PlanStep, PlanSummary};
 
 use crate::arena::BufferId;
@@ -33,6 +33,13 @@ pub(crate) struct LayerNormId(pub(crate) usize);
 /// The index of a layer scale among those of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LayerScaleId(pub(crate) usize);
+
+/// The index of a quantised convolution (or linear layer) among those of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QuantizedConvId(pub(crate) usize);
+/// The index of a quantisation, a scale and a zero point, among those of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QuantizationId(pub(crate) usize);
 
 /// An instruction, the node whose step it belongs to, and what is known about it.
 #[derive(Clone, Debug)]
@@ -70,6 +77,12 @@ pub(crate) struct Facts {
 pub(crate) enum Instruction {
     /// y = conv(x) + bias, + add, ReLU.
     Conv { conv: ConvId, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId },
+    /// y = conv(x) + bias, + add, ReLU, where x and what is added are bytes, and y is bytes or floats.
+    QuantizedConv { conv: QuantizedConvId, x: BufferId, add: Option<BufferId>, y: BufferId },
+    /// y = the bytes nearest to the floats of x.
+    Quantize { quantization: QuantizationId, channels: usize, x: BufferId, y: BufferId },
+    /// y = the floats that the bytes of x mean.
+    Dequantize { quantization: QuantizationId, channels: usize, x: BufferId, y: BufferId },
     /// y = conv(x) + bias, and the statistics of y for the following batch norm.
     ConvWithStatistics { conv: ConvId, norm: NormId, x: BufferId, y: BufferId },
     /// y = batch norm of x, + add, ReLU. It first `takes_statistics` of x in training, unless a convolution computed them
@@ -89,10 +102,18 @@ pub(crate) enum Instruction {
     AccumulateRelu { x: BufferId, y: BufferId },
     /// y = 0.
     Zero { y: BufferId },
+    /// y = zero in bytes.
+    ZeroBytes { quantization: QuantizationId, y: BufferId },
+    /// As [`Instruction::CopyChannels`], of bytes.
+    CopyChannelsOfBytes { x: BufferId, slice: Slice, y: BufferId },
     /// Some channels of y = some channels of every `stride`-th pixel of x.
     CopyChannels { x: BufferId, slice: Slice, y: BufferId },
     /// y = maxima of x; `index` gets their positions in the windows, for the backward pass.
     MaxPool { pool: Pooling, x: BufferId, index: Option<BufferId>, y: BufferId },
+    /// y = maxima of the bytes of x.
+    MaxPoolOfBytes { pool: Pooling, x: BufferId, y: BufferId },
+    /// y = means, in floats, of what the bytes of x mean over all pixels.
+    GlobalAvgPoolOfBytes { quantization: QuantizationId, pixels: usize, channels: usize, x: BufferId, y: BufferId },
     /// y = means of x over windows.
     AvgPool { pool: Pooling, count_include_pad: bool, x: BufferId, y: BufferId },
     /// y = means of x over as many windows as y has pixels.
@@ -235,6 +256,15 @@ impl Instruction {
         match *self {
             Conv { conv: id, x, add, y, .. } => conv(id, "convolution", Forward, &[Some(x), add], Some(y)),
             ConvWithStatistics { conv: id, x, y, .. } => conv(id, "convolution", Forward, &[Some(x)], Some(y)),
+            QuantizedConv { x, add, y, .. } => {
+                facts("int8 convolution", Kind::Convolution, Forward, &[Some(x), add], Some(y))
+            }
+            Quantize { x, y, .. } => other("quantize", Forward, &[x], y),
+            Dequantize { x, y, .. } => other("dequantize", Forward, &[x], y),
+            ZeroBytes { y, .. } => other("zero", Forward, &[], y),
+            CopyChannelsOfBytes { x, y, .. } => other("copy channels", Forward, &[x], y),
+            MaxPoolOfBytes { x, y, .. } => other("max pool", Forward, &[x], y),
+            GlobalAvgPoolOfBytes { x, y, .. } => other("global average pool", Forward, &[x], y),
             ConvData { conv: id, dy, dx, .. } => conv(id, "data", BackwardData, &[Some(dy)], Some(dx)),
             ConvWeights { conv: id, x, dy } => conv(id, "weights", BackwardWeights, &[Some(x), Some(dy)], None),
             BatchNorm { x, add, y, .. } => norm("batch norm", Forward, &[Some(x), add], Some(y)),

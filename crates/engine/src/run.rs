@@ -4,13 +4,13 @@ use crate::arena::{Arena, BufferId};
 use crate::parameters::Parameters;
 use crate::plan::{
     Activation, ConvId, Factors, Instruction, LayerNormId, Mask, NormId, Packing, Plan, PlannedLayerNorm, PlannedNorm,
-    Slice,
+    QuantizedConvId, Slice,
 };
 use crate::weights::Weights;
 use crate::{EngineError, Mode};
-use residual_kernels::conv::{Epilogue, Statistics};
+use residual_kernels::conv::{Epilogue, Quantized, QuantizedConv, Statistics};
 use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
-use residual_kernels::{activation, batch_norm, bytes, bytes_mut, layer_norm, pool, rows, scale};
+use residual_kernels::{activation, batch_norm, layer_norm, pool, quantize, rows, scale};
 use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
 use std::sync::Arc;
@@ -146,6 +146,31 @@ impl Run<'_> {
         let (isa, threads) = (plan.isa, &**threads);
         match *instruction {
             Instruction::Conv { conv, x, add, relu, y } => self.conv(conv, x, add, relu, y, images),
+            Instruction::QuantizedConv { conv, x, add, y } => self.quantized_conv(conv, x, add, y, images),
+            Instruction::Quantize { quantization, channels, x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                quantize::quantize(isa, threads, x, channels, weights.quantization(quantization), y);
+            }
+            Instruction::Dequantize { quantization, channels, x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                quantize::dequantize(isa, threads, x, channels, weights.quantization(quantization), y);
+            }
+            Instruction::ZeroBytes { quantization, y } => {
+                elementwise::fill(threads, arena.get_mut(y, images), weights.quantization(quantization).zero);
+            }
+            Instruction::CopyChannelsOfBytes { x, slice, y } => {
+                let (y, [x]) = arena.write_and_read::<u8, u8, 1>(y, [x], images);
+                elementwise::copy_channels(threads, pixels(slice), x, from_bytes(slice), y, to_bytes(slice));
+            }
+            Instruction::MaxPoolOfBytes { pool, x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                pool::max_pool_bytes(isa, threads, &pool.shape(), images, x, y);
+            }
+            Instruction::GlobalAvgPoolOfBytes { quantization, pixels, channels, x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                let quantization = weights.quantization(quantization);
+                pool::global_avg_pool_bytes(threads, pixels, channels, x, quantization, y);
+            }
             Instruction::ConvWithStatistics { conv, norm, x, y } => self.conv_with_statistics(conv, norm, x, y, images),
             Instruction::BatchNorm { norm, takes_statistics, x, add, relu, y } => {
                 if takes_statistics {
@@ -182,7 +207,7 @@ impl Run<'_> {
             }
             Instruction::Zero { y } => elementwise::zero(threads, arena.get_mut(y, images)),
             Instruction::CopyChannels { x, slice, y } => {
-                let (y, [x]) = arena.write_and_read(y, [x], images);
+                let (y, [x]) = arena.write_and_read::<f32, f32, 1>(y, [x], images);
                 elementwise::copy_channels(threads, pixels(slice), x, from(slice), y, to(slice));
             }
             Instruction::MaxPool { pool, x, index: None, y } => {
@@ -191,7 +216,7 @@ impl Run<'_> {
             }
             Instruction::MaxPool { pool, x, index: Some(index), y } => {
                 let ([y, index], [x]) = arena.write_all_and_read([y, index], [x], images);
-                let index = &mut bytes_mut(index)[..images * pool.shape().index_len()];
+                let (x, y) = (bytemuck::cast_slice(x), bytemuck::cast_slice_mut(y));
                 pool::max_pool(isa, threads, &pool.shape(), images, x, y, Some(index));
             }
             Instruction::AvgPool { pool, count_include_pad, x, y } => {
@@ -213,7 +238,7 @@ impl Run<'_> {
             }
             Instruction::DropPath { node, p, x, accumulate, y } => {
                 let seed = node_seed(*seed, node);
-                let image = arena.len_of(y);
+                let image = arena.len_of::<f32>(y);
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 elementwise::drop_path(threads, x, image, p, seed, accumulate, y);
             }
@@ -269,8 +294,8 @@ impl Run<'_> {
                 elementwise::copy_channels_backward(threads, pixels(slice), dy, to(slice), dx, from(slice));
             }
             Instruction::MaxPoolBackward { pool, index, dy, accumulate, dx } => {
-                let (dx, [index, dy]) = arena.write_and_read(dx, [index, dy], images);
-                let index = &bytes(index)[..images * pool.shape().index_len()];
+                let ([dx], [index, dy]) = arena.write_all_and_read([dx], [index, dy], images);
+                let (dy, dx) = (bytemuck::cast_slice(dy), bytemuck::cast_slice_mut(dx));
                 pool::max_pool_backward(threads, &pool.shape(), images, index, dy, accumulate, dx);
             }
             Instruction::AvgPoolBackward { pool, count_include_pad, dy, accumulate, dx } => {
@@ -297,6 +322,20 @@ impl Run<'_> {
         plan.layers.convs[id.0].conv.forward(pool, images, x, packed, epilogue, y, workspace);
     }
 
+    fn quantized_conv(&mut self, id: QuantizedConvId, x: BufferId, add: Option<BufferId>, y: BufferId, images: usize) {
+        let Self { plan, weights, session } = self;
+        let Session { pool, arena, workspace, .. } = &mut **session;
+        let planned = &plan.layers.quantized[id.0];
+        let ([y], [x, added]) = arena.write_all_and_read([y], [x, add.unwrap_or(x)], images);
+        let (packed, requantize) = weights.quantized_conv(plan, id, add.map(|_| added));
+        let y = match planned.output {
+            Some(_) => Quantized::Bytes(y),
+            None => Quantized::Floats(bytemuck::cast_slice_mut(y)),
+        };
+        let zero = weights.quantization(planned.input).zero;
+        planned.conv.forward(pool, images, (x, zero), packed, requantize, y, workspace);
+    }
+
     fn conv_with_statistics(&mut self, id: ConvId, norm: NormId, x: BufferId, y: BufferId, images: usize) {
         let Self { plan, weights, session } = self;
         let Session { pool, arena, norms, conversion, current, workspace, statistics, .. } = &mut **session;
@@ -314,7 +353,7 @@ impl Run<'_> {
         let Self { plan, weights, session } = self;
         let Session { pool, arena, norms, workspace, .. } = &mut **session;
         let (norm, state) = (&plan.layers.norms[norm.0], &mut norms[norm.0]);
-        let x = arena.get(x, images);
+        let x: &[f32] = arena.get(x, images);
         batch_norm::statistics(plan.isa, pool, x, &mut state.mean, &mut state.variance, workspace);
         state.use_statistics(norm, buckets(weights), x.len() / norm.channels);
     }
@@ -407,6 +446,14 @@ impl Run<'_> {
 /// The buckets of a plan with gradients.
 fn buckets(weights: &mut Weights) -> &mut Parameters {
     weights.buckets_mut().expect("a plan with gradients has its parameters in buckets")
+}
+
+fn from_bytes(slice: Slice) -> ChannelSlice {
+    ChannelSlice { channels: QuantizedConv::pixel(slice.x_channels), ..from(slice) }
+}
+
+fn to_bytes(slice: Slice) -> ChannelSlice {
+    ChannelSlice { channels: QuantizedConv::pixel(slice.y_channels), ..to(slice) }
 }
 
 /// The seed of a node's dropout.

@@ -1,11 +1,18 @@
 //! The parameters that a session reads: packed for inference, where sessions share them, or in buckets, which training changes.
 
+use crate::layout::lay_out_bytes;
 use crate::parameters::{Filters, Parameters};
-use crate::plan::{ConvId, Folded, NormId, ParameterPlace, Plan};
+use crate::plan::{
+    ConvId, Folded, NormId, ParameterPlace, Plan, PlannedQuantizedConv, QuantizationId, QuantizedConvId,
+};
 use crate::{EngineError, Memory};
 use residual_kernels::batch_norm;
+use residual_kernels::conv::Requantize;
+use residual_kernels::quantize::Quantization;
 use residual_tensor::AlignedBuffer;
+use residual_tensor::NamedTensors;
 use residual_threads::Pool;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The parameters of a plan.
@@ -23,6 +30,7 @@ pub(crate) struct PackedWeights {
     values: AlignedBuffer,
     /// The weights of the convolutions, shared with the model, if they are packed on use.
     filters: Vec<Filters>,
+    quantizations: Vec<Quantization>,
 }
 
 impl PackedWeights {
@@ -31,7 +39,7 @@ impl PackedWeights {
         let len = plan.layers.packing.kept;
         let memory = Memory { packed: len.saturating_mul(size_of::<f32>()), ..Memory::default() };
         let values = AlignedBuffer::try_zeros(len).ok_or_else(|| memory.refused())?;
-        let mut packed = Self { values, filters: Vec::new() };
+        let mut packed = Self { values, filters: Vec::new(), quantizations: Vec::new() };
         packed.fill(plan, folded, pool)?;
         Ok(packed)
     }
@@ -42,6 +50,16 @@ impl PackedWeights {
         let Parameters { values, statistics, .. } =
             &Parameters::new(Arc::clone(&plan.parameters), tensors, scales, pool)?;
         let layers = &plan.layers;
+        let number = |node: &String, name: &str| &tensors[format!("{node}.{name}").as_str()];
+        let quantization = |node: &String| Quantization {
+            scale: number(node, "scale").as_f32().expect("checked: scales are floats")[0],
+            zero: number(node, "zero_point").as_u8().expect("checked: zero points are bytes")[0],
+        };
+        self.quantizations = layers.quantizations.iter().map(quantization).collect();
+        for planned in &layers.quantized {
+            let bias = planned.bias.as_ref().map(|bias| &values[bias.clone()]);
+            self.fill_quantized(planned, tensors, bias, pool);
+        }
         let packed = &mut self.values;
         for planned in &layers.convs {
             if let Some(weight) = &planned.weight {
@@ -68,6 +86,33 @@ impl PackedWeights {
             false => Vec::new(),
         };
         Ok(())
+    }
+
+    /// Packs the weight of a quantised layer and computes its constants.
+    fn fill_quantized(
+        &mut self,
+        planned: &PlannedQuantizedConv,
+        tensors: &NamedTensors,
+        bias: Option<&[f32]>,
+        pool: &Pool,
+    ) {
+        let PlannedQuantizedConv { conv, keys: [weight, scale], layout, input, add, output, constants, .. } = planned;
+        let weight = tensors[weight.as_str()].as_i8().expect("checked: quantised weights are signed bytes");
+        let scales = tensors[scale.as_str()].as_f32().expect("checked: scales are floats");
+        let quantization = |id: QuantizationId| self.quantizations[id.0];
+        let (x, added, y) = (quantization(*input), add.map(quantization), output.map(quantization));
+        let (y_scale, y_zero) = y.map_or((1.0, 0.0), |y| (f64::from(y.scale), f64::from(y.zero)));
+        let shift = added.map_or(0.0, |added| f64::from(added.scale) * f64::from(added.zero));
+        let [start, scale, offset] =
+            self.values.get_disjoint_mut(constants.clone()).expect("constants have places of their own");
+        for (channel, filter) in weight.chunks_exact(weight.len() / scales.len()).enumerate() {
+            let sum: i32 = filter.iter().map(|&byte| i32::from(byte)).sum();
+            start[channel] = f32::from_bits((-i32::from(x.zero) * sum) as u32);
+            scale[channel] = (f64::from(x.scale) * f64::from(scales[channel]) / y_scale) as f32;
+            let bias = bias.map_or(0.0, |bias| f64::from(bias[channel]));
+            offset[channel] = ((bias - shift) / y_scale + y_zero) as f32;
+        }
+        conv.pack(pool, &lay_out_bytes(layout, weight), &mut self.values[planned.weight.clone()]);
     }
 
     /// Bytes of the packed weights.
@@ -101,6 +146,39 @@ impl Weights {
             }
         }
         (current, bias)
+    }
+
+    /// The packed weight of a quantised layer and its constants; `added` is what its kernel adds.
+    pub(crate) fn quantized_conv<'a>(
+        &'a self,
+        plan: &Plan,
+        conv: QuantizedConvId,
+        added: Option<&'a [u8]>,
+    ) -> (&'a [f32], Requantize<'a>) {
+        let PlannedQuantizedConv { add, output, relu, weight, constants, .. } = &plan.layers.quantized[conv.0];
+        let values = |place: &Range<usize>| &self.packed().values[place.clone()];
+        let [start, scale, bias] = constants.each_ref().map(values);
+        let y = output.map(|id| self.quantization(id));
+        let factor = |id: QuantizationId| self.quantization(id).scale / y.map_or(1.0, |y| y.scale);
+        let least = match (relu, y) {
+            (true, Some(y)) => f32::from(y.zero),
+            (true, None) => 0.0,
+            (false, _) => f32::NEG_INFINITY,
+        };
+        let add = added.zip(add.map(factor));
+        (values(weight), Requantize { start: bytemuck::cast_slice(start), scale, bias, add, least })
+    }
+
+    /// A quantisation of an inference plan.
+    pub(crate) fn quantization(&self, id: QuantizationId) -> Quantization {
+        self.packed().quantizations[id.0]
+    }
+
+    fn packed(&self) -> &PackedWeights {
+        match self {
+            Self::Packed(packed) => packed,
+            Self::Buckets(_) => unreachable!("only inference plans are quantised"),
+        }
     }
 
     /// The values of a parameter that is not packed: one number per channel.

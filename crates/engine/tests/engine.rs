@@ -167,7 +167,9 @@ fn weights_after_twenty_steps_are_bit_identical_for_any_number_of_threads() {
 #[test]
 fn every_op_of_the_graph_crate_is_among_them() {
     let seen: BTreeSet<&str> = every_op().nodes.iter().map(|node| node.op.name()).collect();
-    assert_eq!(seen, Op::NAMES.iter().copied().collect());
+    // Rounded values have no gradients: quantized.rs has them.
+    let all = Op::NAMES.iter().copied().filter(|name| *name != Op::Quantize.name());
+    assert_eq!(seen, all.collect());
 }
 
 /// Wide layers, whose filters are transposed in several blocks by several tasks.

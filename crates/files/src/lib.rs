@@ -34,6 +34,6 @@ pub use one_line::one_line;
 pub use printable::printable;
 pub use read::{MAX_BYTES, read_file, read_text};
 pub use recognise::recognise;
-pub use safetensors::{HeaderError, MAX_HEADER, Metadata, safetensors_header, save_tensors};
+pub use safetensors::{HeaderError, MAX_HEADER, Metadata, StoredType, safetensors_header, save_tensors};
 pub use walk::{IMAGE_EXTENSIONS, Images, images_below, is_image, unsorted_entries, visible_entries};
 pub use write::{AtomicFile, atomic_folder, atomic_write, publish, sweep};

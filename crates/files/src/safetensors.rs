@@ -38,37 +38,80 @@ pub enum HeaderError {
 /// # Errors
 /// If the file cannot be written; a previous file is unchanged.
 pub fn save_tensors(path: &Path, tensors: &NamedTensors, metadata: &Metadata) -> Result<(), FileError> {
-    let entries = stored_order(tensors).map(|(key, elements)| {
-        let dtype = if matches!(elements, Elements::F32(_)) { "F32" } else { "I64" };
-        (key, dtype, tensors[key].shape())
-    });
+    let entries = stored_order(tensors).map(|(key, elements)| (key, StoredType::of(elements), tensors[key].shape()));
     let header = safetensors_header(entries, metadata, 0).map_err(|error| FileError::new(path, error))?;
     atomic_write(path, |out| {
         out.write_all(&header)?;
         stored_order(tensors).try_for_each(|(_, elements)| match elements {
             Elements::F32(values) => write_elements(out, values, f32::to_le_bytes),
             Elements::I64(values) => write_elements(out, values, i64::to_le_bytes),
+            Elements::I8(values) => write_elements(out, values, i8::to_le_bytes),
+            Elements::U8(values) => out.write_all(values),
         })
     })
 }
 
-/// The tensors in the order of the file: eight-byte integers first, so that every tensor is aligned, as torch's reader
+/// The element type of a tensor in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredType {
+    /// 64-bit integers.
+    I64,
+    /// 32-bit floats.
+    F32,
+    /// Signed bytes.
+    I8,
+    /// Unsigned bytes.
+    U8,
+}
+
+impl StoredType {
+    /// All of them, by falling size.
+    const ALL: [Self; 4] = [Self::I64, Self::F32, Self::I8, Self::U8];
+
+    fn of(elements: &Elements) -> Self {
+        match elements {
+            Elements::I64(_) => Self::I64,
+            Elements::F32(_) => Self::F32,
+            Elements::I8(_) => Self::I8,
+            Elements::U8(_) => Self::U8,
+        }
+    }
+
+    /// Its name in the header.
+    fn name(self) -> &'static str {
+        match self {
+            Self::I64 => "I64",
+            Self::F32 => "F32",
+            Self::I8 => "I8",
+            Self::U8 => "U8",
+        }
+    }
+
+    /// Bytes of an element.
+    fn size(self) -> usize {
+        match self {
+            Self::I64 => 8,
+            Self::F32 => 4,
+            Self::I8 | Self::U8 => 1,
+        }
+    }
+}
+
+/// The tensors in the order of the file: by falling size of their elements, so that every tensor is aligned, as torch's reader
 /// requires.
 fn stored_order(tensors: &NamedTensors) -> impl Iterator<Item = (&str, &Elements)> {
     let all = || tensors.iter().map(|(key, tensor)| (key.as_str(), tensor.elements()));
-    let is_integer = |elements: &Elements| matches!(elements, Elements::I64(_));
-    all()
-        .filter(move |(_, elements)| is_integer(elements))
-        .chain(all().filter(move |(_, elements)| !is_integer(elements)))
+    let of_type = move |stored| all().filter(move |(_, elements)| StoredType::of(elements) == stored);
+    StoredType::ALL.into_iter().flat_map(of_type)
 }
 
-/// The header of a file of `tensors` (names, `F32` or `I64`, shapes), whose elements follow in that order: at least
+/// The header of a file of `tensors` (names, element types, shapes), whose elements follow in that order: at least
 /// `min_len` bytes, a multiple of eight.
 ///
 /// # Errors
 /// If a tensor has the reserved name `__metadata__`, or the header is longer than [`MAX_HEADER`].
 pub fn safetensors_header<'a>(
-    tensors: impl IntoIterator<Item = (&'a str, &'static str, &'a [usize])>,
+    tensors: impl IntoIterator<Item = (&'a str, StoredType, &'a [usize])>,
     metadata: &Metadata,
     min_len: usize,
 ) -> Result<Vec<u8>, HeaderError> {
@@ -80,11 +123,10 @@ pub fn safetensors_header<'a>(
             map.serialize_entry(METADATA, metadata)?;
         }
         let mut offset = 0;
-        for (key, dtype, shape) in tensors {
+        for (key, stored, shape) in tensors {
             is_metadata |= key == METADATA;
-            let size = if dtype == "I64" { 8 } else { 4 };
-            let data_offsets = [offset, offset + size * shape.iter().product::<usize>()];
-            map.serialize_entry(key, &TensorInfo { dtype, shape, data_offsets })?;
+            let data_offsets = [offset, offset + stored.size() * shape.iter().product::<usize>()];
+            map.serialize_entry(key, &TensorInfo { dtype: stored.name(), shape, data_offsets })?;
             offset = data_offsets[1];
         }
         map.end()

@@ -119,7 +119,7 @@ impl Builder {
         bias: bool,
     ) -> Result<NodeId, GraphError> {
         let in_features = self.shape(x).channels;
-        self.push(name, Op::Linear { in_features, out_features, bias }, &[x])
+        self.push(name, Op::Linear { in_features, out_features, bias, quantized: false }, &[x])
     }
 
     /// The shape of `x` at the designed input size.

@@ -28,6 +28,7 @@ mod error;
 mod json;
 mod modules;
 mod op;
+mod quantized;
 mod receptive_field;
 mod shape;
 mod stages;

@@ -18,7 +18,7 @@ impl Graph {
     pub fn head(&self) -> Option<NodeId> {
         let [_, height, width] = self.input_size();
         let shapes = self.shapes(height, width).ok()?;
-        let head = self.nodes.iter().rposition(|node| !node.op.parameters().is_empty())?;
+        let head = self.nodes.iter().rposition(|node| node.op.has_parameters())?;
         let is_vector = [shapes[head].height, shapes[head].width] == [1, 1];
         let is_head = match self.nodes[head].op {
             Op::Linear { .. } => is_vector,
@@ -49,7 +49,7 @@ impl Graph {
     pub fn parts(&self) -> Result<Vec<Part>, GraphError> {
         let [_, height, width] = self.input_size();
         let shapes = self.shapes(height, width)?;
-        let layers = || self.nodes.iter().zip(&shapes).filter(|(node, _)| !node.op.parameters().is_empty());
+        let layers = || self.nodes.iter().zip(&shapes).filter(|(node, _)| node.op.has_parameters());
         // The paths of all modules around a layer, from the outermost to its own.
         fn paths(name: &str) -> impl Iterator<Item = &str> {
             name.match_indices('.').map(|(end, _)| end).chain([name.len()]).map(|end| &name[..end])

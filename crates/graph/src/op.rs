@@ -28,6 +28,9 @@ pub struct Conv2d {
     pub groups: usize,
     /// Whether a bias is added.
     pub bias: bool,
+    /// Whether the weight is signed bytes with a scale for each output channel.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quantized: bool,
 }
 
 impl Conv2d {
@@ -42,6 +45,7 @@ impl Conv2d {
             dilation: [1; 2],
             groups: 1,
             bias: false,
+            quantized: false,
         }
     }
 
@@ -191,7 +195,13 @@ pub enum Op {
         out_features: usize,
         /// Whether a bias is added.
         bias: bool,
+        /// Whether the weight is signed bytes with a scale for each output channel.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        quantized: bool,
     },
+    /// x, rounded to the nearest of 256 numbers (byte − `zero_point`) · `scale`, one quantisation for the whole value (ONNX's
+    /// `QuantizeLinear` and `DequantizeLinear`). What reads it may compute with the bytes.
+    Quantize,
     /// Zeroes elements with probability `p` while training and scales the rest by 1 / (1 − p); nothing otherwise.
     Dropout {
         /// Probability of a zero, in [0, 1).
@@ -228,6 +238,12 @@ pub enum Role {
     NormBias,
     /// The factors of an [`Op::LayerScale`].
     LayerScale,
+    /// The weight of a quantised convolution or linear layer, in signed bytes.
+    QuantizedWeight,
+    /// Not trained: the scale of a quantised weight for each output channel, or of a quantised value.
+    Scale,
+    /// Not trained, and an unsigned byte: the byte that means zero in a quantised value.
+    ZeroPoint,
     /// Not trained: running statistics.
     Buffer,
     /// Not trained, and a 64-bit integer: `num_batches_tracked`.
@@ -235,11 +251,23 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether the tensor is a trainable parameter.
+    /// Whether the tensor is a parameter. All but quantised weights can be trained.
     pub fn is_parameter(self) -> bool {
         match self {
             Role::Weight | Role::Bias | Role::NormWeight | Role::NormBias | Role::LayerScale => true,
-            Role::Buffer | Role::Counter => false,
+            Role::QuantizedWeight => true,
+            Role::Scale | Role::ZeroPoint | Role::Buffer | Role::Counter => false,
+        }
+    }
+
+    /// The name of the tensor's element type: `f32`, `i64`, `i8` or `u8`.
+    pub fn type_name(self) -> &'static str {
+        match self {
+            Role::Weight | Role::Bias | Role::NormWeight | Role::NormBias | Role::LayerScale => "f32",
+            Role::Scale | Role::Buffer => "f32",
+            Role::Counter => "i64",
+            Role::QuantizedWeight => "i8",
+            Role::ZeroPoint => "u8",
         }
     }
 }
@@ -289,6 +317,7 @@ impl Op {
         Op::AdaptiveAvgPool2d { .. } => "adaptive_avg_pool2d",
         Op::Flatten => "flatten",
         Op::Linear { .. } => "linear",
+        Op::Quantize => "quantize",
         Op::Dropout { .. } => "dropout",
         Op::DropPath { .. } => "drop_path",
         Op::PadShortcut { .. } => "pad_shortcut",
@@ -307,15 +336,32 @@ impl Op {
             Op::PadShortcut { stride, .. } => {
                 Some(Window { kernel: [1; 2], stride: [stride; 2], padding: [0; 2], dilation: [1; 2], groups: 1 })
             }
-            _ => None,
+            Op::Input { .. } | Op::BatchNorm2d { .. } | Op::LayerNorm { .. } | Op::LayerScale { .. } => None,
+            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat | Op::Quantize => None,
+            Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } | Op::Flatten | Op::Linear { .. } => None,
+            Op::Dropout { .. } | Op::DropPath { .. } => None,
         }
+    }
+
+    /// Whether the weight is quantised.
+    pub fn is_quantized(&self) -> bool {
+        matches!(self, Op::Conv2d(Conv2d { quantized: true, .. }) | Op::Linear { quantized: true, .. })
+    }
+
+    /// Whether it has parameters, as a layer has.
+    pub fn has_parameters(&self) -> bool {
+        self.parameters().iter().any(|spec| spec.role.is_parameter())
     }
 
     /// The op's tensors in the order of torch's state dict.
     pub fn parameters(&self) -> Vec<ParameterSpec> {
         let spec = |name, shape: &[usize], role| ParameterSpec { name, shape: shape.to_vec(), role };
-        let with_bias = |weight, bias: bool, out: usize| {
-            let mut specs = vec![weight];
+        let layer = |shape: &[usize], quantized: bool, bias: bool| {
+            let out = shape[0];
+            let mut specs = match quantized {
+                true => vec![spec("weight", shape, Role::QuantizedWeight), spec("weight_scale", &[out], Role::Scale)],
+                false => vec![spec("weight", shape, Role::Weight)],
+            };
             if bias {
                 specs.push(spec("bias", &[out], Role::Bias));
             }
@@ -325,11 +371,12 @@ impl Op {
             Op::Conv2d(conv) => {
                 let [kh, kw] = conv.kernel;
                 let shape = [conv.out_channels, conv.in_channels / conv.groups, kh, kw];
-                with_bias(spec("weight", &shape, Role::Weight), conv.bias, conv.out_channels)
+                layer(&shape, conv.quantized, conv.bias)
             }
-            Op::Linear { in_features, out_features, bias } => {
-                with_bias(spec("weight", &[out_features, in_features], Role::Weight), bias, out_features)
+            Op::Linear { in_features, out_features, bias, quantized } => {
+                layer(&[out_features, in_features], quantized, bias)
             }
+            Op::Quantize => vec![spec("scale", &[], Role::Scale), spec("zero_point", &[], Role::ZeroPoint)],
             Op::BatchNorm2d { channels, .. } => vec![
                 spec("weight", &[channels], Role::NormWeight),
                 spec("bias", &[channels], Role::NormBias),
@@ -431,7 +478,7 @@ impl Op {
                 }
                 Ok(())
             }
-            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat => Ok(()),
+            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat | Op::Quantize => Ok(()),
             Op::GlobalAvgPool | Op::Flatten => Ok(()),
         }
     }

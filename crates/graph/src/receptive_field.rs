@@ -73,6 +73,7 @@ pub(crate) fn seen(op: &Op, inputs: &[(Option<[Seen; 2]>, Shape)]) -> Option<[Se
         | Op::Relu
         | Op::Gelu
         | Op::Sigmoid
+        | Op::Quantize
         | Op::Dropout { .. }
         | Op::DropPath { .. } => inputs[0].0,
         // A gate computed from the whole image only scales values; it does not enlarge the receptive field.

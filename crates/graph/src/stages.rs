@@ -32,7 +32,7 @@ impl Graph {
         let mut stages: Vec<Stage> = Vec::new();
         let mut last_resolution = None;
         for (part, nodes) in self.runs(&parts, |index| resolution(index) == [1, 1]) {
-            let layer = nodes.clone().rev().find(|&index| !self.nodes[index].op.parameters().is_empty());
+            let layer = nodes.clone().rev().find(|&index| self.nodes[index].op.has_parameters());
             let own = layer.map(resolution);
             let has_blocks = part.is_some_and(|part| part.is_stage && !self.branches(&part.path, &nodes));
             let name = part.map_or(&self.name, |part| &part.path);

@@ -242,7 +242,7 @@ fn a_bad_graph_is_refused_by_the_name_of_its_node() {
         (Op::DropPath { p: 1.0 }, &[0][..], "node \"op\": p: expected 0 to below 1, got 1"),
         (Op::AdaptiveAvgPool2d { output: [7, 0] }, &[0][..], "node \"op\": output: expected 1 to 1048576, got 0"),
         (
-            Op::Linear { in_features: 192, out_features: 2, bias: true },
+            Op::Linear { in_features: 192, out_features: 2, bias: true, quantized: false },
             &[0][..],
             "node \"op\": expected 192 input channels, got 3",
         ),

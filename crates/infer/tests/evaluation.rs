@@ -70,7 +70,7 @@ fn model(labels: &[&str], rows: &[[f32; 3]]) -> Model {
     let mut net = Builder::new("means", [3, 4, 4]);
     let pooled = net.global_avg_pool("pool", net.input()).unwrap();
     let flat = net.flatten("flatten", pooled).unwrap();
-    let head = Op::Linear { in_features: 3, out_features: rows.len(), bias: false };
+    let head = Op::Linear { in_features: 3, out_features: rows.len(), bias: false, quantized: false };
     let out = net.push("fc", head, &[flat]).unwrap();
     let graph = net.finish(out).unwrap();
     let tensors = NamedTensors::from_iter([("fc.weight".to_owned(), Tensor::f32(&[rows.len(), 3], rows.concat()))]);

@@ -102,7 +102,7 @@ fn identity(names: &[String]) -> Model {
     let classes = names.len();
     let mut net = Builder::new("identity", [classes, 1, 1]);
     let flat = net.flatten("flatten", net.input()).unwrap();
-    let head = Op::Linear { in_features: classes, out_features: classes, bias: false };
+    let head = Op::Linear { in_features: classes, out_features: classes, bias: false, quantized: false };
     let out = net.push("fc", head, &[flat]).unwrap();
     let graph = net.finish(out).unwrap();
     let weight = (0..classes * classes).map(|index| f32::from(u8::from(index % (classes + 1) == 0))).collect();

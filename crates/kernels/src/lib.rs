@@ -25,4 +25,3 @@ pub mod scale;
 
 pub use isa::{Isa, IsaError};
 pub use peak::{peak_gflops, read_bandwidth};
-pub use raw::{bytes, bytes_mut};

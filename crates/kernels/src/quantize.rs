@@ -1,9 +1,9 @@
-//! Quantisation: floats as bytes, bytes as floats, and bytes of one quantisation as bytes of another.
+//! Quantisation: floats as bytes, and bytes as floats.
 //!
 //! Floats are dense pixels × channels; pixels of bytes have a multiple of four channels ([`QuantizedConv::pixel`]).
 
 use crate::conv::QuantizedConv;
-use crate::elementwise::{for_pixels, for_ranges};
+use crate::elementwise::for_pixels;
 use crate::extents::is_product;
 use crate::isa::{Isa, Kernel, Simd};
 use residual_threads::Pool;
@@ -142,17 +142,4 @@ impl Kernel for Dequantize<'_> {
             }
         }
     }
-}
-
-/// Bytes of one quantisation as bytes of another: [`Quantization::quantize`] of what they stand for. Zero points become zero
-/// points.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn requantize(pool: &Pool, x: &[u8], from: Quantization, to: Quantization, y: &mut [u8]) {
-    assert_eq!(x.len(), y.len());
-    let table: [u8; 256] = std::array::from_fn(|byte| to.quantize(from.dequantize(byte as u8)));
-    for_ranges(pool, y, |range, y| {
-        y.iter_mut().zip(&x[range]).for_each(|(y, &x)| *y = table[usize::from(x)]);
-    });
 }

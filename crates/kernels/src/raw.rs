@@ -53,15 +53,3 @@ const LARGE: usize = 12 << 20;
 pub(crate) fn is_non_temporal(y: &[f32], channels: usize) -> bool {
     size_of_val(y) >= LARGE && channels.is_multiple_of(16) && y.as_ptr().addr().is_multiple_of(64)
 }
-
-/// Floats as bytes, for a caller that stores other data in them.
-pub fn bytes(floats: &[f32]) -> &[u8] {
-    // SAFETY: floats have no padding, and bytes any alignment.
-    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), std::mem::size_of_val(floats)) }
-}
-
-/// As [`bytes`], to be written.
-pub fn bytes_mut(floats: &mut [f32]) -> &mut [u8] {
-    // SAFETY: as above; and any bytes are floats.
-    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), std::mem::size_of_val(floats)) }
-}

@@ -7,12 +7,15 @@ use residual_tensor::Tensor;
 /// the first one's.
 ///
 /// # Errors
-/// [`ModelError::Tensors`] if a model has other tensors than the first one.
+/// [`ModelError::Quantized`] if one is quantised, [`ModelError::Tensors`] if a model has other tensors than the first one.
 ///
 /// # Panics
 /// If there are no models.
 pub fn average(models: &[Model]) -> Result<Model, ModelError> {
     let first = models.first().expect("at least one model");
+    if models.iter().any(|model| model.graph.is_quantized()) {
+        return Err(ModelError::Quantized);
+    }
     let mut tensors = first.tensors.clone();
     for (key, tensor) in &mut tensors {
         let shape = tensor.shape().to_vec();

@@ -34,6 +34,19 @@ pub enum ModelError {
         /// The number.
         got: f32,
     },
+    /// A node that cannot be quantised.
+    #[error("node \"{node}\": expected a convolution or linear layer of floats to quantize, got {got}")]
+    NotQuantized {
+        /// Its name.
+        node: String,
+        /// What it is.
+        got: String,
+    },
+    /// A network with quantised layers where one of floats is needed.
+    #[error(
+        "network: expected layers of floats, got quantized ones; start from the model that they were quantized from"
+    )]
+    Quantized,
     /// A node other than a convolution reads the image.
     #[error("input: expected convolutions without groups as the only readers of the image, got {got}")]
     NoInput {
@@ -93,6 +106,14 @@ pub enum TensorProblem {
         /// Its element type.
         got: String,
     },
+    /// A scale that is not positive.
+    #[error("tensor \"{key}\": expected positive scales, got {got}")]
+    Scale {
+        /// The state-dict key.
+        key: String,
+        /// The first such scale.
+        got: String,
+    },
 }
 
 impl TensorProblem {
@@ -101,7 +122,8 @@ impl TensorProblem {
         let (Self::Missing { key, .. }
         | Self::Unexpected { key, .. }
         | Self::Shape { key, .. }
-        | Self::Type { key, .. }) = self;
+        | Self::Type { key, .. }
+        | Self::Scale { key, .. }) = self;
         key
     }
 }

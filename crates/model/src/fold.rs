@@ -70,7 +70,7 @@ pub fn fold_batch_norm_but_scales(model: &Model, keep: &[&str]) -> Folded {
                 continue;
             }
         }
-        linear.push(matches!(node.op, Op::Conv2d(_) | Op::Linear { .. }));
+        linear.push(matches!(node.op, Op::Conv2d(_) | Op::Linear { .. }) && !node.op.is_quantized());
         moved.push(NodeId(nodes.len()));
         let inputs = node.inputs.iter().map(|input| moved[input.0]).collect();
         nodes.push(Node { name: node.name.clone(), op: node.op.clone(), inputs });

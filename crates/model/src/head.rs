@@ -8,7 +8,7 @@ use residual_graph::Op;
 /// before it is kept, the labels are cleared. A 1×1 convolution of a single pixel (timm's `head.fc`) is a linear layer too.
 ///
 /// # Errors
-/// If the last op with parameters is no linear layer of a vector, if it does not decide the number of outputs, or if
+/// If it is quantised, if the last op with parameters is no linear layer of a vector, if it does not decide the number of outputs, or if
 /// `num_classes` is out of range.
 pub fn replace_head(model: &Model, num_classes: usize, seed: u64) -> Result<Model, ModelError> {
     change_head(model, num_classes, |_| None, seed)
@@ -36,10 +36,13 @@ fn change_head(
     from: impl Fn(usize) -> Option<usize>,
     seed: u64,
 ) -> Result<Model, ModelError> {
+    if model.graph.is_quantized() {
+        return Err(ModelError::Quantized);
+    }
     let mut graph = model.graph.clone();
     let [_, height, width] = graph.input_size();
     let shapes = graph.shapes(height, width)?;
-    let Some(head) = graph.nodes.iter().rposition(|node| !node.op.parameters().is_empty()) else {
+    let Some(head) = graph.nodes.iter().rposition(|node| node.op.has_parameters()) else {
         return Err(ModelError::NoHead { got: "no parameters at all".into() });
     };
     let node = &mut graph.nodes[head];

@@ -69,8 +69,14 @@ pub fn initialise(graph: &Graph, how: Initialisation, seed: u64) -> NamedTensors
 /// The tensor of `node` that `spec` describes, being number `index` of the state dict.
 pub(crate) fn first_values(node: &Node, spec: &ParameterSpec, how: Initialisation, seed: u64, index: usize) -> Tensor {
     let shape = &spec.shape;
-    if spec.role == Role::Counter {
-        return Tensor::i64(shape, vec![0; shape.iter().product()]);
+    let len = shape.iter().product();
+    match spec.role {
+        Role::Counter => return Tensor::i64(shape, vec![0; len]),
+        // A quantised network is made from a trained one.
+        Role::QuantizedWeight => return Tensor::i8(shape, vec![0; len]),
+        Role::ZeroPoint => return Tensor::u8(shape, vec![0; len]),
+        Role::Scale => return Tensor::full(shape, 1.0),
+        Role::Weight | Role::Bias | Role::NormWeight | Role::NormBias | Role::LayerScale | Role::Buffer => {}
     }
     let draw = |value: &mut dyn FnMut(&mut Stream) -> f32| {
         let mut stream = Stream::new(seed, &[DOMAIN, index as u64]);
@@ -106,6 +112,7 @@ pub(crate) fn first_values(node: &Node, spec: &ParameterSpec, how: Initialisatio
             Tensor::full(shape, if matches!(spec.name, "weight" | "running_var") { 1.0 } else { 0.0 })
         }
         Op::Input { .. }
+        | Op::Quantize
         | Op::Relu
         | Op::Gelu
         | Op::Sigmoid
@@ -120,7 +127,7 @@ pub(crate) fn first_values(node: &Node, spec: &ParameterSpec, how: Initialisatio
         | Op::Dropout { .. }
         | Op::DropPath { .. }
         | Op::PadShortcut { .. } => {
-            unreachable!("{} has no tensors", node.op.name())
+            unreachable!("{} has no tensors of random values", node.op.name())
         }
     }
 }

@@ -12,12 +12,15 @@ use residual_tensor::Tensor;
 /// otherwise.
 ///
 /// # Errors
-/// If a node other than an ungrouped convolution reads the image, or `in_chans` is out of range.
+/// If it is quantised, a node other than an ungrouped convolution reads the image, or `in_chans` is out of range.
 pub fn replace_input(model: &Model, in_chans: usize) -> Result<Model, ModelError> {
     let mut model = model.clone();
     let old = model.graph.input_size()[0];
     if in_chans == old {
         return Ok(model);
+    }
+    if model.graph.is_quantized() {
+        return Err(ModelError::Quantized);
     }
     if let Op::Input { channels, .. } = &mut model.graph.nodes[0].op {
         *channels = in_chans;

@@ -1,7 +1,8 @@
 //! A network with its tensors, preprocessing and labels, and the rewrites that touch tensors.
 //!
 //! A [`Model`] is made from a graph by [`initialise`], or read from a file by the `residual-weights` crate. Rewrites
-//! take a model and return another: [`fold_batch_norm`], [`replace_head`], [`reorder_head`], [`replace_input`]; [`average`] takes several.
+//! take a model and return another: [`fold_batch_norm`], [`replace_head`], [`reorder_head`], [`replace_input`], [`quantize`] and [`dequantize`]; [`average`] takes
+//! several.
 //!
 //! ```
 //! use residual_graph::{Builder, Conv2d};
@@ -31,6 +32,7 @@ mod fold;
 mod head;
 mod initialise;
 mod input;
+mod quantize;
 
 pub use average::average;
 pub use error::{ModelError, TensorProblem};
@@ -38,10 +40,13 @@ pub use fold::{Folded, fold_batch_norm, fold_batch_norm_but_scales};
 pub use head::{reorder_head, replace_head};
 pub use initialise::{Initialisation, initialise};
 pub use input::replace_input;
+pub use quantize::{
+    Quantization, QuantizedWeight, dequantize, dequantized_weight, quantize, quantized_values, unpack_weights,
+};
 
 use residual_graph::{Graph, ParameterSpec, Role};
 use residual_preprocess::Preprocessing;
-use residual_tensor::{Elements, NamedTensors, Tensor};
+use residual_tensor::{NamedTensors, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// How the probabilities of a model's classes follow from its logits.
@@ -187,10 +192,11 @@ fn check_tensor(key: &str, spec: &ParameterSpec, tensor: Option<&Tensor>) -> Opt
     if tensor.shape() != spec.shape {
         return Some(TensorProblem::Shape { key, expected: spec.shape.clone(), got: tensor.shape().to_vec() });
     }
-    let expected = if spec.role == Role::Counter { "i64" } else { "f32" };
-    let got = match tensor.elements() {
-        Elements::F32(_) => "f32",
-        Elements::I64(_) => "i64",
-    };
-    (expected != got).then(|| TensorProblem::Type { key, expected, got: got.into() })
+    let (expected, got) = (spec.role.type_name(), tensor.elements().type_name());
+    if expected != got {
+        return Some(TensorProblem::Type { key, expected, got: got.into() });
+    }
+    let scales = tensor.as_f32().filter(|_| spec.role == Role::Scale)?;
+    let bad = scales.iter().find(|scale| !(scale.is_finite() && **scale > 0.0))?;
+    Some(TensorProblem::Scale { key, got: bad.to_string() })
 }

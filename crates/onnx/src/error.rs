@@ -16,6 +16,14 @@ pub enum OnnxError {
         /// Its size in bytes.
         got: u64,
     },
+    /// The network takes images of one size, and images of any size were asked for.
+    #[error("onnx: node \"{node}\": expected a network for images of any size, got {got}")]
+    FixedSize {
+        /// The node that works for one size only.
+        node: String,
+        /// What it is.
+        got: String,
+    },
 }
 
 impl From<GraphError> for OnnxError {

@@ -4,13 +4,17 @@
 //! not encoded as a whole: protobuf allows fields in any order, and a message split between fields equals the concatenation
 //! of two messages.
 
+use crate::extents::extents;
 use crate::initializer::{Initializer, key, length_bytes, write_key};
 use crate::nodes::{Nodes, lay_out};
 use crate::proto::{
     Dimension, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto,
     TensorType, TypeProto, ValueInfoProto,
 };
-use crate::{ACTIVATION, INPUT, LABELS, MODEL, OPSET, OUTPUT, OnnxError, PREPROCESSING, TEMPERATURE};
+use crate::{
+    ACTIVATION, IMAGES, INPUT, Input, LABELS, MODEL, OPSET, OPSET_OF_IMAGES, OUTPUT, OnnxError, PREPROCESSING,
+    TEMPERATURE,
+};
 use prost::Message;
 use residual_model::{Activation, Model, ModelError, check_tensors};
 use std::io::{self, Write};
@@ -26,13 +30,15 @@ const INITIALIZER: u8 = key(5);
 
 /// A model prepared as an ONNX file, not yet written.
 ///
-/// - The input `input` is N×C×H×W, f32 and normalised, with the size of the model's preprocessing; N is dynamic. The output
-///   `logits` is N×classes, or N×C×H×W where the network ends in a feature map.
+/// - The input is what [`Input`] says; N, the number of images, is dynamic. The output `logits` is N×classes, or N×C×H×W where
+///   the network ends in a feature map.
 /// - Nodes and their values have the names of the graph. If an op is exported as several nodes, the main one has its name; the
 ///   others are called `name/…`.
 /// - Initializers have state-dict keys and shapes, except that a linear layer of a feature map is a 1×1
 ///   convolution, whose weight has two dimensions more. `num_batches_tracked` is omitted, as are dropout and stochastic
 ///   depth, which do nothing in inference.
+/// - Quantised values and layers are pairs of `QuantizeLinear` and `DequantizeLinear`. A bias beside bytes is of 32-bit integers,
+///   as runtimes add it to sums of products; filters that are next to nothing beside their bias have a coarser scale for that.
 /// - The metadata hold the network's name ([`MODEL`]), the preprocessing ([`PREPROCESSING`]) and, where there are any, the
 ///   labels ([`LABELS`]), an activation other than softmax ([`ACTIVATION`]) and a temperature other than 1
 ///   ([`TEMPERATURE`]).
@@ -46,37 +52,51 @@ pub struct OnnxModel<'a> {
     /// `GraphProto` without the initializers.
     graph: Vec<u8>,
     initializers: Vec<Initializer<'a>>,
+    opset: i64,
 }
 
 impl<'a> OnnxModel<'a> {
-    /// Prepares the export of `model`. Its weights are not copied.
+    /// Prepares the export of `model`, for normalised images of its preprocessing's size. Its weights are not copied.
     ///
     /// # Errors
-    /// If the model's public fields were changed so that they no longer fit together, or the file would be larger than 2
-    /// GiB.
+    /// As [`OnnxModel::with_input`].
     pub fn new(model: &'a Model) -> Result<Self, OnnxError> {
+        Self::with_input(model, Input::Normalized)
+    }
+
+    /// Prepares the export of `model` with another input. Its weights are not copied.
+    ///
+    /// # Errors
+    /// If the model's public fields were changed so that they no longer fit together, the file would be larger than 2
+    /// GiB, or for [`Input::AnySize`], if the network takes images of one size only.
+    pub fn with_input(model: &'a Model, input: Input) -> Result<Self, OnnxError> {
         model.graph.validate()?;
         check_tensors(&model.graph, &model.tensors)?;
         model.preprocessing.validate().map_err(ModelError::from)?;
-        let [height, width] = model.preprocessing.size;
-        let shapes = model.graph.shapes(height, width)?;
-        let output = shapes[model.graph.output.0];
-        let Nodes { nodes, initializers } = lay_out(model, &shapes);
-        let channels = model.graph.input_size()[0];
-        let is_vector = [output.height, output.width] == [1, 1];
-        let output_shape = [output.channels, output.height, output.width];
+        let extents = extents(&model.graph, model.preprocessing.size, input == Input::AnySize)?;
+        let Nodes { nodes, initializers } = lay_out(model, &extents, input);
         let graph = GraphProto {
             node: nodes,
             name: Some(model.graph.name.clone()),
             initializer: Vec::new(),
-            input: vec![value_info(INPUT, &[channels, height, width])],
-            output: vec![value_info(OUTPUT, if is_vector { &output_shape[..1] } else { &output_shape })],
+            input: vec![input_info(model, input)],
+            output: vec![output_info(model, extents[model.graph.output.0])?],
         };
-        let onnx = Self { model: describe(model).encode_to_vec(), graph: graph.encode_to_vec(), initializers };
+        let opset = match input {
+            Input::Normalized | Input::AnySize => OPSET,
+            Input::Images => OPSET_OF_IMAGES,
+        };
+        let head = describe(model, input, opset).encode_to_vec();
+        let onnx = Self { model: head, graph: graph.encode_to_vec(), initializers, opset };
         match onnx.bytes() {
             got if got > MAX_BYTES => Err(OnnxError::TooLarge { got }),
             _ => Ok(onnx),
         }
+    }
+
+    /// The version of ONNX's operators that the file needs.
+    pub fn opset(&self) -> i64 {
+        self.opset
     }
 
     /// Bytes of the file.
@@ -107,8 +127,15 @@ impl<'a> OnnxModel<'a> {
 }
 
 /// The message around the graph.
-fn describe(model: &Model) -> ModelProto {
-    let [height, width] = model.preprocessing.size;
+fn describe(model: &Model, input: Input, opset: i64) -> ModelProto {
+    let ([height, width], channels) = (model.preprocessing.size, model.graph.input_size()[0]);
+    let images = match input {
+        Input::Normalized => format!("N×{channels}×{height}×{width}, normalised as metadata \"{PREPROCESSING}\" says,"),
+        Input::AnySize => format!("N×{channels}×height×width, normalised as metadata \"{PREPROCESSING}\" says,"),
+        Input::Images => {
+            format!("N×height×width×{channels} in bytes, which metadata \"{PREPROCESSING}\" says how it prepares,")
+        }
+    };
     let json = |text: serde_json::Result<String>| text.expect("strings and finite numbers, which JSON can express");
     let mut metadata =
         vec![(MODEL, model.graph.name.clone()), (PREPROCESSING, json(serde_json::to_string(&model.preprocessing)))];
@@ -127,22 +154,48 @@ fn describe(model: &Model) -> ModelProto {
         ir_version: Some(IR_VERSION),
         producer_name: Some("residual".into()),
         producer_version: Some(env!("CARGO_PKG_VERSION").into()),
-        doc_string: Some(format!(
-            "{}: images N×{}×{height}×{width}, normalised as metadata \"{PREPROCESSING}\" says, to logits",
-            model.graph.name,
-            model.graph.input_size()[0]
-        )),
+        doc_string: Some(format!("{}: images {images} to logits", model.graph.name)),
         graph: None,
-        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
+        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) }],
         metadata_props: metadata.into_iter().map(entry).collect(),
     }
 }
 
+/// The name and type of the images.
+fn input_info(model: &Model, input: Input) -> ValueInfoProto {
+    let channels = number(model.graph.input_size()[0]);
+    let [height, width] = model.preprocessing.size.map(number);
+    let [any_height, any_width] = ["height", "width"].map(any);
+    match input {
+        Input::Normalized => value_info(INPUT, TensorProto::FLOAT, vec![channels, height, width]),
+        Input::AnySize => value_info(INPUT, TensorProto::FLOAT, vec![channels, any_height, any_width]),
+        Input::Images => value_info(IMAGES, TensorProto::UINT8, vec![any_height, any_width, channels]),
+    }
+}
+
+/// The name and type of the logits, a vector, or a map whose height and width may follow the image's.
+fn output_info(model: &Model, extent: Option<[usize; 2]>) -> Result<ValueInfoProto, OnnxError> {
+    let mut shape = vec![number(model.graph.output_channels()?)];
+    match extent {
+        Some([1, 1]) => {}
+        Some(extent) => shape.extend(extent.map(number)),
+        None => shape.extend(["output_height", "output_width"].map(any)),
+    }
+    Ok(value_info(OUTPUT, TensorProto::FLOAT, shape))
+}
+
 /// The name and type of a value with this shape for each of N images.
-fn value_info(name: &str, shape: &[usize]) -> ValueInfoProto {
-    let batch = Dimension { dim_value: None, dim_param: Some("N".into()) };
-    let extent = |&extent: &usize| Dimension { dim_value: Some(extent as i64), dim_param: None };
-    let shape = TensorShapeProto { dim: std::iter::once(batch).chain(shape.iter().map(extent)).collect() };
-    let tensor_type = TensorType { elem_type: Some(TensorProto::FLOAT), shape: Some(shape) };
+fn value_info(name: &str, elem_type: i32, shape: Vec<Dimension>) -> ValueInfoProto {
+    let shape = TensorShapeProto { dim: std::iter::once(any("N")).chain(shape).collect() };
+    let tensor_type = TensorType { elem_type: Some(elem_type), shape: Some(shape) };
     ValueInfoProto { name: Some(name.into()), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
+}
+
+fn number(extent: usize) -> Dimension {
+    Dimension { dim_value: Some(extent as i64), dim_param: None }
+}
+
+/// A dimension of any extent.
+fn any(name: &str) -> Dimension {
+    Dimension { dim_value: None, dim_param: Some(name.into()) }
 }

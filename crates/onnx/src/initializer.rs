@@ -24,49 +24,77 @@ pub(crate) struct Initializer<'a> {
     data: Data<'a>,
 }
 
+/// The elements of a constant tensor: a model's own, or made for the file.
 #[derive(Debug)]
-enum Data<'a> {
+pub(crate) enum Data<'a> {
     F32(Cow<'a, [f32]>),
+    F64(Vec<f64>),
     I64(Vec<i64>),
+    I32(Vec<i32>),
+    I8(Cow<'a, [i8]>),
+    U8(Cow<'a, [u8]>),
 }
 
 impl<'a> Initializer<'a> {
-    pub(crate) fn f32(name: &str, shape: &[usize], values: Cow<'a, [f32]>) -> Self {
-        let dims = shape.iter().map(|&extent| extent as i64).collect();
-        Self { head: head(name, dims, TensorProto::FLOAT), data: Data::F32(values) }
-    }
-
-    /// A list of integers.
-    pub(crate) fn i64(name: &str, values: Vec<i64>) -> Self {
-        Self { head: head(name, vec![values.len() as i64], TensorProto::INT64), data: Data::I64(values) }
+    pub(crate) fn new(name: &str, shape: &[usize], data: Data<'a>) -> Self {
+        let head = TensorProto {
+            dims: shape.iter().map(|&extent| extent as i64).collect(),
+            data_type: Some(data.data_type()),
+            name: Some(name.into()),
+            raw_data: None,
+        };
+        Self { head: head.encode_to_vec(), data }
     }
 
     /// Bytes of the `TensorProto`.
     pub(crate) fn bytes(&self) -> u64 {
-        let data = self.data_bytes();
+        let data = self.data.bytes();
         self.head.len() as u64 + 1 + length_bytes(data) + data
     }
 
     /// Writes the `TensorProto`.
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&self.head)?;
-        write_key(out, RAW_DATA, self.data_bytes())?;
-        match &self.data {
-            Data::F32(values) => write_elements(out, values, |value: f32| value.to_le_bytes()),
-            Data::I64(values) => write_elements(out, values, |value: i64| value.to_le_bytes()),
-        }
-    }
-
-    fn data_bytes(&self) -> u64 {
-        match &self.data {
-            Data::F32(values) => size_of_val::<[f32]>(values) as u64,
-            Data::I64(values) => size_of_val::<[i64]>(values) as u64,
-        }
+        write_key(out, RAW_DATA, self.data.bytes())?;
+        self.data.write(out)
     }
 }
 
-fn head(name: &str, dims: Vec<i64>, data_type: i32) -> Vec<u8> {
-    TensorProto { dims, data_type: Some(data_type), name: Some(name.into()), raw_data: None }.encode_to_vec()
+impl Data<'_> {
+    /// The type in a `TensorProto`.
+    fn data_type(&self) -> i32 {
+        match self {
+            Data::F32(_) => TensorProto::FLOAT,
+            Data::F64(_) => TensorProto::DOUBLE,
+            Data::I64(_) => TensorProto::INT64,
+            Data::I32(_) => TensorProto::INT32,
+            Data::I8(_) => TensorProto::INT8,
+            Data::U8(_) => TensorProto::UINT8,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Data::F32(values) => size_of_val::<[f32]>(values),
+            Data::F64(values) => size_of_val::<[f64]>(values),
+            Data::I64(values) => size_of_val::<[i64]>(values),
+            Data::I32(values) => size_of_val::<[i32]>(values),
+            Data::I8(values) => size_of_val::<[i8]>(values),
+            Data::U8(values) => size_of_val::<[u8]>(values),
+        };
+        bytes as u64
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Data::F32(values) => write_elements(out, values, |value: f32| value.to_le_bytes()),
+            Data::F64(values) => write_elements(out, values, |value: f64| value.to_le_bytes()),
+            Data::I64(values) => write_elements(out, values, |value: i64| value.to_le_bytes()),
+            Data::I32(values) => write_elements(out, values, |value: i32| value.to_le_bytes()),
+            Data::I8(values) => write_elements(out, values, |value: i8| value.to_le_bytes()),
+            Data::U8(values) => out.write_all(values),
+        }
+    }
 }
 
 /// Writes the key of a length-delimited field and its length.

@@ -1,7 +1,7 @@
 //! ONNX export of residual networks.
 //!
 //! [`OnnxModel`] exports a model. Every op of `residual-graph` has a form in opset [`OPSET`], which onnxruntime, OpenVINO,
-//! tract and rten support. [`proto`] contains the messages, for reading such files.
+//! tract and rten support; [`Input`] says what the file reads. [`proto`] contains the messages, for reading such files.
 //!
 //! ```
 //! use residual_graph::Builder;
@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod extents;
 mod file;
 mod initializer;
 mod nodes;
@@ -40,8 +41,12 @@ pub use file::OnnxModel;
 
 /// The opset of the files: the first with layer normalisation.
 pub const OPSET: i64 = 17;
-/// The input: N×C×H×W, normalised; N is dynamic.
+/// The opset of files that prepare images: the first with antialiased resizing.
+pub const OPSET_OF_IMAGES: i64 = 18;
+/// The input of normalised images.
 pub const INPUT: &str = "input";
+/// The input of images in bytes, [`Input::Images`]; [`INPUT`] is then a value within the graph.
+pub const IMAGES: &str = "images";
 /// The output: N×classes, or N×C×H×W where the network ends in a feature map.
 pub const OUTPUT: &str = "logits";
 /// The metadata that holds the preprocessing, as JSON, as in a checkpoint.
@@ -54,3 +59,16 @@ pub const ACTIVATION: &str = "residual.activation";
 pub const TEMPERATURE: &str = "residual.temperature";
 /// The metadata that holds the network's name.
 pub const MODEL: &str = "residual.model";
+
+/// What a file reads. N is the number of images, which is always dynamic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Input {
+    /// [`INPUT`], N×C×H×W, f32 and normalised, of the preprocessing's height and width.
+    #[default]
+    Normalized,
+    /// The same of any height and width, which not every network allows.
+    AnySize,
+    /// [`IMAGES`], N×H×W×C in bytes, of any height and width: the graph resizes, crops and normalises them as the model's
+    /// preprocessing says. They have the network's channels and are upright, if photographs are to be turned.
+    Images,
+}

@@ -1,11 +1,13 @@
 //! Converts each op of a graph to ONNX nodes.
 
-use crate::initializer::Initializer;
+mod preprocess;
+mod quantized;
+
+use crate::initializer::{Data, Initializer};
 use crate::proto::{AttributeProto, NodeProto};
-use crate::{INPUT, OUTPUT};
-use residual_graph::{Node, NodeId, Op, Pool2d, Role, Shape};
+use crate::{IMAGES, INPUT, Input, OUTPUT};
+use residual_graph::{Node, NodeId, Op, Pool2d, Role};
 use residual_model::Model;
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::f32::consts::SQRT_2;
 
@@ -16,20 +18,24 @@ pub(crate) struct Nodes<'a> {
     pub(crate) initializers: Vec<Initializer<'a>>,
 }
 
-/// Converts a valid model. `shapes` are those of its graph's nodes at the size of its images.
-pub(crate) fn lay_out<'a>(model: &'a Model, shapes: &[Shape]) -> Nodes<'a> {
+/// Converts a valid model. `extents` are height and width of its graph's nodes, `None` where they follow the image's.
+pub(crate) fn lay_out<'a>(model: &'a Model, extents: &[Option<[usize; 2]>], input: Input) -> Nodes<'a> {
     let mut layout = Layout {
         model,
-        shapes,
-        values: Vec::with_capacity(shapes.len()),
-        names: HashSet::from([INPUT.to_owned(), OUTPUT.to_owned()]),
-        scalars: HashMap::new(),
+        extents,
+        values: Vec::with_capacity(extents.len()),
+        names: HashSet::from([IMAGES, INPUT, OUTPUT].map(String::from)),
+        shared: HashMap::new(),
         nodes: Vec::new(),
         initializers: Vec::new(),
     };
     layout.reserve_keys();
+    match input {
+        Input::Normalized | Input::AnySize => {}
+        Input::Images => layout.preprocess(),
+    }
     for (index, node) in model.graph.nodes.iter().enumerate() {
-        let value = layout.op(node, shapes[index]);
+        let value = layout.op(node, extents[index]);
         layout.values.push(value);
     }
     layout.output();
@@ -38,13 +44,13 @@ pub(crate) fn lay_out<'a>(model: &'a Model, shapes: &[Shape]) -> Nodes<'a> {
 
 struct Layout<'a, 'b> {
     model: &'a Model,
-    shapes: &'b [Shape],
+    extents: &'b [Option<[usize; 2]>],
     /// For every node of the graph so far, its value.
     values: Vec<Value>,
     /// The names of values so far, constants among them.
     names: HashSet<String>,
-    /// Constants shared by several nodes, by name.
-    scalars: HashMap<&'static str, String>,
+    /// Constants shared by several nodes, by what they are.
+    shared: HashMap<String, String>,
     nodes: Vec<NodeProto>,
     initializers: Vec<Initializer<'a>>,
 }
@@ -62,7 +68,7 @@ impl<'a> Layout<'a, '_> {
         self.names.extend(self.model.graph.parameters().map(|(key, _)| key));
     }
 
-    fn op(&mut self, node: &Node, output: Shape) -> Value {
+    fn op(&mut self, node: &Node, output: Option<[usize; 2]>) -> Value {
         let name = node.name.as_str();
         let input = |index: usize| node.inputs[index];
         let before = |layout: &Self| layout.values[input(0).0].clone();
@@ -123,22 +129,25 @@ impl<'a> Layout<'a, '_> {
             Op::Concat => self.joined("Concat", node, vec![int("axis", 1i32)]),
             Op::MaxPool2d(pool) => {
                 let x = self.map(node, input(0));
-                let pads = pads(pool, self.shapes[input(0).0], output);
-                self.map_value("MaxPool", node, vec![x], pool_attributes(pool.kernel, pool.stride, pads))
+                let pads = pads(pool, self.extents[input(0).0], output);
+                let mut attributes = pool_attributes(pool.kernel, pool.stride, pads);
+                attributes.extend(ceil_mode(pool, output));
+                let pooled = self.map_value("MaxPool", node, vec![x], attributes);
+                self.still_bytes(node, pooled)
             }
             Op::AvgPool2d { pool, count_include_pad } => self.average_pool(node, pool, count_include_pad, output),
             Op::GlobalAvgPool => {
                 let x = self.map(node, input(0));
                 self.map_value("GlobalAveragePool", node, vec![x], Vec::new())
             }
-            Op::AdaptiveAvgPool2d { .. } => self.adaptive_pool(node, output),
+            Op::AdaptiveAvgPool2d { output } => self.adaptive_pool(node, output),
             Op::Flatten => {
                 let x = before(self);
                 if x.is_vector {
                     return x;
                 }
                 let name = self.node("Flatten", node, vec![x.name], vec![int("axis", 1i32)]);
-                Value { name, is_vector: true }
+                self.still_bytes(node, Value { name, is_vector: true })
             }
             Op::Linear { .. } => {
                 let x = before(self);
@@ -154,14 +163,15 @@ impl<'a> Layout<'a, '_> {
                 let inputs = self.with_shaped_tensors(node, x.name, pixelwise);
                 self.map_value("Conv", node, inputs, vec![ints("kernel_shape", [1, 1])])
             }
+            Op::Quantize => self.quantize(node),
             Op::Dropout { .. } | Op::DropPath { .. } => before(self),
             Op::PadShortcut { in_channels, out_channels, stride } => {
                 let mut x = Value { name: self.map(node, input(0)), is_vector: false };
-                let Shape { height, width, .. } = self.shapes[input(0).0];
                 if stride > 1 {
-                    let extents =
-                        [("starts", [0, 0]), ("ends", [height, width]), ("axes", [2, 3]), ("steps", [stride; 2])];
-                    let constants = extents.map(|(what, values)| self.integers(&format!("{name}/{what}"), &values));
+                    // An end beyond the last row means all rows.
+                    let end = i64::MAX as usize;
+                    let numbers = [("starts", [0, 0]), ("ends", [end; 2]), ("axes", [2, 3]), ("steps", [stride; 2])];
+                    let constants = numbers.map(|(what, values)| self.integers(&format!("{name}/{what}"), &values));
                     let inputs = std::iter::once(x.name).chain(constants).collect();
                     x.name = self.helper("Slice", &format!("{name}/strided"), inputs, Vec::new());
                 }
@@ -184,9 +194,15 @@ impl<'a> Layout<'a, '_> {
         Value { name: self.node("Mul", node, vec![y, half], Vec::new()), is_vector }
     }
 
-    fn average_pool(&mut self, node: &Node, pool: Pool2d, count_include_pad: bool, output: Shape) -> Value {
+    fn average_pool(
+        &mut self,
+        node: &Node,
+        pool: Pool2d,
+        count_include_pad: bool,
+        output: Option<[usize; 2]>,
+    ) -> Value {
         let mut x = self.map(node, node.inputs[0]);
-        let mut pads = pads(pool, self.shapes[node.inputs[0].0], output);
+        let mut pads = pads(pool, self.extents[node.inputs[0].0], output);
         let cut_off = pads[2..] != pool.padding;
         let mut counts = count_include_pad && pool.padding != [0, 0];
         if counts && cut_off {
@@ -199,19 +215,18 @@ impl<'a> Layout<'a, '_> {
         }
         let mut attributes = pool_attributes(pool.kernel, pool.stride, pads);
         attributes.push(int("count_include_pad", counts));
+        attributes.extend(ceil_mode(pool, output));
         self.map_value("AveragePool", node, vec![x], attributes)
     }
 
-    fn adaptive_pool(&mut self, node: &Node, output: Shape) -> Value {
+    fn adaptive_pool(&mut self, node: &Node, to: [usize; 2]) -> Value {
         let x = self.map(node, node.inputs[0]);
-        let from = self.shapes[node.inputs[0].0];
-        let (from, to) = ([from.height, from.width], [output.height, output.width]);
-        if from == to {
-            return Value { name: x, is_vector: false };
-        }
-        if to == [1, 1] {
-            return self.map_value("GlobalAveragePool", node, vec![x], Vec::new());
-        }
+        let from = match self.extents[node.inputs[0].0] {
+            Some(from) if from == to => return Value { name: x, is_vector: false },
+            Some(from) if to != [1, 1] => from,
+            // Of a map whose size follows the image's, only the mean of all can be had.
+            _ => return self.map_value("GlobalAveragePool", node, vec![x], Vec::new()),
+        };
         if (0..2).all(|axis| from[axis].is_multiple_of(to[axis])) {
             let kernel = [0, 1].map(|axis| from[axis] / to[axis]);
             return self.map_value("AveragePool", node, vec![x], pool_attributes(kernel, kernel, [0; 4]));
@@ -233,17 +248,15 @@ impl<'a> Layout<'a, '_> {
                 matrix[if transposed { pixel * to + window } else { window * from + pixel }] = share;
             }
         }
-        let name = self.fresh(name);
         let shape = if transposed { [from, to] } else { [to, from] };
-        self.initializers.push(Initializer::f32(&name, &shape, Cow::Owned(matrix)));
-        name
+        self.constant(name, &shape, Data::F32(matrix.into()))
     }
 
     /// The network's result, under its name.
     fn output(&mut self) {
         let id = self.model.graph.output;
-        let (Value { name, is_vector }, shape) = (self.values[id.0].clone(), self.shapes[id.0]);
-        if !is_vector && [shape.height, shape.width] == [1, 1] {
+        let Value { name, is_vector } = self.values[id.0].clone();
+        if !is_vector && self.extents[id.0] == Some([1, 1]) {
             let flatten = format!("{}/vector", self.model.graph.node(id).name);
             self.push("Flatten", &flatten, vec![name], OUTPUT, vec![int("axis", 1i32)]);
         } else if name == INPUT {
@@ -293,14 +306,22 @@ impl<'a> Layout<'a, '_> {
     /// As [`Layout::with_tensors`], with shapes that `reshape` has changed.
     fn with_shaped_tensors(&mut self, node: &Node, x: String, reshape: impl Fn(&mut Vec<usize>)) -> Vec<String> {
         let mut inputs = vec![x];
+        if node.op.is_quantized() {
+            inputs.extend(self.quantized_tensors(node, reshape));
+            return inputs;
+        }
         for mut spec in node.op.parameters().into_iter().filter(|spec| spec.role != Role::Counter) {
             let key = node.key(spec.name);
-            let values = self.model.tensors[key.as_str()].as_f32().expect("a model has its graph's tensors");
             reshape(&mut spec.shape);
-            self.initializers.push(Initializer::f32(&key, &spec.shape, Cow::Borrowed(values)));
+            self.keep(&key, &spec.shape, Data::F32(self.floats(&key).into()));
             inputs.push(key);
         }
         inputs
+    }
+
+    /// The values of one of the model's tensors of floats.
+    fn floats(&self, key: &str) -> &'a [f32] {
+        self.model.tensors[key].as_f32().expect("a model has its graph's tensors")
     }
 
     /// Appends a node of the graph's name; the name of its value.
@@ -327,20 +348,34 @@ impl<'a> Layout<'a, '_> {
 
     /// A list of integers as a constant; its name.
     fn integers(&mut self, name: &str, values: &[usize]) -> String {
-        let name = self.fresh(name);
-        self.initializers.push(Initializer::i64(&name, values.iter().map(|&value| value as i64).collect()));
-        name
+        self.constant(name, &[values.len()], Data::I64(values.iter().map(|&value| integer(value)).collect()))
     }
 
     /// A number as a constant that several nodes may read; its name.
-    fn scalar(&mut self, what: &'static str, value: f32) -> String {
-        if let Some(name) = self.scalars.get(what) {
+    fn scalar(&mut self, what: &str, value: f32) -> String {
+        self.shared(what, &[], Data::F32(vec![value].into()))
+    }
+
+    /// A constant that several nodes may read; its name.
+    fn shared(&mut self, what: &str, shape: &[usize], data: Data<'a>) -> String {
+        if let Some(name) = self.shared.get(what) {
             return name.clone();
         }
-        let name = self.fresh(&format!("constant/{what}"));
-        self.initializers.push(Initializer::f32(&name, &[], Cow::Owned(vec![value])));
-        self.scalars.insert(what, name.clone());
+        let name = self.constant(&format!("constant/{what}"), shape, data);
+        self.shared.insert(what.into(), name.clone());
         name
+    }
+
+    /// A constant called `name`, or similarly if a value has that name; its name.
+    fn constant(&mut self, name: &str, shape: &[usize], data: Data<'a>) -> String {
+        let name = self.fresh(name);
+        self.keep(&name, shape, data);
+        name
+    }
+
+    /// A constant under a name that is known to be free.
+    fn keep(&mut self, name: &str, shape: &[usize], data: Data<'a>) {
+        self.initializers.push(Initializer::new(name, shape, data));
     }
 
     /// `name`, or one like it that no value has yet.
@@ -359,14 +394,20 @@ fn both_sides([height, width]: [usize; 2]) -> [usize; 4] {
 }
 
 /// The padding of a pooling whose last windows may reach beyond it (`ceil_mode`): missing padding is added, as runtimes
-/// disagree about where such windows end.
-fn pads(pool: Pool2d, from: Shape, to: Shape) -> [usize; 4] {
-    let after = |axis: usize, from: usize, to: usize| {
-        let reach = (to - 1) * pool.stride[axis] + pool.kernel[axis];
-        pool.padding[axis] + reach.saturating_sub(from + 2 * pool.padding[axis])
+/// disagree about where such windows end. For maps of any size it is the pooling's own.
+fn pads(pool: Pool2d, from: Option<[usize; 2]>, to: Option<[usize; 2]>) -> [usize; 4] {
+    let (Some(from), Some(to)) = (from, to) else { return both_sides(pool.padding) };
+    let after = |axis: usize| {
+        let reach = (to[axis] - 1) * pool.stride[axis] + pool.kernel[axis];
+        pool.padding[axis] + reach.saturating_sub(from[axis] + 2 * pool.padding[axis])
     };
     let [top, left] = pool.padding;
-    [top, left, after(0, from.height, to.height), after(1, from.width, to.width)]
+    [top, left, after(0), after(1)]
+}
+
+/// The attribute `ceil_mode` of a pooling of maps of any size, whose padding does not say what its last windows are.
+fn ceil_mode(pool: Pool2d, to: Option<[usize; 2]>) -> Option<AttributeProto> {
+    (pool.ceil_mode && to.is_none()).then(|| int("ceil_mode", 1i32))
 }
 
 fn pool_attributes(kernel: [usize; 2], stride: [usize; 2], pads: [usize; 4]) -> Vec<AttributeProto> {
@@ -381,6 +422,11 @@ fn int(name: &str, value: impl TryInto<i64>) -> AttributeProto {
 fn ints<const N: usize>(name: &str, values: [usize; N]) -> AttributeProto {
     let ints = values.map(integer).to_vec();
     AttributeProto { name: Some(name.into()), ints, r#type: Some(AttributeProto::INTS), ..Default::default() }
+}
+
+fn text(name: &str, value: &str) -> AttributeProto {
+    let s = Some(value.into());
+    AttributeProto { name: Some(name.into()), s, r#type: Some(AttributeProto::STRING), ..Default::default() }
 }
 
 fn float(name: &str, value: f32) -> AttributeProto {

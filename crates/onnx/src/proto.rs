@@ -89,7 +89,7 @@ pub struct NodeProto {
     pub attribute: Vec<AttributeProto>,
 }
 
-/// A number, or some, by name: `onnx.AttributeProto`.
+/// A number, a text or some numbers, by name: `onnx.AttributeProto`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct AttributeProto {
     /// The name.
@@ -101,6 +101,9 @@ pub struct AttributeProto {
     /// The value of an attribute of type [`AttributeProto::INT`].
     #[prost(int64, optional, tag = "3")]
     pub i: Option<i64>,
+    /// The value of an attribute of type [`AttributeProto::STRING`], in UTF-8.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub s: Option<Vec<u8>>,
     /// The value of an attribute of type [`AttributeProto::INTS`].
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
@@ -114,6 +117,8 @@ impl AttributeProto {
     pub const FLOAT: i32 = 1;
     /// An integer.
     pub const INT: i32 = 2;
+    /// A text.
+    pub const STRING: i32 = 3;
     /// A list of integers.
     pub const INTS: i32 = 7;
 }
@@ -138,8 +143,16 @@ pub struct TensorProto {
 impl TensorProto {
     /// 32-bit floats.
     pub const FLOAT: i32 = 1;
+    /// Unsigned bytes.
+    pub const UINT8: i32 = 2;
+    /// Signed bytes.
+    pub const INT8: i32 = 3;
+    /// 32-bit integers.
+    pub const INT32: i32 = 6;
     /// 64-bit integers.
     pub const INT64: i32 = 7;
+    /// 64-bit floats.
+    pub const DOUBLE: i32 = 11;
 }
 
 /// A value's name and type: `onnx.ValueInfoProto`.

@@ -5,7 +5,7 @@ mod support;
 use residual_engine::{Engine, EngineError, Mode, Options};
 use residual_graph::{Builder, Conv2d, Graph, Op, Pool2d};
 use residual_model::{Model, fold_batch_norm};
-use residual_onnx::OnnxModel;
+use residual_onnx::{Input, OnnxModel};
 use residual_tensor::Stream;
 use residual_zoo::Config;
 
@@ -169,6 +169,51 @@ fn poolings_agree_at_the_edges() {
         let mut net = Builder::new(&format!("{index}: {op:?}"), [3, 12, 10]);
         let x = net.push("pool", op, &[net.input()]).unwrap();
         check(net.finish(x).unwrap());
+    }
+}
+
+/// Quantised networks: a value that another order of additions moves to the next byte moves by a 255th of its range.
+#[test]
+fn quantised_networks_agree_but_for_steps_of_bytes() {
+    for (name, side) in [("resnet20_a", 32), ("resnet18d", 64), ("seresnet50", 32), ("densenet121", 32)] {
+        for values in [true, false] {
+            let model = support::quantized_model(named(name, side), 3, values);
+            let images = images(&model, 2);
+            let expected = run_engine(&model, &images, 2).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let got = run_file(&model, images, 2);
+            let scale = largest(expected.iter().copied());
+            let difference = largest(got.iter().zip(&expected).map(|(a, b)| a - b)) / scale;
+            eprintln!("{name}, values {values}: {difference:.1e} of logits up to {scale:.2}");
+            assert!(difference <= if values { 0.05 } else { TOLERANCE }, "{name}, values {values}: {difference}");
+        }
+    }
+}
+
+/// One file, run on images of several sizes.
+#[test]
+fn a_file_for_any_size_agrees_at_every_size() {
+    for name in ["resnet18d", "googlenet", "resnet20_a", "densenet121"] {
+        let mut model = support::random_model(named(name, 64), 3);
+        let mut file = Vec::new();
+        OnnxModel::with_input(&model, Input::AnySize).unwrap().write(&mut file).unwrap();
+        let network = rten::Model::load(file).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for [height, width] in [[64, 64], [75, 53]] {
+            model.preprocessing.size = [height, width];
+            let mut stream = Stream::new(5, &[height as u64]);
+            let images: Vec<f32> = (0..2 * 3 * height * width).map(|_| stream.normal()).collect();
+            let mut engine = Engine::new(&model, Mode::Infer, 2, [height, width], &[], &Options::default()).unwrap();
+            engine.forward(&transposed(&images, 3, height * width)).unwrap();
+            let input = rten::Value::from_shape(&[2, 3, height, width], images).unwrap();
+            let got = network.run_one(input.into(), None).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let got = got.into_tensor::<f32>().unwrap().into_data();
+            let expected = engine.output();
+            assert_eq!(got.len(), expected.len(), "{name}");
+            let difference = largest(got.iter().zip(expected).map(|(a, b)| a - b));
+            assert!(
+                difference <= TOLERANCE * largest(expected.iter().copied()),
+                "{name} {height}×{width}: {difference}"
+            );
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 mod support;
 
 use prost::Message;
-use residual_graph::{Builder, Conv2d, Op};
-use residual_model::{Model, fold_batch_norm};
-use residual_onnx::proto::{ModelProto, TensorProto, ValueInfoProto};
-use residual_onnx::{LABELS, MODEL, OPSET, OnnxError, OnnxModel, PREPROCESSING};
-use residual_preprocess::Preprocessing;
+use residual_graph::{Builder, Conv2d, Op, Pool2d};
+use residual_model::{Activation, Model, fold_batch_norm};
+use residual_onnx::proto::{AttributeProto, ModelProto, TensorProto, ValueInfoProto};
+use residual_onnx::{ACTIVATION, Input, LABELS, MODEL, OPSET, OnnxError, OnnxModel, PREPROCESSING, TEMPERATURE};
+use residual_preprocess::{CropMode, Interpolation, Preprocessing};
 use residual_tensor::{AlignedBuffer, Floats, NamedTensors, Tensor};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,6 +22,12 @@ fn decoded(model: &Model) -> ModelProto {
     ModelProto::decode(&file(model)[..]).unwrap()
 }
 
+fn decoded_with(model: &Model, input: Input) -> ModelProto {
+    let mut bytes = Vec::new();
+    OnnxModel::with_input(model, input).unwrap().write(&mut bytes).unwrap();
+    ModelProto::decode(&bytes[..]).unwrap()
+}
+
 /// A network with ten classes for small images, with random weights.
 fn named(name: &str) -> Model {
     support::random_model(residual_zoo::build(name, 10).unwrap(), 1)
@@ -30,7 +36,6 @@ fn named(name: &str) -> Model {
 /// The extents of a tensor, names in place of numbers where any number goes.
 fn extents(info: &ValueInfoProto) -> Vec<String> {
     let tensor = info.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap();
-    assert_eq!(tensor.elem_type, Some(TensorProto::FLOAT));
     let extent = |dim: &residual_onnx::proto::Dimension| {
         dim.dim_param.clone().unwrap_or_else(|| dim.dim_value.unwrap().to_string())
     };
@@ -45,7 +50,9 @@ fn assert_in_order(model: &ModelProto) {
         graph.initializer.iter().map(|tensor| tensor.name()).chain(graph.input.iter().map(|input| input.name()));
     names.for_each(|name| assert!(known.insert(name), "{name}"));
     for node in &graph.node {
-        node.input.iter().for_each(|input| assert!(known.contains(input.as_str()), "{input}"));
+        // An optional input that is not there has no name.
+        let inputs = node.input.iter().filter(|input| !input.is_empty());
+        inputs.for_each(|input| assert!(known.contains(input.as_str()), "{input}"));
         node.output.iter().for_each(|output| assert!(known.insert(output), "{output}"));
     }
     assert!(known.contains(graph.output[0].name()));
@@ -99,9 +106,99 @@ fn metadata_say_what_a_checkpoint_says() {
     let labels: Vec<String> = serde_json::from_str(metadata(LABELS).unwrap()).unwrap();
     assert_eq!((&preprocessing, &labels), (&model.preprocessing, &model.labels));
     assert_eq!(metadata(MODEL), Some("resnet20"));
+    assert_eq!((metadata(ACTIVATION), metadata(TEMPERATURE)), (None, None));
     assert_eq!((onnx.producer_name(), onnx.producer_version()), ("residual", env!("CARGO_PKG_VERSION")));
     model.labels.clear();
     assert!(decoded(&model).metadata_props.iter().all(|entry| entry.key() != LABELS));
+    let model = model.with_activation(Activation::Sigmoid).with_temperature(1.5).unwrap();
+    for input in [Input::Normalized, Input::AnySize, Input::Images] {
+        let onnx = decoded_with(&model, input);
+        let has = |key, value| onnx.metadata_props.iter().any(|entry| (entry.key(), entry.value()) == (key, value));
+        assert!(has(ACTIVATION, "sigmoid") && has(TEMPERATURE, "1.5"), "{input:?}");
+        assert!(has(PREPROCESSING, &serde_json::to_string(&model.preprocessing).unwrap()), "{input:?}");
+    }
+}
+
+/// Nothing in a file for images of any size comes from the size that its model was made for.
+#[test]
+fn a_file_for_images_of_any_size_knows_no_size() {
+    for name in ["resnet20_a", "resnet18d", "googlenet", "densenet121"] {
+        let mut model = named(name);
+        let [first, second] = [[64, 96], [128, 80]].map(|size| {
+            model.preprocessing.size = size;
+            decoded_with(&model, Input::AnySize)
+        });
+        assert_in_order(&first);
+        let graph = first.graph.as_ref().unwrap();
+        assert_eq!(extents(&graph.input[0]), ["N", "3", "height", "width"], "{name}");
+        assert_eq!(extents(&graph.output[0]), ["N", "10"], "{name}");
+        assert!(first.graph == second.graph, "{name}");
+    }
+    let features = decoded_with(&support::random_model(map(), 1), Input::AnySize);
+    assert_eq!(extents(&features.graph.unwrap().output[0]), ["N", "4", "output_height", "output_width"]);
+}
+
+/// A network whose result is a map.
+fn map() -> residual_graph::Graph {
+    let mut net = Builder::new("map", [3, 4, 4]);
+    let x = net.conv("conv", net.input(), Conv2d::new(3, 4, 4)).unwrap();
+    net.finish(x).unwrap()
+}
+
+#[test]
+fn a_network_for_one_size_is_refused_for_any() {
+    let refused = |op: Op| {
+        let mut net = Builder::new("one size", [3, 9, 9]);
+        let x = net.push("node", op, &[net.input()]).unwrap();
+        let x = net.flatten("flatten", x).unwrap();
+        let model = support::random_model(net.finish(x).unwrap(), 1);
+        OnnxModel::new(&model).unwrap();
+        OnnxModel::with_input(&model, Input::AnySize).unwrap_err().to_string()
+    };
+    let pool = Pool2d { kernel: [2, 2], stride: [3, 3], padding: [1, 1], ceil_mode: true };
+    let cases = [
+        (Op::AdaptiveAvgPool2d { output: [7, 7] }, "node", "adaptive pooling to 7×7, whose windows depend"),
+        (Op::MaxPool2d(pool), "node", "a pooling in ceil_mode, whose last windows depend"),
+        (Op::Relu, "flatten", "a map as a vector, whose length depends"),
+    ];
+    for (op, node, got) in cases {
+        let expected =
+            format!("onnx: node \"{node}\": expected a network for images of any size, got {got} on the image's size");
+        assert_eq!(refused(op), expected);
+    }
+}
+
+#[test]
+fn preprocessing_is_part_of_the_graph() {
+    let attribute = |attributes: &[AttributeProto], name: &str| {
+        attributes.iter().find(|attribute| attribute.name() == name).cloned().unwrap_or_default()
+    };
+    for (channels, size) in [(3, [32, 32]), (1, [28, 28]), (3, [24, 40])] {
+        for crop_mode in [CropMode::Center, CropMode::Squash, CropMode::Border] {
+            let mut net = Builder::new("small", [channels, size[0], size[1]]);
+            let x = net.global_avg_pool("avgpool", net.input()).unwrap();
+            let mut model = support::random_model(net.finish(x).unwrap(), 1);
+            model.preprocessing.crop_mode = crop_mode;
+            model.preprocessing.crop_pct = 0.875;
+            model.preprocessing.interpolation = Interpolation::Bicubic;
+            let onnx = decoded_with(&model, Input::Images);
+            assert_in_order(&onnx);
+            assert_eq!(onnx.opset_import[0].version(), 18);
+            let graph = onnx.graph.unwrap();
+            assert_eq!(graph.input[0].name(), "images");
+            assert_eq!(extents(&graph.input[0]), ["N", "height", "width", &channels.to_string()]);
+            let tensor = graph.input[0].r#type.as_ref().unwrap().tensor_type.as_ref().unwrap();
+            assert_eq!(tensor.elem_type, Some(TensorProto::UINT8));
+            let resize = graph.node.iter().find(|node| node.op_type() == "Resize").unwrap();
+            assert_eq!(attribute(&resize.attribute, "antialias").i, Some(1));
+            assert_eq!(attribute(&resize.attribute, "exclude_outside").i, Some(1));
+            assert_eq!(attribute(&resize.attribute, "cubic_coeff_a").f, Some(-0.5));
+            assert_eq!(attribute(&resize.attribute, "mode").s(), b"cubic");
+            assert_eq!(graph.node.iter().any(|node| node.op_type() == "Pad"), crop_mode == CropMode::Border);
+            // Where the file for normalised images begins.
+            assert!(graph.node.iter().any(|node| node.output == ["input"]));
+        }
+    }
 }
 
 #[test]

@@ -115,6 +115,13 @@ impl Preprocessing {
         self.mean.len()
     }
 
+    /// The size whose centre crop has [`size`](Self::size): `floor(side / crop_pct)`, where `crop_pct` is the decimal number that
+    /// was written down, not its nearest `f32`.
+    pub fn uncropped_size(&self) -> [usize; 2] {
+        let crop_pct = decimal(self.crop_pct);
+        self.size.map(|side| (side as f64 / crop_pct).floor().min(f64::from(u32::MAX)) as usize)
+    }
+
     /// The mean of each channel as the nearest 8-bit value, with which timm fills.
     pub fn mean_color(&self) -> Vec<u8> {
         self.mean.iter().map(|&mean| (255.0 * decimal(mean)).round_ties_even().clamp(0.0, 255.0) as u8).collect()
@@ -175,6 +182,15 @@ mod tests {
         assert!((grey - 0.449).abs() < 1e-6, "{grey}");
         assert_eq!(default([3, 28, 28], Some([28, 28]), &[0.5]).mean, [0.5; 3]);
         assert_eq!(default([4, 64, 64], None, &mean).mean, [0.485, 0.456, 0.406, 0.485]);
+    }
+
+    #[test]
+    fn the_uncropped_size_is_rounded_as_timm_rounds_it() {
+        // math.floor(288 / 0.9), math.floor(224 / 0.8): the nearest f32 of 0.8 would give 279.
+        for (side, crop_pct, expected) in [(288, 0.9, 320), (224, 0.8, 280), (224, 0.875, 256), (224, 0.95, 235)] {
+            let description = Preprocessing { crop_pct, ..Preprocessing::unscaled([side, 1], &[0.5], &[0.5]) };
+            assert_eq!(description.uncropped_size()[0], expected);
+        }
     }
 
     #[test]

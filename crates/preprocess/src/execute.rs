@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::description::decimal;
 use crate::normalize::{Normalizer, Window};
 use crate::{CropMode, Image, ImageError, Preprocessing, PreprocessingError, Views, resize};
 
@@ -33,7 +32,7 @@ impl Preprocessor {
     pub fn new(description: Preprocessing) -> Result<Self, PreprocessingError> {
         description.validate()?;
         let normalizer = Normalizer::new(&description.mean, &description.std);
-        let scaled = description.size.map(|side| scaled(side, description.crop_pct));
+        let scaled = description.uncropped_size();
         let fill = match description.crop_mode {
             CropMode::Border => description.mean_color(),
             CropMode::Center | CropMode::Squash => vec![0; description.channels()],
@@ -148,11 +147,6 @@ impl Preprocessor {
     }
 }
 
-/// `floor(side / crop_pct)`, where `crop_pct` is the decimal number that was written down, not its nearest `f32`.
-fn scaled(side: usize, crop_pct: f32) -> usize {
-    (side as f64 / decimal(crop_pct)).floor().min(f64::from(u32::MAX)) as usize
-}
-
 /// The first row (or column) of a centred crop, negative where the image is smaller, with torchvision's rounding:
 /// half to even inside the image, the smaller half of the padding in front.
 fn centre(image: usize, crop: usize) -> isize {
@@ -167,9 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_round_as_timm_and_torchvision_round_them() {
-        // math.floor(288 / 0.9), math.floor(224 / 0.8): the nearest f32 of 0.8 would give 279.
-        assert_eq!([scaled(288, 0.9), scaled(224, 0.8), scaled(224, 0.875), scaled(224, 0.95)], [320, 280, 256, 235]);
+    fn crops_are_centred_as_torchvision_centres_them() {
         // CenterCrop(4) of 7 and 9 rows starts at round(1.5) and round(2.5).
         assert_eq!([centre(7, 4), centre(9, 4), centre(4, 4), centre(3, 6)], [2, 2, 0, -1]);
     }

@@ -13,6 +13,7 @@ pub use floats::Floats;
 pub use random::Stream;
 
 use indexmap::IndexMap;
+use std::sync::Arc;
 
 /// Tensors by torch module path, in file order.
 pub type NamedTensors = IndexMap<String, Tensor>;
@@ -24,6 +25,22 @@ pub enum Elements {
     F32(Floats),
     /// 64-bit integers: torch's `num_batches_tracked`.
     I64(Vec<i64>),
+    /// Signed bytes: quantised weights. Clones share them.
+    I8(Arc<[i8]>),
+    /// Unsigned bytes: zero points of quantised values.
+    U8(Vec<u8>),
+}
+
+impl Elements {
+    /// The name of their type.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Elements::F32(_) => "f32",
+            Elements::I64(_) => "i64",
+            Elements::I8(_) => "i8",
+            Elements::U8(_) => "u8",
+        }
+    }
 }
 
 /// A dense, row-major tensor in torch's dimension order (`[out, in, height, width]` for a convolution).
@@ -60,6 +77,25 @@ impl Tensor {
         Self { shape: shape.to_vec(), elements: Elements::I64(values) }
     }
 
+    /// A tensor of signed bytes.
+    ///
+    /// # Panics
+    /// If `values` does not hold exactly the product of `shape`.
+    pub fn i8(shape: &[usize], values: impl Into<Arc<[i8]>>) -> Self {
+        let values = values.into();
+        assert_eq!(count(shape), values.len(), "shape {shape:?} against the number of values");
+        Self { shape: shape.to_vec(), elements: Elements::I8(values) }
+    }
+
+    /// A tensor of unsigned bytes.
+    ///
+    /// # Panics
+    /// If `values` does not hold exactly the product of `shape`.
+    pub fn u8(shape: &[usize], values: Vec<u8>) -> Self {
+        assert_eq!(count(shape), values.len(), "shape {shape:?} against the number of values");
+        Self { shape: shape.to_vec(), elements: Elements::U8(values) }
+    }
+
     /// A tensor of 32-bit floats, all `value`.
     pub fn full(shape: &[usize], value: f32) -> Self {
         Self::f32(shape, vec![value; count(shape)])
@@ -85,11 +121,11 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// The elements as floats, or `None` for an integer tensor.
+    /// The elements as floats, or `None` for a tensor of integers.
     pub fn as_f32(&self) -> Option<&[f32]> {
         match &self.elements {
             Elements::F32(values) => Some(values),
-            Elements::I64(_) => None,
+            Elements::I64(_) | Elements::I8(_) | Elements::U8(_) => None,
         }
     }
 
@@ -97,15 +133,31 @@ impl Tensor {
     pub fn as_f32_mut(&mut self) -> Option<&mut [f32]> {
         match &mut self.elements {
             Elements::F32(values) => Some(values.to_mut()),
-            Elements::I64(_) => None,
+            Elements::I64(_) | Elements::I8(_) | Elements::U8(_) => None,
         }
     }
 
-    /// The elements as integers, or `None` for a float tensor.
+    /// The elements as 64-bit integers, or `None` for a tensor of another type.
     pub fn as_i64(&self) -> Option<&[i64]> {
         match &self.elements {
             Elements::I64(values) => Some(values),
-            Elements::F32(_) => None,
+            Elements::F32(_) | Elements::I8(_) | Elements::U8(_) => None,
+        }
+    }
+
+    /// The elements as signed bytes, or `None` for a tensor of another type.
+    pub fn as_i8(&self) -> Option<&[i8]> {
+        match &self.elements {
+            Elements::I8(values) => Some(values),
+            Elements::F32(_) | Elements::I64(_) | Elements::U8(_) => None,
+        }
+    }
+
+    /// The elements as unsigned bytes, or `None` for a tensor of another type.
+    pub fn as_u8(&self) -> Option<&[u8]> {
+        match &self.elements {
+            Elements::U8(values) => Some(values),
+            Elements::F32(_) | Elements::I64(_) | Elements::I8(_) => None,
         }
     }
 }

@@ -13,7 +13,7 @@ use residual_infer::{
     EvaluateOptions, Evaluator, Head, InferError, ModelRequest, ResolvedModel, check_labels, check_name,
     default_preprocessing, is_description, network,
 };
-use residual_model::{Activation, Initialisation, Model, initialise, reorder_head};
+use residual_model::{Activation, Initialisation, Model, ModelError, initialise, reorder_head};
 use residual_preprocess::Preprocessing;
 use residual_zoo::Config;
 use std::path::Path;
@@ -377,6 +377,9 @@ fn start(
         };
         let ResolvedModel { model, notes, .. } = request.open()?.read(Some(format))?;
         let notes = notes.into_iter().map(|note| format!("{}: {note}", path.display())).collect();
+        if model.graph.is_quantized() {
+            return Err(ModelError::Quantized.into());
+        }
         let old = model.graph.output_channels()?;
         // Where all classes are known by name, each keeps its trained output, whatever its number.
         let order: Vec<Option<usize>> = match match_classes(names, &model.labels) {

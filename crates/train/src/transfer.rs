@@ -131,7 +131,7 @@ struct Modules<'a> {
 
 impl<'a> Modules<'a> {
     fn of(graph: &'a Graph) -> Self {
-        let layers = graph.nodes.iter().filter(|node| !node.op.parameters().is_empty());
+        let layers = graph.nodes.iter().filter(|node| node.op.has_parameters());
         Self {
             layers: layers.map(|node| node.name.as_str()).collect(),
             parts: graph.parts().expect("a model's shapes fit together"),

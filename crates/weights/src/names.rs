@@ -63,6 +63,7 @@ pub(crate) fn tensors_of_graph(
     for (key, spec) in graph.parameters() {
         let expected = spec.shape;
         let is_counter = spec.role == Role::Counter;
+        let stored = spec.role.type_name();
         let Some(view) = entries.swap_remove(&key) else {
             if is_counter {
                 let zeros = vec![0; expected.iter().product()];
@@ -77,16 +78,20 @@ pub(crate) fn tensors_of_graph(
             continue;
         };
         // A counter may have any numeric type, as in torch; averaging scripts convert it to floats.
-        let fits = if is_counter { view.is_float().is_some() } else { view.is_float() == Some(true) };
+        let fits = match stored {
+            "i64" => view.is_float().is_some(),
+            "f32" => view.is_float() == Some(true),
+            bytes => view.type_name() == bytes,
+        };
         if !fits {
-            let expected = if is_counter { "i64" } else { "f32" };
-            problems.push(TensorProblem::Type { key, expected, got: view.type_name().into() });
+            problems.push(TensorProblem::Type { key, expected: stored, got: view.type_name().into() });
         } else if !is_same(&expected, view.shape()) {
             problems.push(TensorProblem::Shape { key, expected, got: view.shape().to_vec() });
         } else {
             let bound = expected.iter().product();
             let tensor = match file {
                 _ if is_counter => view.to_counter(&key, bound)?,
+                _ if stored != "f32" => view.to_bytes(&key, bound)?,
                 Some(file) => view.share(&key, bound, file)?,
                 None => view.to_tensor_within(&key, bound)?,
             };
@@ -179,6 +184,8 @@ fn reshaped(tensor: Tensor, shape: &[usize]) -> Tensor {
         _ if tensor.shape() == shape => tensor,
         Elements::F32(values) => Tensor::floats(shape, values.clone()),
         Elements::I64(values) => Tensor::i64(shape, values.clone()),
+        Elements::I8(values) => Tensor::i8(shape, values.clone()),
+        Elements::U8(values) => Tensor::u8(shape, values.clone()),
     }
 }
 

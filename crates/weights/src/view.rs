@@ -171,6 +171,17 @@ impl<'a> TensorView<'a> {
         }
     }
 
+    /// The tensor as bytes, which its elements are; as [`TensorView::to_tensor_within`] otherwise.
+    pub(crate) fn to_bytes(&self, key: &str, bound: usize) -> Result<Tensor, FormatError> {
+        let element = self.element(key)?;
+        self.check_len(key, element, bound)?;
+        match element {
+            ElementType::I8 => Ok(Tensor::i8(&self.shape, self.elements(key, i8::from_le_bytes)?)),
+            ElementType::U8 => Ok(Tensor::u8(&self.shape, self.elements(key, u8::from_le_bytes)?)),
+            _ => self.to_tensor_within(key, bound),
+        }
+    }
+
     /// [`TensorView::to_tensor_within`], for a view of `file`, which the tensor shares if it can.
     pub(crate) fn share(&self, key: &str, bound: usize, file: &Bytes) -> Result<Tensor, FormatError> {
         let is_stored = self.element == Ok(ElementType::F32) && self.strides.is_none();

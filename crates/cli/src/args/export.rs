@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     residual export --weights runs/1-resnet20-shapes10 -o shapes.onnx\n  \
+    residual export --weights runs/1-resnet20-shapes10 --preprocess -o images.onnx\n  \
     residual export --weights torchvision:resnet50.v2 --format safetensors")]
 pub(crate) struct ExportWeights {
     #[command(flatten)]
@@ -14,6 +15,12 @@ pub(crate) struct ExportWeights {
     /// Fold batch norms into the convolutions before them
     #[arg(long)]
     pub(crate) fold: bool,
+    /// Put the preprocessing into the ONNX file: it then takes images as decoded, N×H×W×C in bytes, of any height and width
+    #[arg(long)]
+    pub(crate) preprocess: bool,
+    /// Let the ONNX file take normalised images of any height and width, if the network does
+    #[arg(long, conflicts_with = "preprocess")]
+    pub(crate) dynamic_size: bool,
     /// Run the ONNX file in another engine (rten), and fail if the logits differ
     #[arg(long)]
     pub(crate) verify: bool,

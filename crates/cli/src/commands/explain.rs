@@ -12,13 +12,14 @@ mod predictions;
 use crate::args::{Explain, Subject};
 use crate::failure::Failure;
 use crate::inputs::{Images, listed};
+use crate::output::complain;
 use crate::signals::Stop;
 use crate::tuning::tune;
 use crate::{Done, machine, weights};
 use images::Subjects;
 use residual::engine::{Mode, Options};
 use residual::infer::{Head, ModelRequest};
-use residual::model::Model;
+use residual::model::{Model, dequantize};
 
 /// Images of a dataset that are shown, if no number was typed.
 const SHOWN: usize = 16;
@@ -53,7 +54,12 @@ pub(crate) fn run(arguments: &Explain, stop: &Stop) -> Result<Done, Failure> {
     let request = ModelRequest { head, ..weights::request(&arguments.weights)? };
     let format = images.as_ref().map(|images| images.dataset.format());
     let model = weights::resolve(&arguments.weights.weights, request.open()?, format)?;
-    let model = arguments.image.apply(model)?;
+    let mut model = arguments.image.apply(model)?;
+    if model.graph.is_quantized() {
+        // Bytes have no gradients.
+        complain("note: explaining the network in f32 with the quantized weights, without the rounding of values");
+        model = dequantize(&model);
+    }
     if subject == Subject::Filters {
         return layers::filters(&Context { arguments, model: &model, options: &options, stop });
     }

@@ -8,7 +8,7 @@ use crate::output::{bytes, facts, path_text, print, print_json};
 use crate::{Done, weights};
 use residual::files::atomic_write;
 use residual::model::{Model, fold_batch_norm};
-use residual::onnx::{OPSET, OnnxModel};
+use residual::onnx::{Input, OnnxModel};
 use residual::weights::{save, weights_file};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -56,9 +56,9 @@ pub(crate) fn run(arguments: &ExportWeights) -> Result<Done, Failure> {
     let written = folded.as_ref().unwrap_or(&model);
     match format {
         FileFormat::Onnx => {
-            let onnx = OnnxModel::new(written)?;
+            let onnx = OnnxModel::with_input(written, input(arguments))?;
             atomic_write(&output, |file| onnx.write(file))?;
-            document.opset = Some(OPSET);
+            document.opset = Some(onnx.opset());
         }
         FileFormat::Safetensors => save(&output, written, recipe.as_deref())?,
     }
@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &ExportWeights) -> Result<Done, Failure> {
     if arguments.print.json {
         print_json(&document)?;
     } else {
-        print(&facts(&lines(&document, &model)))?;
+        print(&facts(&lines(&document, &model, input(arguments))))?;
     }
     Ok(Done::Finished)
 }
@@ -83,16 +83,30 @@ fn format(arguments: &ExportWeights) -> Result<FileFormat, Failure> {
     })
 }
 
-/// Refuses what cannot be verified before anything is written.
+/// Refuses flags that do not fit together before anything is read.
 fn check(arguments: &ExportWeights, format: FileFormat) -> Result<(), Failure> {
-    if !arguments.verify {
-        return Ok(());
+    let ExportWeights { preprocess, dynamic_size, verify, .. } = *arguments;
+    for (flag, is_set) in [("preprocess", preprocess), ("dynamic-size", dynamic_size), ("verify", verify)] {
+        if is_set && format != FileFormat::Onnx {
+            let got = format.name();
+            return Err(Failure::usage(format!("{flag}: expected --format onnx, got {got}")));
+        }
     }
-    if format != FileFormat::Onnx {
-        let got = format.name();
-        return Err(Failure::usage(format!("verify: expected --format onnx, got {got}")));
+    if verify && preprocess {
+        return Err(Failure::usage(
+            "verify: expected a file for normalised images, got --preprocess: rten has no antialiased resizing",
+        ));
     }
-    verify::available()
+    if verify { verify::available() } else { Ok(()) }
+}
+
+/// What the ONNX file reads.
+fn input(arguments: &ExportWeights) -> Input {
+    match (arguments.preprocess, arguments.dynamic_size) {
+        (true, _) => Input::Images,
+        (false, true) => Input::AnySize,
+        (false, false) => Input::Normalized,
+    }
 }
 
 /// The file to write, which must not be the weights' file.
@@ -117,13 +131,19 @@ fn file_name(name: &str) -> String {
     if name.is_empty() { "model".to_owned() } else { name }
 }
 
-fn lines(document: &Document<'_>, model: &Model) -> Vec<(&'static str, String)> {
+fn lines(document: &Document<'_>, model: &Model, input: Input) -> Vec<(&'static str, String)> {
     let ([height, width], channels) = (model.preprocessing.size, model.preprocessing.channels());
+    let upright = if model.preprocessing.exif_orientation { ", upright" } else { "" };
+    let images = match input {
+        Input::Normalized => format!("N×{channels}×{height}×{width}, normalised"),
+        Input::AnySize => format!("N×{channels}×height×width, normalised"),
+        Input::Images => format!("N×height×width×{channels} in bytes{upright}"),
+    };
     let mut lines = vec![
         ("file", document.file.clone()),
         ("network", document.model.to_owned()),
         ("size", bytes(document.bytes)),
-        ("input", format!("N×{channels}×{height}×{width}, normalised")),
+        ("input", images),
     ];
     if let Some(opset) = document.opset {
         lines.push(("opset", opset.to_string()));

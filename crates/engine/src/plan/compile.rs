@@ -14,7 +14,7 @@ use crate::{EngineError, Memory, Mode, Options};
 use residual_graph::{Graph, Node, NodeId, Op, Shape};
 use residual_kernels::conv::Conv;
 use residual_kernels::{Isa, rows};
-use residual_model::{Model, fold_batch_norm_but_scales};
+use residual_model::{Model, fold_batch_norm_but_scales, unpack_weights};
 use residual_tensor::NamedTensors;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -48,7 +48,8 @@ pub(crate) fn compile_model<'a>(
 /// Folds the batch norms and layer scales of a model for inference, except those named by `outputs`.
 pub(crate) fn fold<'a>(model: &'a Model, mode: Mode, outputs: &[&str]) -> Folded<'a> {
     if mode == Mode::Infer {
-        let folded = fold_batch_norm_but_scales(model, outputs);
+        let mut folded = fold_batch_norm_but_scales(model, outputs);
+        unpack_weights(&mut folded.graph, &mut folded.tensors);
         let (graph, tensors) = (Cow::Owned(folded.graph), Cow::Owned(folded.tensors));
         return Folded { graph, tensors, scales: folded.scales };
     }
@@ -109,8 +110,7 @@ impl Plan {
         let logical = graph.shapes(size[0], size[1])?;
         check_supported(graph, &logical, mode)?;
         let fused = fuse(graph, mode, &kept);
-        // A flattened feature map stays a feature map in memory.
-        let shapes: Vec<Shape> = fused.source.iter().map(|id| logical[id.0]).collect();
+        let shapes = shapes_in_memory(graph, &logical);
         check_addressable(&shapes, batch)?;
         let layers = Layers::of(graph);
         let convs = choose(graph, &layers, &shapes, mode, batch, options);
@@ -120,7 +120,7 @@ impl Plan {
         };
         let frozen = &options.gradients.frozen;
         let mut schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored, frozen);
-        let depth_first = match options.packs_ahead(mode) {
+        let depth_first = match options.packs_ahead(mode) && layers.quantized.is_empty() {
             true => depth_first::choose(&mut schedule, &convs, batch),
             false => None,
         };
@@ -132,11 +132,11 @@ impl Plan {
         let summed = layers.norms.iter().chain(&layers.layer_norms).chain(&layers.scales).chain(&layers.gates);
         let widest_sum = summed.map(|node| shapes[node.0].channels).max().unwrap_or(0);
         let statistics_len = statistics_len(batch, &schedule, &convs);
-        let channels = channels_in_memory(graph, &logical);
+        let channels: Vec<usize> = shapes.iter().map(|shape| shape.channels).collect();
         let is_trained = |node: &Node| mode != Mode::Infer && !frozen.parameters.contains(&node.name);
         let without_filters = mode == Mode::Infer && options.inference.pack_on_use;
         let parameters = ParameterLayout::new(graph, &channels, without_filters, is_trained);
-        let layers = PlannedLayers::new(graph, &layers, convs, &channels, &parameters, mode, options);
+        let layers = PlannedLayers::new(graph, &layers, &fused, convs, &shapes, &channels, &parameters, mode, options);
         let keep = |&(node, value, seed): &(NodeId, BufferId, Option<BufferId>)| Kept {
             name: graph.node(node).name.clone(),
             shape: shapes[node.0],
@@ -170,8 +170,9 @@ impl Plan {
             conv.workspace_len(threads).max(weights)
         };
         let convs = || self.layers.convs.iter().map(|planned| &planned.conv);
+        let quantized = self.layers.quantized.iter().map(|planned| planned.conv.workspace_len(threads)).max();
         let widest = convs().map(|conv| conv.shape().out_channels).fold(self.widest_sum, usize::max);
-        convs().map(of_conv).max().unwrap_or(0).max(rows::workspace_len(widest))
+        convs().map(of_conv).max().max(quantized).unwrap_or(0).max(rows::workspace_len(widest))
     }
 
     /// The memory of an engine for this plan with so many threads, in bytes.
@@ -180,7 +181,7 @@ impl Plan {
         let Packing { on_use, kept, conversion, current } = self.layers.packing;
         let filters = || self.layers.convs.iter().map(|planned| planned.conv.shape().weight_len()).sum();
         Memory {
-            values: bytes(self.places.len()),
+            values: self.places.len(),
             packed: bytes(kept.saturating_add(conversion).saturating_add(current)),
             workspace: bytes(self.workspace_len(threads).saturating_add(self.statistics_len)),
             parameters: match self.mode {
@@ -208,12 +209,14 @@ fn check_addressable(shapes: &[Shape], batch: usize) -> Result<(), EngineError> 
 /// Whether the engine can run every op at these shapes.
 ///
 /// A flattened feature map keeps its NHWC layout in memory: only elementwise ops and linear layers can read it. In a plan
-/// with gradients, the position of a maximum in its window must fit a byte.
+/// with gradients, the position of a maximum in its window must fit a byte, and nothing may be quantised.
 fn check_supported(graph: &Graph, shapes: &[Shape], mode: Mode) -> Result<(), EngineError> {
     let mut flat = vec![false; graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
         let reads_flat = node.inputs.iter().any(|input| flat[input.0]);
         let unsupported = match node.op {
+            Op::Quantize if mode != Mode::Infer => "in a plan with gradients",
+            ref op if mode != Mode::Infer && op.is_quantized() => "of bytes in a plan with gradients",
             Op::Flatten => {
                 let Shape { height, width, .. } = shapes[node.inputs[0].0];
                 flat[index] = reads_flat || height * width > 1;
@@ -241,7 +244,7 @@ fn check_supported(graph: &Graph, shapes: &[Shape], mode: Mode) -> Result<(), En
 /// Whether an op is elementwise, and so independent of the layout.
 fn is_elementwise(op: &Op) -> bool {
     match op {
-        Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => true,
+        Op::Relu | Op::Gelu | Op::Sigmoid | Op::Quantize | Op::Dropout { .. } | Op::DropPath { .. } => true,
         Op::Input { .. } | Op::Conv2d(_) | Op::Linear { .. } | Op::Flatten | Op::PadShortcut { .. } => false,
         Op::BatchNorm2d { .. } | Op::LayerNorm { .. } | Op::LayerScale { .. } | Op::Gate | Op::Add | Op::Concat => {
             false
@@ -250,21 +253,15 @@ fn is_elementwise(op: &Op) -> bool {
     }
 }
 
-/// See [`Plan::channels`]; `shapes` are those of shape inference.
-fn channels_in_memory(graph: &Graph, shapes: &[Shape]) -> Vec<usize> {
-    let mut channels: Vec<usize> = Vec::with_capacity(graph.nodes.len());
+/// The shape of every node's value in memory, given those of shape inference: a flattened feature map stays a feature map, and so does
+/// what is computed from it element by element.
+fn shapes_in_memory(graph: &Graph, shapes: &[Shape]) -> Vec<Shape> {
+    let mut in_memory: Vec<Shape> = Vec::with_capacity(graph.nodes.len());
     for (node, shape) in graph.nodes.iter().zip(shapes) {
-        channels.push(match node.op {
-            Op::Flatten | Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => {
-                channels[node.inputs[0].0]
-            }
-            Op::Input { .. } | Op::Conv2d(_) | Op::Linear { .. } | Op::PadShortcut { .. } => shape.channels,
-            Op::BatchNorm2d { .. } | Op::LayerNorm { .. } | Op::LayerScale { .. } | Op::Gate => shape.channels,
-            Op::Add | Op::Concat | Op::MaxPool2d(_) | Op::AvgPool2d { .. } => shape.channels,
-            Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } => shape.channels,
-        });
+        let keeps = node.op == Op::Flatten || is_elementwise(&node.op);
+        in_memory.push(if keeps { in_memory[node.inputs[0].0] } else { *shape });
     }
-    channels
+    in_memory
 }
 
 /// The network's output, and the nodes that `outputs` name.

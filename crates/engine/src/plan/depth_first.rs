@@ -51,5 +51,5 @@ fn value_bytes(schedule: &Schedule, scheduled: &Scheduled) -> usize {
     let mut buffers = scheduled.facts.buffers.clone();
     buffers.sort_unstable();
     buffers.dedup();
-    buffers.iter().map(|id| 4 * schedule.buffers[id.0].len).sum()
+    buffers.iter().map(|id| schedule.buffers[id.0].len).sum()
 }

@@ -1,5 +1,5 @@
 //! Fuses nodes into steps: a convolution, linear layer, batch norm, layer scale or gate with the following add and ReLU, an
-//! add with its ReLU, wherever nothing else reads the value between.
+//! add with its ReLU, a quantised layer with the rounding of its result, wherever nothing else reads the value between.
 
 use crate::Mode;
 use residual_graph::{Graph, NodeId, Op};
@@ -49,6 +49,11 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
     let source = sources(graph, mode);
     let readers = readers(graph, &source);
     let kept: Vec<NodeId> = kept.iter().map(|id| source[id.0]).collect();
+    // A quantised layer adds only bytes.
+    let can_add = |head: NodeId, other: NodeId| {
+        let op = &graph.node(head).op;
+        fuses_add(op) && (!op.is_quantized() || graph.quantized_by(other).is_some())
+    };
     let only_reader = |id: NodeId| match readers[id.0][..] {
         [reader] if !kept.contains(&id) => Some(reader),
         _ => None,
@@ -62,7 +67,7 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
         }
         let inputs = [source[node.inputs[0].0], source[node.inputs[1].0]];
         for (this, other) in [(inputs[0], inputs[1]), (inputs[1], inputs[0])] {
-            if fuses_add(&graph.node(this).op) && this != other && only_reader(this) == Some(NodeId(index)) {
+            if can_add(this, other) && this != other && only_reader(this) == Some(NodeId(index)) {
                 absorbed[this.0] = true;
                 head_of_sum[index] = Some((this, other));
                 break;
@@ -70,18 +75,24 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
         }
     }
     let mut steps = Vec::new();
-    let mut fuses_relu = vec![false; graph.nodes.len()];
+    // Whether the next ReLU or quantisation belongs to the step that ends with this node.
+    let mut ends_early = vec![false; graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
         let id = NodeId(index);
         if source[index] != id || absorbed[index] || matches!(node.op, Op::Input { .. }) {
             continue;
         }
-        if node.op == Op::Relu && fuses_relu[source[node.inputs[0].0].0] {
+        if matches!(node.op, Op::Relu | Op::Quantize) && ends_early[source[node.inputs[0].0].0] {
             continue;
         }
         let can_relu = fuses_add(&node.op) || node.op == Op::Add;
         let relu = only_reader(id).filter(|reader| can_relu && graph.node(*reader).op == Op::Relu);
-        fuses_relu[index] = relu.is_some();
+        ends_early[index] = relu.is_some();
+        let end = relu.unwrap_or(id);
+        let main = head_of_sum[index].map_or(id, |(head, _)| head);
+        let rounds = graph.node(main).op.is_quantized();
+        let quantize = only_reader(end).filter(|reader| rounds && graph.node(*reader).op == Op::Quantize);
+        ends_early[end.0] |= quantize.is_some();
         let (head, add) = match (head_of_sum[index], &node.op) {
             (Some((head, add)), _) => (Head::Node(head), Some(add)),
             (None, Op::Add) => (Head::Sum(node.inputs.iter().map(|input| source[input.0]).collect()), None),
@@ -94,7 +105,7 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
             }
             Head::Sum(inputs) => inputs.clone(),
         };
-        steps.push(Step { head, add, relu: relu.is_some(), inputs, output: relu.unwrap_or(id) });
+        steps.push(Step { head, add, relu: relu.is_some(), inputs, output: quantize.unwrap_or(end) });
     }
     Fused { steps, source }
 }

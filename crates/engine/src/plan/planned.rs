@@ -1,12 +1,15 @@
 //! The layers of a plan, which instructions refer to by their ids: algorithms, constants, and the places of parameters. The
 //! values of parameters are in [`Weights`](crate::weights::Weights).
 
+use super::algorithms::conv_shape;
+use super::fuse::{Fused, Head};
 use super::schedule::Layers;
+use super::{QuantizationId, QuantizedConvId};
 use crate::layout::Layout;
 use crate::parameters::ParameterLayout;
 use crate::{Mode, Options};
-use residual_graph::{Graph, Node, NodeId, Op, Role};
-use residual_kernels::conv::Conv;
+use residual_graph::{Graph, Node, NodeId, Op, Role, Shape};
+use residual_kernels::conv::{Conv, QuantizedConv};
 use std::ops::Range;
 
 /// The place of a parameter.
@@ -28,6 +31,26 @@ pub(crate) struct PlannedConv {
     /// Its weight; none if inference packs it on use.
     pub(crate) weight: Option<ParameterPlace>,
     pub(crate) bias: Option<ParameterPlace>,
+}
+
+/// A quantised convolution or linear layer, with what follows it in its step.
+#[derive(Debug)]
+pub(crate) struct PlannedQuantizedConv {
+    pub(crate) conv: QuantizedConv,
+    /// The state-dict keys of its weight and of the weight's scales, and the order of the weight's elements for the kernel.
+    pub(crate) keys: [String; 2],
+    pub(crate) layout: Layout,
+    /// The range of its bias in the bucket of parameters.
+    pub(crate) bias: Option<Range<usize>>,
+    /// The quantisations of its input, of the value that is added to its result, and of its result if that is bytes.
+    pub(crate) input: QuantizationId,
+    pub(crate) add: Option<QuantizationId>,
+    pub(crate) output: Option<QuantizationId>,
+    pub(crate) relu: bool,
+    /// The ranges of its weight among the packed weights, and of its constants for each output channel: what sums begin with, scale,
+    /// bias.
+    pub(crate) weight: Range<usize>,
+    pub(crate) constants: [Range<usize>; 3],
 }
 
 /// A batch norm.
@@ -79,6 +102,9 @@ pub(crate) struct Packing {
 #[derive(Debug)]
 pub(crate) struct PlannedLayers {
     pub(crate) convs: Vec<PlannedConv>,
+    pub(crate) quantized: Vec<PlannedQuantizedConv>,
+    /// The names of the nodes that round values.
+    pub(crate) quantizations: Vec<String>,
     pub(crate) norms: Vec<PlannedNorm>,
     pub(crate) layer_norms: Vec<PlannedLayerNorm>,
     /// Layer scales.
@@ -87,11 +113,14 @@ pub(crate) struct PlannedLayers {
 }
 
 impl PlannedLayers {
-    /// The layers of `graph`, whose convolutions have the algorithms `convs`. `channels` are those of each node's value in memory.
+    /// The layers of `graph`, whose convolutions have the algorithms `convs`. `shapes` and `channels` are those of each node's value
+    /// in memory.
     pub(crate) fn new(
         graph: &Graph,
         layers: &Layers,
+        fused: &Fused,
         convs: Vec<Conv>,
+        shapes: &[Shape],
         channels: &[usize],
         parameters: &ParameterLayout,
         mode: Mode,
@@ -107,44 +136,57 @@ impl PlannedLayers {
             Mode::Infer => (0, 0),
             Mode::Train | Mode::Eval => (0, longest(|conv| conv.packed_forward_len().max(conv.packed_backward_len()))),
         };
-        // Inference keeps packed weights; in training parameters are read from their bucket.
-        let mut kept = 0;
-        let mut reserve = |len: usize| {
-            let start = kept;
-            if mode != Mode::Infer {
-                return start..start;
-            }
-            kept += len.next_multiple_of(16);
-            start..start + len
-        };
-        let mut place = |node: &Node, name: &str, packed_len: Option<usize>| {
-            let bucket = parameters.range(&node.key(name));
-            let packed = reserve(packed_len.unwrap_or(bucket.len()));
-            ParameterPlace { bucket, packed }
-        };
+        let mut places = Places { parameters, is_inference: mode == Mode::Infer, kept: 0 };
         let planned_conv = |(conv, &id): (Conv, &NodeId)| {
             let node = graph.node(id);
-            let weight = (!on_use).then(|| place(node, "weight", Some(conv.packed_forward_len())));
+            let weight = (!on_use).then(|| places.take(node, "weight", Some(conv.packed_forward_len())));
             let has_bias = node.op.parameters().len() > 1;
             PlannedConv {
                 key: node.key("weight"),
                 layout: Layout::of(node, Role::Weight, channels[node.inputs[0].0]),
                 weight,
-                bias: has_bias.then(|| place(node, "bias", None)),
+                bias: has_bias.then(|| places.take(node, "bias", None)),
                 conv,
             }
         };
         let convs = convs.into_iter().zip(&layers.convs).map(planned_conv).collect();
+        let quantized_steps = fused.steps.iter().filter_map(|step| match step.head {
+            Head::Node(node) if graph.node(node).op.is_quantized() => Some((step, node)),
+            _ => None,
+        });
+        let mut quantized: Vec<(QuantizedConvId, PlannedQuantizedConv)> = Vec::new();
+        for (step, id) in quantized_steps {
+            let node = graph.node(id);
+            let conv = QuantizedConv::new(options.isa, conv_shape(graph, id, shapes));
+            let outputs = conv.shape().out_channels;
+            let has_bias = node.op.parameters().iter().any(|spec| spec.role == Role::Bias);
+            let planned = PlannedQuantizedConv {
+                keys: ["weight", "weight_scale"].map(|name| node.key(name)),
+                layout: Layout::of(node, Role::QuantizedWeight, channels[node.inputs[0].0]),
+                bias: has_bias.then(|| parameters.range(&node.key("bias"))),
+                input: layers.quantization_of(graph, node.inputs[0]).expect("quantised layers read bytes"),
+                add: step.add.and_then(|add| layers.quantization_of(graph, add)),
+                output: layers.quantization_of(graph, step.output),
+                relu: step.relu,
+                weight: places.reserve(conv.packed_len()),
+                constants: [(); 3].map(|()| places.reserve(outputs)),
+                conv,
+            };
+            quantized.push((layers.quantized_conv(id), planned));
+        }
+        quantized.sort_by_key(|(QuantizedConvId(id), _)| *id);
+        let quantized = quantized.into_iter().map(|(_, planned)| planned).collect();
+        let quantizations = layers.quantizations.iter().map(|&id| graph.node(id).name.clone()).collect();
         let frozen = &options.gradients.frozen;
         let planned_layer_norm = |&id: &NodeId| {
             let node = graph.node(id);
             let Op::LayerNorm { eps, .. } = node.op else { unreachable!("the schedule lists layer norms") };
             let trained = !frozen.parameters.contains(&node.name);
-            let [weight, bias] = ["weight", "bias"].map(|name| place(node, name, None));
+            let [weight, bias] = ["weight", "bias"].map(|name| places.take(node, name, None));
             PlannedLayerNorm { eps, trained, weight, bias }
         };
         let layer_norms = layers.layer_norms.iter().map(planned_layer_norm).collect();
-        let scales = layers.scales.iter().map(|&id| place(graph.node(id), "layer_scale", None)).collect();
+        let scales = layers.scales.iter().map(|&id| places.take(graph.node(id), "layer_scale", None)).collect();
         let planned_norm = |&id: &NodeId| {
             let node = graph.node(id);
             let Op::BatchNorm2d { channels, eps, momentum } = node.op else {
@@ -162,11 +204,39 @@ impl PlannedLayers {
                 running_mean: range("running_mean"),
                 running_var: range("running_var"),
                 counter: parameters.counter(&node.key("num_batches_tracked")),
-                affine: [reserve(channels), reserve(channels)],
+                affine: [places.reserve(channels), places.reserve(channels)],
             }
         };
         let norms = layers.norms.iter().map(planned_norm).collect();
-        let packing = Packing { on_use, kept, conversion, current };
-        Self { convs, norms, layer_norms, scales, packing }
+        let packing = Packing { on_use, kept: places.kept, conversion, current };
+        Self { convs, quantized, quantizations, norms, layer_norms, scales, packing }
+    }
+}
+
+/// Hands out places for parameters.
+struct Places<'a> {
+    parameters: &'a ParameterLayout,
+    /// Inference keeps packed weights; in training parameters are read from their bucket.
+    is_inference: bool,
+    /// Floats handed out.
+    kept: usize,
+}
+
+impl Places<'_> {
+    /// A range among the packed weights; empty in training.
+    fn reserve(&mut self, len: usize) -> Range<usize> {
+        let start = self.kept;
+        if !self.is_inference {
+            return start..start;
+        }
+        self.kept += len.next_multiple_of(16);
+        start..start + len
+    }
+
+    /// The place of a tensor of `node`, of `packed_len` floats if that is not the length of the tensor.
+    fn take(&mut self, node: &Node, name: &str, packed_len: Option<usize>) -> ParameterPlace {
+        let bucket = self.parameters.range(&node.key(name));
+        let packed = self.reserve(packed_len.unwrap_or(bucket.len()));
+        ParameterPlace { bucket, packed }
     }
 }

@@ -2,11 +2,12 @@
 
 use super::{
     Activation, ConvId, Factors, Fused, Head, Instruction, LayerNormId, LayerScaleId, Mask, NormId, Pass, Pooling,
-    Scheduled, Slice, Step,
+    QuantizationId, QuantizedConvId, Scheduled, Slice, Step,
 };
 use crate::arena::{Buffer, BufferId};
 use crate::{Frozen, Mode};
 use residual_graph::{Graph, NodeId, Op, Shape};
+use residual_kernels::conv::QuantizedConv;
 use residual_kernels::pool::AdaptiveShape;
 use std::ops::Range;
 
@@ -25,8 +26,12 @@ pub(crate) struct Schedule {
 /// The nodes whose instructions have state; an instruction refers to one by its index here.
 #[derive(Debug)]
 pub(crate) struct Layers {
-    /// Convolutions and linear layers.
+    /// Convolutions and linear layers of floats.
     pub(crate) convs: Vec<NodeId>,
+    /// Quantised ones.
+    pub(crate) quantized: Vec<NodeId>,
+    /// The nodes that round values.
+    pub(crate) quantizations: Vec<NodeId>,
     /// Batch norms.
     pub(crate) norms: Vec<NodeId>,
     pub(crate) layer_norms: Vec<NodeId>,
@@ -47,13 +52,25 @@ impl Layers {
             list
         };
         Self {
-            convs: all(|op| matches!(op, Op::Conv2d(_) | Op::Linear { .. })),
+            convs: all(|op| matches!(op, Op::Conv2d(_) | Op::Linear { .. }) && !op.is_quantized()),
+            quantized: all(Op::is_quantized),
+            quantizations: all(|op| matches!(op, Op::Quantize)),
             norms: all(|op| matches!(op, Op::BatchNorm2d { .. })),
             layer_norms: all(|op| matches!(op, Op::LayerNorm { .. })),
             scales: all(|op| matches!(op, Op::LayerScale { .. })),
             gates: all(|op| matches!(op, Op::Gate)),
             places,
         }
+    }
+
+    /// The quantised layer `node`.
+    pub(crate) fn quantized_conv(&self, node: NodeId) -> QuantizedConvId {
+        QuantizedConvId(self.place(node))
+    }
+
+    /// The quantisation of the value of `node`, if it is bytes in memory, as it is in inference.
+    pub(crate) fn quantization_of(&self, graph: &Graph, node: NodeId) -> Option<QuantizationId> {
+        graph.quantized_by(node).map(|origin| QuantizationId(self.place(origin)))
     }
 
     /// The index of a layer of this graph among those of its kind.
@@ -89,7 +106,7 @@ pub(crate) fn schedule(
             scheduler.backward(step);
         }
     }
-    let kept_buffers = kept.iter().zip(seeds).map(|(&node, seed)| (node, scheduler.value(node), seed)).collect();
+    let kept_buffers = kept.iter().zip(seeds).map(|(&node, seed)| (node, scheduler.floats(node), seed)).collect();
     scheduler.finish(kept_buffers)
 }
 
@@ -109,9 +126,11 @@ struct Scheduler<'a> {
     backward: Vec<Scheduled>,
     /// The node whose step is being scheduled.
     current: NodeId,
-    /// Floats per image of each buffer.
+    /// Bytes per image of each buffer.
     lens: Vec<usize>,
     values: Vec<Option<BufferId>>,
+    /// For each value of bytes, the same in floats, once something has read those.
+    dequantized: Vec<Option<BufferId>>,
     gradients: Vec<Option<BufferId>>,
     /// For each max pooling, the buffer of its maxima's positions.
     indices: Vec<Option<BufferId>>,
@@ -158,34 +177,79 @@ impl<'a> Scheduler<'a> {
             current: NodeId(0),
             lens: Vec::new(),
             values: vec![None; count],
+            dequantized: vec![None; count],
             gradients: vec![None; count],
             indices: vec![None; count],
             wanted: vec![false; count],
             seeded: vec![false; count],
             stored,
         };
-        scheduler.values[0] = Some(scheduler.allocate(NodeId(0)));
+        scheduler.values[0] = Some(scheduler.allocate_floats(NodeId(0)));
         scheduler
     }
 
-    /// A buffer as large as the value of `node`.
+    /// A buffer for the value of `node`.
     fn allocate(&mut self, node: NodeId) -> BufferId {
-        self.lens.push(self.shapes[node.0].len());
+        if self.quantization_of(node).is_none() {
+            return self.allocate_floats(node);
+        }
+        let Shape { height, width, channels } = self.shapes[node.0];
+        self.lens.push(height * width * QuantizedConv::pixel(channels));
         BufferId(self.lens.len() - 1)
+    }
+
+    /// A buffer for the value of `node` in floats, or its gradient.
+    fn allocate_floats(&mut self, node: NodeId) -> BufferId {
+        self.lens.push(self.shapes[node.0].len() * size_of::<f32>());
+        BufferId(self.lens.len() - 1)
+    }
+
+    /// The quantisation of the value of `node`, if it is bytes.
+    fn quantization_of(&self, node: NodeId) -> Option<QuantizationId> {
+        self.layers.quantization_of(self.graph, node)
     }
 
     /// If `step` is a max pooling, allocates the buffer of its maxima's positions.
     fn allocate_index(&mut self, step: &Step) {
         let node = step.name();
         if let Op::MaxPool2d(_) = self.graph.node(node).op {
-            // The arena counts floats.
-            self.lens.push(self.pooling(node).shape().index_len().div_ceil(4));
+            self.lens.push(self.pooling(node).shape().index_len());
             self.indices[node.0] = Some(BufferId(self.lens.len() - 1));
         }
     }
 
     fn value(&self, node: NodeId) -> BufferId {
         self.values[self.source[node.0].0].expect("steps come after what they read")
+    }
+
+    /// The value of `node` in floats: one of bytes is dequantised when it is first read as floats.
+    fn floats(&mut self, node: NodeId) -> BufferId {
+        let node = self.source[node.0];
+        let x = self.value(node);
+        let Some(quantization) = self.quantization_of(node) else { return x };
+        if let Some(floats) = self.dequantized[node.0] {
+            return floats;
+        }
+        let y = self.allocate_floats(node);
+        self.dequantized[node.0] = Some(y);
+        let channels = self.shapes[node.0].channels;
+        let dequantize = Instruction::Dequantize { quantization, channels, x, y };
+        self.forward.push(Scheduled::new(node, Pass::Forward, dequantize));
+        y
+    }
+
+    /// Whether a step computes with the bytes of its input.
+    fn reads_bytes(&self, step: &Step) -> bool {
+        let Head::Node(node) = step.head else { return false };
+        let op = &self.graph.node(node).op;
+        let can = op.is_quantized() || matches!(op, Op::MaxPool2d(_) | Op::GlobalAvgPool | Op::PadShortcut { .. });
+        can && self.quantization_of(self.graph.node(node).inputs[0]).is_some()
+    }
+
+    /// The value of `node` as a step reads it that `reads_bytes` or not.
+    fn operand(&self, node: NodeId, reads_bytes: bool) -> BufferId {
+        let floats = self.dequantized[self.source[node.0].0].filter(|_| !reads_bytes);
+        floats.unwrap_or_else(|| self.value(node))
     }
 
     /// The value of `node` for the backward pass, recomputed if it was not stored.
@@ -242,7 +306,7 @@ impl<'a> Scheduler<'a> {
     /// The factors of a layer scale or gate.
     fn factors(&self, node: NodeId) -> Factors {
         match self.graph.node(node).op {
-            Op::Gate => Factors::Gate(self.value(self.graph.node(node).inputs[1])),
+            Op::Gate => Factors::Gate(self.operand(self.graph.node(node).inputs[1], false)),
             _ => Factors::LayerScale(self.layer_scale(node)),
         }
     }
@@ -275,6 +339,9 @@ impl<'a> Scheduler<'a> {
     }
 
     fn forward(&mut self, step: &Step) {
+        if !self.reads_bytes(step) {
+            step.inputs.iter().for_each(|&input| _ = self.floats(input));
+        }
         let y = self.allocate(step.output);
         self.values[step.output.0] = Some(y);
         if self.mode != Mode::Infer && self.stored[step.output.0] {
@@ -289,9 +356,12 @@ impl<'a> Scheduler<'a> {
         let node = match &step.head {
             Head::Sum(values) => {
                 let (last, rest) = values.split_last().expect("shape inference wants two inputs");
-                let x = self.value(*last);
-                let add =
-                    |(index, &id): (usize, &NodeId)| Instruction::Copy { x: self.value(id), accumulate: index > 0, y };
+                let x = self.operand(*last, false);
+                let add = |(index, &id): (usize, &NodeId)| Instruction::Copy {
+                    x: self.operand(id, false),
+                    accumulate: index > 0,
+                    y,
+                };
                 let end = match step.relu {
                     true => Instruction::AccumulateRelu { x, y },
                     false => Instruction::Copy { x, accumulate: true, y },
@@ -300,10 +370,18 @@ impl<'a> Scheduler<'a> {
             }
             Head::Node(node) => *node,
         };
-        let x = self.value(self.graph.node(node).inputs[0]);
-        let add = step.add.map(|id| self.value(id));
+        let reads_bytes = self.reads_bytes(step);
+        let x = self.operand(self.graph.node(node).inputs[0], reads_bytes);
+        let add = step.add.map(|id| self.operand(id, reads_bytes));
         let relu = step.relu;
+        if reads_bytes {
+            return self.instructions_on_bytes(node, x, add, y);
+        }
         vec![match self.graph.node(node).op {
+            Op::Quantize => {
+                let quantization = QuantizationId(self.layers.place(node));
+                Instruction::Quantize { quantization, channels: self.shapes[node.0].channels, x, y }
+            }
             Op::Conv2d(_) | Op::Linear { .. } => match self.norm_after(node).filter(|_| !again) {
                 Some(norm) => Instruction::ConvWithStatistics { conv: self.conv(node), norm, x, y },
                 None => Instruction::Conv { conv: self.conv(node), x, add, relu, y },
@@ -333,11 +411,29 @@ impl<'a> Scheduler<'a> {
             Op::Concat | Op::PadShortcut { .. } => {
                 let has_gaps = matches!(self.graph.node(node).op, Op::PadShortcut { .. });
                 let zero = has_gaps.then_some(Instruction::Zero { y });
-                let copy = |(input, slice)| Instruction::CopyChannels { x: self.value(input), slice, y };
+                let copy = |(input, slice)| Instruction::CopyChannels { x: self.operand(input, false), slice, y };
                 return zero.into_iter().chain(self.slices(node).into_iter().map(copy)).collect();
             }
             Op::Input { .. } | Op::Flatten | Op::Add => unreachable!("no step begins with these"),
         }]
+    }
+
+    /// The instructions of a step that begins with `node`, which reads the bytes of `x`.
+    fn instructions_on_bytes(&self, node: NodeId, x: BufferId, add: Option<BufferId>, y: BufferId) -> Vec<Instruction> {
+        let quantization = self.quantization_of(self.graph.node(node).inputs[0]).expect("what it reads is bytes");
+        match self.graph.node(node).op {
+            Op::MaxPool2d(_) => vec![Instruction::MaxPoolOfBytes { pool: self.pooling(node), x, y }],
+            Op::GlobalAvgPool => {
+                let (pixels, channels) = self.pixels(node);
+                vec![Instruction::GlobalAvgPoolOfBytes { quantization, pixels, channels, x, y }]
+            }
+            Op::PadShortcut { .. } => {
+                let copies = self.slices(node).into_iter();
+                let copy = |(_, slice)| Instruction::CopyChannelsOfBytes { x, slice, y };
+                [Instruction::ZeroBytes { quantization, y }].into_iter().chain(copies.map(copy)).collect()
+            }
+            _ => vec![Instruction::QuantizedConv { conv: self.layers.quantized_conv(node), x, add, y }],
+        }
     }
 
     fn pooling(&self, node: NodeId) -> Pooling {
@@ -597,6 +693,7 @@ impl<'a> Scheduler<'a> {
                     }
                 }
             }
+            Op::Quantize => unreachable!("a plan with gradients has no bytes"),
             Op::Input { .. } | Op::Flatten | Op::Add => unreachable!("no step begins with these"),
         }
     }

@@ -128,6 +128,7 @@ fn step(plan: &Plan, pass: Pass, scheduled: &Scheduled) -> Step {
         (Instruction::LayerScaleSums { scale, .. }, _) => plan.layers.scales[scale.0].bucket.len(),
         (_, conv) => conv.map_or(0, |conv| conv.shape().weight_len()),
     };
+    let floats = |len: usize| len * size_of::<f32>();
     let mut buffers = facts.buffers.clone();
     buffers.sort_unstable();
     buffers.dedup();
@@ -140,7 +141,7 @@ fn step(plan: &Plan, pass: Pass, scheduled: &Scheduled) -> Step {
         kind: facts.kind,
         work: facts.label,
         kernel,
-        result: 4 * facts.result.map_or(parameters, value),
-        touched: 4 * (values + weights),
+        result: facts.result.map_or(floats(parameters), value),
+        touched: values + floats(weights),
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{FeatureTable, Writer, each_in_torch_order, extents};
 use crate::LayerFeatures;
-use residual_files::{AtomicFile, MAX_HEADER, Metadata, npy_header, safetensors_header};
+use residual_files::{AtomicFile, MAX_HEADER, Metadata, StoredType, npy_header, safetensors_header};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 /// Bytes of a `.npy` header: enough for four extents of any size.
@@ -28,7 +28,7 @@ enum Format {
 
 struct Array {
     name: String,
-    dtype: &'static str,
+    stored: StoredType,
     row_shape: Vec<usize>,
     row_bytes: u64,
 }
@@ -41,7 +41,12 @@ impl Tensors {
     pub(super) fn safetensors(file: AtomicFile, contents: &FeatureTable) -> io::Result<Self> {
         let mut tensors = Self::new(file, contents, Format::Safetensors, 0);
         if !contents.classes.is_empty() {
-            tensors.arrays.push(Array { name: "labels".into(), dtype: "I64", row_shape: Vec::new(), row_bytes: 8 });
+            tensors.arrays.push(Array {
+                name: "labels".into(),
+                stored: StoredType::I64,
+                row_shape: Vec::new(),
+                row_bytes: 8,
+            });
         }
         let all: Vec<usize> = (0..contents.sources.len()).collect();
         tensors.header = tensors.safetensors_header(contents, &all)?.len() as u64;
@@ -51,7 +56,7 @@ impl Tensors {
     fn new(file: AtomicFile, contents: &FeatureTable, format: Format, header: u64) -> Self {
         let array = |(name, shape): &(String, residual_graph::Shape)| Array {
             name: name.clone(),
-            dtype: "F32",
+            stored: StoredType::F32,
             row_shape: extents(*shape),
             row_bytes: 4 * shape.len() as u64,
         };
@@ -83,7 +88,7 @@ impl Tensors {
         }
         let shape = |array: &Array| std::iter::once(written.len()).chain(array.row_shape.iter().copied()).collect();
         let shapes: Vec<Vec<usize>> = self.arrays.iter().map(shape).collect();
-        let entries = self.arrays.iter().zip(&shapes).map(|(array, shape)| (&*array.name, array.dtype, &**shape));
+        let entries = self.arrays.iter().zip(&shapes).map(|(array, shape)| (&*array.name, array.stored, &**shape));
         safetensors_header(entries, &metadata, self.header as usize).map_err(io::Error::other)
     }
 }

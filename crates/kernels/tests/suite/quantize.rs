@@ -71,24 +71,6 @@ fn onnx_has_the_same_examples(isa: Isa) {
     assert_eq!(floats, [-256.0, -250.0, 0.0, 254.0]);
 }
 
-#[test]
-fn requantized_bytes_are_quantized_floats() {
-    for from in quantizations() {
-        for to in [from, Quantization { scale: 1.7 * from.scale, zero: 3 }, Quantization { scale: 0.04, zero: 200 }] {
-            let x = bytes(9000, 4);
-            let expected = reference::quantize(&reference::dequantize(&x, 4, from), 4, to);
-            for threads in [1, 3] {
-                let mut y = vec![77; x.len()];
-                quantize::requantize(&Pool::new(threads), &x, from, to, &mut y);
-                assert_eq!(y, expected, "{from:?} to {to:?}");
-            }
-            let mut zero = [77];
-            quantize::requantize(&Pool::new(1), &[from.zero], from, to, &mut zero);
-            assert_eq!(zero, [to.zero]);
-        }
-    }
-}
-
 /// Pixels of bytes that are too few, or of another number of channels.
 #[test]
 fn slices_of_other_sizes_are_refused() {

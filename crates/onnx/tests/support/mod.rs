@@ -1,9 +1,12 @@
 //! Networks with weights that leave no part of them without effect.
 
-use residual_graph::{Graph, Op, Role};
-use residual_model::{Initialisation, Model, initialise};
+use residual_graph::{Graph, NodeId, Op, Role};
+use residual_model::{
+    Initialisation, Model, Quantization, QuantizedWeight, fold_batch_norm, initialise, quantize, quantized_values,
+};
 use residual_preprocess::Preprocessing;
 use residual_tensor::Stream;
+use std::collections::{HashMap, HashSet};
 
 /// `graph` with random weights, running statistics and scales. Those that networks start with would hide much: a batch norm
 /// that has seen nothing does nothing, and a layer scale of 10⁻⁶ hides its branch.
@@ -38,4 +41,27 @@ pub(crate) fn random_model(graph: Graph, seed: u64) -> Model {
     let [channels, height, width] = graph.input_size();
     let preprocessing = Preprocessing::unscaled([height, width], &vec![0.5; channels], &vec![0.25; channels]);
     Model::new(graph, tensors, preprocessing, Vec::new()).expect("tensors made for this graph")
+}
+
+/// The random model of `graph`, folded and quantised: every convolution and linear layer, and with `values` what they read, in a
+/// range that their values mostly stay in.
+#[allow(dead_code, reason = "not every test file quantises")]
+pub(crate) fn quantized_model(graph: Graph, seed: u64, values: bool) -> Model {
+    let model = fold_batch_norm(&random_model(graph, seed), &[]);
+    let is_layer = |id: &NodeId| matches!(model.graph.node(*id).op, Op::Conv2d(_) | Op::Linear { .. });
+    let layers: HashSet<NodeId> = (0..model.graph.nodes.len()).map(NodeId).filter(is_layer).collect();
+    let weight = |id: &NodeId| {
+        let node = model.graph.node(*id);
+        (node.name.clone(), QuantizedWeight::nearest(&model.tensors[node.key("weight").as_str()]))
+    };
+    let rounding = |id: NodeId| {
+        let node = model.graph.node(id);
+        let least = if node.op == Op::Relu { 0.0 } else { -6.0 };
+        (node.name.clone(), Quantization::of_range(least, 8.0))
+    };
+    let values: HashMap<_, _> = match values {
+        true => quantized_values(&model.graph, &layers).into_iter().map(rounding).collect(),
+        false => HashMap::new(),
+    };
+    quantize(&model, &layers.iter().map(weight).collect(), &values).expect("layers of floats")
 }

@@ -146,8 +146,8 @@ fn text(document: &Document) -> String {
         head.extend(["ms", "images/s"]);
     }
     let line = |network: &Network| {
-        let memory = |bytes_of: fn(&PeakMemory) -> u64| {
-            network.memory.as_ref().map_or_else(|| "–".to_owned(), |memory| bytes(bytes_of(memory)))
+        let memory = |bytes_of: fn(&PeakMemory) -> Option<u64>| {
+            network.memory.as_ref().and_then(bytes_of).map_or_else(|| "–".to_owned(), bytes)
         };
         let accuracy = |source: &str| {
             let found = network.published.iter().find(|published| published.source.ends_with(source));
@@ -160,7 +160,7 @@ fn text(document: &Document) -> String {
             format!("{:.1} %", network.fully_connected_percent),
             format!("{:.3} G", network.macs as f64 / 1e9),
             bytes(network.activation_bytes),
-            memory(|memory| memory.inference_bytes),
+            memory(|memory| Some(memory.inference_bytes)),
             memory(|memory| memory.training_bytes),
             grouped(network.receptive_field as u64),
             network.effective_stride.map_or_else(String::new, |stride| stride.to_string()),

@@ -328,11 +328,10 @@ fn summary(analysis: &Analysis, fully_connected: &Layers<'_>, memory: Result<Pea
     }
     match memory {
         Ok(PeakMemory { batch, inference_bytes, training_bytes }) => {
-            let [inference, training] = [inference_bytes, training_bytes].map(bytes);
-            rows.push((
-                "peak memory",
-                format!("{inference} inference, {training} training with SGD, at batch size {batch}"),
-            ));
+            let training = training_bytes.map(|training| format!(", {} training with SGD", bytes(training)));
+            let inference = bytes(inference_bytes);
+            let text = format!("{inference} inference{}, at batch size {batch}", training.unwrap_or_default());
+            rows.push(("peak memory", text));
         }
         Err(failure) => rows.push(("peak memory", format!("not known: {failure}"))),
     }

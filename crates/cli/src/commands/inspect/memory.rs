@@ -17,8 +17,9 @@ pub(super) struct PeakMemory {
     pub(super) batch: usize,
     /// Values, packed weights and workspace of an inference plan.
     pub(super) inference_bytes: u64,
-    /// Values, gradients, parameters, workspace and the state of SGD with momentum.
-    pub(super) training_bytes: u64,
+    /// Values, gradients, parameters, workspace and the state of SGD with momentum; `None` of a quantised network, which is not
+    /// trained.
+    pub(super) training_bytes: Option<u64>,
 }
 
 impl PeakMemory {
@@ -26,8 +27,11 @@ impl PeakMemory {
     pub(super) fn of(graph: &Graph, batch: usize, size: [usize; 2], options: &Options) -> Result<Self, Failure> {
         let model = without_values(graph)?;
         let inference = Engine::required_memory(&model, Mode::Infer, batch, size, &[], options)?;
-        let training = TrainStep::required_memory(&Recipe::default(), &model, batch, size, options)?;
-        Ok(Self { batch, inference_bytes: inference.total() as u64, training_bytes: training as u64 })
+        let training_bytes = match graph.is_quantized() {
+            true => None,
+            false => Some(TrainStep::required_memory(&Recipe::default(), &model, batch, size, options)? as u64),
+        };
+        Ok(Self { batch, inference_bytes: inference.total() as u64, training_bytes })
     }
 }
 
@@ -42,6 +46,9 @@ fn without_values(graph: &Graph) -> Result<Model, Failure> {
     let tensors = graph.parameters().map(|(key, spec)| {
         let tensor = match spec.role {
             Role::Counter => Tensor::i64(&spec.shape, vec![0; len(&spec.shape)]),
+            Role::QuantizedWeight => Tensor::i8(&spec.shape, vec![0; len(&spec.shape)]),
+            Role::ZeroPoint => Tensor::u8(&spec.shape, vec![0; len(&spec.shape)]),
+            Role::Scale => Tensor::full(&spec.shape, 1.0),
             _ => Tensor::floats(&spec.shape, Floats::part(&zeros, 0..len(&spec.shape))),
         };
         (key, tensor)
