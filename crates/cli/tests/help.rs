@@ -4,7 +4,7 @@ mod support;
 
 use support::Place;
 
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 13] = [
     &["train"],
     &["eval"],
     &["predict"],
@@ -13,6 +13,7 @@ const COMMANDS: [&[&str]; 12] = [
     &["inspect"],
     &["bench"],
     &["export"],
+    &["quantize"],
     &["report"],
     &["models", "list"],
     &["data", "list"],

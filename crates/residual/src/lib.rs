@@ -98,7 +98,7 @@
 //! The most common items are at the root. The crates, each a module here: [`graph`] (networks as data), [`zoo`] (networks
 //! by name), [`model`] (networks with their tensors), [`weights`] (models as files), [`hub`] (weights by name),
 //! [`preprocess`] and [`data`] (images), [`infer`] (classifying, features, evaluation), [`engine`] (running a network,
-//! forward and backward), [`explain`] (what a network looks at), [`onnx`] (models for other programs), and [`train`].
+//! forward and backward), [`compress`] (quantised networks), [`explain`] (what a network looks at), [`onnx`] (models for other programs), and [`train`].
 #![forbid(unsafe_code)]
 
 mod fine_tune;
@@ -110,6 +110,7 @@ pub use residual_infer::{
     Prediction, UnknownLayer, layer_node,
 };
 
+pub use residual_compress as compress;
 pub use residual_data as data;
 pub use residual_engine as engine;
 pub use residual_explain as explain;

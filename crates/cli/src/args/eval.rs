@@ -1,7 +1,7 @@
 //! The arguments of `residual eval`.
 
-use super::{Compute, Format, ImageArgs, OUTPUT, Reading, TestTime, Weights, at_least_one};
-use clap::{Args, ValueEnum};
+use super::{Compute, Format, ImageArgs, Judged, OUTPUT, Reading, TestTime, Weights, at_least_one};
+use clap::Args;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
@@ -16,18 +16,8 @@ use std::path::PathBuf;
 pub(crate) struct Eval {
     #[command(flatten)]
     pub(crate) weights: Weights,
-    /// shapes10, cifar10, cifar100, a folder or a .safetensors file [default: the dataset of the run]
-    #[arg(long, value_name = "DATA")]
-    pub(crate) data: Option<String>,
-    /// Folder of the CIFAR files
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// The split to evaluate [default: test, else val, else the images that the run held out, else all images]
-    #[arg(long, value_enum)]
-    pub(crate) split: Option<Split>,
-    /// The share that the run held out of its training images, for data that are not where the run found them
-    #[arg(long, value_name = "FRACTION")]
-    pub(crate) val_split: Option<f32>,
+    #[command(flatten)]
+    pub(crate) judged: Judged,
     /// What the dataset's classes are called in the model: one name a line by output, or lines of a name and an output
     #[arg(long, value_name = "FILE")]
     pub(crate) class_map: Option<PathBuf>,
@@ -73,20 +63,3 @@ pub(crate) struct Eval {
 
 /// The heading of flags for calibration.
 const CALIBRATION: &str = "Calibration";
-
-#[derive(ValueEnum, Debug, Clone, Copy)]
-pub(crate) enum Split {
-    Train,
-    Val,
-    Test,
-}
-
-impl From<Split> for residual::data::Split {
-    fn from(split: Split) -> Self {
-        match split {
-            Split::Train => Self::Train,
-            Split::Val => Self::Val,
-            Split::Test => Self::Test,
-        }
-    }
-}

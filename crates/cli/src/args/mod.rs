@@ -8,9 +8,11 @@ mod export;
 mod features;
 mod image;
 mod inspect;
+mod judged;
 mod lists;
 mod peers;
 mod predict;
+mod quantize;
 mod report;
 mod reproduce;
 mod settings;
@@ -18,17 +20,19 @@ mod train;
 
 pub(crate) use bench::{Bench, BenchMode};
 pub(crate) use dataset::Images;
-pub(crate) use eval::{Eval, Split};
+pub(crate) use eval::Eval;
 pub(crate) use explain::{Embedding, Explain, Subject};
 pub(crate) use export::{ExportWeights, FileFormat};
 pub(crate) use features::Features;
 pub(crate) use image::ImageArgs;
 pub(crate) use inspect::Inspect;
+pub(crate) use judged::{Judged, Split};
 pub(crate) use lists::{
     Average, CompareRuns, Data, ExportData, ListModels, ListRuns, Models, Recipes, Runs, VerifyRecipes,
 };
 pub(crate) use peers::{explain, translate};
 pub(crate) use predict::Predict;
+pub(crate) use quantize::Quantize;
 pub(crate) use report::Report;
 pub(crate) use reproduce::Reproduce;
 pub(crate) use settings::Settings;
@@ -109,6 +113,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Benchmark inference or training speed
     Bench(Bench),
+    /// Quantize weights to 8 bits, and measure what that costs and gains
+    Quantize(Box<Quantize>),
     /// Export weights to ONNX or safetensors
     Export(Box<ExportWeights>),
     /// Average the weights of several checkpoints of a network

@@ -2,22 +2,22 @@
 
 mod report;
 
+use super::judged::Found;
 use crate::args::Eval;
 use crate::failure::Failure;
 use crate::output::{bytes, count, facts, grouped, path_text};
 use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::tuning::tune;
-use crate::{Done, commands, machine, weights};
+use crate::{Done, machine, weights};
 use report::{Compared, Fit, print_report};
-use residual::data::{self, Dataset, HeldOut, Part, Selection, Source, stratified_split};
+use residual::data::{self, Dataset, HeldOut, Part, Selection, stratified_split};
 use residual::engine::{Mode, Options, PlanSummary};
 use residual::infer::{self, ClassList, EvaluateOptions, Evaluation, ModelRequest, PredictionFileFormat};
 use residual::model::Model;
 use residual::preprocess::Views;
-use residual::train::{Layer, Recipe};
 use residual::weights::{save, weights_file};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
@@ -25,19 +25,14 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     let mut options = machine::compute_options(arguments.compute)?;
     let opened = weights::open(&arguments.weights)?;
     let recipe_text = opened.recipe().map(str::to_owned);
-    let recipe = recipe_text.as_deref().and_then(|text| Recipe::resolve(&[Layer::parse("recipe", text).ok()?]).ok());
-    let recipe = recipe.map(|resolved| resolved.recipe);
-    let (name, data_dir) = data_of(arguments, recipe.as_ref())?;
-    let source = commands::data::open(&name, data_dir.as_deref())?;
-    let split = arguments.split.map(data::Split::from);
-    let held_out = held_out(arguments, recipe.as_ref());
-    let Selection { mut dataset, part } = source.evaluation(split, held_out)?;
+    let found = Found::new(&arguments.judged, &arguments.weights.weights, recipe_text.as_deref())?;
+    let Selection { mut dataset, part } = found.selection()?;
     let model = weights::resolve(&arguments.weights.weights, opened, Some(dataset.format()))?;
     let mut model = arguments.image.apply(model)?;
     let mut split = part.name().to_owned();
     let mut fitting = None;
     if arguments.fit_temperature {
-        fitting = match validation(&source, held_out, part)? {
+        fitting = match validation(&found, part)? {
             Some(images) => Some(images),
             None => {
                 split = format!("half of {split}");
@@ -110,7 +105,7 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
         let comparison = evaluation.compare(&other, &options.engine);
         compared = Some(Compared { weights: path_text(path), top1: other.top1, comparison });
     }
-    let evaluation = Evaluation { data: source.name().to_owned(), split, ..evaluation };
+    let evaluation = Evaluation { data: found.source.name().to_owned(), split, ..evaluation };
     evaluation.skipped.iter().for_each(|reason| progress.line(&format!("skipped: {reason}")));
     if let Some(path) = &arguments.predictions {
         infer::write_predictions(path, &evaluation, &*dataset)?;
@@ -137,11 +132,12 @@ fn check(arguments: &Eval) -> Result<(), Failure> {
 }
 
 /// The validation images, for a temperature that is judged on others: `None` if there are none or `part` is these.
-fn validation(source: &Source, held_out: Option<HeldOut>, part: Part) -> Result<Option<Arc<dyn Dataset>>, Failure> {
+fn validation(found: &Found, part: Part) -> Result<Option<Arc<dyn Dataset>>, Failure> {
+    let Found { source, held_out, .. } = found;
     if !source.splits().contains(&data::Split::Val) && held_out.is_none() {
         return Ok(None);
     }
-    let validation = source.evaluation(Some(data::Split::Val), held_out)?;
+    let validation = source.evaluation(Some(data::Split::Val), *held_out)?;
     Ok((validation.part != part).then_some(validation.dataset))
 }
 
@@ -170,35 +166,4 @@ fn header(
         ("input", format!("{channels}×{height}×{width}, batch size {batch_size}{views}")),
         ("compute", format!("{threads}, {}, {memory} of memory without the dataset", options.isa.name())),
     ])
-}
-
-/// The dataset that was typed, or the one that a checkpoint says it was trained on.
-fn data_of(arguments: &Eval, recipe: Option<&Recipe>) -> Result<(String, Option<PathBuf>), Failure> {
-    if let Some(name) = &arguments.data {
-        return Ok((name.clone(), arguments.data_dir.clone()));
-    }
-    let Some(recipe) = recipe else {
-        let path = path_text(&arguments.weights.weights);
-        return Err(Failure::usage(format!(
-            "--data is required for {path}, which does not say what it was trained on"
-        )));
-    };
-    Ok((recipe.data.clone(), arguments.data_dir.clone().or_else(|| recipe.data_dir.clone())))
-}
-
-/// The fraction that the weights' run held out of the evaluated data.
-fn held_out(arguments: &Eval, recipe: Option<&Recipe>) -> Option<HeldOut> {
-    let seed = recipe.map_or(0, |recipe| recipe.seed);
-    if let Some(share) = arguments.val_split {
-        return Some(HeldOut { share, seed });
-    }
-    let same = |recipe: &&Recipe| arguments.data.as_ref().is_none_or(|data| same_data(data, &recipe.data));
-    let share = recipe.filter(same)?.val_split.filter(|&share| share > 0.0)?;
-    Some(HeldOut { share: share as f32, seed })
-}
-
-/// Whether two names of data are one, or paths to one folder or file.
-fn same_data(a: &str, b: &str) -> bool {
-    let path = |name: &str| std::fs::canonicalize(name).ok();
-    a == b || path(a).is_some_and(|a| path(b) == Some(a))
 }
