@@ -144,11 +144,10 @@ fn every_command_of_the_guide_runs() {
                     *argument = data.join(&*argument).display().to_string();
                 }
             }
-            arguments.extend(["--limit", "200", "--calib", "64"].map(String::from));
         }
         match &*arguments[0] {
             "train" => arguments.extend(["--max-steps", "4", "-b", "8", "--no-report"].map(String::from)),
-            "quantize" => arguments.push("--no-latency".into()),
+            "quantize" => arguments.extend(["--no-latency", "--limit", "200", "--calib", "64"].map(String::from)),
             "bench" => arguments.extend(["--repeats", "2"].map(String::from)),
             _ => {}
         }

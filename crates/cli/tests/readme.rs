@@ -47,6 +47,9 @@ fn every_command_of_the_readme_runs() {
         if arguments[0] == "bench" {
             arguments.extend(["--repeats", "2", "--warmup", "1"]);
         }
+        if arguments[0] == "quantize" {
+            arguments.push("--no-latency");
+        }
         if arguments.starts_with(&["recipes", "verify"]) {
             arguments.push("--trace");
         }
@@ -80,6 +83,7 @@ fn every_command_of_the_readme_runs() {
             "inspect" if arguments.contains(&"--compare") => shows("72.4/90.9"),
             "inspect" => shows("layer1.0.conv1"),
             "bench" => shows("GFLOP/s"),
+            "quantize" => shows("\ntop-1  "),
             "export" => shows("opset"),
             "models" => shows("resnet50"),
             "data" => shows("shapes"),
