@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Holds exported int8 checkpoints against other programs:
 
-- accuracy on the CIFAR-10 test set in `residual eval`, onnxruntime and OpenVINO, and in how many images the class differs;
+- accuracy on the CIFAR-10 test set in `residual predict`, onnxruntime and OpenVINO, and in how many images the class differs;
 - which convolutions and linear layers onnxruntime and OpenVINO compute in int8, by their optimised graphs.
 
     cargo build --release --bin residual
-    residual quantize --weights resnet20.th --model resnet20_a --data cifar-10-batches-bin -o int8.safetensors
+    residual quantize --weights resnet20.th --model resnet20_a --data cifar10 --data-dir cifar-10-batches-bin -o int8.safetensors
     python3 bench/onnx_int8.py --data cifar-10-batches-bin [--limit N] [--output FILE.md] INT8.safetensors…
 
 Exit code 1 if a runtime's accuracy is more than 0.1 points from ours. Needs numpy, onnx, onnxruntime and openvino. Without `--data`
@@ -98,10 +98,11 @@ def main():
             pixels, classes = images(arguments.data, arguments.limit, description)
             first = batches(lambda batch: session.run(["logits"], {"input": batch})[0], pixels).argmax(1)
             second = batches(lambda batch: compiled({"input": batch})[0], pixels).argmax(1)
-            limit = ["--limit", str(arguments.limit)] if arguments.limit else []
-            command = [arguments.residual, "eval", "--weights", weights, "--data", arguments.data, "--split", "test", "--json", *limit]
-            ours = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["top1"]
-            theirs = [100 * float((got == classes).mean()) for got in [first, second]]
+            command = [arguments.residual, "predict", "--weights", weights, "--data", "cifar10", "--data-dir", arguments.data]
+            command += ["--split", "test", "--limit", str(len(classes)), "--json"]
+            answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            predicted = numpy.array([image["top"][0]["index"] for image in answer["predictions"]])
+            ours, *theirs = [100 * float((got == classes).mean()) for got in [predicted, first, second]]
             saturates = not any("vnni" in line for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines())
             failed |= any(abs(points - ours) > POINTS for points in theirs[: 1 if saturates else 2])
             accuracy += f"| `{weights.stem}` | {ours:.2f} | {theirs[0]:.2f} | {theirs[1]:.2f} | {int((first != second).sum())} of {len(classes)} |\n"

@@ -1,5 +1,6 @@
 //! Errors for the user: one line with the chain of causes, and an exit code.
 
+use residual::compress::CompressError;
 use residual::data::DataError;
 use residual::explain::ExplainError;
 use residual::files::one_line;
@@ -91,6 +92,7 @@ fn is_bad_image(error: &(dyn Error + 'static)) -> bool {
     let data = match (error.downcast_ref::<TrainError>(), error.downcast_ref::<InferError>()) {
         (Some(TrainError::Data(error) | TrainError::Infer(InferError::Data(error))), _) => Some(error),
         (_, Some(InferError::Data(error))) => Some(error),
+        _ if let Some(CompressError::Data(error)) = error.downcast_ref() => Some(error),
         _ => error.downcast_ref::<DataError>(),
     };
     data.is_some_and(DataError::is_bad_image)
@@ -112,7 +114,8 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
     if let Some(error) = error.downcast_ref::<ReproduceError>() {
         return error.is_usage();
     }
-    let is_layer = matches!(error.downcast_ref(), Some(ClassifyError::Layer(_)));
+    let is_layer = matches!(error.downcast_ref(), Some(ClassifyError::Layer(_)))
+        || matches!(error.downcast_ref(), Some(CompressError::UnknownLayer { .. }));
     let is_format = matches!(error.downcast_ref(), Some(FeatureFileError::Format { .. }));
     let is_name = |error: &HubError| matches!(error.cause, HubCause::Name { .. });
     let is_hub_name = error.downcast_ref::<HubError>().is_some_and(is_name);

@@ -78,19 +78,24 @@ fn what_was_typed_is_done_or_refused() {
     let quantize = |more: &[&'static str]| [&["quantize", "--weights", run, "--no-latency"], more].concat();
     place.refused(
         &quantize(&["--keep-f32", "layer9"]),
-        1,
+        2,
         "error: keep in f32: expected a layer or module of the network, got \"layer9\"",
     );
     let weights = "runs/1-resnet20-tiny/weights/best.safetensors";
     let refused = place.run(&quantize(&["-o", weights]));
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("expected another file than the weights'"), "{}", refused.stderr);
+    let refused = place.run(&quantize(&["-o", "missing/int8.safetensors"]));
+    assert!(
+        refused.stderr.ends_with("error: missing: expected a folder for the output, got none\n"),
+        "{}",
+        refused.stderr
+    );
     let refused = place.run(&quantize(&["--method", "best"]));
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("expected minmax, percentile:50 to 100, mse or entropy"), "{}", refused.stderr);
 }
 
-/// Fine colour differences do not survive scales of a network that is calibrated on one image and equal ones.
 #[test]
 fn a_drop_beyond_the_gate_fails_and_names_layers() {
     let place = Place::new();
@@ -122,6 +127,14 @@ fn images_of_other_classes_calibrate_but_do_not_judge() {
     assert!(result["top1"].is_null() && result["interval"].is_null(), "{result}");
     assert_eq!(result["file"], "resnet20-int8.safetensors");
     assert!(ran.stderr.contains("note: accuracy not judged: classes: expected classes among"), "{}", ran.stderr);
+    for ant in [0, 2, 4] {
+        place.write(&format!("photos/ants/{ant}.bmp"), b"BM no image");
+    }
+    let bad = ["quantize", "--weights", "w.safetensors", "--data", "photos", "--no-latency"];
+    let refused = place.run(&bad);
+    assert!(refused.code == Some(1) && refused.stderr.contains("--skip-bad-images skips"), "{}", refused.stderr);
+    let skipped = place.run(&[&bad[..], &["--skip-bad-images"]].concat());
+    assert!(skipped.code == Some(0) && skipped.stderr.contains("\nskipped: "), "{}", skipped.stderr);
     // Of data without splits, half at most calibrate, and the others would judge.
     assert_eq!(result["calibrated_on"], 3);
 }

@@ -15,6 +15,7 @@ const DOMAIN: u64 = u64::from_be_bytes(*b"calibrat");
 pub struct CalibrationImages {
     values: Vec<f32>,
     image_len: usize,
+    skipped: Vec<String>,
 }
 
 impl CalibrationImages {
@@ -28,20 +29,21 @@ impl CalibrationImages {
     pub fn new(values: Vec<f32>, image_len: usize) -> Result<Self, CompressError> {
         assert!(values.len().is_multiple_of(image_len), "whole images of {image_len} values");
         match values.is_empty() {
-            false => Ok(Self { values, image_len }),
+            false => Ok(Self { values, image_len, skipped: Vec::new() }),
             true => Err(CompressError::NoImages),
         }
     }
 
-    /// All images of `dataset`, with the preprocessing of `model`'s evaluation. `None` if `stop` was set. `on_progress` gets the number
-    /// of read images and the total.
+    /// All images of `dataset`, with the preprocessing of `model`'s evaluation; with `skip_bad_images` without those that cannot be
+    /// read. `None` if `stop` was set. `on_progress` gets the number of read images and the total.
     ///
     /// # Errors
-    /// If an image cannot be read, there are none, or there is not enough memory for them.
+    /// If an image cannot be read and is not skipped, there are none, or there is not enough memory for them.
     pub fn load(
         model: &Model,
         dataset: &Arc<dyn Dataset>,
         workers: usize,
+        skip_bad_images: bool,
         stop: &AtomicBool,
         on_progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<Self>, CompressError> {
@@ -51,15 +53,23 @@ impl CalibrationImages {
         let reserved = values.try_reserve_exact(len);
         reserved.map_err(|_| CompressError::Memory { images: count, bytes: len.saturating_mul(size_of::<f32>()) })?;
         let transform = Transform::evaluation(model.preprocessing.clone())?;
-        let options = LoaderOptions { batch_size: 32.min(count.max(1)), workers, ..LoaderOptions::default() };
-        for batch in Loader::new(Arc::clone(dataset), transform, options)? {
+        let batch_size = 32.min(count.max(1));
+        let options = LoaderOptions { batch_size, workers, skip_bad_images, ..LoaderOptions::default() };
+        let mut loader = Loader::new(Arc::clone(dataset), transform, options)?;
+        for batch in loader.by_ref() {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             values.extend_from_slice(batch?.images());
             on_progress(values.len() / image_len, count);
         }
-        Self::new(values, image_len).map(Some)
+        let skipped = loader.skipped().iter().map(|skipped| skipped.reason.clone()).collect();
+        Ok(Some(Self { skipped, ..Self::new(values, image_len)? }))
+    }
+
+    /// The images that could not be read, and why.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
     }
 
     /// The number of images.
@@ -75,7 +85,7 @@ impl CalibrationImages {
     /// The first `count` of them, or all.
     pub(crate) fn first(&self, count: usize) -> Self {
         let len = (count * self.image_len).min(self.values.len());
-        Self { values: self.values[..len].to_vec(), image_len: self.image_len }
+        Self { values: self.values[..len].to_vec(), image_len: self.image_len, skipped: Vec::new() }
     }
 
     /// Batches of up to `batch` images.

@@ -13,4 +13,4 @@ mod quantize;
 pub use error::CompressError;
 pub use images::{CalibrationImages, choose_images};
 pub use outcome::{LatencyChange, Outcome};
-pub use quantize::{Calibration, LayerDamage, QuantizeOptions, RangeMethod};
+pub use quantize::{Calibration, LayerDamage, QuantizeOptions, RangeMethod, check_layers};

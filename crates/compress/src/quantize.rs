@@ -104,10 +104,8 @@ impl Calibration {
     /// # Errors
     /// If a name is of no layer or module with layers, or no layer is left.
     pub fn model(&self, keep_f32: &[String]) -> Result<Model, CompressError> {
+        check_layers(&self.folded, keep_f32)?;
         let all = self.layers();
-        if let Some(name) = keep_f32.iter().find(|name| !all.iter().any(|layer| is_inside(layer, name))) {
-            return Err(CompressError::UnknownLayer { name: name.clone() });
-        }
         let is_kept = |layer: &str| keep_f32.iter().any(|name| is_inside(layer, name));
         self.model_of(&all.into_iter().filter(|layer| !is_kept(layer)).collect::<Vec<_>>())
     }
@@ -130,6 +128,19 @@ impl Calibration {
             }
         }
         Ok(model)
+    }
+}
+
+/// Checks the names of layers to keep in f32, before a model is calibrated.
+///
+/// # Errors
+/// If a name is of no layer or module with layers.
+pub fn check_layers(model: &Model, names: &[String]) -> Result<(), CompressError> {
+    let layers = layers(&model.graph);
+    let is_known = |name: &String| layers.iter().any(|id| is_inside(&model.graph.node(*id).name, name));
+    match names.iter().find(|name| !is_known(name)) {
+        Some(name) => Err(CompressError::UnknownLayer { name: name.clone() }),
+        None => Ok(()),
     }
 }
 

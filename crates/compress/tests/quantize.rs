@@ -146,7 +146,8 @@ fn a_published_network_keeps_its_accuracy() {
         Arc::new(Subset::new(source.split(split).unwrap(), (0..count).collect()))
     };
     let stop = AtomicBool::new(false);
-    let images = CalibrationImages::load(&model, &part(Split::Train, 512), 0, &stop, &mut |_, _| ()).unwrap().unwrap();
+    let images =
+        CalibrationImages::load(&model, &part(Split::Train, 512), 0, false, &stop, &mut |_, _| ()).unwrap().unwrap();
     let options = options(2);
     let quantized = calibrate(&model, &images, &options).model(&[]).unwrap();
     let evaluate_options = EvaluateOptions { engine: options.engine.clone(), ..EvaluateOptions::default() };

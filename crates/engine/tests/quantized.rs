@@ -2,7 +2,7 @@
 
 mod support;
 
-use residual_engine::{CompiledModel, Engine, EngineError, Mode, Options};
+use residual_engine::{CompiledModel, Engine, EngineError, Mode, Options, PlanSummary};
 use residual_graph::{Builder, Conv2d, Graph, NodeId, Op};
 use residual_kernels::Isa;
 use residual_model::{
@@ -225,6 +225,30 @@ fn new_weights_bring_their_scales() {
     loaded.load_model(&other).unwrap();
     loaded.forward(&images).unwrap();
     assert_eq!(loaded.output(), expected.output());
+}
+
+/// What a file can say, but no machine can hold, and sums that 32 bits do not hold.
+#[test]
+fn extents_beyond_the_kernels_are_refused_or_computed_in_floats() {
+    let conv = Conv2d::new(2, 2, 2).groups(2).padding(1 << 20).dilation(1 << 20).bias();
+    let mut net = Builder::new("wide_padding", [2, 2, 2]);
+    let x = net.conv("conv", net.input(), conv.stride(1 << 20)).unwrap();
+    let folded = model(net.finish(x).unwrap());
+    let weight = QuantizedWeight::nearest(&folded.tensors["conv.weight"]);
+    let values = HashMap::from([("input".to_owned(), Quantization::of_range(-1.0, 1.0))]);
+    let wide = quantize(&folded, &HashMap::from([("conv".to_owned(), weight)]), &values).unwrap();
+    let error = Engine::new(&wide, Mode::Infer, 1, [2, 2], &[], &options(2)).unwrap_err();
+    assert!(matches!(error, EngineError::Memory { .. }), "{error}");
+
+    let mut net = Builder::new("mean", [1, 8, 8]);
+    let x = net.conv("conv", net.input(), Conv2d::new(1, 1, 1).bias()).unwrap();
+    let x = net.global_avg_pool("mean", x).unwrap();
+    let x = net.linear("fc", x, 2, true).unwrap();
+    let mean = quantized(&model(net.finish(x).unwrap()));
+    for (side, is_floats) in [(8, false), (4095, false), (4096, true)] {
+        let summary = PlanSummary::new(&mean, Mode::Infer, 1, [side; 2], &[], &options(1)).unwrap();
+        assert_eq!(summary.steps().any(|step| step.work == "dequantize"), is_floats, "{side}");
+    }
 }
 
 #[test]

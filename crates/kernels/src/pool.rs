@@ -12,7 +12,7 @@ pub use mean::{
     AdaptiveShape, adaptive_avg_pool, adaptive_avg_pool_backward, avg_pool, avg_pool_backward, global_avg_pool,
     global_avg_pool_backward,
 };
-pub use quantized::{global_avg_pool_bytes, max_pool_bytes};
+pub use quantized::{TOO_MANY_PIXELS, global_avg_pool_bytes, max_pool_bytes};
 
 /// Most pixels of a window whose places fit a byte.
 const MAX_WINDOW: usize = 256;

@@ -1,4 +1,4 @@
-//! Quantised models: the nearest bytes, where values are rounded, and the way back to floats.
+//! Quantised models: the nearest bytes, where values are rounded, and dequantisation.
 
 use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, Pool2d};
 use residual_model::{

@@ -16,7 +16,7 @@ pub enum OnnxError {
         /// Its size in bytes.
         got: u64,
     },
-    /// The network takes images of one size, and images of any size were asked for.
+    /// The network takes images of one size, and images of any size were requested.
     #[error("onnx: node \"{node}\": expected a network for images of any size, got {got}")]
     FixedSize {
         /// The node that works for one size only.

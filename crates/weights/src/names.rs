@@ -64,6 +64,7 @@ pub(crate) fn tensors_of_graph(
         let expected = spec.shape;
         let is_counter = spec.role == Role::Counter;
         let stored = spec.role.type_name();
+        let is_bytes = matches!(spec.role, Role::QuantizedWeight | Role::ZeroPoint);
         let Some(view) = entries.swap_remove(&key) else {
             if is_counter {
                 let zeros = vec![0; expected.iter().product()];
@@ -78,10 +79,10 @@ pub(crate) fn tensors_of_graph(
             continue;
         };
         // A counter may have any numeric type, as in torch; averaging scripts convert it to floats.
-        let fits = match stored {
-            "i64" => view.is_float().is_some(),
-            "f32" => view.is_float() == Some(true),
-            bytes => view.type_name() == bytes,
+        let fits = match view.is_float() {
+            _ if is_bytes => view.type_name() == stored,
+            known if is_counter => known.is_some(),
+            known => known == Some(true),
         };
         if !fits {
             problems.push(TensorProblem::Type { key, expected: stored, got: view.type_name().into() });
@@ -91,7 +92,7 @@ pub(crate) fn tensors_of_graph(
             let bound = expected.iter().product();
             let tensor = match file {
                 _ if is_counter => view.to_counter(&key, bound)?,
-                _ if stored != "f32" => view.to_bytes(&key, bound)?,
+                _ if is_bytes => view.to_bytes(&key, bound)?,
                 Some(file) => view.share(&key, bound, file)?,
                 None => view.to_tensor_within(&key, bound)?,
             };

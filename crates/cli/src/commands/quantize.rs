@@ -8,7 +8,7 @@ use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::{Done, machine, weights};
 use residual::compress::{
-    Calibration, CalibrationImages, LatencyChange, LayerDamage, Outcome, QuantizeOptions, choose_images,
+    Calibration, CalibrationImages, LatencyChange, LayerDamage, Outcome, QuantizeOptions, check_layers, choose_images,
 };
 use residual::data::{Dataset, Part, Selection, Split};
 use residual::engine::Options;
@@ -49,6 +49,10 @@ pub(crate) fn run(arguments: &Quantize, stop: &Stop) -> Result<Done, Failure> {
     let model = weights::resolve(&arguments.weights.weights, opened, Some(images.judged.format()))?;
     let model = arguments.image.apply(model)?;
     let file = output(arguments, &model)?;
+    let is_auto = arguments.keep_f32 == ["auto"];
+    if !is_auto {
+        check_layers(&model, &arguments.keep_f32)?;
+    }
     let progress = Progress::new();
     facts(&[
         ("network", format!("{} of {}", model.graph.name, path_text(&arguments.weights.weights))),
@@ -59,9 +63,9 @@ pub(crate) fn run(arguments: &Quantize, stop: &Stop) -> Result<Done, Failure> {
     .lines()
     .for_each(|line| progress.line(line));
     let stop = stop.listen();
-    let done = quantize(arguments, &model, &images, &options, stop, &progress);
+    let done = quantize(arguments, &model, &images, &options, is_auto, stop, &progress);
     let done = done.inspect_err(|_| progress.finish())?;
-    let Some(Quantized { model: quantized, kept_f32, damages }) = done else {
+    let Some(Quantized { model: quantized, kept_f32, damages, measured, calibration }) = done else {
         progress.finish();
         return Ok(Done::Interrupted);
     };
@@ -84,9 +88,22 @@ pub(crate) fn run(arguments: &Quantize, stop: &Stop) -> Result<Done, Failure> {
         outcome = outcome.timed(&model, &quantized, &options)?;
     }
     progress.finish();
-    let listed = arguments.sensitivity.then(|| damages.as_deref().unwrap_or_default());
-    show(arguments, &outcome, images.calibration.len(), &kept_f32, listed)?;
-    gate(arguments, &outcome, damages.as_deref())
+    let listed = damages.as_deref().filter(|_| arguments.sensitivity);
+    show(arguments, &outcome, calibration.len(), &kept_f32, listed)?;
+    let (Some(most), Some(drop)) = (arguments.max_drop, outcome.drop()) else { return Ok(Done::Finished) };
+    if drop <= most {
+        return Ok(Done::Finished);
+    }
+    let damages = match damages {
+        Some(damages) => Some(damages),
+        None => sensitivity(&measured, &calibration, &options, stop, &progress)?,
+    };
+    let Some(damages) = damages else { return Ok(Done::Interrupted) };
+    let layers: Vec<&str> = damages.iter().take(LISTED).map(|damage| &*damage.layer).collect();
+    Err(Failure::new(format!(
+        "accuracy: expected a drop of at most {most} points, got {drop:.2}; the layers that cost most: {} (--keep-f32 keeps them in f32)",
+        layers.join(", ")
+    )))
 }
 
 /// The images of a quantisation.
@@ -146,7 +163,13 @@ fn output(arguments: &Quantize, model: &Model) -> Result<PathBuf, Failure> {
         let file = path_text(&file);
         return Err(Failure::usage(format!("output: expected another file than the weights', got {file}")));
     }
-    Ok(file)
+    // Before minutes of work.
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            Err(Failure::new(format!("{}: expected a folder for the output, got none", path_text(folder))))
+        }
+        _ => Ok(file),
+    }
 }
 
 /// A quantised model, its layers of floats, and what the layers cost, if that was measured.
@@ -154,6 +177,8 @@ struct Quantized {
     model: Model,
     kept_f32: Vec<String>,
     damages: Option<Vec<LayerDamage>>,
+    measured: Calibration,
+    calibration: CalibrationImages,
 }
 
 /// Calibrates and quantises. `None` if `stop` was set.
@@ -162,15 +187,19 @@ fn quantize(
     model: &Model,
     images: &Images,
     options: &Options,
+    is_auto: bool,
     stop: &AtomicBool,
     progress: &Progress,
 ) -> Result<Option<Quantized>, Failure> {
     let show = |what: &str, done: usize, total: usize| progress.images(what, done as u64, total as u64);
     let workers = arguments.reading.workers.into();
+    let skips = arguments.reading.skip_bad_images;
     let read = &mut |done, total| show("reading", done, total);
-    let Some(calibration) = CalibrationImages::load(model, &images.calibration, workers, stop, read)? else {
+    let calibration = CalibrationImages::load(model, &images.calibration, workers, skips, stop, read);
+    let Some(calibration) = calibration.map_err(|error| Failure::from(error).or_skip())? else {
         return Ok(None);
     };
+    calibration.skipped().iter().for_each(|reason| progress.line(&format!("skipped: {reason}")));
     let quantize_options = QuantizeOptions {
         method: arguments.method,
         bias_correction: arguments.bias_correction,
@@ -183,11 +212,9 @@ fn quantize(
     else {
         return Ok(None);
     };
-    let is_auto = arguments.keep_f32 == ["auto"];
     let mut damages = None;
-    if is_auto || arguments.sensitivity || arguments.max_drop.is_some() {
-        let step = &mut |done, total| progress.steps("sensitivity of layers", done, total);
-        damages = measured.sensitivity(&calibration, SENSITIVITY_IMAGES, options, stop, step)?;
+    if is_auto || arguments.sensitivity {
+        damages = sensitivity(&measured, &calibration, options, stop, progress)?;
         if damages.is_none() {
             return Ok(None);
         }
@@ -206,7 +233,19 @@ fn quantize(
         }
         _ => arguments.keep_f32.clone(),
     };
-    Ok(Some(Quantized { model: measured.model(&kept_f32)?, kept_f32, damages }))
+    Ok(Some(Quantized { model: measured.model(&kept_f32)?, kept_f32, damages, measured, calibration }))
+}
+
+/// What each layer costs. `None` if `stop` was set.
+fn sensitivity(
+    measured: &Calibration,
+    calibration: &CalibrationImages,
+    options: &Options,
+    stop: &AtomicBool,
+    progress: &Progress,
+) -> Result<Option<Vec<LayerDamage>>, Failure> {
+    let step = &mut |done, total| progress.steps("sensitivity of layers", done, total);
+    Ok(measured.sensitivity(calibration, SENSITIVITY_IMAGES, options, stop, step)?)
 }
 
 /// How two networks compare.
@@ -281,17 +320,4 @@ fn show(
         text += &format!("\nnoise {noise:.2e}  {layer}");
     }
     print(&(text.trim_end().to_owned() + "\n"))
-}
-
-/// Fails if accuracy dropped by more than allowed.
-fn gate(arguments: &Quantize, outcome: &Outcome, damages: Option<&[LayerDamage]>) -> Result<Done, Failure> {
-    let (Some(most), Some(drop)) = (arguments.max_drop, outcome.drop()) else { return Ok(Done::Finished) };
-    if drop <= most {
-        return Ok(Done::Finished);
-    }
-    let layers: Vec<&str> = damages.unwrap_or_default().iter().take(LISTED).map(|damage| &*damage.layer).collect();
-    Err(Failure::new(format!(
-        "accuracy: expected a drop of at most {most} points, got {drop:.2}; the layers that cost most: {} (--keep-f32 keeps them in f32)",
-        layers.join(", ")
-    )))
 }

@@ -1,7 +1,7 @@
 //! Compiles a model to a plan, pass by pass: fold, fuse, choose algorithms, choose stored activations, schedule, choose the
 //! layers that run depth first, place buffers. Nothing is allocated or run yet.
 
-use super::algorithms::choose;
+use super::algorithms::{choose, conv_shape};
 use super::checkpoint;
 use super::depth_first::{self, DepthFirst};
 use super::fuse::fuse;
@@ -12,7 +12,7 @@ use crate::arena::{BufferId, Places};
 use crate::parameters::{ParameterLayout, Scales};
 use crate::{EngineError, Memory, Mode, Options};
 use residual_graph::{Graph, Node, NodeId, Op, Shape};
-use residual_kernels::conv::Conv;
+use residual_kernels::conv::{Conv, ConvShape};
 use residual_kernels::{Isa, rows};
 use residual_model::{Model, fold_batch_norm_but_scales, unpack_weights};
 use residual_tensor::NamedTensors;
@@ -113,6 +113,7 @@ impl Plan {
         let shapes = shapes_in_memory(graph, &logical);
         check_addressable(&shapes, batch)?;
         let layers = Layers::of(graph);
+        check_padded(graph, &layers, &shapes)?;
         let convs = choose(graph, &layers, &shapes, mode, batch, options);
         let stored = match options.gradients.checkpointing && mode != Mode::Infer {
             true => checkpoint::stored(&fused, &shapes, &kept),
@@ -195,6 +196,8 @@ impl Plan {
 
 /// The maximum number of floats that a process can address on current processors (47-bit addresses).
 const ADDRESSABLE: usize = 1 << 45;
+/// No vector has more floats.
+const MOST_LANES: usize = 16;
 
 /// Whether the largest value of a batch can be addressed at all. After this check, sizes of single values do not overflow.
 fn check_addressable(shapes: &[Shape], batch: usize) -> Result<(), EngineError> {
@@ -204,6 +207,21 @@ fn check_addressable(shapes: &[Shape], batch: usize) -> Result<(), EngineError> 
     }
     let values = largest.saturating_mul(size_of::<f32>());
     Err(Memory { values, ..Memory::default() }.refused())
+}
+
+/// Whether the workspace of each quantised convolution can be addressed, which holds its input with the padding around it: at most
+/// a vector for each channel.
+fn check_padded(graph: &Graph, layers: &Layers, shapes: &[Shape]) -> Result<(), EngineError> {
+    for &node in &layers.quantized {
+        let ConvShape { input, padding, in_channels, .. } = conv_shape(graph, node, shapes);
+        let padded = |axis: usize| input[axis].saturating_add(2 * padding[axis]);
+        let len = [padded(1), in_channels, MOST_LANES].into_iter().fold(padded(0), usize::saturating_mul);
+        if len > ADDRESSABLE {
+            let workspace = len.saturating_mul(size_of::<f32>());
+            return Err(Memory { workspace, ..Memory::default() }.refused());
+        }
+    }
+    Ok(())
 }
 
 /// Whether the engine can run every op at these shapes.

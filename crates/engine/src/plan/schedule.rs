@@ -8,7 +8,7 @@ use crate::arena::{Buffer, BufferId};
 use crate::{Frozen, Mode};
 use residual_graph::{Graph, NodeId, Op, Shape};
 use residual_kernels::conv::QuantizedConv;
-use residual_kernels::pool::AdaptiveShape;
+use residual_kernels::pool::{AdaptiveShape, TOO_MANY_PIXELS};
 use std::ops::Range;
 
 /// The instructions of a plan and the buffers they use.
@@ -241,8 +241,11 @@ impl<'a> Scheduler<'a> {
     /// Whether a step computes with the bytes of its input.
     fn reads_bytes(&self, step: &Step) -> bool {
         let Head::Node(node) = step.head else { return false };
-        let op = &self.graph.node(node).op;
-        let can = op.is_quantized() || matches!(op, Op::MaxPool2d(_) | Op::GlobalAvgPool | Op::PadShortcut { .. });
+        let can = match self.graph.node(node).op {
+            Op::MaxPool2d(_) | Op::PadShortcut { .. } => true,
+            Op::GlobalAvgPool => self.pixels(node).0 < TOO_MANY_PIXELS,
+            ref op => op.is_quantized(),
+        };
         can && self.quantization_of(self.graph.node(node).inputs[0]).is_some()
     }
 

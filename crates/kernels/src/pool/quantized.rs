@@ -51,15 +51,18 @@ impl Kernel for MaxRow<'_> {
     }
 }
 
+/// Images of [`global_avg_pool_bytes`] have fewer pixels: their sums are exact in 32 bits.
+pub const TOO_MANY_PIXELS: usize = 1 << 24;
+
 /// The mean over all pixels of each image: the exact sum of byte − zero, as a float, times the scale, divided by `pixels`. `x` is
 /// images × pixels of bytes, `y` images × channels.
 ///
 /// # Panics
-/// If a slice has not the length stated, or an image has 2²⁴ pixels or more.
+/// If a slice has not the length stated, or an image has [`TOO_MANY_PIXELS`].
 pub fn global_avg_pool_bytes(pool: &Pool, pixels: usize, channels: usize, x: &[u8], from: Quantization, y: &mut [f32]) {
     let pixel = QuantizedConv::pixel(channels);
     assert!(y.len().is_multiple_of(channels) && is_product(x.len(), &[y.len() / channels, pixels, pixel]));
-    assert!(pixels < 1 << 24, "{pixels} pixels");
+    assert!(pixels < TOO_MANY_PIXELS, "{pixels} pixels");
     let (blocks, image_len) = (channels.div_ceil(CHANNEL_BLOCK), pixels * pixel);
     let tasks = y.len() / channels * blocks;
     let y = SharedMut::new(y);
