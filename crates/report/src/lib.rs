@@ -49,6 +49,7 @@ mod samples;
 mod scatter;
 mod slices;
 mod svg;
+mod trade_off;
 
 pub use architecture::architecture;
 pub use axis::Axis;
@@ -75,3 +76,4 @@ pub use run_report::{RunReport, SCHEMA, begin_report};
 pub use scatter::{ScatterPoint, scatter};
 pub use slices::Slice;
 pub use svg::{Anchor, Label, Mark, Svg, escape};
+pub use trade_off::{Candidate, TradeOff};
