@@ -56,7 +56,7 @@ pub(crate) struct Prune {
     /// Number of training images that channels are scored and batch norms recalibrated on
     #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one, help_heading = SELECTION)]
     pub(crate) calib: NonZeroU16,
-    /// Seed of their choice, of random scores and of fine-tuning
+    /// Seed of their choice, of random scores, and of fine-tuning where the weights' run held no images out
     #[arg(long, value_name = "N", default_value = "0", help_heading = SELECTION)]
     pub(crate) seed: u64,
     /// Train the pruned network by this recipe, a preset or a file; the settings below override it. The last weights are kept

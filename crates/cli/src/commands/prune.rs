@@ -20,7 +20,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use step::{Goal, Pruned, Pruner};
+use step::{Goal, Pruned, Pruner, Search};
 
 /// Batch size of evaluations.
 const EVALUATION_BATCH: usize = 100;
@@ -212,8 +212,8 @@ fn show(
     if !pruned.blocks.is_empty() {
         rows.push(("removed", pruned.blocks.join(", ")));
     }
-    if let Some(latency) = &pruned.latency {
-        let step::Latency { goal, predicted, measured, rounds } = latency;
+    if let Some(search) = &pruned.search {
+        let Search { goal, predicted, measured, rounds } = search;
         let networks = count(*rounds as u64, "network");
         rows.push(("target", format!("{goal:.3} of the original's latency: predicted {predicted:.3}, measured {measured:.3}, {networks} tried")));
     }

@@ -74,12 +74,12 @@ pub(super) struct Pruned {
     pub(super) blocks: Vec<String>,
     /// How the last step met its latency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) latency: Option<Latency>,
+    pub(super) search: Option<Search>,
 }
 
-/// A latency that was aimed at. All are shares of the original's.
+/// The search for a network of a latency. All are shares of the original's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Latency {
+pub(super) struct Search {
     pub(super) goal: f64,
     pub(super) predicted: f64,
     pub(super) measured: f64,
@@ -91,7 +91,7 @@ impl Pruned {
     /// With what a further step removes.
     pub(super) fn then(&self, next: Self) -> Self {
         let blocks = self.blocks.iter().cloned().chain(next.blocks).collect();
-        Self { units: self.units + next.units, blocks, latency: next.latency }
+        Self { units: self.units + next.units, blocks, search: next.search }
     }
 }
 
@@ -124,7 +124,7 @@ impl Pruner<'_> {
         let scored = Saliency::measure(criterion, model, &groups, &self.images, seed, self.options, stop, show);
         let Some(saliency) = scored.map_err(|error| Failure::from(error).or_skip())? else { return Ok(None) };
         let share = step as f64 / steps as f64;
-        let (selection, latency) = match self.goal {
+        let (selection, search) = match self.goal {
             Goal::Macs(target) => {
                 let before = self.macs(self.original)?;
                 let budget = before * (target.count(before) / before).powf(share);
@@ -149,7 +149,7 @@ impl Pruner<'_> {
             return Ok(None);
         }
         let blocks = selection.blocks.iter().map(|block| block.name.clone()).collect();
-        let pruned = Pruned { units: selection.units.len(), blocks, latency };
+        let pruned = Pruned { units: selection.units.len(), blocks, search };
         Ok(Some((selection.apply(model)?, pruned)))
     }
 
@@ -162,7 +162,7 @@ impl Pruner<'_> {
         goal: f64,
         batch: usize,
         progress: &Progress,
-    ) -> Result<(Selection, Option<Latency>), Failure> {
+    ) -> Result<(Selection, Option<Search>), Failure> {
         let options = self.options;
         let path = measurements(options, "latency");
         let mut table = match path.as_deref().filter(|path| path.exists()).map(|path| LatencyTable::read(path, options))
@@ -217,8 +217,8 @@ impl Pruner<'_> {
                 found.measured
             ));
         }
-        let latency = Latency { goal, predicted: found.predicted, measured: found.measured, rounds: found.rounds };
-        Ok((found.selection, Some(latency)))
+        let search = Search { goal, predicted: found.predicted, measured: found.measured, rounds: found.rounds };
+        Ok((found.selection, Some(search)))
     }
 
     fn select_options(&self) -> SelectOptions {
