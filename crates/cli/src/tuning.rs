@@ -16,7 +16,7 @@ pub(crate) fn tune(
     plans: &[(Mode, usize)],
     size: [usize; 2],
 ) -> Result<Options, Failure> {
-    let path = path(&options);
+    let path = measurements(&options, "autotune");
     let mut tuning = Tuning::default();
     if let Some(path) = path.as_deref().filter(|path| path.exists()) {
         match read_tuning(path) {
@@ -38,10 +38,11 @@ pub(crate) fn tune(
     Ok(Options { tuning: Some(Arc::new(tuning)), ..options })
 }
 
-/// The file for this processor, instruction set and number of threads; `None` without a cache folder.
-fn path(options: &Options) -> Option<PathBuf> {
+/// The file of a kind of measurements on this processor, with this instruction set and number of threads; `None` without a cache
+/// folder.
+pub(crate) fn measurements(options: &Options, kind: &str) -> Option<PathBuf> {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let processor: String = machine::processor().chars().map(plain).take(80).collect();
     let name = format!("{processor}-{}-{}.json", options.isa.name(), options.pool.threads());
-    machine::cache_folder().map(|folder| folder.join("autotune").join(name))
+    machine::cache_folder().map(|folder| folder.join(kind).join(name))
 }

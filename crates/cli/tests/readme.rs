@@ -83,7 +83,7 @@ fn every_command_of_the_readme_runs() {
             "inspect" if arguments.contains(&"--compare") => shows("72.4/90.9"),
             "inspect" => shows("layer1.0.conv1"),
             "bench" => shows("GFLOP/s"),
-            "quantize" => shows("\ntop-1  "),
+            "quantize" | "prune" => shows("\ntop-1  "),
             "export" => shows("opset"),
             "models" => shows("resnet50"),
             "data" => shows("shapes"),

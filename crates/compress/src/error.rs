@@ -2,9 +2,11 @@
 
 use residual_data::DataError;
 use residual_engine::EngineError;
-use residual_files::one_line;
+use residual_files::{FileError, one_line};
 use residual_graph::GraphError;
+use residual_infer::InferError;
 use residual_model::ModelError;
+use std::path::PathBuf;
 
 /// An error of compressing a network. The message is one line and includes the causes.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,47 @@ pub enum CompressError {
     #[error("method: expected minmax, percentile:50 to 100, mse or entropy, got \"{got}\"")]
     Method {
         /// The name.
+        got: String,
+    },
+    /// A setting that is none.
+    #[error("{what}: expected {expected}, got \"{got}\"")]
+    Setting {
+        /// The setting.
+        what: &'static str,
+        /// What it takes.
+        expected: &'static str,
+        /// What was given.
+        got: String,
+    },
+    /// The images' classes are not the network's.
+    #[error("{}", one_line(.0))]
+    Classes(#[from] InferError),
+    /// Images with several labels, where a gradient of one class is needed.
+    #[error("criterion taylor: expected images of one class each, got images with several labels")]
+    MultiLabel,
+    /// Channels that no batch norm scales.
+    #[error("criterion bn: expected a batch norm of all channels, got none of those of \"{layer}\"")]
+    NoBatchNorm {
+        /// The layer whose outputs they are.
+        layer: String,
+    },
+    /// A network that costs more, whatever is removed.
+    #[error("target: expected at least {least:.4e}, which is all that can be removed, got {got:.4e}")]
+    Budget {
+        /// What the smallest network costs.
+        least: f64,
+        /// What it may cost.
+        got: f64,
+    },
+    /// A file cannot be read or written.
+    #[error("{}", one_line(.0))]
+    File(#[from] FileError),
+    /// A file of measured layers that holds something else.
+    #[error("{}: expected measured times of layers, got {got}", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
         got: String,
     },
 }

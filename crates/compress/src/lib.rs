@@ -2,15 +2,32 @@
 //!
 //! Static post-training quantisation to 8 bits: a [`Calibration`] runs a network on some [`CalibrationImages`] and finds the scale of
 //! every value and weight; it then makes the quantised [`Model`](residual_model::Model), of all layers or of some, and says what each
-//! layer costs ([`Calibration::sensitivity`]). [`Outcome`] is what every command that compresses reports.
+//! layer costs ([`Calibration::sensitivity`]).
+//!
+//! Structured pruning: a [`Criterion`] gives the [`Saliency`] of every channel; [`select`] finds what to remove so that the network
+//! costs what it may, in multiply-accumulates ([`Macs`]) or in the latency of this machine ([`LatencyCost`], [`approach`]). What is left
+//! is a smaller dense [`Model`](residual_model::Model), whose batch norms [`recalibrate_batch_norms`] measures anew. Unstructured
+//! pruning ([`prune_weights`]) makes single weights zero.
+//!
+//! [`Outcome`] is what every command that compresses reports.
 #![forbid(unsafe_code)]
 
 mod error;
 mod images;
 mod outcome;
+mod prune;
 mod quantize;
+mod recalibrate;
+mod training_images;
 
 pub use error::CompressError;
 pub use images::{CalibrationImages, choose_images};
-pub use outcome::{LatencyChange, Outcome};
+pub use outcome::{LatencyChange, Outcome, compare_latency};
+pub use prune::{
+    Allocation, Approach, Criterion, LatencyCost, LatencyTable, LatencyTarget, LayerCost, Macs, MacsTarget, Pattern,
+    Saliency, SelectOptions, Selection, Sparsity, SpeedupTarget, StepTimes, approach, prune_weights, select,
+    time_layer,
+};
 pub use quantize::{Calibration, LayerDamage, QuantizeOptions, RangeMethod, check_layers};
+pub use recalibrate::recalibrate_batch_norms;
+pub use training_images::TrainingImages;

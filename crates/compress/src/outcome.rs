@@ -87,7 +87,7 @@ impl Outcome {
     /// If a network cannot be run.
     pub fn timed(mut self, before: &Model, after: &Model, options: &Options) -> Result<Self, CompressError> {
         for batch in BATCHES {
-            self.latency.insert(batch, latency(before, after, batch, options)?);
+            self.latency.insert(batch, compare_latency(before, after, batch, options)?);
         }
         Ok(self)
     }
@@ -98,7 +98,16 @@ impl Outcome {
     }
 }
 
-fn latency(before: &Model, after: &Model, batch: usize, options: &Options) -> Result<LatencyChange, CompressError> {
+/// The latency of two networks on batches of noise, in inference; their passes take turns.
+///
+/// # Errors
+/// If a network cannot be run.
+pub fn compare_latency(
+    before: &Model,
+    after: &Model,
+    batch: usize,
+    options: &Options,
+) -> Result<LatencyChange, CompressError> {
     let size = before.preprocessing.size;
     let mut engines = Vec::new();
     for model in [before, after] {

@@ -79,7 +79,7 @@ impl Graph {
                 output: shapes[index],
                 window: node.op.window(),
                 parameters: trainable(&node.op),
-                macs: macs(&node.op, shapes[index]),
+                macs: node.op.macs(shapes[index]),
                 receptive_field: fields[index].map(ReceptiveField::larger),
                 depth: above + usize::from(matches!(node.op, Op::Conv2d(_) | Op::Linear { .. })),
             });
@@ -99,16 +99,19 @@ fn trainable(op: &Op) -> usize {
     parameters.iter().filter(|spec| spec.role.is_parameter()).map(|spec| spec.shape.iter().product::<usize>()).sum()
 }
 
-fn macs(op: &Op, output: Shape) -> u64 {
-    match *op {
-        Op::Conv2d(conv) => {
-            let taps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels / conv.groups);
-            (output.len() as u64).saturating_mul(taps as u64)
+impl Op {
+    /// Multiply-accumulates of a convolution or linear layer whose value has the shape `output`; 0 of other ops.
+    pub fn macs(&self, output: Shape) -> u64 {
+        match *self {
+            Op::Conv2d(conv) => {
+                let taps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels / conv.groups);
+                (output.len() as u64).saturating_mul(taps as u64)
+            }
+            Op::Linear { in_features, .. } => in_features as u64 * output.len() as u64,
+            Op::Input { .. } | Op::BatchNorm2d { .. } | Op::LayerNorm { .. } | Op::LayerScale { .. } => 0,
+            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat | Op::Flatten | Op::Quantize => 0,
+            Op::MaxPool2d(_) | Op::AvgPool2d { .. } | Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } => 0,
+            Op::Dropout { .. } | Op::DropPath { .. } | Op::PadShortcut { .. } => 0,
         }
-        Op::Linear { in_features, .. } => in_features as u64 * output.len() as u64,
-        Op::Input { .. } | Op::BatchNorm2d { .. } | Op::LayerNorm { .. } | Op::LayerScale { .. } => 0,
-        Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat | Op::Flatten | Op::Quantize => 0,
-        Op::MaxPool2d(_) | Op::AvgPool2d { .. } | Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } => 0,
-        Op::Dropout { .. } | Op::DropPath { .. } | Op::PadShortcut { .. } => 0,
     }
 }

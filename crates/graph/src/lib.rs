@@ -22,7 +22,9 @@
 #![forbid(unsafe_code)]
 
 mod analysis;
+mod branches;
 mod builder;
+mod channels;
 mod drop;
 mod error;
 mod json;
@@ -34,7 +36,9 @@ mod shape;
 mod stages;
 
 pub use analysis::{Analysis, NodeAnalysis};
+pub use branches::ResidualBlock;
 pub use builder::Builder;
+pub use channels::{Channel, ChannelGroup, Narrowed, Unit, UnitId};
 pub use error::GraphError;
 pub use modules::{Part, is_inside};
 pub use op::{Conv2d, Op, ParameterSpec, Pool2d, Role, Window};

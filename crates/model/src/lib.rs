@@ -1,8 +1,8 @@
 //! A network with its tensors, preprocessing and labels, and the rewrites that touch tensors.
 //!
 //! A [`Model`] is made from a graph by [`initialise`], or read from a file by the `residual-weights` crate. Rewrites
-//! take a model and return another: [`fold_batch_norm`], [`replace_head`], [`reorder_head`], [`replace_input`], [`quantize`] and [`dequantize`]; [`average`] takes
-//! several.
+//! take a model and return another: [`fold_batch_norm`], [`replace_head`], [`reorder_head`], [`replace_input`], [`prune_channels`],
+//! [`remove_blocks`], [`quantize`] and [`dequantize`]; [`average`] takes several.
 //!
 //! ```
 //! use residual_graph::{Builder, Conv2d};
@@ -32,6 +32,7 @@ mod fold;
 mod head;
 mod initialise;
 mod input;
+mod prune;
 mod quantize;
 
 pub use average::average;
@@ -40,6 +41,7 @@ pub use fold::{Folded, fold_batch_norm, fold_batch_norm_but_scales};
 pub use head::{reorder_head, replace_head};
 pub use initialise::{Initialisation, initialise};
 pub use input::replace_input;
+pub use prune::{prune_channels, remove_blocks};
 pub use quantize::{
     Quantization, QuantizedWeight, dequantize, dequantized_weight, quantize, quantized_values, unpack_weights,
 };

@@ -12,6 +12,7 @@ mod judged;
 mod lists;
 mod peers;
 mod predict;
+mod prune;
 mod quantize;
 mod report;
 mod reproduce;
@@ -32,10 +33,11 @@ pub(crate) use lists::{
 };
 pub(crate) use peers::{explain, translate};
 pub(crate) use predict::Predict;
+pub(crate) use prune::Prune;
 pub(crate) use quantize::Quantize;
 pub(crate) use report::Report;
 pub(crate) use reproduce::Reproduce;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{FinetuneSettings, Settings};
 pub(crate) use train::Train;
 
 use clap::{Args, Parser, Subcommand};
@@ -115,6 +117,8 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Quantize weights to 8 bits, and measure what that costs and gains
     Quantize(Box<Quantize>),
+    /// Remove channels, blocks or single weights, and measure what that costs and gains
+    Prune(Box<Prune>),
     /// Export weights to ONNX or safetensors
     Export(Box<ExportWeights>),
     /// Average the weights of several checkpoints of a network

@@ -5,6 +5,9 @@ use crate::failure::Failure;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use residual::train::{Kind, Layer, SETTINGS, Setting};
 
+/// The heading of settings of a training that is part of another command.
+const FINETUNING: &str = "Fine-tuning (settings of residual train)";
+
 /// The settings that were typed as flags.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
@@ -35,6 +38,72 @@ impl Settings {
     }
 }
 
+/// Settings of the training after a network was changed: all but those of network, data, preprocessing and seed, for which the command
+/// has flags of its own.
+#[derive(Debug, Default)]
+pub(crate) struct FinetuneSettings(Settings);
+
+/// The settings that such a command has flags of its own for.
+const OWN: [&str; 20] = [
+    "model",
+    "num_classes",
+    "in_chans",
+    "weights",
+    "init",
+    "zero_init",
+    "data",
+    "data_dir",
+    "val_split",
+    "workers",
+    "skip_bad_images",
+    "img_size",
+    "test_size",
+    "crop_pct",
+    "crop_mode",
+    "exif_orientation",
+    "interpolation",
+    "mean",
+    "std",
+    "seed",
+];
+
+impl FinetuneSettings {
+    /// A layer over the presets and recipe files.
+    pub(crate) fn layer(&self) -> Result<Layer, Failure> {
+        self.0.layer()
+    }
+
+    /// A flag that was typed.
+    pub(crate) fn typed(&self) -> Option<String> {
+        self.0.typed.first().map(|(setting, _)| format!("--{}", setting.flag()))
+    }
+
+    fn settings() -> impl Iterator<Item = &'static Setting> {
+        SETTINGS.iter().filter(|setting| !OWN.contains(&setting.name))
+    }
+}
+
+impl Args for FinetuneSettings {
+    fn augment_args(command: Command) -> Command {
+        Self::settings().flat_map(flags).map(|flag| flag.help_heading(FINETUNING)).fold(command, Command::arg)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for FinetuneSettings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(Settings { typed: typed(matches, Self::settings()) }))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
 impl Args for Settings {
     fn augment_args(command: Command) -> Command {
         SETTINGS.iter().flat_map(flags).fold(command, Command::arg)
@@ -47,21 +116,29 @@ impl Args for Settings {
 
 impl FromArgMatches for Settings {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let typed = SETTINGS.iter().filter_map(|setting| {
-            let texts = match matches.get_many::<String>(setting.name) {
-                Some(texts) => texts.cloned().collect(),
-                None if setting.kind == Kind::Switch && matches.get_flag(&no(setting)) => vec!["false".into()],
-                None => return None,
-            };
-            Some((setting, texts))
-        });
-        Ok(Self { typed: typed.collect() })
+        Ok(Self { typed: typed(matches, SETTINGS.iter()) })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
+}
+
+/// Those of `settings` that were typed, with what was typed after them.
+fn typed(
+    matches: &ArgMatches,
+    settings: impl Iterator<Item = &'static Setting>,
+) -> Vec<(&'static Setting, Vec<String>)> {
+    let typed = settings.filter_map(|setting| {
+        let texts = match matches.get_many::<String>(setting.name) {
+            Some(texts) => texts.cloned().collect(),
+            None if setting.kind == Kind::Switch && matches.get_flag(&no(setting)) => vec!["false".into()],
+            None => return None,
+        };
+        Some((setting, texts))
+    });
+    typed.collect()
 }
 
 /// The flag of a setting, and for a switch the one that turns it off.

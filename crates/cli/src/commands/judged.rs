@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 /// The data that were typed, or that a run was trained on.
 pub(super) struct Found {
     pub(super) source: Source,
+    /// Name and folder of the source, as settings of training have them.
+    pub(super) data: (String, Option<PathBuf>),
     /// The split that was typed.
     pub(super) split: Option<data::Split>,
     /// The images that the weights' run held out of these data.
@@ -25,6 +27,7 @@ impl Found {
         let (name, data_dir) = data_of(arguments, weights, recipe.as_ref())?;
         Ok(Self {
             source: commands::data::open(&name, data_dir.as_deref())?,
+            data: (name, data_dir),
             split: arguments.split.map(data::Split::from),
             held_out: held_out(arguments, recipe.as_ref()),
         })

@@ -2,6 +2,7 @@
 
 pub(crate) mod average;
 pub(crate) mod bench;
+mod changed;
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod explain;
@@ -11,6 +12,7 @@ pub(crate) mod inspect;
 mod judged;
 pub(crate) mod models;
 pub(crate) mod predict;
+pub(crate) mod prune;
 pub(crate) mod quantize;
 pub(crate) mod recipes;
 pub(crate) mod report;

@@ -1,23 +1,18 @@
 //! `residual quantize`.
 
+use super::changed::{Images, Judgement, judge, output, rows};
 use super::judged::Found;
 use crate::args::Quantize;
 use crate::failure::Failure;
-use crate::output::{bytes, count, facts, grouped, path_text, print, print_json};
+use crate::output::{count, facts, path_text, print, print_json};
 use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::{Done, machine, weights};
-use residual::compress::{
-    Calibration, CalibrationImages, LatencyChange, LayerDamage, Outcome, QuantizeOptions, check_layers, choose_images,
-};
-use residual::data::{Dataset, Part, Selection, Split};
+use residual::compress::{Calibration, CalibrationImages, LayerDamage, Outcome, QuantizeOptions, check_layers};
 use residual::engine::Options;
-use residual::infer::{self, EvaluateOptions, Evaluation, InferError};
 use residual::model::Model;
-use residual::weights::{save, weights_file};
+use residual::weights::save;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Calibration images that the sensitivity of layers is measured on.
@@ -45,10 +40,10 @@ pub(crate) fn run(arguments: &Quantize, stop: &Stop) -> Result<Done, Failure> {
     let opened = weights::open(&arguments.weights)?;
     let recipe = opened.recipe().map(str::to_owned);
     let found = Found::new(&arguments.judged, &arguments.weights.weights, recipe.as_deref())?;
-    let images = Images::find(&found, arguments)?;
+    let images = Images::find(&found, arguments.calib.get().into(), arguments.seed, arguments.limit)?;
     let model = weights::resolve(&arguments.weights.weights, opened, Some(images.judged.format()))?;
     let model = arguments.image.apply(model)?;
-    let file = output(arguments, &model)?;
+    let file = output(arguments.output.as_deref(), &model, "int8", &arguments.weights.weights)?;
     let is_auto = arguments.keep_f32 == ["auto"];
     if !is_auto {
         check_layers(&model, &arguments.keep_f32)?;
@@ -72,7 +67,9 @@ pub(crate) fn run(arguments: &Quantize, stop: &Stop) -> Result<Done, Failure> {
     save(&file, &quantized, recipe.as_deref())?;
     let size = std::fs::metadata(&file).map_err(|error| Failure::at(file.display(), &error))?.len();
     let mut outcome = Outcome::new(path_text(&file), size, &quantized)?;
-    let judged = judge(arguments, &model, &quantized, &images, &options, stop, &progress);
+    let pair = [(&model, "f32"), (&quantized, "int8")];
+    let batch_size = usize::from(arguments.batch_size.get());
+    let judged = judge(pair, &images.judged, batch_size, arguments.reading, &options, stop, &progress);
     match judged.inspect_err(|_| progress.finish())? {
         Judgement::Stopped => {
             progress.finish();
@@ -104,72 +101,6 @@ pub(crate) fn run(arguments: &Quantize, stop: &Stop) -> Result<Done, Failure> {
         "accuracy: expected a drop of at most {most} points, got {drop:.2}; the layers that cost most: {} (--keep-f32 keeps them in f32)",
         layers.join(", ")
     )))
-}
-
-/// The images of a quantisation.
-struct Images {
-    calibration: Arc<dyn Dataset>,
-    /// What the calibration images were chosen from.
-    calibrated: String,
-    judged: Arc<dyn Dataset>,
-}
-
-impl Images {
-    /// Calibration images from the training split; of data without one, from those that would be judged on, which then are the others.
-    fn find(found: &Found, arguments: &Quantize) -> Result<Self, Failure> {
-        let Selection { dataset: judged, part } = found.selection()?;
-        let wanted = usize::from(arguments.calib.get());
-        let has_train = found.source.splits().contains(&Split::Train);
-        let chosen = |whole: &Arc<dyn Dataset>, count| choose_images(whole, count, arguments.seed);
-        let (calibration, calibrated, judged): (Arc<dyn Dataset>, _, Arc<dyn Dataset>) = match part {
-            Part::Split(Split::Train) => {
-                let message = "--split: expected val or test, got train, which the network is calibrated on";
-                return Err(Failure::usage(message));
-            }
-            Part::Split(_) if has_train => {
-                let train = found.source.split(Split::Train)?;
-                let [calibration, _] = chosen(&train, wanted);
-                (Arc::new(calibration), train.describe_set(), judged)
-            }
-            Part::HeldOut(held_out) => {
-                let whole = found.source.split(Split::Train)?;
-                let (train, _) = residual::data::stratified_split(&whole, held_out)?;
-                let train: Arc<dyn Dataset> = Arc::new(train);
-                let [calibration, _] = chosen(&train, wanted);
-                (Arc::new(calibration), train.describe_set(), judged)
-            }
-            Part::Split(_) | Part::Everything => {
-                let [calibration, others] = chosen(&judged, wanted.min(judged.len() / 2));
-                (Arc::new(calibration), judged.describe_set(), Arc::new(others))
-            }
-        };
-        let judged: Arc<dyn Dataset> = match arguments.limit {
-            Some(limit) if limit < judged.len() => {
-                let [some, _] = choose_images(&judged, limit, arguments.seed);
-                Arc::new(some)
-            }
-            _ => judged,
-        };
-        Ok(Self { calibration, calibrated, judged })
-    }
-}
-
-/// Where the result goes; not where the weights are read from.
-fn output(arguments: &Quantize, model: &Model) -> Result<PathBuf, Failure> {
-    let file = arguments.output.clone();
-    let file = file.unwrap_or_else(|| PathBuf::from(format!("{}-int8.safetensors", model.graph.name)));
-    let real = |path: &Path| path.canonicalize().ok();
-    if real(&file).is_some_and(|file| real(&weights_file(&arguments.weights.weights)) == Some(file)) {
-        let file = path_text(&file);
-        return Err(Failure::usage(format!("output: expected another file than the weights', got {file}")));
-    }
-    // Before minutes of work.
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-            Err(Failure::new(format!("{}: expected a folder for the output, got none", path_text(folder))))
-        }
-        _ => Ok(file),
-    }
 }
 
 /// A quantised model, its layers of floats, and what the layers cost, if that was measured.
@@ -248,46 +179,6 @@ fn sensitivity(
     Ok(measured.sensitivity(calibration, SENSITIVITY_IMAGES, options, stop, step)?)
 }
 
-/// How two networks compare.
-enum Judgement {
-    Of(Box<[Evaluation; 2]>),
-    /// The images have other classes than the network.
-    OtherClasses(String),
-    Stopped,
-}
-
-fn judge(
-    arguments: &Quantize,
-    before: &Model,
-    after: &Model,
-    images: &Images,
-    options: &Options,
-    stop: &AtomicBool,
-    progress: &Progress,
-) -> Result<Judgement, Failure> {
-    let options = EvaluateOptions {
-        engine: options.clone(),
-        batch_size: usize::from(arguments.batch_size.get()).clamp(1, images.judged.len().max(1)),
-        workers: arguments.reading.workers.into(),
-        skip_bad_images: arguments.reading.skip_bad_images,
-        ..EvaluateOptions::default()
-    };
-    let mut evaluations = Vec::new();
-    for (model, what) in [(before, "evaluating f32"), (after, "evaluating int8")] {
-        let show = &mut |done, total| progress.images(what, done, total);
-        match infer::evaluate(model, &images.judged, &options, stop, show) {
-            Ok(Some(evaluation)) => evaluations.push(evaluation),
-            Ok(None) => return Ok(Judgement::Stopped),
-            Err(error @ (InferError::Classes(_) | InferError::ClassCount { .. })) => {
-                return Ok(Judgement::OtherClasses(error.to_string()));
-            }
-            Err(error) => return Err(Failure::from(error).or_skip()),
-        }
-    }
-    let evaluations = evaluations.try_into().expect("two models were evaluated");
-    Ok(Judgement::Of(Box::new(evaluations)))
-}
-
 fn show(
     arguments: &Quantize,
     outcome: &Outcome,
@@ -299,19 +190,7 @@ fn show(
         let method = arguments.method.to_string();
         return print_json(&Document { outcome, calibrated_on, method, kept_f32, sensitivity: damages });
     }
-    let Outcome { file, images, parameters, macs, bytes: size, latency, .. } = outcome;
-    let mut rows = vec![("file", format!("{file}, {}", bytes(*size)))];
-    if let (Some(before), Some(after), Some([low, high])) = (outcome.top1_before, outcome.top1, outcome.interval) {
-        let change = after - before;
-        let interval = format!("{change:+.2} points, 95 % interval {low:+.2} to {high:+.2}");
-        rows.push(("top-1", format!("{before:.2} % -> {after:.2} % of {} images ({interval})", grouped(*images))));
-    }
-    let parameters = grouped(*parameters as u64);
-    rows.push(("size", format!("{parameters} parameters, {} multiply-accumulates", grouped(*macs))));
-    for (batch, LatencyChange { before_ms, after_ms, ratio, interval: [low, high] }) in latency {
-        let times = format!("{before_ms:.2} ms -> {after_ms:.2} ms at batch size {batch}");
-        rows.push(("latency", format!("{times}: {ratio:.2} times as fast (95 % interval {low:.2} to {high:.2})")));
-    }
+    let mut rows = rows(outcome);
     if !kept_f32.is_empty() {
         rows.push(("in f32", kept_f32.join(", ")));
     }

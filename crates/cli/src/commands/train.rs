@@ -2,6 +2,8 @@
 
 mod recipe;
 
+pub(super) use recipe::named as named_recipe;
+
 use super::runs::{spread, spread_document};
 use crate::args::Train;
 use crate::failure::Failure;

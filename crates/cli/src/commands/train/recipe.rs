@@ -20,8 +20,7 @@ pub(super) fn resolve(arguments: &Train, run: Option<&RunFolder>) -> Result<Reso
     }
     let mut layers = Vec::new();
     for name in &arguments.recipe {
-        let is_file = !is_preset(name) && (Path::new(name).exists() || name.ends_with(".toml"));
-        layers.push(if is_file { Layer::file(Path::new(name))? } else { Layer::preset(name)? });
+        layers.push(named(name)?);
     }
     let run = run.map(|run| Layer::run(&run.config())).transpose()?;
     let given = flags.text("data").or(layers.iter().rev().find_map(|layer| layer.text("data")));
@@ -60,6 +59,12 @@ pub(super) fn resolve(arguments: &Train, run: Option<&RunFolder>) -> Result<Reso
         }
     }
     Ok(Recipe::resolve(&layers)?)
+}
+
+/// The recipe that `--recipe` names: a preset or a file.
+pub(in crate::commands) fn named(name: &str) -> Result<Layer, Failure> {
+    let is_file = !is_preset(name) && (Path::new(name).exists() || name.ends_with(".toml"));
+    Ok(if is_file { Layer::file(Path::new(name))? } else { Layer::preset(name)? })
 }
 
 /// The most common published weights of a network.
