@@ -4,7 +4,7 @@ mod support;
 
 use support::Place;
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 14] = [
     &["train"],
     &["eval"],
     &["predict"],
@@ -13,6 +13,7 @@ const COMMANDS: [&[&str]; 13] = [
     &["inspect"],
     &["bench"],
     &["export"],
+    &["distill"],
     &["quantize"],
     &["report"],
     &["models", "list"],
