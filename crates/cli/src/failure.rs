@@ -73,6 +73,10 @@ impl<E: Error + 'static> From<E> for Failure {
 
 /// The flags that solve an error of finding a model or of matching its classes.
 fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(TrainError::TeacherWeights { source }) = error.downcast_ref() {
+        let has_no_name = matches!(**source, InferError::NoNetwork { .. } | InferError::SeveralNetworks { .. });
+        return has_no_name.then_some("residual export --model NAME --format safetensors writes a file that names it");
+    }
     let infer = match error.downcast_ref::<TrainError>() {
         Some(TrainError::Infer(error)) => Some(error),
         _ => error.downcast_ref::<InferError>(),

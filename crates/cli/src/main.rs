@@ -76,6 +76,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Explain(explain) => commands::explain::run(&explain, &stop),
         Command::Inspect(inspect) => commands::inspect::run(&inspect),
         Command::Bench(bench) => commands::bench::run(&bench),
+        Command::Distill(distill) => commands::distill::run(&distill, &stop),
         Command::Quantize(quantize) => commands::quantize::run(&quantize, &stop),
         Command::Prune(prune) => commands::prune::run(&prune, &stop),
         Command::Export(export) => commands::export::run(&export),

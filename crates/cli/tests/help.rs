@@ -13,6 +13,7 @@ const COMMANDS: [&[&str]; 14] = [
     &["inspect"],
     &["bench"],
     &["export"],
+    &["distill"],
     &["quantize"],
     &["prune"],
     &["report"],

@@ -38,7 +38,8 @@ fn every_command_of_the_readme_runs() {
             eprintln!("skipped, RESIDUAL_TEST_DATA is not set: residual {command}");
             continue;
         }
-        if arguments[0] == "train" && !arguments.contains(&"--resume") {
+        let trains = ["train", "distill"].contains(&arguments[0]);
+        if trains && !arguments.contains(&"--resume") {
             arguments.extend(short);
             if !arguments.contains(&"--img-size") && arguments.contains(&"photos") {
                 arguments.extend(["--img-size", "32"]);
@@ -57,6 +58,7 @@ fn every_command_of_the_readme_runs() {
         let shows = |text: &str| assert!(stdout.contains(text), "residual {command}: no {text:?} in {stdout}");
         match arguments[0] {
             "train" if arguments.contains(&"--find-lr") => shows("\nsuggestion  --lr "),
+            "distill" => shows("\nteacher  "),
             "train" => shows("\nNext:\n  residual eval --weights runs/"),
             "recipes" if arguments[1] == "verify" => shows("ok       pixels of 64 images"),
             "recipes" => shows("he2015-cifar\n"),

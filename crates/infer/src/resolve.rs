@@ -125,6 +125,11 @@ impl OpenedModel {
         }
     }
 
+    /// Whether the weights say how images are preprocessed: a checkpoint or a known name do, other state dicts do not.
+    pub fn has_preprocessing(&self) -> bool {
+        matches!(self.weights, Weights::Checkpoint(_)) || self.pretrained.is_some()
+    }
+
     /// The model. If the weights contain no preprocessing, it is the default for `images` and the network (see
     /// [`default_preprocessing`]).
     ///

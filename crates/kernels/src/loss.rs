@@ -1,8 +1,12 @@
-//! Losses of logits against targets, in double precision.
+//! Losses of logits against targets, and of a student's outputs and feature maps against a teacher's, in double precision.
 
+mod distillation;
+mod features;
 mod sigmoid;
 mod softmax;
 
+pub use distillation::{Decoupled, add_softened, decoupled_distillation, kl_divergence};
+pub use features::{attention_transfer, mean_squared_error};
 pub use sigmoid::{Binary, binary_cross_entropy};
 pub use softmax::{Focal, focal_loss};
 

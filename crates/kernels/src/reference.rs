@@ -17,7 +17,9 @@ pub use batch_norm::{affine, backward_apply, backward_sums, batch_norm_backward,
 pub use conv::{conv_backward_data, conv_backward_weights, conv_forward};
 pub use elementwise::{accumulate, accumulate_relu, copy_channels, copy_channels_backward, relu, relu_backward};
 pub use layer_norm::{layer_norm, layer_norm_backward};
-pub use loss::{binary_cross_entropy, cross_entropy, focal_loss, softmax};
+pub use loss::{
+    attention_transfer, binary_cross_entropy, cross_entropy, decoupled_distillation, focal_loss, kl_divergence, softmax,
+};
 pub use optim::{adam, clip_units, lamb_direction, lerp, lion, nadam, orthogonalise, rmsprop, sgd, sum_of_squares};
 pub use pool::{
     adaptive_avg_pool, adaptive_avg_pool_backward, avg_pool, avg_pool_backward, global_avg_pool,

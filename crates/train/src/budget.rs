@@ -39,7 +39,7 @@ fn time_step(job: &Job, step: &mut TrainStep) -> Result<f64, TrainError> {
         for batch in job.loader(epoch, 0, job.train_size(0))? {
             let batch = batch?;
             if !batch.is_empty() {
-                step.backward(batch.images(), batch.targets(), accumulated)?;
+                step.backward(batch.images(), batch.targets(), batch.indices(), accumulated)?;
             }
             batches += 1;
             if batches % accumulated == 0 {

@@ -1,7 +1,7 @@
 //! Errors that end a run.
 
 use crate::{Difference, Recipe, RecipeError, Resume, Setting};
-use residual_data::DataError;
+use residual_data::{DataError, UnknownClasses};
 use residual_engine::EngineError;
 use residual_files::FileError;
 use residual_graph::GraphError;
@@ -61,6 +61,32 @@ pub enum TrainError {
         /// The expected content.
         expected: String,
         /// The actual content.
+        got: String,
+    },
+    /// The weights of a teacher cannot be read.
+    #[error("teacher")]
+    TeacherWeights {
+        /// Why.
+        source: Box<InferError>,
+    },
+    /// A teacher lacks classes of the student.
+    #[error("teacher {name}")]
+    TeacherClasses {
+        /// Its weights.
+        name: String,
+        /// Which ones.
+        source: UnknownClasses,
+    },
+    /// A teacher does not fit the student.
+    #[error("teacher {name}: {what}: expected {expected}, got {got}")]
+    Teacher {
+        /// Its weights.
+        name: String,
+        /// Where it does not fit.
+        what: &'static str,
+        /// What the student needs.
+        expected: String,
+        /// What the teacher has.
         got: String,
     },
     /// A resume with settings or data of another run.
@@ -174,6 +200,7 @@ impl TrainError {
         match self {
             Self::Recipe(error) => error.is_usage(),
             Self::Infer(error) => error.is_usage(),
+            Self::TeacherWeights { source } => source.is_usage(),
             _ => false,
         }
     }

@@ -8,6 +8,7 @@
 
 mod augmentation;
 mod budget;
+mod distill;
 mod ema;
 mod error;
 mod event;
@@ -40,15 +41,15 @@ pub use gradients::{GradientRow, LayerGradient};
 pub use prepare::{GivenSetting, Job};
 pub use range_test::{RangePoint, RangeTest, find_lr};
 pub use recipe::{
-    About, Augment, Band, ClassWeights, ClipMode, Condition, Contract, Difference, EvalMetric, Init, Kind, Layer,
-    LrScale, MuonAdjustLr, Opt, Order, Origin, Origins, PRESETS, Preset, Range, Recipe, RecipeError, Resolved, Resume,
-    SETTINGS, Sched, Setting, Short, Trace,
+    About, Augment, Band, ClassWeights, ClipMode, Condition, Contract, Difference, EvalMetric, Init, KdLoss, Kind,
+    Layer, LrScale, MuonAdjustLr, Opt, Order, Origin, Origins, PRESETS, Preset, Range, Recipe, RecipeError, Resolved,
+    Resume, SETTINGS, Sched, Setting, Short, Trace,
 };
 pub use recipe::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation, Tta};
 pub use record::{Paired, Record, Row, Spread, StepRow, differences, paired};
 pub use run_folder::RunFolder;
 pub use schedule::{Plateau, Schedule};
 pub use step::TrainStep;
-pub use summary::{Outcome, Summary, Test, Trained};
+pub use summary::{Judged, Outcome, Summary, Test, Trained};
 pub use train::{resume, train};
 pub use verify::{Check, check_results, check_trace, short_form};

@@ -1,6 +1,7 @@
 //! The peak memory of a run, computed before its first step.
 
 use crate::TrainError;
+use crate::distill::Distillation;
 use crate::optimizer::Optimizer;
 use crate::prepare::Job;
 use crate::recipe::Recipe;
@@ -38,14 +39,15 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
     let image = 4 * model.graph.input_size()[0] * pixels;
     // The loader holds at most two batches more than it has threads, plus the current batch.
     let batches = |batch: usize| (recipe.workers + 3) * batch * image;
-    let evaluation = match job.evaluation_plan() {
-        Some((mode, batch)) => {
-            let plan = Engine::required_memory(model, mode, batch, size, &[], options)?;
-            // Weights go through a state dict into the second engine, where they are in torch's layout until packed.
-            plan.total() + 8 * parameters + batches(batch) * recipe.tta.views().count()
+    let mut evaluation = 0;
+    if let Some((mode, batch)) = job.evaluation_plan() {
+        for judged in job.teachers()?.iter().map(|teacher| &teacher.model).chain([model]) {
+            let plan = Engine::required_memory(judged, mode, batch, size, &[], options)?;
+            evaluation = evaluation.max(plan.total());
         }
-        None => 0,
-    };
+        // Weights go through a state dict into the second engine, where they are in torch's layout until packed.
+        evaluation += 8 * parameters + batches(batch) * recipe.tta.views().count();
+    }
     // A checkpoint, also in mid-epoch, copies the model and the optimiser's state.
     let checkpoint = 4 * parameters + beside.state + beside.averaged;
     // So does another engine for unfrozen layers or larger images, which has an optimiser and hooks of its own.
@@ -53,8 +55,12 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
     let temporary = evaluation.max(batches(recipe.batch_size) + checkpoint).max(unfreezing);
     // In addition to the engine: the state of optimiser and hooks, the averaged weights, and the initial model.
     let training = engine + beside.total() + 4 * parameters + temporary;
+    let mut teachers = 0;
+    for epoch in changes.range(epoch..).copied().chain([epoch]) {
+        teachers = teachers.max(Distillation::required_memory(job, options, job.train_size(epoch))?);
+    }
     let [features, backbone] = cached;
-    Ok((features + training.max(backbone)) as u64)
+    Ok((features + (training + teachers).max(backbone)) as u64)
 }
 
 /// The memory of a training step beside its engine, in bytes.

@@ -1,6 +1,7 @@
 //! Prepares model and data of a recipe.
 
-use crate::recipe::{self, Init, Origin, Origins, Recipe, RecipeError, Resolved, SETTINGS};
+use crate::distill::{self, Teacher, Teachers};
+use crate::recipe::{self, Init, KdLoss, Origin, Origins, Recipe, RecipeError, Resolved, SETTINGS};
 use crate::state::{DataShape, State};
 use crate::transfer::Transfer;
 use crate::{Layer, NewHead, RunFolder, Schedule, TrainError};
@@ -46,6 +47,8 @@ pub struct Job {
     pub(crate) origins: Origins,
     /// How the weights were read.
     pub(crate) weights_notes: Vec<String>,
+    /// The teachers, once they are read.
+    pub(crate) teachers: Teachers,
 }
 
 impl Job {
@@ -97,7 +100,7 @@ impl Job {
             let expected = format!("{}, the classes of the images' targets", names.len());
             return Err(RecipeError::field("num_classes", expected, classes.to_string()).located(&origins).into());
         }
-        check_objective(&recipe, train.is_multi_label(), classes).map_err(|error| error.located(&origins))?;
+        check_objective(&recipe, &*train, classes).map_err(|error| error.located(&origins))?;
         let has_test = source.splits().contains(&Split::Test);
         let held_out_is_test =
             recipe.val_split.is_none_or(|share| share == 0.0) && !source.splits().contains(&Split::Val);
@@ -136,7 +139,9 @@ impl Job {
         // The files were opened; the recipe records absolute paths, which are valid in every working directory.
         recipe.make_paths_absolute();
         let transfer = Transfer::new(&recipe, &model.graph).map_err(|error| error.located(&origins))?;
-        let job = Self { recipe, model, train, held_out, test, new_head, transfer, origins, weights_notes: notes };
+        let teachers = Teachers::default();
+        let job =
+            Self { recipe, model, train, held_out, test, new_head, transfer, origins, weights_notes: notes, teachers };
         job.transform()?.check(&*job.train)?;
         for &side in job.recipe.train_img_sizes.iter().flatten() {
             job.transform()?.with_size([side as usize; 2])?.check(&*job.train)?;
@@ -307,9 +312,21 @@ impl Job {
         self.batches().div_ceil(self.recipe.grad_accum_steps) as u64
     }
 
-    /// Notes for the user about weights, data and recipe, one line each.
-    pub(crate) fn notes(&self) -> Vec<String> {
+    /// The models that the student learns from.
+    ///
+    /// # Errors
+    /// If one cannot be read or does not fit the student.
+    pub(crate) fn teachers(&self) -> Result<&[Arc<Teacher>], TrainError> {
+        self.teachers.of(self)
+    }
+
+    /// Notes for the user about weights, teachers, data and recipe, one line each.
+    ///
+    /// # Errors
+    /// As [`Job::teachers`].
+    pub(crate) fn notes(&self) -> Result<Vec<String>, TrainError> {
         let mut notes = self.weights_notes.clone();
+        notes.extend(distill::notes(self)?);
         notes.extend_from_slice(self.train.notes());
         for note in self.held_out.iter().flat_map(|images| images.notes()) {
             if !notes.contains(note) {
@@ -318,7 +335,7 @@ impl Job {
         }
         let resolved = Resolved { recipe: self.recipe.clone(), origins: self.origins.clone() };
         notes.extend(resolved.notes(self.epoch_steps()));
-        notes
+        Ok(notes)
     }
 }
 
@@ -334,9 +351,14 @@ pub struct GivenSetting {
 }
 
 /// Whether the loss fits the targets.
-fn check_objective(recipe: &Recipe, is_multi_label: bool, classes: usize) -> Result<(), RecipeError> {
-    if is_multi_label && !recipe.bce_loss {
+fn check_objective(recipe: &Recipe, images: &dyn Dataset, classes: usize) -> Result<(), RecipeError> {
+    if images.is_multi_label() && !recipe.bce_loss {
         return Err(RecipeError::field("bce_loss", "true for images with several labels", "false"));
+    }
+    let is_soft = !images.is_empty() && images.soft_label(0).is_some();
+    if recipe.teacher.is_some() && recipe.kd_loss == KdLoss::Dkd && is_soft {
+        let expected = "kd for images with probabilities of classes, as dkd needs one class for each image";
+        return Err(RecipeError::field("kd_loss", expected, "dkd"));
     }
     match &recipe.class_weight_values {
         Some(values) if values.len() != classes => {

@@ -2,6 +2,7 @@
 //! explodes.
 
 use crate::TrainError;
+use crate::distill::Distillation;
 use crate::prepare::Job;
 use crate::recipe::RecipeError;
 use crate::train::train_step;
@@ -57,7 +58,8 @@ pub fn find_lr(
         return Err(RecipeError::field("cache_features", "false for a range test", "true").into());
     }
     let size = job.train_size(0);
-    let mut step = train_step(job, &job.model, options, job.transfer.frozen(0), size)?;
+    let step = train_step(job, &job.model, options, job.transfer.frozen(0), size)?;
+    let mut step = step.with_distillation(Distillation::new(job, options, size)?);
     let accumulated = job.recipe.grad_accum_steps;
     let (mut points, mut average, mut lowest) = (Vec::<RangePoint>::new(), 0.0, f64::INFINITY);
     let (mut epoch, mut loader) = (0, job.loader(0, 0, size)?);
@@ -77,7 +79,8 @@ pub fn find_lr(
             }
             let counters = [SALT, points.len() as u64, index as u64];
             step.engine_mut().set_seed(Stream::new(job.recipe.seed, &counters).next_u64());
-            loss += batch.len() as f64 * step.backward(batch.images(), batch.targets(), accumulated)?;
+            loss +=
+                batch.len() as f64 * step.backward(batch.images(), batch.targets(), batch.indices(), accumulated)?;
             images += batch.len();
         }
         if stop.load(Ordering::Relaxed) {

@@ -1,5 +1,6 @@
 //! The training loop: epochs, steps, evaluations and checkpoints, reported as events.
 
+use crate::distill::{self, Distillation};
 use crate::event::{EpochRow, Event, EventLine, RawMetrics, RunInfo, Step};
 use crate::gradients::GradientRow;
 use crate::memory::forecast;
@@ -12,7 +13,7 @@ use crate::state::{Best, DataShape, Progress, State, fingerprints};
 use crate::step::TrainStep;
 use crate::tensorboard::EventFile;
 use crate::train::train_step;
-use crate::{Outcome, RunFolder, Schedule, Summary, Test, TrainError, Trained};
+use crate::{Judged, Outcome, RunFolder, Schedule, Summary, Test, TrainError, Trained};
 use residual_data::{Batch, Dataset, Loader, Skipped, Targets};
 use residual_engine::Options;
 use residual_files::atomic_write;
@@ -87,9 +88,13 @@ impl<'a> Run<'a> {
         let data = DataShape::of(job);
         let isa = options.isa.name().to_owned();
         let (progress, saved) = match state {
-            None => (Progress { data, fingerprints: fingerprints(job), isa, ..Progress::default() }, None),
+            None => {
+                let (fingerprints, teachers) = (fingerprints(job), distill::fingerprints(job)?);
+                (Progress { data, fingerprints, teachers, isa, ..Progress::default() }, None)
+            }
             Some(state) => {
                 state.check(&job.recipe, &data, &folder)?;
+                distill::check(job, &state.progress.teachers, &folder)?;
                 // A run may be prolonged.
                 let config = job.recipe.to_toml();
                 if state.recipe != config {
@@ -155,7 +160,11 @@ impl<'a> Run<'a> {
         let Some(test) = self.test(&model, on_event)? else {
             return Ok(Outcome::Interrupted(Box::new(self.summary(None))));
         };
-        Ok(Outcome::Finished(Box::new(Trained { summary: self.summary(test), model })))
+        let Some(teachers) = self.judge_teachers(on_event)? else {
+            return Ok(Outcome::Interrupted(Box::new(self.summary(test))));
+        };
+        let summary = Summary { teachers, ..self.summary(test) };
+        Ok(Outcome::Finished(Box::new(Trained { summary, model })))
     }
 
     /// Whether the run has ended: after its last step, or by early stopping.
@@ -188,7 +197,7 @@ impl<'a> Run<'a> {
         if self.saved.is_some() {
             self.progress.changed_images(self.job).into_iter().for_each(|note| on_event(&Event::Note(note)));
         }
-        self.job.notes().into_iter().for_each(|note| on_event(&Event::Note(note)));
+        self.job.notes()?.into_iter().for_each(|note| on_event(&Event::Note(note)));
         let skipped = std::mem::take(&mut self.skipped);
         self.note_skipped(&skipped, on_event);
         // Of the two files, the state is written first: a killed process may have left older weights.
@@ -313,6 +322,7 @@ impl<'a> Run<'a> {
     /// its images.
     fn begin_epoch(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
         let epoch = self.progress.epoch;
+        self.step.begin_epoch(epoch);
         let mut layers = self.job.transfer.unfrozen(epoch);
         if std::mem::replace(&mut self.trains, epoch) == epoch {
             layers.clear();
@@ -322,9 +332,17 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let (optimizer, averaged) = (self.step.optimizer_state(), self.step.averaged());
+        let mut distillation = self.step.take_distillation();
+        if size != self.size && distillation.is_some() {
+            // The old one's memory is free before the new one needs some.
+            drop(distillation);
+            distillation = Distillation::new(self.job, self.options, size)?;
+        }
         let model = self.snapshots()?.raw.trained;
-        self.step = train_step(self.job, &model, self.options, self.job.transfer.frozen(epoch), size)?;
+        let step = train_step(self.job, &model, self.options, self.job.transfer.frozen(epoch), size)?;
+        self.step = step.with_distillation(distillation);
         self.step.load(&model.tensors, &optimizer, averaged.as_ref(), self.progress.step)?;
+        self.step.begin_epoch(epoch);
         if !layers.is_empty() {
             let (count, layers) = (layers.len(), layers.join(", "));
             on_event(&Event::Note(format!("epoch {}: {count} more layers are trained: {layers}", epoch + 1)));
@@ -399,7 +417,7 @@ impl<'a> Run<'a> {
         let step = self.progress.step;
         let counters: &[u64] = if index == 0 { &[DROPOUT, step] } else { &[DROPOUT, step, index as u64] };
         self.step.engine_mut().set_seed(Stream::new(self.job.recipe.seed, counters).next_u64());
-        let loss = self.step.backward(batch.images(), batch.targets(), batches)?;
+        let loss = self.step.backward(batch.images(), batch.targets(), batch.indices(), batches)?;
         if !loss.is_finite() {
             return Err(self.diverged(step + 1, format!("a loss of {loss}")));
         }
@@ -470,6 +488,27 @@ impl<'a> Run<'a> {
                 loss: metrics.mean_loss(),
             })
         }))
+    }
+
+    /// Evaluates the teachers on the images that the student was judged on. `None` if the stop flag was set.
+    fn judge_teachers(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Option<Vec<Judged>>, TrainError> {
+        let mut judged = Vec::new();
+        for teacher in self.job.teachers()? {
+            let mut top1 = [None; 2];
+            // The memory of the network before it is free first.
+            self.evaluator = self.job.evaluator(self.options);
+            for (top1, images) in top1.iter_mut().zip([&self.job.held_out, &self.job.test]) {
+                let Some(images) = images else { continue };
+                let mut on_progress = |done, total| on_event(&Event::Evaluated { done, total });
+                let counted = self.evaluator.count(&teacher.model, images, self.stop, &mut on_progress)?;
+                let Some((metrics, _)) = counted else { return Ok(None) };
+                *top1 = Some(metrics.top1_percent());
+            }
+            let [top1, test_top1] = top1;
+            let network = teacher.model.graph.name.clone();
+            judged.push(Judged { weights: teacher.name.clone(), network, top1, test_top1 });
+        }
+        Ok(Some(judged))
     }
 
     fn row(&self, held_out: Option<&Metrics>, raw: Option<&Metrics>, images_per_second: f64) -> EpochRow {
@@ -587,6 +626,7 @@ impl<'a> Run<'a> {
             images_per_second: if training > 0.0 { images as f64 / training } else { 0.0 },
             seconds: self.clock.seconds(),
             skipped: self.progress.skipped.iter().cloned().collect(),
+            teachers: Vec::new(),
         }
     }
 }

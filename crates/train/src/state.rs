@@ -57,6 +57,9 @@ pub(crate) struct Progress {
     /// The [fingerprints](residual_data::Dataset::fingerprint_set) of the training and of the held-out images at the
     /// start of the run.
     pub(crate) fingerprints: [u32; 2],
+    /// The checksums of the teachers at the start of the run; states of earlier versions have none.
+    #[serde(default)]
+    pub(crate) teachers: Vec<u32>,
     /// The instruction set at the start of the run.
     pub(crate) isa: String,
 }

@@ -1,6 +1,7 @@
 //! One training step: forward, objective, backward, hooks, update. The loop and the benchmark share it.
 
 use crate::TrainError;
+use crate::distill::Distillation;
 use crate::ema::Ema;
 use crate::gradients::{BeforeUpdate, LayerGradient};
 use crate::hooks::{self, GradientHook};
@@ -18,6 +19,7 @@ use residual_tensor::NamedTensors;
 pub struct TrainStep {
     engine: Engine,
     objective: Objective,
+    distillation: Option<Distillation>,
     optimizer: Optimizer,
     hooks: Vec<Box<dyn GradientHook>>,
     ema: Option<Ema>,
@@ -67,7 +69,25 @@ impl TrainStep {
         let optimizer = Optimizer::new(recipe, &engine, device.clone(), multipliers)?;
         let hooks = hooks::hooks(recipe, &engine)?;
         let ema = Ema::new(recipe, &engine)?;
-        Ok(Self { engine, objective, optimizer, hooks, ema, device, gradient: Vec::new() })
+        let distillation = None;
+        Ok(Self { engine, objective, distillation, optimizer, hooks, ema, device, gradient: Vec::new() })
+    }
+
+    /// The same with teachers.
+    pub(crate) fn with_distillation(self, distillation: Option<Distillation>) -> Self {
+        Self { distillation, ..self }
+    }
+
+    /// Takes the teachers out, for another step of the run.
+    pub(crate) fn take_distillation(&mut self) -> Option<Distillation> {
+        self.distillation.take()
+    }
+
+    /// Begins an epoch, from 0: the teachers' weight may change with it.
+    pub(crate) fn begin_epoch(&mut self, epoch: u64) {
+        if let Some(distillation) = &mut self.distillation {
+            distillation.begin_epoch(epoch);
+        }
     }
 
     /// A whole step on one batch of normalised images (NHWC): one backward pass and an update at learning rate `lr`.
@@ -79,7 +99,7 @@ impl TrainStep {
     /// # Panics
     /// If there are not as many targets as images.
     pub fn step(&mut self, images: &[f32], targets: Targets<'_>, lr: f64) -> Result<f64, TrainError> {
-        let loss = self.backward(images, targets, 1)?;
+        let loss = self.backward(images, targets, &[], 1)?;
         if loss.is_finite() {
             self.update(lr);
         }
@@ -87,19 +107,30 @@ impl TrainStep {
     }
 
     /// Forward pass, objective and backward pass of one of the `batches` that are accumulated for an update; returns the
-    /// batch's mean loss. The logits stay readable. If the loss is not finite, the backward pass is skipped.
+    /// batch's mean loss. The logits stay readable. If the loss is not finite, the backward pass is skipped. `indices` are the
+    /// images' in the dataset, which only teachers need.
     ///
     /// # Errors
     /// If the batch does not fit the plan.
     ///
     /// # Panics
     /// If there are not as many targets as images.
-    pub(crate) fn backward(&mut self, images: &[f32], targets: Targets<'_>, batches: usize) -> Result<f64, TrainError> {
+    pub(crate) fn backward(
+        &mut self,
+        images: &[f32],
+        targets: Targets<'_>,
+        indices: &[usize],
+        batches: usize,
+    ) -> Result<f64, TrainError> {
         self.engine.forward(images)?;
         let logits = self.engine.output();
         self.gradient.resize(logits.len(), 0.0);
         let classes = logits.len() / targets.len();
-        let loss = self.objective.loss(logits, targets, classes, &mut self.gradient);
+        let mut loss = self.objective.loss(logits, targets, classes, &mut self.gradient);
+        if let Some(distillation) = &mut self.distillation {
+            distillation.observe(images, indices)?;
+            loss = distillation.loss(&self.device, logits, targets, loss, &mut self.gradient);
+        }
         if !loss.is_finite() {
             return Ok(loss);
         }

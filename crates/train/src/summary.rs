@@ -66,6 +66,19 @@ pub struct Test {
     pub loss: f64,
 }
 
+/// The evaluation of a teacher on the images that its student was judged on, of the same size. Accuracies are in percent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Judged {
+    /// Its weights, as the recipe names them.
+    pub weights: String,
+    /// Its network's name.
+    pub network: String,
+    /// Top-1 on the held-out images; `None` if none are held out.
+    pub top1: Option<f64>,
+    /// Top-1 on the test images; `None` if there are none besides the held-out ones.
+    pub test_top1: Option<f64>,
+}
+
 /// The results of a run. Accuracies are in percent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
@@ -96,4 +109,7 @@ pub struct Summary {
     pub seconds: f64,
     /// Skipped images and their errors.
     pub skipped: Vec<String>,
+    /// The teachers of a distillation, once the run is finished.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub teachers: Vec<Judged>,
 }

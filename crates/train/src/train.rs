@@ -1,6 +1,7 @@
 //! Starts a new run or resumes an interrupted one.
 
 use crate::budget;
+use crate::distill::Distillation;
 use crate::objective::{Objective, class_weights};
 use crate::prepare::Job;
 use crate::probe::{Cached, Probe};
@@ -90,7 +91,8 @@ impl<'a> Start<'a> {
         if job.recipe.cache_features {
             return Ok(Self::Probe(Box::new(Probe::new(job, options)?)));
         }
-        Ok(Self::Network(Box::new(train_step(job, &job.model, options, job.transfer.frozen(epoch), size)?)))
+        let step = train_step(job, &job.model, options, job.transfer.frozen(epoch), size)?;
+        Ok(Self::Network(Box::new(step.with_distillation(Distillation::new(job, options, size)?))))
     }
 
     fn run(
@@ -116,7 +118,7 @@ impl<'a> Start<'a> {
     }
 }
 
-/// The step that trains `model` except for `frozen`, on images of `size`.
+/// The step that trains `model` except for `frozen`, on images of `size`, without teachers.
 pub(crate) fn train_step(
     job: &Job,
     model: &Model,

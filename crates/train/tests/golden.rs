@@ -90,6 +90,18 @@ fn class_weights_are_scikit_learns_and_torchs() {
     check("balanced");
 }
 
+/// Temperature, the weight of the labels' loss with smoothing, and temperature² on the divergence.
+#[test]
+fn distillation_is_torchs() {
+    check("kd");
+}
+
+/// Decoupled, with a warm-up of two epochs.
+#[test]
+fn decoupled_distillation_is_mdistillers() {
+    check("dkd");
+}
+
 #[test]
 fn gradients_clipped_by_value_are_torchs() {
     check("clipped_values");
@@ -117,6 +129,7 @@ fn check(name: &str) {
     let runs: Value = serde_json::from_str(&text).unwrap();
     let recipe = Layer::parse(name, runs[name]["recipe"].as_str().unwrap()).unwrap();
     let path = |name: &str| golden(name).display().to_string();
+    let folder = tempfile::tempdir().unwrap();
     let recipe = Recipe {
         model: path("small.toml"),
         data: path("images.safetensors"),
@@ -124,6 +137,7 @@ fn check(name: &str) {
         val_split: Some(0.0),
         ..Recipe::resolve(&[recipe]).unwrap().recipe
     };
+    let recipe = Recipe { teacher: recipe.teacher.is_some().then(|| vec![teacher(folder.path())]), ..recipe };
     let job = Job::prepare(recipe).unwrap();
     for isa in ["portable", "avx2", "avx512"] {
         match Isa::from_name(isa) {
@@ -135,6 +149,17 @@ fn check(name: &str) {
             }
         }
     }
+}
+
+/// A checkpoint in `folder` with the network and the weights of the teacher; its path.
+fn teacher(folder: &Path) -> String {
+    let graph = residual_infer::network(golden("small.toml").to_str().unwrap()).unwrap().graph().unwrap();
+    let (tensors, _) = load_tensors(&golden("teacher.safetensors")).unwrap();
+    let preprocessing = residual_preprocess::Preprocessing::unscaled([12, 12], &[0.5; 3], &[0.25; 3]);
+    let model = residual_model::Model::new(graph, tensors, preprocessing, Vec::new()).unwrap();
+    let path = folder.join("teacher.safetensors");
+    residual_weights::save(&path, &model, None).unwrap();
+    path.to_str().unwrap().to_owned()
 }
 
 fn check_run(job: &Job, isa: Isa, expected: &Value, state: &Path) {

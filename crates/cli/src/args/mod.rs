@@ -2,6 +2,7 @@
 
 mod bench;
 mod dataset;
+mod distill;
 mod eval;
 mod explain;
 mod export;
@@ -21,6 +22,7 @@ mod train;
 
 pub(crate) use bench::{Bench, BenchMode};
 pub(crate) use dataset::Images;
+pub(crate) use distill::Distill;
 pub(crate) use eval::Eval;
 pub(crate) use explain::{Embedding, Explain, Subject};
 pub(crate) use export::{ExportWeights, FileFormat};
@@ -115,6 +117,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Benchmark inference or training speed
     Bench(Bench),
+    /// Train a network to imitate another one, its teacher
+    Distill(Box<Distill>),
     /// Quantize weights to 8 bits, and measure what that costs and gains
     Quantize(Box<Quantize>),
     /// Remove channels, blocks or single weights, and measure what that costs and gains

@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory};
 use residual::files::nearest;
 use residual::train::{Kind, SETTINGS, Setting};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 /// Flags of `train` that stand for one of ours with a value.
 const SAME: [(&str, &str); 2] = [("--no-aug", "--augment=none"), ("--freeze-backbone", "--freeze=backbone")];
@@ -95,12 +95,12 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["amp", "amp-dtype", "fp16", "half", "device", "gpu", "cuda"], "everything runs in f32 on the CPU"),
 ];
 
-/// `arguments`, those of `train` in our spelling: lists of numbers that were typed with spaces have commas, and flags that
+/// `arguments`, those of a training in our spelling: lists of numbers that were typed with spaces have commas, and flags that
 /// change nothing here are removed. For each of these the second result has a line.
 pub(crate) fn translate(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<String>) {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let mut notes = Vec::new();
-    let Some(place) = command_place(&arguments).filter(|&place| arguments[place] == "train") else {
+    let Some(place) = command_place(&arguments).filter(|&place| is_training(&arguments[place])) else {
         return (arguments, notes);
     };
     let mut rest = arguments.into_iter().peekable();
@@ -156,6 +156,11 @@ pub(crate) fn translate(arguments: impl IntoIterator<Item = OsString>) -> (Vec<O
     (translated, notes)
 }
 
+/// Whether `command` takes the settings of a training.
+fn is_training(command: &OsStr) -> bool {
+    command == "train" || command == "distill"
+}
+
 /// Test-time augmentation by its number of views.
 fn views(text: &str) -> Option<&'static str> {
     [("0", "none"), ("1", "none"), ("2", "flip"), ("5", "five-crop"), ("10", "ten-crop")]
@@ -198,7 +203,7 @@ pub(crate) fn explain(error: clap::Error, arguments: &[OsString]) -> Result<Fail
     };
     let name = name.split('=').next().unwrap_or(name);
     let command = command_place(arguments).and_then(|place| arguments[place].to_str()).unwrap_or_default();
-    let answers = if command == "train" { ANSWERS } else { ELSEWHERE };
+    let answers = if is_training(command.as_ref()) { ANSWERS } else { ELSEWHERE };
     if let Some((_, answer)) = answers.iter().find(|(names, _)| names.contains(&name)) {
         return Ok(Failure::usage(format!("--{name}: {answer}")));
     }

@@ -4,6 +4,7 @@ pub(crate) mod average;
 pub(crate) mod bench;
 mod changed;
 pub(crate) mod data;
+pub(crate) mod distill;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod export;

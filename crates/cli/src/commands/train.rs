@@ -14,15 +14,25 @@ use crate::tuning::tune;
 use crate::{Done, commands, machine, weights};
 use residual::engine::Options;
 use residual::report::range_test;
-use residual::train::{Job, Outcome, RunFolder, Spread, Summary, Test};
+use residual::train::{Job, Judged, Outcome, Recipe, RunFolder, Spread, Summary, Test};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
+    run_checked(arguments, stop, |_| Ok(()))
+}
+
+/// Trains, if `check` accepts the recipe.
+pub(super) fn run_checked(
+    arguments: &Train,
+    stop: &Stop,
+    check: impl Fn(&Recipe) -> Result<(), Failure>,
+) -> Result<Done, Failure> {
     stop.handle_warnings()?;
     let mut options = machine::options(arguments.threads)?;
     let resumed = arguments.resume.as_deref().map(RunFolder::open).transpose()?;
     let resolved = recipe::resolve(arguments, resumed.as_ref())?;
+    check(&resolved.recipe)?;
     if arguments.show_config {
         recipe::show(&resolved, arguments.format.json)?;
         return Ok(Done::Finished);
@@ -32,6 +42,9 @@ pub(crate) fn run(arguments: &Train, stop: &Stop) -> Result<Done, Failure> {
     let mut progress = Progress::new();
     if let Some(weights) = recipe.weights.as_deref().filter(|_| resumed.is_none()) {
         weights::fetch(weights, arguments.download)?;
+    }
+    for teacher in recipe.teachers() {
+        weights::fetch(Path::new(&teacher), arguments.download)?;
     }
     if let Some(picture) = &arguments.find_lr {
         let job = Job::prepare(resolved)?;
@@ -206,6 +219,11 @@ fn report(arguments: &Train, finished: &Finished) -> Result<(), Failure> {
     }
     if let Some(Test { weights, data, top1, .. }) = &summary.test {
         rows.push(("test", format!("Acc@1 {top1:.2} of the {weights} weights on {data}")));
+    }
+    for Judged { weights, network, top1, test_top1 } in &summary.teachers {
+        let of = |what: &str, top1: &Option<f64>| top1.map(|top1| format!("{what} {top1:.2}"));
+        let judged: Vec<String> = [of("held out", top1), of("test", test_top1)].into_iter().flatten().collect();
+        rows.push(("teacher", format!("{network} of {weights}: Acc@1 {}", judged.join(" · "))));
     }
     if summary.images_per_second > 0.0 {
         rows.push(("images/s", format!("{:.0}", summary.images_per_second)));

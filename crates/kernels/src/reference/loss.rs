@@ -1,12 +1,17 @@
 //! Losses by their definitions.
 
 use super::narrow;
-use crate::loss::{Binary, Focal, Targets};
+use crate::loss::{Binary, Decoupled, Focal, Targets};
 
 /// The softmax of one row.
 fn probabilities(row: &[f32]) -> Vec<f64> {
+    softened(row, 1.0)
+}
+
+/// The softmax of one row divided by a temperature.
+fn softened(row: &[f32], temperature: f64) -> Vec<f64> {
     let largest = row.iter().fold(f64::NEG_INFINITY, |largest, &logit| largest.max(logit.into()));
-    let powers: Vec<f64> = row.iter().map(|&logit| (f64::from(logit) - largest).exp()).collect();
+    let powers: Vec<f64> = row.iter().map(|&logit| ((f64::from(logit) - largest) / temperature).exp()).collect();
     let sum: f64 = powers.iter().sum();
     powers.into_iter().map(|power| power / sum).collect()
 }
@@ -81,4 +86,56 @@ pub fn binary_cross_entropy(logits: &[f32], targets: Targets<'_>, classes: usize
 /// The probability of each class.
 pub fn softmax(logits: &[f32], classes: usize) -> Vec<f32> {
     logits.chunks_exact(classes).flat_map(|row| narrow(probabilities(row))).collect()
+}
+
+/// Σ p ln(p / q) of two distributions.
+fn divergence(p: &[f64], q: &[f64]) -> f64 {
+    p.iter().zip(q).map(|(&p, &q)| if p > 0.0 { p * (p / q).ln() } else { 0.0 }).sum()
+}
+
+/// The mean over the batch of KL(teacher ‖ softmax(logits / temperature)).
+pub fn kl_divergence(logits: &[f32], teacher: &[f32], classes: usize, temperature: f64) -> f64 {
+    let rows = logits.chunks_exact(classes).zip(teacher.chunks_exact(classes));
+    let each = rows.map(|(logits, teacher)| {
+        let teacher: Vec<f64> = teacher.iter().copied().map(f64::from).collect();
+        divergence(&teacher, &softened(logits, temperature))
+    });
+    each.sum::<f64>() / (logits.len() / classes) as f64
+}
+
+/// α · TCKD + β · NCKD, times temperature², each a divergence of distributions that are written out.
+pub fn decoupled_distillation(
+    logits: &[f32],
+    teacher: &[f32],
+    labels: &[u32],
+    classes: usize,
+    rule: &Decoupled,
+) -> f64 {
+    let mut loss = 0.0;
+    let rows = logits.chunks_exact(classes).zip(teacher.chunks_exact(classes));
+    for ((logits, teacher), &label) in rows.zip(labels) {
+        let teacher = teacher.iter().copied().map(f64::from).collect();
+        let [teacher, student] = [teacher, softened(logits, rule.temperature)].map(|mut p: Vec<f64>| {
+            let target = p.remove(label as usize);
+            let others: f64 = p.iter().sum();
+            p.iter_mut().for_each(|p| *p /= others);
+            ([target, others], p)
+        });
+        loss += rule.alpha * divergence(&teacher.0, &student.0) + rule.beta * divergence(&teacher.1, &student.1);
+    }
+    rule.temperature * rule.temperature * loss / labels.len() as f64
+}
+
+/// The mean over images and pixels of the squared difference of the normalised attention maps.
+pub fn attention_transfer(student: &[f32], teacher: &[f32], images: usize, pixels: usize) -> f64 {
+    let maps = |x: &[f32]| -> Vec<f64> {
+        let channels = x.len() / images / pixels;
+        let squares: Vec<f64> = x.iter().map(|&x| f64::from(x) * f64::from(x)).collect();
+        let mean = |pixel: &[f64]| pixel.iter().sum::<f64>() / channels as f64;
+        let maps: Vec<f64> = squares.chunks_exact(channels).map(mean).collect();
+        let norm = |map: &[f64]| map.iter().map(|a| a * a).sum::<f64>().sqrt().max(1e-12);
+        maps.chunks_exact(pixels).flat_map(|map| map.iter().map(move |a| a / norm(map))).collect()
+    };
+    let squares = maps(student).into_iter().zip(maps(teacher)).map(|(s, t)| (s - t) * (s - t));
+    squares.sum::<f64>() / (images * pixels) as f64
 }

@@ -297,7 +297,7 @@ fn sure_logits_have_finite_losses_and_gradients() {
 }
 
 /// The numbers of `golden/make_losses.py`.
-fn golden_uniform(seed: u64, count: usize) -> Vec<f64> {
+pub(crate) fn golden_uniform(seed: u64, count: usize) -> Vec<f64> {
     let mut state = seed;
     let mut next = || {
         state = (state * 1_103_515_245 + 12_345) % (1 << 31);

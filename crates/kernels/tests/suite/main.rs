@@ -4,6 +4,7 @@
 mod activation;
 mod batch_norm;
 mod conv;
+mod distillation;
 mod elementwise;
 mod golden;
 mod layer_norm;

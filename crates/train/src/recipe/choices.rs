@@ -133,6 +133,15 @@ choices! {
         ResizedCrop = "resized-crop",
     }
 
+    /// How a student learns from its teachers.
+    KdLoss {
+        /// The divergence of its softened probabilities from the teachers' (Hinton et al. 2015).
+        #[default]
+        Kd = "kd",
+        /// Decoupled knowledge distillation (Zhao et al. 2022).
+        Dkd = "dkd",
+    }
+
     /// The metric on the held-out images that the best epoch is chosen by.
     EvalMetric {
         /// Top-1 accuracy; of equal ones the lower loss.

@@ -1,6 +1,6 @@
 //! Values of settings that depend on other settings where they are not given.
 
-use super::{LrScale, Opt, Recipe, Sched};
+use super::{KdLoss, LrScale, Opt, Recipe, Sched};
 
 impl Recipe {
     /// `opt_betas`, or timm's default for the optimiser.
@@ -47,6 +47,14 @@ impl Recipe {
     /// `warmup_prefix`, or the schedule's default.
     pub(crate) fn is_warmup_prefix(&self) -> bool {
         self.warmup_prefix.unwrap_or(!matches!(self.sched, Sched::Multistep | Sched::Step))
+    }
+
+    /// `kd_alpha`, or the default of `kd_loss`.
+    pub(crate) fn distillation_alpha(&self) -> f64 {
+        self.kd_alpha.unwrap_or(match self.kd_loss {
+            KdLoss::Kd => 0.7,
+            KdLoss::Dkd => 1.0,
+        })
     }
 
     /// `decay_norm_bias`, or the default of the optimiser: torch's for SGD, timm's for the others.

@@ -20,7 +20,7 @@ mod settings;
 mod validate;
 mod value;
 
-pub use choices::{Augment, ClassWeights, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched, Tta};
+pub use choices::{Augment, ClassWeights, ClipMode, EvalMetric, Init, KdLoss, LrScale, MuonAdjustLr, Opt, Sched, Tta};
 pub use choices::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation};
 pub use condition::Condition;
 pub use contract::{Band, Contract, Short, Trace};
@@ -82,7 +82,17 @@ impl Recipe {
         seconds.map(Some).ok_or_else(|| RecipeError::field("time_budget", expected, format!("\"{text}\"")))
     }
 
-    /// Makes the paths of weights and data absolute, so that they are valid in every working directory. Names of
+    /// The weights of the teachers, one each: texts are separated at commas, unless there is a file or folder of that name.
+    pub fn teachers(&self) -> Vec<String> {
+        let texts = self.teacher.iter().flatten();
+        let parts = texts.flat_map(|text| match Path::new(text).exists() {
+            true => vec![text.as_str()],
+            false => text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect(),
+        });
+        parts.map(str::to_owned).collect()
+    }
+
+    /// Makes the paths of weights, teachers and data absolute, so that they are valid in every working directory. Names of
     /// datasets and of pretrained weights are not changed.
     pub fn make_paths_absolute(&mut self) {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -99,6 +109,13 @@ impl Recipe {
             && weights.exists()
         {
             *weights = absolute(weights);
+        }
+        if self.teacher.is_some() {
+            let name = |name: String| match Path::new(&name).exists() {
+                true => absolute(Path::new(&name)).to_str().map_or_else(|| name.clone(), str::to_owned),
+                false => name,
+            };
+            self.teacher = Some(self.teachers().into_iter().map(name).collect());
         }
     }
 

@@ -3,7 +3,9 @@
 //! Field, key, flag, validation and documentation come from the entries here. The first sentence of a setting's documentation
 //! is its line in `--help` and in docs/settings.md; the names of other settings in it are in backticks.
 
-use super::choices::{Augment, ClassWeights, ClipMode, EvalMetric, Init, LrScale, MuonAdjustLr, Opt, Sched, Tta};
+use super::choices::{
+    Augment, ClassWeights, ClipMode, EvalMetric, Init, KdLoss, LrScale, MuonAdjustLr, Opt, Sched, Tta,
+};
 use super::choices::{CropPaddingMode, HflipMode, Remode, Sampler, TrainCropMode, TrainInterpolation};
 use super::condition::Condition::{Absent, All, AllAboveZero, AnyAboveZero, Given, Is, IsNot, IsTrue};
 use super::setting::{Resume, Setting, settings};
@@ -528,6 +530,47 @@ settings! {
 
     /// Compute the features of a frozen backbone once, keep them in memory and train the head on them
     cache_features: bool = false => {}
+
+    "Distillation":
+
+    /// Weights of a teacher, or of several whose softened probabilities are averaged: files, run folders or names as in
+    /// `weights`, of any network, quantised ones too; separated by commas or repeated. Its classes are matched by name
+    teacher: Option<Vec<String>> = None => {
+        value_name: "FILE|RUN|NAME", unset: "no distillation", resume: Resume::Free,
+    }
+
+    /// What the student learns from the teacher: kd, its softened probabilities (Hinton et al. 2015), or dkd, the same decoupled
+    /// into the image's class and the others (Zhao et al. 2022)
+    kd_loss: KdLoss = KdLoss::Kd => { aliases: &["loss", "distill_loss"], applies: Given("teacher") }
+
+    /// Temperature that the logits of student and teacher are divided by
+    kd_temperature: f64 = 4.0 => {
+        range: above(0.0, 1e6), aliases: &["distill_temperature"], applies: Given("teacher"),
+    }
+
+    /// Weight of the teacher: with kd, that of its loss, where that of the labels is the rest up to 1; with dkd, that of the
+    /// image's class
+    kd_alpha: Option<f64> = None => {
+        range: number(0.0, 1e6), unset: "0.7 with kd, 1 with dkd", aliases: &["alpha", "distill_alpha"],
+        applies: Given("teacher"),
+    }
+
+    /// Weight of the other classes in dkd
+    kd_beta: f64 = 8.0 => {
+        range: number(0.0, 1e6), aliases: &["beta"], applies: All(&[Given("teacher"), Is("kd_loss", &["dkd"])]),
+    }
+
+    /// Multiply the loss of kd by the square of `kd_temperature`, so that its gradient is as large at every temperature
+    kd_scale_t2: bool = true => { applies: All(&[Given("teacher"), Is("kd_loss", &["kd"])]) }
+
+    /// Epochs in which dkd rises linearly to its full weight
+    kd_warmup_epochs: u64 = 20 => {
+        range: whole(0, 1 << 20), applies: All(&[Given("teacher"), Is("kd_loss", &["dkd"])]),
+    }
+
+    /// Keep the teacher's outputs in memory where images are the same in every epoch, without augmentation and mixing, up to
+    /// 1 GiB. Changes no result
+    kd_cache: bool = true => { applies: Given("teacher"), resume: Resume::Free }
 
     "Run":
 

@@ -2,7 +2,7 @@
 
 use super::error::show_value;
 use super::resolve::requires;
-use super::{Augment, Recipe, RecipeError, SETTINGS, Sched, Setting, Tta};
+use super::{Augment, KdLoss, Recipe, RecipeError, SETTINGS, Sched, Setting, Tta};
 use residual_data::DataError;
 
 impl Recipe {
@@ -26,7 +26,8 @@ impl Recipe {
         }
         self.validate_augmentation()?;
         self.validate_schedule()?;
-        self.validate_transfer()
+        self.validate_transfer()?;
+        self.validate_distillation()
     }
 
     fn validate_augmentation(&self) -> Result<(), RecipeError> {
@@ -115,6 +116,34 @@ impl Recipe {
             return fail("cache_features", "mixup 0 and cutmix 0, as features are not mixed", "one above 0");
         }
         Ok(())
+    }
+
+    fn validate_distillation(&self) -> Result<(), RecipeError> {
+        if self.teacher.is_none() {
+            return Ok(());
+        }
+        if self.teachers().is_empty() {
+            return fail("teacher", "weights", "none");
+        }
+        if self.bce_loss {
+            return fail(
+                "teacher",
+                "no bce_loss, as a teacher's softened probabilities are those of a softmax",
+                "both",
+            );
+        }
+        if self.cache_features {
+            return fail("teacher", "no cache_features, as a teacher needs the images", "both");
+        }
+        match self.kd_loss {
+            KdLoss::Kd if self.distillation_alpha() > 1.0 => {
+                fail("kd_alpha", "at most 1 with kd", self.distillation_alpha().to_string())
+            }
+            KdLoss::Dkd if self.mixup > 0.0 || self.cutmix > 0.0 => {
+                fail("kd_loss", "kd with mixup or cutmix, as dkd needs one class for each image", "dkd")
+            }
+            _ => Ok(()),
+        }
     }
 }
 

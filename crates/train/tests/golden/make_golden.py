@@ -1,12 +1,13 @@
 """Writes the golden files beside this script: what PyTorch makes of ten or twenty training steps, computed in float64.
 
-    python make_golden.py            (needs torch, timm, safetensors)
+    python make_golden.py [RUN …]    (needs torch, timm, safetensors; all runs, or these)
 
 The files, all values rounded to float32 at the end:
 
     small.toml               the network, as `--model` takes it; written by hand
     images.safetensors       24 normalised images N x C x H x W and their labels, as `--data` takes them
     initial.safetensors      the state dict that every run starts from, as `--weights` takes it
+    teacher.safetensors      the state dict of the teacher of the distillations
     runs.json                for every run its recipe (TOML, without model, data and weights), the learning rate of every step and
                              the loss of every batch before the step that it is part of
     RUN.safetensors          the state dict after the last step
@@ -21,6 +22,9 @@ group is multiplied by `head_lr_mult`. The learning rate before group factors is
 Optimisers are torch's, or timm's where torch has none, with the defaults of timm's `create_optimizer_v2`. Muon is torch's on the
 weights of convolutions, flattened to matrices, and AdamW on the rest; torch computes its iteration in bfloat16, this script in
 float64 (`newton_schulz`), and it prints how far the two are apart.
+
+The teacher is a network of the same kind in evaluation mode. Distillation is that of arXiv:1503.02531, (1 - alpha) times the
+cross-entropy plus alpha T^2 times the divergence, or of arXiv:2203.08679 with the warm-up of mdistiller, whose epochs count from 1.
 
 Gradient accumulation is what torch's users write: `(loss / accumulate).backward()` for each batch, then clip, then step;
 batch norms update their statistics in every forward pass.
@@ -77,6 +81,9 @@ RUNS = {
     "accumulated": dict(lr=0.1, momentum=0.9, weight_decay=0.02, batch_size=4, accumulate=2, clip=2.0, steps=10),
     "binary": dict(lr=0.02, momentum=0.9, weight_decay=0.02, smoothing=0.1, loss="binary", steps=10),
     "balanced": dict(lr=0.1, momentum=0.9, weight_decay=0.02, smoothing=0.1, loss="balanced", steps=10),
+    # Two epochs of warm-up are six steps.
+    "kd": dict(lr=0.05, momentum=0.9, smoothing=0.1, loss="kd", temperature=3.0, kd_alpha=0.6, steps=10),
+    "dkd": dict(lr=0.02, momentum=0.9, loss="dkd", temperature=4.0, kd_alpha=1.5, beta=4.0, kd_warmup=2, steps=10),
     "clipped_values": dict(lr=0.05, momentum=0.9, clip=0.05, clip_mode="value", smoothing=0.1, steps=10),
     "clipped_units": dict(lr=0.1, momentum=0.9, clip=0.2, clip_mode="agc"),
 }
@@ -104,8 +111,8 @@ class Small(nn.Module):
         return dict(stem=r"^conv1|bn1|maxpool", blocks=r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)")
 
 
-def initial():
-    generator = torch.Generator().manual_seed(7)
+def initial(seed=7):
+    generator = torch.Generator().manual_seed(seed)
 
     def uniform(shape):
         return 2 * torch.rand(shape, generator=generator) - 1
@@ -253,6 +260,32 @@ def learning_rate(run, step):
     return least + (lr - least) / 2 * (1 + math.cos(math.pi * (step - warmup) / (run["steps"] - warmup)))
 
 
+def teacher(dtype):
+    model = Small()
+    model.load_state_dict(initial(8))
+    return model.to(dtype).eval()
+
+
+def divergence(p, q):
+    """KL(p || q), the mean over rows."""
+    return F.kl_div(q.log(), p, reduction="batchmean")
+
+
+def distilled(run, logits, taught, labels, epoch):
+    """The loss against labels and a teacher's logits; epochs count from 1."""
+    t, alpha = run["temperature"], run["kd_alpha"]
+    cross_entropy = F.cross_entropy(logits, labels, label_smoothing=run.get("smoothing", 0.0))
+    p, q = (x.div(t).softmax(1) for x in (taught, logits))
+    if run["loss"] == "kd":
+        return (1 - alpha) * cross_entropy + alpha * run.get("scale", t * t) * divergence(p, q)
+    target = F.one_hot(labels, CLASSES).bool()
+    others = [x[~target].view(len(labels), -1) for x in (p, q)]
+    two = [torch.stack([x[target], 1 - x[target]], 1) for x in (p, q)]
+    nckd = divergence(*(x / x.sum(1, keepdim=True) for x in others))
+    weight = min(epoch / run["kd_warmup"], 1.0)
+    return cross_entropy + weight * t * t * (alpha * divergence(*two) + run["beta"] * nckd)
+
+
 def objective(run, logits, labels):
     """Binary cross-entropy summed over classes, or cross-entropy, for "balanced" with the weights of scikit-learn's balanced."""
     smoothing = run.get("smoothing", 0.0)
@@ -274,7 +307,7 @@ def train(run, dtype, noise_seed=None):
         add_noise(model, noise_seed)
     images, labels = dataset()
     images, size, accumulate = images.to(dtype), run["batch_size"], run.get("accumulate", 1)
-    rule = optimizer(model, run)
+    rule, other = optimizer(model, run), teacher(dtype)
     rates, losses, norms, batch = [], [], [], 0
     for step in range(run["steps"]):
         rates.append(learning_rate(run, step))
@@ -283,8 +316,13 @@ def train(run, dtype, noise_seed=None):
         rule.zero_grad()
         for _ in range(accumulate):
             rows = slice(batch * size % IMAGES, batch * size % IMAGES + size)
+            if run.get("loss") in ("kd", "dkd"):
+                with torch.no_grad():
+                    taught = other(images[rows])
+                loss = distilled(run, model(images[rows]), taught, labels[rows], 1 + batch * size // IMAGES)
+            else:
+                loss = objective(run, model(images[rows]), labels[rows])
             batch += 1
-            loss = objective(run, model(images[rows]), labels[rows])
             (loss / accumulate).backward()
             losses.append(loss.item())
         norms.append(clip(model, run))
@@ -347,6 +385,10 @@ def recipe(run):
             lines |= {"bce_loss": True, "bce_sum": True}
         case "balanced":
             lines["class_weights"] = "balanced"
+        case "kd" | "dkd" as kind:
+            lines |= {"teacher": ["teacher.safetensors"], "kd_loss": kind, "kd_temperature": run["temperature"]}
+            lines |= {"kd_alpha": run["kd_alpha"]}
+            lines |= {"kd_beta": run["beta"], "kd_warmup_epochs": run["kd_warmup"]} if kind == "dkd" else {}
     if "clip" in run:
         lines["clip_grad"] = run["clip"]
     if "clip_mode" in run:
@@ -388,6 +430,11 @@ def without(run):
         yield "nesterov", run | {"nesterov": False}
         yield "scale", run | {"scale": 1.0}
         yield "adjust", run | {"adjust": "original"}
+    for key, other in {"temperature": 2.0, "kd_alpha": 0.9, "beta": 1.0, "kd_warmup": 1}.items():
+        if key in run:
+            yield key, run | {key: other}
+    if run.get("loss") == "kd":
+        yield "scale", run | {"scale": 1.0}
     others = {"adamw": "adam", "nadam": "adam", "lamb": "adamw", "rmsprop": "rmsproptf"}
     if opt in others:
         yield f"{opt}, with {others[opt]}", run | {"opt": others[opt]}
@@ -442,9 +489,11 @@ def narrow(state):
     return {key: (value.float() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
 
 
-def runs():
-    content = {}
-    for name, run in RUNS.items():
+def runs(names):
+    path = HERE / "runs.json"
+    content = json.loads(path.read_text()) if names else {}
+    for name in names or RUNS:
+        run = RUNS[name]
         truth = train(run, torch.float64)
         report(name, run, truth)
         save_file(narrow(truth["state"]), HERE / f"{name}.safetensors")
@@ -452,13 +501,14 @@ def runs():
     images, labels = dataset()
     save_file({"images": images, "labels": labels}, HERE / "images.safetensors")
     save_file(narrow(initial()), HERE / "initial.safetensors")
-    write_json(HERE / "runs.json", content)
+    save_file(narrow(initial(8)), HERE / "teacher.safetensors")
+    write_json(path, {name: content[name] for name in RUNS})
 
 
 def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    runs()
+    runs(sys.argv[1:])
     for path in HERE.iterdir():
         print(f"{path.name}: {path.stat().st_size} bytes")
 
