@@ -46,7 +46,7 @@ macro_rules! stamp {
 stamp!(
     resnet20 resnet20_a resnet18 resnet50
     resnet_d seresnet resnext wide_resnet resnetv2 convnext vgg_bn densenet googlenet
-    preact_resnet wrn plain cifar_resnext lecture_resnet
+    preact_resnet wrn plain cifar_resnext lecture_resnet nasbench201
 );
 
 fn on(isa: &str, model: &str) {

@@ -98,7 +98,7 @@
 //! The most common items are at the root. The crates, each a module here: [`graph`] (networks as data), [`zoo`] (networks
 //! by name), [`model`] (networks with their tensors), [`weights`] (models as files), [`hub`] (weights by name),
 //! [`preprocess`] and [`data`] (images), [`infer`] (classifying, features, evaluation), [`engine`] (running a network,
-//! forward and backward), [`compress`] (quantised networks), [`explain`] (what a network looks at), [`onnx`] (models for other programs), and [`train`].
+//! forward and backward), [`compress`] (quantised networks), [`search`] (which network is the best within a limit), [`explain`] (what a network looks at), [`onnx`] (models for other programs), and [`train`].
 #![forbid(unsafe_code)]
 
 mod fine_tune;
@@ -129,6 +129,7 @@ pub use residual_preprocess as preprocess;
 pub use residual_preprocess::Image;
 pub use residual_report as report;
 pub use residual_reproduce as reproduce;
+pub use residual_search as search;
 pub use residual_tensor as tensor;
 pub use residual_threads::{Pool, PoolError};
 pub use residual_train as train;

@@ -1,8 +1,8 @@
 //! ResNet for 32×32 images (He et al., arXiv:1512.03385, section 4.2): three stages of 16, 32 and 64 channels.
 
 use crate::ZooError;
-use crate::config::{Architecture, depths, widths};
-use crate::layers::{Block, conv_norms, head, post_activation, small_stem};
+use crate::config::{Architecture, depths, number, widths};
+use crate::layers::{Block, add_shortcut, conv_norms, head, small_stem, squeeze_excitation};
 use residual_graph::{Builder, GraphError, NodeId, Op};
 use serde::{Deserialize, Serialize};
 
@@ -28,12 +28,23 @@ pub struct CifarResNet {
     pub widths: [usize; 3],
     /// The shortcut of blocks that change the shape.
     pub shortcut: Shortcut,
+    /// Groups of a bottleneck's 3×3 convolution.
+    pub cardinality: usize,
+    /// Whether blocks end in squeeze-and-excitation with a reduction of 16.
+    pub squeeze_excitation: bool,
 }
 
 impl CifarResNet {
     /// The paper's network of `6 × blocks + 2` layers.
     pub fn new(blocks: usize, shortcut: Shortcut) -> Self {
-        Self { block: Block::Basic, depths: [blocks; 3], widths: [16, 32, 64], shortcut }
+        Self {
+            block: Block::Basic,
+            depths: [blocks; 3],
+            widths: [16, 32, 64],
+            shortcut,
+            cardinality: 1,
+            squeeze_excitation: false,
+        }
     }
 
     /// The network of `9 × blocks + 2` layers that pre-activation is compared with (He et al., arXiv:1603.05027).
@@ -50,13 +61,17 @@ impl CifarResNet {
         stride: usize,
     ) -> Result<NodeId, GraphError> {
         let in_channels = net.shape(x).channels;
-        let convs = self.block.convs(in_channels, width, stride);
+        let mut convs = self.block.convs(in_channels, width, stride);
+        convs[1].groups = self.cardinality;
+        let mut y = conv_norms(net, path, x, &convs)?;
+        if self.squeeze_excitation {
+            y = squeeze_excitation(net, &format!("{path}.se"), y)?;
+        }
         let out_channels = width * self.block.expansion();
         let keeps_shape = stride == 1 && in_channels == out_channels;
         if self.shortcut == Shortcut::Projection || keeps_shape {
-            return post_activation(net, path, x, &convs, stride);
+            return add_shortcut(net, path, x, y, stride, convs.len());
         }
-        let y = conv_norms(net, path, x, &convs)?;
         let op = Op::PadShortcut { in_channels, out_channels, stride };
         let shortcut = net.push(format!("{path}.shortcut"), op, &[x])?;
         let sum = net.add(format!("{path}.add"), y, shortcut)?;
@@ -67,7 +82,11 @@ impl CifarResNet {
 impl Architecture for CifarResNet {
     fn validate(&self) -> Result<(), ZooError> {
         depths(&self.depths)?;
-        widths(&self.widths)
+        widths(&self.widths)?;
+        if self.block == Block::Basic && self.cardinality != 1 {
+            return Err(ZooError::field("cardinality", "1 with block \"basic\"", self.cardinality));
+        }
+        number("cardinality", self.cardinality, 1, 1 << 16)
     }
 
     fn layers(&self, net: &mut Builder, num_classes: usize) -> Result<NodeId, GraphError> {

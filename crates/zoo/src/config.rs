@@ -1,8 +1,8 @@
 //! The configuration of a network: the fields of its family, and those of every network.
 
 use crate::{
-    CifarResNeXt, CifarResNet, ConvNeXt, DenseNet, GoogLeNet, LectureResNet, Plain, PreActResNet, ResNet, ResNetV2,
-    Vgg, WideResNet, ZooError,
+    CifarResNeXt, CifarResNet, ConvNeXt, DenseNet, GoogLeNet, LectureResNet, NasBench201, Plain, PreActResNet, ResNet,
+    ResNetV2, Vgg, WideResNet, ZooError,
 };
 use residual_graph::{Builder, Graph, GraphError, NodeId};
 
@@ -59,6 +59,8 @@ pub enum Family {
     GoogLeNet(GoogLeNet),
     /// The ResNet-50 of the lecture notes.
     LectureResNet(LectureResNet),
+    /// The networks of NAS-Bench-201.
+    NasBench201(NasBench201),
 }
 
 /// The interface of a family.
@@ -114,7 +116,8 @@ families!(
     Vgg,
     DenseNet,
     GoogLeNet,
-    LectureResNet
+    LectureResNet,
+    NasBench201
 );
 
 impl Config {

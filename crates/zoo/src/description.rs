@@ -1,12 +1,13 @@
 //! A network described in TOML.
 
 use crate::{
-    CifarResNeXt, CifarResNet, Config, ConvNeXt, DenseNet, Family, GoogLeNet, LectureResNet, Plain, PreActResNet,
-    ResNet, ResNetV2, Shortcut, Vgg, WideResNet, ZooError,
+    Cell, CifarResNeXt, CifarResNet, Config, ConvNeXt, DenseNet, Family, GoogLeNet, LectureResNet, NasBench201, Plain,
+    PreActResNet, ResNet, ResNetV2, Shortcut, Vgg, WideResNet, ZooError,
 };
 use residual_files::{nearest, printable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::mem::discriminant;
 use toml::{Table, Value};
 
 /// Longer texts are rejected before parsing: the longest description has some twenty lines.
@@ -33,6 +34,7 @@ const FAMILIES: &[(&str, Member)] = &[
     ("densenet", || DenseNet::densenet121().into()),
     ("googlenet", || GoogLeNet::default().into()),
     ("lecture_resnet", || LectureResNet::resnet50().into()),
+    ("nasbench201", || NasBench201::new(Cell::RESNET).into()),
 ];
 
 /// Keys that every family has.
@@ -62,10 +64,17 @@ pub fn from_toml(text: &str) -> Result<Config, ZooError> {
         let message = format!("expected at most {MAX_BYTES} bytes, got {}", text.len());
         return Err(ZooError::Syntax { line: 1, message });
     }
-    let mut table: Table = toml::from_str(text).map_err(|error| {
+    from_table(toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
         ZooError::Syntax { line: before.matches('\n').count() + 1, message: error.message().replace('\n', ", ") }
-    })?;
+    })?)
+}
+
+/// [`from_toml`], of a table that was read.
+///
+/// # Errors
+/// With the key that is unknown, of the wrong type or out of range.
+pub fn from_table(mut table: Table) -> Result<Config, ZooError> {
     let names = || FAMILIES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let family = match table.remove("family") {
         Some(Value::String(name)) => name,
@@ -91,6 +100,7 @@ pub fn from_toml(text: &str) -> Result<Config, ZooError> {
         Family::DenseNet(default) => overlay(&default, table)?.into(),
         Family::GoogLeNet(default) => overlay(&default, table)?.into(),
         Family::LectureResNet(default) => overlay(&default, table)?.into(),
+        Family::NasBench201(default) => overlay(&default, table)?.into(),
     };
     let mut config = Config::new(name, family);
     let (name, in_chans, num_classes, image_size) = common;
@@ -113,9 +123,50 @@ pub fn from_toml(text: &str) -> Result<Config, ZooError> {
     Ok(config)
 }
 
+impl Config {
+    /// The network in TOML, with every field: [`from_toml`] reads the same network back.
+    pub fn to_toml(&self) -> String {
+        let (name, _) = FAMILIES
+            .iter()
+            .find(|(_, default)| discriminant(&default()) == discriminant(&self.family))
+            .expect("every family has a name");
+        let mut table = fields(&self.family);
+        table.insert("family".into(), (*name).into());
+        table.insert("name".into(), self.name.clone().into());
+        for (key, number) in [("in_chans", self.in_chans), ("num_classes", self.num_classes)] {
+            table.insert(key.into(), Value::Integer(number as i64));
+        }
+        table.insert("image_size".into(), Value::Array(self.image_size.map(|side| Value::Integer(side as i64)).into()));
+        table.to_string()
+    }
+}
+
+/// The fields of a family's network.
+fn fields(family: &Family) -> Table {
+    match family {
+        Family::ResNet(config) => table(config),
+        Family::CifarResNet(config) => table(config),
+        Family::PreActResNet(config) => table(config),
+        Family::ResNetV2(config) => table(config),
+        Family::WideResNet(config) => table(config),
+        Family::CifarResNeXt(config) => table(config),
+        Family::ConvNeXt(config) => table(config),
+        Family::Plain(config) => table(config),
+        Family::Vgg(config) => table(config),
+        Family::DenseNet(config) => table(config),
+        Family::GoogLeNet(config) => table(config),
+        Family::LectureResNet(config) => table(config),
+        Family::NasBench201(config) => table(config),
+    }
+}
+
+fn table(config: &impl Serialize) -> Table {
+    Table::try_from(config).expect("every field of a family has a TOML form")
+}
+
 /// `default`, overridden by the fields of `table`.
 fn overlay<T: Serialize + DeserializeOwned>(default: &T, table: Table) -> Result<T, ZooError> {
-    let fields = Table::try_from(default).expect("every field of a family has a TOML form");
+    let fields = self::table(default);
     let mut joined = fields.clone();
     for (key, value) in table {
         if !fields.contains_key(&key) {

@@ -50,8 +50,7 @@ pub(crate) fn conv_norms(net: &mut Builder, path: &str, x: NodeId, convs: &[Conv
     Ok(y)
 }
 
-/// A residual block: `convs` with their batch norms, the shortcut, which is a 1×1 convolution with batch norm where the
-/// shape changes (`downsample`), and a ReLU after the sum.
+/// A residual block: `convs` with their batch norms, then as [`add_shortcut`].
 pub(crate) fn post_activation(
     net: &mut Builder,
     path: &str,
@@ -60,6 +59,19 @@ pub(crate) fn post_activation(
     stride: usize,
 ) -> Result<NodeId, GraphError> {
     let y = conv_norms(net, path, x, convs)?;
+    add_shortcut(net, path, x, y, stride, convs.len())
+}
+
+/// The end of the residual block of so many convolutions: the sum of the branch `y` and the shortcut, which is a 1×1 convolution
+/// with batch norm where the shape changes (`downsample`), and a ReLU.
+pub(crate) fn add_shortcut(
+    net: &mut Builder,
+    path: &str,
+    x: NodeId,
+    y: NodeId,
+    stride: usize,
+    convs: usize,
+) -> Result<NodeId, GraphError> {
     let (from, to) = (net.shape(x).channels, net.shape(y).channels);
     let shortcut = if stride != 1 || from != to {
         let shortcut = net.conv(format!("{path}.downsample.0"), x, Conv2d::new(from, to, 1).stride(stride))?;
@@ -68,7 +80,7 @@ pub(crate) fn post_activation(
         x
     };
     let sum = net.add(format!("{path}.add"), y, shortcut)?;
-    net.relu(format!("{path}.relu{}", convs.len()), sum)
+    net.relu(format!("{path}.relu{convs}"), sum)
 }
 
 /// The standard stem for small images: `conv1` (3×3, stride 1), `bn1`, `relu`.
@@ -77,6 +89,19 @@ pub(crate) fn small_stem(net: &mut Builder, width: usize) -> Result<NodeId, Grap
     let x = net.conv("conv1", net.input(), Conv2d::new(in_channels, width, 3).padding(1))?;
     let x = net.batch_norm("bn1", x)?;
     net.relu("relu", x)
+}
+
+/// timm's `SEModule`: x times a gate per channel, computed from the channel means.
+pub(crate) fn squeeze_excitation(net: &mut Builder, path: &str, x: NodeId) -> Result<NodeId, GraphError> {
+    let channels = net.shape(x).channels;
+    // A sixteenth, rounded to a multiple of 8.
+    let reduced = ((channels as f64 / 16.0 + 4.0) as usize / 8 * 8).max(8);
+    let y = net.global_avg_pool(format!("{path}.pool"), x)?;
+    let y = net.conv(format!("{path}.fc1"), y, Conv2d::new(channels, reduced, 1).bias())?;
+    let y = net.relu(format!("{path}.act"), y)?;
+    let y = net.conv(format!("{path}.fc2"), y, Conv2d::new(reduced, channels, 1).bias())?;
+    let y = net.push(format!("{path}.gate"), Op::Sigmoid, &[y])?;
+    net.push(path, Op::Gate, &[x, y])
 }
 
 /// The standard head: global average pooling, dropout, linear layer `fc`.

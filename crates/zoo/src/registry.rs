@@ -1,8 +1,8 @@
 //! Networks by name.
 
 use crate::{
-    Block, CifarResNeXt, CifarResNet, Config, ConvNeXt, DenseNet, Family, GoogLeNet, LectureResNet, Plain,
-    PreActResNet, ResNet, ResNetV2, Shortcut, Vgg, WideResNet, ZooError,
+    Block, Cell, CifarResNeXt, CifarResNet, Config, ConvNeXt, DenseNet, Family, GoogLeNet, LectureResNet, NasBench201,
+    Plain, PreActResNet, ResNet, ResNetV2, Shortcut, Vgg, WideResNet, ZooError,
 };
 use residual_files::nearest;
 use residual_graph::Graph;
@@ -178,6 +178,7 @@ fn small_images() -> Vec<Group> {
             .add("resnext29_8x64d", CifarResNeXt::resnext29(8, 64))
             .add("resnext29_16x64d", CifarResNeXt::resnext29(16, 64))
             .add("resnext29_32x4d", CifarResNeXt::resnext29(32, 4)),
+        Group::new("NAS-Bench-201", "2001.00326").add("nasbench201_resnet", NasBench201::new(Cell::RESNET)),
         Group::new("Networks of lecture notes", "")
             .add("lecture_resnet50", LectureResNet::resnet50())
             .add("lecture_resnext29", CifarResNeXt::lecture()),

@@ -4,7 +4,7 @@
 
 use crate::ZooError;
 use crate::config::{Architecture, depths, number, rate, widths};
-use crate::layers::{Block, StochasticDepth, head, small_stem};
+use crate::layers::{Block, StochasticDepth, head, small_stem, squeeze_excitation};
 use residual_graph::{Builder, Conv2d, GraphError, NodeId, Op, Pool2d};
 use serde::{Deserialize, Serialize};
 
@@ -180,19 +180,6 @@ struct Step {
     dilation: usize,
     /// The dilation of the convolution that would have the stride.
     first_dilation: usize,
-}
-
-/// timm's `SEModule`: x times a gate per channel, computed from the channel means.
-fn squeeze_excitation(net: &mut Builder, path: &str, x: NodeId) -> Result<NodeId, GraphError> {
-    let channels = net.shape(x).channels;
-    // A sixteenth, rounded to a multiple of 8.
-    let reduced = ((channels as f64 / 16.0 + 4.0) as usize / 8 * 8).max(8);
-    let y = net.global_avg_pool(format!("{path}.pool"), x)?;
-    let y = net.conv(format!("{path}.fc1"), y, Conv2d::new(channels, reduced, 1).bias())?;
-    let y = net.relu(format!("{path}.act"), y)?;
-    let y = net.conv(format!("{path}.fc2"), y, Conv2d::new(reduced, channels, 1).bias())?;
-    let y = net.push(format!("{path}.gate"), Op::Sigmoid, &[y])?;
-    net.push(path, Op::Gate, &[x, y])
 }
 
 impl Architecture for ResNet {

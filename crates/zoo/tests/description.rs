@@ -1,7 +1,7 @@
 //! A network in TOML is built as described, or refused by the name of the field at fault.
 
 use proptest::prelude::*;
-use residual_zoo::{build, find, from_toml};
+use residual_zoo::{Config, build, entries, find, from_toml};
 
 fn error(text: &str) -> String {
     match from_toml(text) {
@@ -39,6 +39,32 @@ fn a_description_can_say_what_the_registry_says() {
         let expected = build(name, find(name).unwrap().config.num_classes).unwrap();
         assert!(config.graph().unwrap() == expected, "{name}");
     }
+}
+
+#[test]
+fn a_network_that_is_written_is_read_back() {
+    for entry in entries() {
+        let config = Config { in_chans: 1, num_classes: 7, ..entry.config };
+        assert_eq!(from_toml(&config.to_toml()).as_ref(), Ok(&config), "{}", config.to_toml());
+    }
+}
+
+/// By hand: squeeze-and-excitation of 16 channels has 16 · 8 + 8 and 8 · 16 + 16 parameters, and a grouped convolution as
+/// many times fewer as it has groups.
+#[test]
+fn small_resnets_have_groups_and_squeeze_excitation() {
+    let parameters = |fields: &str| {
+        let text = format!("family = 'cifar_resnet'\ndepths = [1, 1, 1]\nwidths = [16, 16, 16]\n{fields}");
+        from_toml(&text).unwrap().graph().unwrap().parameter_count()
+    };
+    let gates = 3 * (16 * 8 + 8 + 8 * 16 + 16);
+    assert_eq!(parameters("squeeze_excitation = true"), parameters("") + gates);
+    let grouped = parameters("block = 'bottleneck'\ncardinality = 4");
+    assert_eq!(parameters("block = 'bottleneck'"), grouped + 3 * (9 * 16 * 16 - 9 * 16 * 4));
+    assert_eq!(
+        error("family = 'cifar_resnet'\ncardinality = 4"),
+        "cardinality: expected 1 with block \"basic\", got 4"
+    );
 }
 
 #[test]
@@ -121,6 +147,8 @@ fn line() -> impl Strategy<Value = String> {
         "bottleneck",
         "batch_norm",
         "small_images",
+        "cell",
+        "cells",
         "name",
         "in_chans",
         "num_classes",
@@ -144,6 +172,7 @@ fn line() -> impl Strategy<Value = String> {
         prop::bool::ANY.prop_map(|b| b.to_string()),
         prop::collection::vec(prop::bool::ANY, 0..5).prop_map(|list| format!("{list:?}")),
         "[a-z]{0,8}".prop_map(|text| format!("'{text}'")),
+        Just("'|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|'".to_owned()),
         prop::sample::select(vec!["'basic'", "'bottleneck'", "'deep'", "'small'", "'padding'", "{ a = 1 }", "[[1]]"])
             .prop_map(String::from),
     ];
@@ -171,7 +200,7 @@ proptest! {
     fn hostile_values_give_a_network_or_one_line(
         family in prop::sample::select(vec![
             "resnet", "resnext", "wide_resnet", "cifar_resnet", "cifar_resnext", "preact_resnet", "resnetv2", "wrn",
-            "convnext", "plain", "vgg", "densenet", "googlenet", "lecture_resnet",
+            "convnext", "plain", "vgg", "densenet", "googlenet", "lecture_resnet", "nasbench201",
         ]),
         lines in prop::collection::vec(line(), 0..5),
     ) {

@@ -4,6 +4,7 @@ and a few lines of PyTorch where they do not. Each with the description (docs/mo
 
 import functools
 
+import torch
 import torch.nn.functional as F
 from timm.layers import create_conv2d
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -145,6 +146,72 @@ class Lecture(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+def relu_conv_bn(inputs, outputs, kernel, stride=1):
+    op = nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outputs))
+    return nn.ModuleDict({"op": op})
+
+
+class Cell201(nn.Module):
+    """A cell of NAS-Bench-201 (Dong & Yang, arXiv:2001.00326); `ops[node - 1]` are those of the edges into a node, from the
+    nodes before it."""
+
+    def __init__(self, ops, channels):
+        super().__init__()
+        kernels = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+        self.ops = ops
+        modules = [relu_conv_bn(channels, channels, kernels[op]) if op in kernels else nn.Identity() for row in ops for op in row]
+        self.layers = nn.ModuleList(modules)
+
+    def forward(self, x):
+        nodes, index = [x], 0
+        for row in self.ops:
+            total = torch.zeros_like(x)
+            for source, op in zip(nodes, row):
+                if op == "avg_pool_3x3":
+                    total = total + F.avg_pool2d(source, 3, 1, 1, count_include_pad=False)
+                elif op == "skip_connect":
+                    total = total + source
+                elif op != "none":
+                    total = total + self.layers[index]["op"](source)
+                index += 1
+            nodes.append(total)
+        return nodes[-1]
+
+
+class Reduction201(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.conv_a = relu_conv_bn(inputs, outputs, 3, 2)
+        self.conv_b = relu_conv_bn(outputs, outputs, 3)
+        self.downsample = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False))
+
+    def forward(self, x):
+        return self.downsample(x) + self.conv_b["op"](self.conv_a["op"](x))
+
+
+class NasBench201(nn.Module):
+    def __init__(self, cell, cells=5, width=16):
+        super().__init__()
+        ops = [[edge.split("~")[0] for edge in node.strip("|").split("|")] for node in cell.split("+")]
+        self.stem = nn.Sequential(conv3(3, width), nn.BatchNorm2d(width))
+        blocks = [Cell201(ops, width) for _ in range(cells)]
+        for wide in (2 * width, 4 * width):
+            blocks += [Reduction201(wide // 2, wide)] + [Cell201(ops, wide) for _ in range(cells)]
+        self.cells = nn.ModuleList(blocks)
+        self.lastact = nn.Sequential(nn.BatchNorm2d(4 * width), nn.ReLU())
+        self.classifier = nn.Linear(4 * width, CLASSES)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for cell in self.cells:
+            x = cell(x)
+        return self.classifier(self.lastact(x).mean((2, 3)))
+
+
+# Every op, a node that is its input, and a sum of the same value twice.
+CELL = "|skip_connect~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|skip_connect~1|nor_conv_1x1~2|"
+
+
 def timm_resnet(block, **more):
     return ResNet(block, [1, 1, 1, 1], num_classes=CLASSES, channels=CHANNELS, **more)
 
@@ -253,6 +320,11 @@ FAMILIES = {
         lambda: Lecture([2, 1, 1, 1], [8, 16, 32, 64]),
         (8, 3, 64, 64),
         FAMILY.format("lecture_resnet") + "depths = [2, 1, 1, 1]\nwidths = [8, 16, 32, 64]\n",
+    ),
+    "nasbench201": (
+        lambda: NasBench201(CELL, cells=1),
+        CIFAR,
+        FAMILY.format("nasbench201") + f'cell = "{CELL}"\ncells = 1\n',
     ),
 }
 

@@ -1,0 +1,51 @@
+//! Spaces of networks: a choice for every dimension.
+
+use crate::{History, SearchError};
+use residual_tensor::Stream;
+
+/// A member of a space: the place of the choice that it takes in each dimension.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Candidate(pub Vec<usize>);
+
+/// A set of networks that strategies choose from.
+pub trait Space {
+    /// The number of choices in each dimension, at least one.
+    fn sizes(&self) -> &[usize];
+
+    /// What distinguishes the candidate's network: candidates of one identity are the same network, and only one of them is
+    /// tried. `None` if it is no network, or is beyond the limits of the search.
+    ///
+    /// # Errors
+    /// If the candidate cannot be judged.
+    ///
+    /// # Panics
+    /// If the candidate has other dimensions.
+    fn identity(&self, candidate: &Candidate) -> Result<Option<String>, SearchError>;
+}
+
+/// Draws of a new candidate before a strategy gives up.
+const DRAWS: usize = 2000;
+
+/// A candidate with a uniform choice in every dimension.
+pub(crate) fn uniform(space: &dyn Space, random: &mut Stream) -> Candidate {
+    Candidate(space.sizes().iter().map(|&size| random.below(size as u32) as usize).collect())
+}
+
+/// The first candidate that is a member and was not tried; `draw` gets the number of the draw, from 0. `None` after so many
+/// draws that there is hardly another one.
+///
+/// # Errors
+/// As [`Space::identity`].
+pub(crate) fn first_new(
+    space: &dyn Space,
+    history: &History,
+    mut draw: impl FnMut(usize) -> Candidate,
+) -> Result<Option<Candidate>, SearchError> {
+    for number in 0..DRAWS {
+        let candidate = draw(number);
+        if space.identity(&candidate)?.is_some_and(|identity| !history.has_tried(&identity)) {
+            return Ok(Some(candidate));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,114 @@
+//! The training of a trial: an ordinary run, which goes on where it was left.
+
+use residual_engine::Options;
+use residual_train::{Event, Job, Layer, Outcome, Recipe, Record, Resolved, RunFolder, TrainError, resume, train};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// A trial to be trained.
+pub(crate) struct TrialRun {
+    pub(crate) recipe: Resolved,
+    /// The name of its run, without the number.
+    pub(crate) name: String,
+    /// The folder of all trials' runs.
+    pub(crate) trials: PathBuf,
+    /// Pauses after this epoch, from 1; trains to the end if `None`.
+    pub(crate) pause_at: Option<u64>,
+    /// Pauses after so many seconds.
+    pub(crate) seconds: Option<f64>,
+}
+
+/// How the training of a trial ended.
+pub(crate) enum End {
+    /// With a result.
+    Scored {
+        /// Top-1 on held-out images in percent, at the last evaluation.
+        top1: f64,
+        /// Seconds of training in all.
+        seconds: f64,
+    },
+    /// Before that, after a checkpoint.
+    Interrupted {
+        /// Seconds of training in all.
+        seconds: f64,
+    },
+}
+
+impl TrialRun {
+    /// Trains the trial, from its last checkpoint if it has one, until its end or until `stop` is set.
+    pub(crate) fn train(
+        &self,
+        options: &Options,
+        stop: &AtomicBool,
+        on_event: &mut dyn FnMut(&Event),
+    ) -> Result<End, TrainError> {
+        let run = find(&self.trials, &self.name)?;
+        if let (Some(run), Some(epoch)) = (&run, self.pause_at)
+            && let Some(end) = result_at(run, epoch)?
+        {
+            return Ok(end);
+        }
+        let mut job = match &run {
+            Some(run) => Job::resume(Recipe::resolve(&[Layer::run(&run.config())?])?, run)?,
+            None => Job::prepare(self.recipe.clone())?,
+        };
+        // Trials are compared by held-out images; the test images are not looked at.
+        job.test = None;
+        let began = Instant::now();
+        let pause = Arc::new(AtomicBool::new(stop.load(Ordering::Relaxed)));
+        let mut result = None;
+        let mut watch = |event: &Event| {
+            if let Event::Epoch(row) = event
+                && self.pause_at == Some(row.epoch)
+            {
+                result = row.top1.map(|top1| End::Scored { top1, seconds: row.seconds });
+                pause.store(true, Ordering::Relaxed);
+            }
+            let is_late = self.seconds.is_some_and(|seconds| began.elapsed().as_secs_f64() > seconds);
+            if is_late || stop.load(Ordering::Relaxed) {
+                pause.store(true, Ordering::Relaxed);
+            }
+            on_event(event);
+        };
+        let outcome = match run {
+            Some(run) => resume(&job, run, options, &pause, &mut watch)?,
+            None => train(&job, &self.trials, options, &pause, &mut watch)?,
+        };
+        let seconds = outcome.summary().seconds;
+        Ok(match (result, &outcome) {
+            (Some(end), _) => end,
+            (None, Outcome::Finished(trained)) => {
+                let top1 = trained.summary.top1.expect("images are held out, and evaluated at the end");
+                End::Scored { top1, seconds }
+            }
+            (None, Outcome::Interrupted(_)) => End::Interrupted { seconds },
+        })
+    }
+}
+
+/// The run of this name in the folder of all trials' runs: the last one, if a killed process left an empty folder before it.
+pub(crate) fn find(trials: &Path, name: &str) -> Result<Option<RunFolder>, TrainError> {
+    let io = |source| TrainError::Io { path: trials.to_path_buf(), source };
+    let mut found: Option<(u64, PathBuf)> = None;
+    for entry in std::fs::read_dir(trials).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let number = path.file_name().and_then(|file| file.to_str()?.split_once('-')).and_then(|(number, rest)| {
+            let number: u64 = number.parse().ok()?;
+            (rest == name).then_some(number)
+        });
+        let Some(number) = number.filter(|_| path.join("config.toml").is_file()) else { continue };
+        if found.as_ref().is_none_or(|(known, _)| *known < number) {
+            found = Some((number, path));
+        }
+    }
+    found.map(|(_, path)| RunFolder::open(&path)).transpose()
+}
+
+/// The result of a run after an epoch, if it was trained so far.
+fn result_at(run: &RunFolder, epoch: u64) -> Result<Option<End>, TrainError> {
+    let rows = Record::read(run.path())?.rows;
+    let row = rows.iter().find(|row| row.epoch == epoch);
+    Ok(row.and_then(|row| Some(End::Scored { top1: row.top1?, seconds: row.seconds })))
+}

@@ -1,0 +1,306 @@
+//! Searches that train: interrupted ones go on, several processes share one, and the best network is an ordinary checkpoint.
+
+use residual_engine::Options;
+use residual_search::{
+    Entry, Event, Journal, Length, Limits, Method, NetworkSpace, Outcome, Record, Search, SearchError, Settings, Trial,
+};
+use residual_tensor::{NamedTensors, Stream, Tensor};
+use residual_train::{Event as TrainEvent, Recipe};
+use residual_weights::{load, save_tensors};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const SPACE: &str = "
+family = 'cifar_resnet'
+depths = { each = [[1], [1], [1, 2]] }
+widths = { each = [[4, 8], [4, 8], [4, 8]] }
+image_size = 12
+";
+
+/// 60 images of 12×12 of three classes.
+fn data(folder: &Path) -> String {
+    let (n, side) = (60, 12);
+    let mut random = Stream::new(3, &[]);
+    let labels: Vec<i64> = (0..n).map(|index| index % 3).collect();
+    let pixels =
+        labels.iter().flat_map(|label| (0..3 * side * side).map(move |at| (at / (side * side)) as i64 == *label));
+    let images = pixels.map(|bright| random.normal() + if bright { 0.5 } else { 0.0 }).collect();
+    let tensors = NamedTensors::from_iter([
+        ("images".to_owned(), Tensor::f32(&[n as usize, 3, side, side], images)),
+        ("labels".to_owned(), Tensor::i64(&[n as usize], labels)),
+    ]);
+    let path = folder.join("tiny.safetensors");
+    save_tensors(&path, &tensors, &Default::default()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn recipe(data: &str, epochs: u64) -> Recipe {
+    Recipe {
+        data: data.into(),
+        batch_size: 8,
+        epochs: Some(epochs),
+        lr: 0.05,
+        seed: 5,
+        val_split: Some(0.3),
+        checkpoint_every: Some(3),
+        ..Recipe::default()
+    }
+}
+
+fn with_search<T>(method: Method, recipe: Recipe, trials: usize, run: impl FnOnce(&Search<'_>) -> T) -> T {
+    let space = NetworkSpace::parse("s", SPACE).unwrap();
+    let latency = |_: &residual_graph::Graph, _| panic!("no limit of latency is set");
+    let length = Length { trials: Some(trials), budget: None };
+    run(&Search::new(
+        space,
+        Limits { parameters: Some(4000), ..Limits::default() },
+        &latency,
+        method,
+        recipe.into(),
+        length,
+    )
+    .unwrap())
+}
+
+fn run(
+    search: &Search<'_>,
+    folder: &Path,
+    on_event: &mut dyn FnMut(&Event<'_>, &AtomicBool),
+) -> Result<Outcome, SearchError> {
+    let stop: Arc<AtomicBool> = Arc::default();
+    search.run(folder, &Options::threads(1), &stop, &mut |event| on_event(event, &stop))
+}
+
+fn read(folder: &Path) -> Record {
+    Journal::new(&folder.join("journal.jsonl")).read().unwrap()
+}
+
+fn results(folder: &Path) -> Vec<Trial> {
+    read(folder).history.trials().to_vec()
+}
+
+#[test]
+fn an_interrupted_search_ends_as_one_that_was_not() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    with_search(Method::Evolution, recipe(&data, 3), 7, |search| {
+        let [whole, parts] = ["whole", "parts"].map(|name| place.path().join(name));
+        let outcome = run(search, &whole, &mut |_, _| ()).unwrap();
+        assert!(!outcome.interrupted && outcome.trials == 7 && outcome.failed == 0);
+
+        // Stops at every seventh step, and once more at the end of every trial.
+        let (mut steps, mut rounds, mut begun) = (0, 0, Vec::new());
+        loop {
+            let result = run(search, &parts, &mut |event, stop| match event {
+                Event::Trial { trial, .. } => begun.push(*trial),
+                Event::Training(TrainEvent::Step(_)) => {
+                    steps += 1;
+                    stop.fetch_or(steps % 7 == 0, Ordering::Relaxed);
+                }
+                Event::Scored { trial, .. } => {
+                    begun.retain(|begun| begun != trial);
+                    stop.store(true, Ordering::Relaxed);
+                }
+                _ => {}
+            });
+            rounds += 1;
+            match result {
+                Ok(outcome) if !outcome.interrupted => break,
+                Ok(_) | Err(SearchError::NoResult { failure: None }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert!(rounds < 200);
+        }
+        // A trial that had a result never began again.
+        assert!(begun.is_empty() && rounds > 7, "{begun:?} {rounds}");
+        assert_eq!(results(&whole), results(&parts));
+        // A finished search is not repeated.
+        run(search, &whole, &mut |event, _| panic!("{event:?}")).unwrap();
+    });
+}
+
+#[test]
+fn the_best_network_is_a_checkpoint_and_a_description() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    with_search(Method::Tpe, recipe(&data, 2), 4, |search| {
+        let folder = place.path().join("search");
+        let Outcome { best, front, network, weights, .. } = run(search, &folder, &mut |_, _| ()).unwrap();
+        let scores: Vec<f64> = results(&folder).iter().map(|trial| trial.scores[0].1).collect();
+        assert!(scores.iter().all(|&score| score <= best.top1) && scores[best.trial] == best.top1);
+        assert!(best.cost.parameters <= 4000 && front.iter().any(|found| found.trial == best.trial));
+        assert!(front.windows(2).all(|pair| pair[0].cost.macs < pair[1].cost.macs && pair[0].top1 < pair[1].top1));
+        let config = residual_zoo::from_toml(&std::fs::read_to_string(network).unwrap()).unwrap();
+        let graph = config.graph().unwrap();
+        assert_eq!((graph.parameter_count(), config.num_classes), (best.cost.parameters, 3));
+        assert_eq!(load(&weights).unwrap().model.graph, graph);
+        // Trials are ordinary runs, and judged nothing but held-out images.
+        let runs = residual_train::Record::list(&folder.join("trials")).unwrap();
+        assert_eq!(runs.len(), 4);
+        assert!(runs.iter().all(|run| run.rows.len() == 2 && run.recipe.val_split == Some(0.3)));
+    });
+}
+
+#[test]
+fn halved_trials_are_paused_and_the_better_ones_go_on() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    with_search(Method::Asha, recipe(&data, 9), 7, |search| {
+        let folder = place.path().join("search");
+        let outcome = run(search, &folder, &mut |_, _| ()).unwrap();
+        let results = results(&folder);
+        let epochs: Vec<Vec<u64>> =
+            results.iter().map(|trial| trial.scores.iter().map(|&(epochs, _)| epochs).collect()).collect();
+        assert!(epochs.iter().all(|epochs| [1, 3, 9].starts_with(epochs)), "{epochs:?}");
+        // By hand: a third of seven trials goes on.
+        assert_eq!(epochs.iter().filter(|epochs| epochs.len() > 1).count(), 2);
+        // The rows of a paused and resumed run are those of its epochs, one after another.
+        for run in residual_train::Record::list(&folder.join("trials")).unwrap() {
+            let rows: Vec<u64> = run.rows.iter().map(|row| row.epoch).collect();
+            assert_eq!(rows, (1..=rows.len() as u64).collect::<Vec<_>>());
+        }
+        assert_eq!(outcome.best.epochs, epochs.iter().flatten().copied().max().unwrap());
+    });
+}
+
+#[test]
+fn two_searches_in_one_folder_share_the_trials() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    let folder = place.path().join("search");
+    let scored = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                with_search(Method::Random, recipe(&data, 2), 8, |search| {
+                    let result = run(search, &folder, &mut |event, _| {
+                        if let Event::Scored { trial, .. } = event {
+                            scored.lock().unwrap().push(*trial);
+                        }
+                    });
+                    // One may end while the other trains the first trial.
+                    assert!(matches!(result, Ok(_) | Err(SearchError::NoResult { .. })));
+                });
+            });
+        }
+    });
+    let mut scored = scored.into_inner().unwrap();
+    scored.sort_unstable();
+    assert_eq!(scored, (0..8).collect::<Vec<_>>());
+    assert!(results(&folder).iter().all(|trial| trial.scores.len() == 1));
+}
+
+#[test]
+fn a_search_with_other_settings_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    let folder = place.path().join("search");
+    with_search(Method::Random, recipe(&data, 1), 1, |search| run(search, &folder, &mut |_, _| ()).unwrap());
+    let refused = |method, recipe: Recipe| {
+        with_search(method, recipe, 1, |search| run(search, &folder, &mut |_, _| ()).unwrap_err().to_string())
+    };
+    let error = refused(Method::Tpe, recipe(&data, 1));
+    assert!(error.ends_with("journal.jsonl: strategy: expected \"random\", got \"tpe\""), "{error}");
+    let error = refused(Method::Random, Recipe { lr: 0.1, ..recipe(&data, 1) });
+    assert!(error.ends_with("journal.jsonl: recipe: expected \"lr = 0.05\", got \"lr = 0.1\""), "{error}");
+    // More trials are no other search.
+    with_search(Method::Random, recipe(&data, 1), 2, |search| {
+        assert_eq!(run(search, &folder, &mut |_, _| ()).unwrap().trials, 2);
+    });
+
+    let space = || NetworkSpace::parse("s", SPACE).unwrap();
+    let latency = |_: &residual_graph::Graph, _| Ok(0.0);
+    let new = |method, recipe: Recipe| {
+        Search::new(space(), Limits::default(), &latency, method, recipe.into(), Length::default())
+            .map(drop)
+            .unwrap_err()
+            .to_string()
+    };
+    let error = new(Method::Random, Recipe { val_split: Some(0.0), ..recipe(&data, 1) });
+    assert_eq!(error, "val_split: expected a fraction above 0, as the data have no validation images, got 0");
+    let error = new(Method::Asha, Recipe { max_steps: Some(3), ..recipe(&data, 9) });
+    assert!(error.starts_with("epochs: expected alone, as asha gives its trials a part of the epochs"), "{error}");
+    let error = new(Method::Random, Recipe { weights: Some("x.safetensors".into()), ..recipe(&data, 1) });
+    assert!(error.starts_with("weights: expected none: the networks come from the space"), "{error}");
+}
+
+fn settings() -> Settings {
+    Settings {
+        space: "family = 'plain'".into(),
+        strategy: "random".into(),
+        seed: 1,
+        max_macs: None,
+        max_params: Some(5),
+        target_latency: None,
+        recipe: "epochs = 1\n".into(),
+    }
+}
+
+fn proposed(trial: usize) -> Entry {
+    Entry::Proposed {
+        trial,
+        candidate: vec![trial],
+        identity: format!("é{trial}"),
+        epochs: 1,
+        parameters: 2,
+        macs: 3,
+        latency_ms: Some(0.1),
+    }
+}
+
+#[test]
+fn a_torn_last_line_is_removed_by_the_next_process_that_writes() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("journal.jsonl");
+    let journal = Journal::new(&path);
+    assert_eq!(journal.read().unwrap().settings, None);
+    journal.begin(&settings()).unwrap();
+    journal.update(|_| Ok((vec![proposed(0)], ()))).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    journal.update(|_| Ok((vec![proposed(1)], ()))).unwrap();
+    let longer = std::fs::read(&path).unwrap();
+    for end in whole.len()..longer.len() {
+        std::fs::write(&path, &longer[..end]).unwrap();
+        assert_eq!(journal.read().unwrap().history.trials().len(), 1);
+        journal.begin(&settings()).unwrap();
+        let scored = Entry::Scored { trial: 0, epochs: 1, top1: 50.0, seconds: 1.5 };
+        journal.update(|record| Ok((vec![scored], assert_eq!(record.history.trials().len(), 1)))).unwrap();
+        let record = journal.read().unwrap();
+        assert_eq!((record.history.trials()[0].score(), record.seconds[0]), (Some(50.0), 1.5));
+    }
+}
+
+#[test]
+fn what_is_no_journal_is_refused_by_its_line() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("j");
+    let journal = Journal::new(&path);
+    journal.begin(&settings()).unwrap();
+    let begin = std::fs::read_to_string(&path).unwrap();
+    let proposed = "{\"event\":\"proposed\",\"trial\":0,\"candidate\":[0],\"identity\":\"a\",\"epochs\":1,\"parameters\":2,\"macs\":3,\"latency_ms\":null}\n";
+    let cases = [
+        ("x\n".to_owned(), "line 1: expected an entry of a journal, got "),
+        (proposed.to_owned(), "line 1: expected the settings first, got "),
+        (format!("{begin}{begin}"), "line 2: expected the settings once, got "),
+        (format!("{begin}{proposed}{proposed}"), "line 3: expected trial 1, with a new network, got "),
+        (
+            format!("{begin}{{\"event\":\"failed\",\"trial\":0,\"reason\":\"\"}}\n"),
+            "line 2: expected a trial below 0, got ",
+        ),
+        (
+            format!("{begin}{{\"event\":\"promoted\",\"trial\":18446744073709551615,\"epochs\":2}}\n"),
+            "line 2: expected a trial below 0",
+        ),
+        (format!("{begin}{{\"event\":\"unknown\"}}\n"), "line 2: expected an entry of a journal, got "),
+    ];
+    for (text, expected) in cases {
+        std::fs::write(&path, &text).unwrap();
+        let error = journal.read().unwrap_err().to_string();
+        assert!(error.contains(&format!("{}: {expected}", path.display())) && !error.contains('\n'), "{error}");
+        journal.update(|_| Ok((vec![], ()))).unwrap_err();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "a refused journal is not changed");
+    }
+    std::fs::write(&path, b"\xff\n").unwrap();
+    assert!(journal.read().unwrap_err().to_string().ends_with("byte 0: expected UTF-8, got something else"));
+}
