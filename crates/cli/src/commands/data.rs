@@ -48,8 +48,7 @@ pub(crate) fn open(name: &str, data_dir: Option<&Path>) -> Result<Source, Failur
 
 /// Refuses a name that is neither a dataset's nor a path that exists.
 pub(crate) fn check_name(name: &str, data_dir: Option<&Path>) -> Result<(), Failure> {
-    let exists = Path::new(name).exists() || data_dir.is_some_and(|folder| folder.join(name).exists());
-    if exists || DATASETS.iter().any(|set| set.name == name) {
+    if Source::is_known(name, data_dir) {
         return Ok(());
     }
     let nearest = nearest(name, DATASETS.iter().map(|set| set.name));
