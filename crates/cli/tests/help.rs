@@ -4,7 +4,7 @@ mod support;
 
 use support::Place;
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 15] = [
     &["train"],
     &["eval"],
     &["predict"],
@@ -17,6 +17,8 @@ const COMMANDS: [&[&str]; 13] = [
     &["report"],
     &["models", "list"],
     &["data", "list"],
+    &["data", "fetch"],
+    &["data", "convert"],
     &["data", "export"],
 ];
 

@@ -10,12 +10,14 @@ use crate::layout::Layout;
 use crate::list::{ImageList, ListedImages};
 use crate::mnist::MnistKind;
 use crate::npz::Npz;
+#[cfg(feature = "parquet")]
+use crate::parquet_shards::ParquetShards;
 use crate::shards::{Shards, is_pattern};
 use crate::tar_shards::TarShards;
 use crate::{DATASETS, DataError, Dataset, HeldOut, Part, Selection, Shapes, Split, TensorFile, stratified_split};
 
 /// What a path may be, for messages.
-const PATHS: &str = "a folder, a .csv or .jsonl list, tar shards, a .npz or a .safetensors file";
+const PATHS: &str = "a folder, a .csv or .jsonl list, .tar or .parquet shards, a .npz or a .safetensors file";
 
 /// A source of data that is opened, but not read yet.
 ///
@@ -34,6 +36,7 @@ enum Kind {
     Folder(Layout),
     List(Arc<ImageList>),
     Tar(Shards),
+    Parquet(Shards),
     Idx(IdxFiles),
     Mnist(MnistKind, IdxFiles),
     Npz(Npz),
@@ -45,9 +48,9 @@ impl Source {
     /// or a path:
     ///
     /// - a folder of class folders, or of splits with class folders in them; with `metadata.csv` or `metadata.jsonl` beside the
-    ///   images, which is read; of tar shards; or of IDX files;
+    ///   images, which is read; of tar or parquet shards; or of IDX files;
     /// - a `.csv` or `.jsonl` file that lists images, which is read;
-    /// - a `.tar` shard, or several: `train-{000..012}.tar`;
+    /// - a `.tar` or (with the Cargo feature `parquet`) `.parquet` shard, or several: `train-{000..012}.tar`;
     /// - a `.npz` or `.safetensors` file of arrays.
     ///
     /// With `data_dir`, a path that does not exist is also looked for there.
@@ -66,7 +69,10 @@ impl Source {
                 Some(path) => Self::of_path(&path)?,
                 None => match Shards::pattern(name)? {
                     Some(shards) if shards.have_extension("tar") => Kind::Tar(shards),
-                    Some(_) => return Err(DataError::invalid(name, "the names of .tar files", "other files")),
+                    Some(shards) if shards.have_extension("parquet") => Kind::Parquet(shards),
+                    Some(_) => {
+                        return Err(DataError::invalid(name, "the names of .tar or of .parquet files", "other files"));
+                    }
                     None => {
                         let named = DATASETS.map(|set| set.name).join(", ");
                         let expected = format!("{named}, {PATHS}");
@@ -91,6 +97,7 @@ impl Source {
         match &*extension {
             "csv" | "jsonl" => Ok(Kind::List(Arc::new(ImageList::open(path)?))),
             "tar" => Ok(Kind::Tar(Shards::file(path))),
+            "parquet" => Ok(Kind::Parquet(Shards::file(path))),
             "npz" => Ok(Kind::Npz(Npz::open(path)?)),
             "safetensors" => Ok(Kind::Tensors(path.to_path_buf())),
             "gz" | "tgz" | "zip" | "bz2" | "xz" | "zst" => {
@@ -107,6 +114,9 @@ impl Source {
         }
         if let Some(shards) = Shards::find(path, "tar")? {
             return Ok(Kind::Tar(shards));
+        }
+        if let Some(shards) = Shards::find(path, "parquet")? {
+            return Ok(Kind::Parquet(shards));
         }
         if let Some(files) = IdxFiles::find(path)? {
             return Ok(Kind::Idx(files));
@@ -133,7 +143,7 @@ impl Source {
             Kind::Shapes | Kind::Cifar(..) => vec![Split::Train, Split::Test],
             Kind::Folder(layout) => layout.splits().collect(),
             Kind::List(list) => list.splits(),
-            Kind::Tar(shards) => shards.splits(),
+            Kind::Tar(shards) | Kind::Parquet(shards) => shards.splits(),
             Kind::Idx(files) | Kind::Mnist(_, files) => files.splits(),
             Kind::Npz(archive) => archive.splits(),
             Kind::Tensors(_) => Vec::new(),
@@ -165,6 +175,13 @@ impl Source {
             Kind::Folder(layout) => Ok(Arc::new(Folder::open(layout, split)?)),
             Kind::List(list) => Ok(Arc::new(ListedImages::new(list.clone(), split))),
             Kind::Tar(shards) => Ok(Arc::new(TarShards::open(shards, split)?)),
+            #[cfg(feature = "parquet")]
+            Kind::Parquet(shards) => Ok(Arc::new(ParquetShards::open(shards, split)?)),
+            #[cfg(not(feature = "parquet"))]
+            Kind::Parquet(shards) => {
+                let expected = "other files, as this was built without the feature \"parquet\"";
+                Err(DataError::invalid(shards.describe(None), expected, "parquet files"))
+            }
             Kind::Idx(files) => Ok(Arc::new(files.open(split)?)),
             Kind::Mnist(kind, files) => Ok(Arc::new(kind.open(files, split)?)),
             Kind::Npz(archive) => Ok(Arc::new(archive.split(split)?)),
@@ -178,7 +195,7 @@ impl Source {
             Kind::Cifar(_, path) | Kind::Tensors(path) => path.display().to_string(),
             Kind::Folder(layout) => layout.root().display().to_string(),
             Kind::List(list) => list.file().display().to_string(),
-            Kind::Tar(shards) => shards.describe(None),
+            Kind::Tar(shards) | Kind::Parquet(shards) => shards.describe(None),
             Kind::Idx(files) | Kind::Mnist(_, files) => files.folder().display().to_string(),
             Kind::Npz(archive) => archive.path().display().to_string(),
         }

@@ -1,6 +1,7 @@
 //! The command line as typed.
 
 mod bench;
+mod data;
 mod dataset;
 mod eval;
 mod explain;
@@ -19,6 +20,7 @@ mod settings;
 mod train;
 
 pub(crate) use bench::{Bench, BenchMode};
+pub(crate) use data::{ConvertData, Data, ExportData, FetchData};
 pub(crate) use dataset::Images;
 pub(crate) use eval::Eval;
 pub(crate) use explain::{Embedding, Explain, Subject};
@@ -27,9 +29,7 @@ pub(crate) use features::Features;
 pub(crate) use image::ImageArgs;
 pub(crate) use inspect::Inspect;
 pub(crate) use judged::{Judged, Split};
-pub(crate) use lists::{
-    Average, CompareRuns, Data, ExportData, ListModels, ListRuns, Models, Recipes, Runs, VerifyRecipes,
-};
+pub(crate) use lists::{Average, CompareRuns, ListModels, ListRuns, Models, Recipes, Runs, VerifyRecipes};
 pub(crate) use peers::{explain, translate};
 pub(crate) use predict::Predict;
 pub(crate) use quantize::Quantize;
@@ -124,7 +124,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Models,
     },
-    /// List datasets, or export one as image files
+    /// List, download, convert or export datasets
     Data {
         #[command(subcommand)]
         command: Data,
