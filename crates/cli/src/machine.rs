@@ -1,9 +1,10 @@
-//! Instruction set, threads, cache folder and colours: the one place that reads environment variables, besides `hub` for weights.
+//! Instruction set, threads, cache folder, colours and limits of images: the one place that reads environment variables, besides `hub` for weights.
 
 use crate::args::{Compute, Threads};
 use crate::failure::Failure;
 use crate::output::{complain, count};
 use residual::engine::Options;
+use residual::preprocess::{Decoding, SixteenBit};
 use residual::{Isa, Pool, PoolError};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,12 +12,42 @@ use std::sync::Arc;
 /// The variable that forces an instruction set: `portable`, `avx2` or `avx512`.
 const ISA: &str = "RESIDUAL_ISA";
 
+/// The variables that say what is accepted of images, and how 16-bit values become bytes.
+const MAX_PIXELS: &str = "RESIDUAL_MAX_PIXELS";
+const SIXTEEN_BIT: &str = "RESIDUAL_SIXTEEN_BIT";
+
 /// Threads per core beyond which a note warns that they slow each other down.
 const MANY: usize = 4;
 
 /// Whether the user wants no colours (no-color.org).
 pub(crate) fn refuses_colour() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// Sets how image files are decoded, once for the process.
+pub(crate) fn configure_decoding() -> Result<(), Failure> {
+    let text = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let mut decoding = Decoding::default();
+    if let Some(value) = text(MAX_PIXELS) {
+        let pixels = value.to_str().and_then(|text| text.parse().ok());
+        decoding.max_pixels =
+            pixels.filter(|pixels| (1..=Decoding::MOST_PIXELS).contains(pixels)).ok_or_else(|| {
+                let got = value.to_string_lossy();
+                Failure::usage(format!(
+                    "{MAX_PIXELS}: expected a number of 1 to {}, got \"{got}\"",
+                    Decoding::MOST_PIXELS
+                ))
+            })?;
+    }
+    if let Some(value) = text(SIXTEEN_BIT) {
+        let known = SixteenBit::NAMES.iter().find(|(name, _)| value == *name);
+        decoding.sixteen_bit = known.map(|(_, choice)| *choice).ok_or_else(|| {
+            let names = SixteenBit::NAMES.map(|(name, _)| name).join(", ");
+            Failure::usage(format!("{SIXTEEN_BIT}: expected {names}, got \"{}\"", value.to_string_lossy()))
+        })?;
+    }
+    decoding.set_for_process();
+    Ok(())
 }
 
 /// Instruction set and threads.

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
     });
     let run = |arguments: Arguments| {
         output::configure(arguments.global);
+        machine::configure_decoding()?;
         ignored.iter().for_each(|note| output::complain(note));
         run(arguments.command)
     };
@@ -83,6 +84,8 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Average(average) => commands::average::run(&average),
         Command::Models { command: Models::List(list) } => commands::models::list(&list),
         Command::Data { command: Data::List(format) } => commands::data::list(format),
+        Command::Data { command: Data::Fetch(fetch) } => commands::data::fetch(&fetch),
+        Command::Data { command: Data::Convert(convert) } => commands::data::convert(&convert),
         Command::Data { command: Data::Export(export) } => commands::data::export(&export),
         Command::Recipes { command: Recipes::List(format) } => commands::recipes::list(format),
         Command::Recipes { command: Recipes::Show { name } } => commands::recipes::show(&name),

@@ -9,7 +9,7 @@ use residual::hub::{Hub, HubEvent, HubName};
 use residual::infer::{self, ClassList, InferError, ModelRequest, OpenedModel, ResolvedModel};
 use residual::model::Model;
 use residual::zoo::Config;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What `MODEL|WEIGHTS` names: a model, or a network without weights.
 pub(crate) enum Named {
@@ -61,13 +61,18 @@ fn is_weights(text: &str) -> bool {
 /// Downloads the file of weights by name to the cache, unless it is there. Does nothing for a path.
 pub(crate) fn fetch(weights: &Path, download: Download) -> Result<(), Failure> {
     let Some(name) = HubName::of_path(weights).transpose()? else { return Ok(()) };
+    download_file(&name, download)?;
+    Ok(())
+}
+
+/// The path of a file by name, which is downloaded to the cache unless it is there.
+pub(crate) fn download_file(name: &HubName, download: Download) -> Result<PathBuf, Failure> {
     let mut hub = Hub::from_env()?;
     if download.offline {
         hub = hub.offline("--offline");
     }
     let mut show = Show::default();
-    hub.fetch(&name, &mut |event| show.event(event))?;
-    Ok(())
+    Ok(hub.fetch(name, &mut |event| show.event(event))?)
 }
 
 /// Shows a download on stderr: a bar on a terminal, lines elsewhere.

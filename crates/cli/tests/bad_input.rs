@@ -19,8 +19,8 @@ fn an_unknown_name_is_answered_with_the_nearest() {
     );
     refused(
         &["train", "--data", "shape10"],
-        "error: data: expected shapes10, cifar10, cifar100, a folder or a .safetensors file, got \"shape10\" (did you mean \
-         \"shapes10\"?)",
+        "error: data: expected shapes10, cifar10, cifar100, mnist, fashion-mnist, a folder, a list, shards or a file of arrays, \
+         got \"shape10\" (did you mean \"shapes10\"?)",
     );
     refused(
         &["train", "--recipe", "cifar-quik"],

@@ -4,7 +4,7 @@ mod support;
 
 use support::Place;
 
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 17] = [
     &["train"],
     &["eval"],
     &["predict"],
@@ -19,6 +19,8 @@ const COMMANDS: [&[&str]; 14] = [
     &["report"],
     &["models", "list"],
     &["data", "list"],
+    &["data", "fetch"],
+    &["data", "convert"],
     &["data", "export"],
 ];
 

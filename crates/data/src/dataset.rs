@@ -37,6 +37,14 @@ pub trait Dataset: Send + Sync {
     /// Reads sample `index`. Fails if its file cannot be read or decoded; panics if there is no such sample.
     fn sample(&self, index: usize) -> Result<Sample, DataError>;
 
+    /// The bytes of the image file of sample `index`, at most 256 MiB; `None` if the dataset holds pixels, not files.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    fn encoded(&self, _index: usize) -> Result<Option<Vec<u8>>, DataError> {
+        Ok(None)
+    }
+
     /// A checksum of sample `index`, computed without decoding it; equal for equal data, wherever they are stored. 0 if
     /// samples differ by their labels only.
     fn fingerprint(&self, _index: usize) -> u32 {

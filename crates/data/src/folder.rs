@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use residual_files::{images_below, is_image, printable, read_file, visible_entries};
+use residual_files::{FileCause, FileError, images_below, is_image, printable, read_file, read_part, visible_entries};
 use residual_preprocess::Image;
 use unicode_normalization::UnicodeNormalization;
 
@@ -21,8 +21,25 @@ pub(crate) const MAX_CLASSES: usize = 65_536;
 /// [`DataError::File`] if it is not a regular file, cannot be read or is larger than 256 MiB, [`DataError::Image`] if it
 /// cannot be decoded.
 pub fn read_image(path: &Path) -> Result<Image, DataError> {
-    let bytes = read_file(path, MAX_FILE_BYTES)?;
-    Image::decode(&bytes).map_err(|cause| DataError::Image { place: path.display().to_string(), cause })
+    decode_image(&read_image_file(path)?, || path.display().to_string())
+}
+
+/// The bytes of an image file.
+pub(crate) fn read_image_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    Ok(read_file(path, MAX_FILE_BYTES)?)
+}
+
+/// The bytes of an image file in the file at `path`.
+pub(crate) fn read_image_part(path: &Path, offset: u64, len: u64) -> Result<Vec<u8>, DataError> {
+    if len > MAX_FILE_BYTES {
+        return Err(FileError::new(path, FileCause::TooLarge { limit: MAX_FILE_BYTES }).into());
+    }
+    Ok(read_part(path, offset, len as usize)?)
+}
+
+/// Decodes an image; `place` names it in errors.
+pub(crate) fn decode_image(bytes: &[u8], place: impl FnOnce() -> String) -> Result<Image, DataError> {
+    Image::decode(bytes).map_err(|cause| DataError::Image { place: place(), cause })
 }
 
 /// Images in class folders. Classes are numbered by name; images are ordered by class, then path.
@@ -133,6 +150,10 @@ impl Dataset for Folder {
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
         read_image(self.path(index)).map(Sample::Pixels)
+    }
+
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, DataError> {
+        read_image_file(self.path(index)).map(Some)
     }
 
     /// Of the path within the folder, and of the file's length.

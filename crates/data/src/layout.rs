@@ -66,6 +66,12 @@ impl Layout {
         Ok(layout)
     }
 
+    /// The same with more notes for the user.
+    pub(crate) fn with_notes(mut self, notes: Vec<String>) -> Self {
+        self.notes.extend(notes);
+        self
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }

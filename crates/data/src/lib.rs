@@ -20,21 +20,32 @@
 mod augment;
 mod beta;
 mod cifar;
+mod class_list;
+mod class_numbers;
 mod classes;
+mod convert;
 mod dataset;
 mod error;
-mod export;
 mod folder;
+mod idx;
 mod layout;
 mod list;
 mod loader;
 mod mix;
+mod mnist;
+mod npz;
+mod official;
+#[cfg(feature = "parquet")]
+mod parquet_shards;
+mod pixel_arrays;
 mod registry;
 mod sampler;
 mod shapes;
+mod shards;
 mod source;
 mod split;
 mod subset;
+mod tar_shards;
 mod targets;
 mod tensors;
 mod transform;
@@ -46,19 +57,24 @@ pub use augment::{
 };
 pub use cifar::{Cifar, CifarKind};
 pub use classes::{ClassMap, UnknownClasses, are_names, match_classes};
+pub use convert::{Container, Converted, convert, export};
 pub use dataset::{Dataset, Format, Sample};
 pub use error::DataError;
-pub use export::export;
 pub use folder::{Folder, read_image};
 pub use list::{ImageList, ListedImages};
 pub use loader::{Batch, Loader, LoaderOptions, Skipped};
 pub use mix::Mix;
+pub use mnist::MnistKind;
+pub use official::{OFFICIAL, OfficialDataset, OfficialFile};
+#[cfg(feature = "parquet")]
+pub use parquet_shards::ParquetShards;
 pub use registry::{DATASETS, NamedDataset};
 pub use sampler::Sampler;
 pub use shapes::Shapes;
 pub use source::Source;
 pub use split::{HeldOut, Part, Selection, Split};
 pub use subset::{Subset, stratified_split};
+pub use tar_shards::TarShards;
 pub use targets::Targets;
 pub use tensors::TensorFile;
 pub use transform::Transform;
@@ -66,6 +82,10 @@ pub use transform::Transform;
 /// The readers of foreign bytes, as fuzz targets call them.
 pub mod parse {
     pub use crate::cifar::{parse_binary, parse_python};
+    pub use crate::class_list::parse_class_list;
+    pub use crate::idx::parse_idx;
     pub use crate::list::parse_image_list;
+    pub use crate::npz::parse_npz;
+    pub use crate::tar_shards::parse_tar_shard;
     pub use crate::tensors::parse_tensor_file;
 }

@@ -12,7 +12,7 @@ pub struct NamedDataset {
 }
 
 /// Every named dataset; anything else is a path.
-pub const DATASETS: [NamedDataset; 3] = [
+pub const DATASETS: [NamedDataset; 5] = [
     NamedDataset {
         name: "shapes10",
         description: "built in: ten classes of shapes, 32×32, 10,000 to train on and 2,000 to test on",
@@ -26,6 +26,16 @@ pub const DATASETS: [NamedDataset; 3] = [
     NamedDataset {
         name: "cifar100",
         description: "a hundred classes of things, 32×32; --data-dir with the official binary or python files",
+        preset: "cifar-quick",
+    },
+    NamedDataset {
+        name: "mnist",
+        description: "handwritten digits, grey, 28×28, 60,000 and 10,000; --data-dir with the IDX files",
+        preset: "shapes-quick",
+    },
+    NamedDataset {
+        name: "fashion-mnist",
+        description: "ten articles of clothing, grey, 28×28, 60,000 and 10,000; --data-dir with the IDX files",
         preset: "cifar-quick",
     },
 ];

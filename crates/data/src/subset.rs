@@ -55,6 +55,10 @@ impl Dataset for Subset {
         self.whole.sample(self.indices[index])
     }
 
+    fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, DataError> {
+        self.whole.encoded(self.indices[index])
+    }
+
     fn fingerprint(&self, index: usize) -> u32 {
         self.whole.fingerprint(self.indices[index])
     }

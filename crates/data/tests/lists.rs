@@ -1,4 +1,4 @@
-//! Lists of images in CSV files.
+//! Lists of images in CSV and JSON-lines files, and as metadata beside the images.
 
 mod support;
 
@@ -168,4 +168,109 @@ fn images_with_several_labels_are_held_out_at_random_and_batched_as_soft_targets
     assert_eq!(error, "sampler: expected shuffle for images with several labels, got a sampler of classes");
     let error = export(&source, &folder.path().join("out")).unwrap_err().to_string();
     assert!(error.ends_with("expected one label per image, as a folder of class folders has, got several labels"));
+}
+
+fn parse_lines(text: &str) -> Result<Arc<dyn Dataset>, String> {
+    let list = parse_image_list(text.as_bytes(), Path::new("data/list.jsonl")).map_err(|error| error.to_string())?;
+    Ok(Arc::new(ListedImages::new(Arc::new(list), Split::Train)))
+}
+
+#[test]
+fn a_list_of_json_lines_is_that_of_the_same_csv() {
+    let csv = parse("path,label\na.png,dog\nb/c.png,cat\n\"d,e.png\",dog").unwrap();
+    let lines = "{\"path\":\"a.png\",\"label\":\"dog\"}\r\n\n{\"label\":\"cat\",\"file_name\":\"b/c.png\",\"width\":3}\n\
+                 {\"image\":\"d,e.png\",\"class\":\" dog \"}";
+    let json = parse_lines(lines).unwrap();
+    assert_eq!(json.class_names(), csv.class_names());
+    for index in 0..3 {
+        assert_eq!((json.label(index), json.describe(index)), (csv.label(index), csv.describe(index)));
+    }
+    assert_eq!(json.notes(), ["data/list.jsonl: ignored the fields \"width\""]);
+    // Numbers are names too, sorted by value.
+    let json = parse_lines("{\"path\":\"a\",\"label\":10}\n{\"path\":\"b\",\"label\":9}").unwrap();
+    assert_eq!((json.class_names().join(" "), json.label(0)), ("9 10".into(), 1));
+    let several = "{\"path\":\"a\",\"labels\":[\"dog\",\"cat\"]}\n{\"path\":\"b\",\"labels\":[]}\n{\"path\":\"c\",\"labels\":null}";
+    let json = parse_lines(several).unwrap();
+    let targets: Vec<_> = (0..3).map(|index| json.soft_label(index).unwrap()).collect();
+    assert_eq!(targets, [[1.0, 1.0], [0.0; 2], [0.0; 2]]);
+    assert_eq!(json.notes(), ["data/list.jsonl: 2 images without a label"]);
+}
+
+#[test]
+fn a_wrong_line_of_json_is_named() {
+    for (text, message) in [
+        ("", "data/list.jsonl: expected rows of path,label, got none with a label"),
+        ("\n{", "data/list.jsonl:2: expected an object of JSON on each line, got EOF"),
+        ("[1]", "data/list.jsonl:1: expected an object of JSON on each line, got invalid type"),
+        ("{\"label\":1}", "data/list.jsonl:1: expected a field called path, got none"),
+        ("{\"path\":1,\"label\":1}", "data/list.jsonl:1: expected the path of an image, got another value"),
+        ("{\"path\":\"a\"}", "data/list.jsonl:1: expected a field called label, got none"),
+        (
+            "{\"path\":\"a\",\"label\":1.5}",
+            "expected a name, a number or an array of these as label, got another value",
+        ),
+        ("{\"path\":\"a\",\"label\":null}", "data/list.jsonl:1: expected a label, got an empty field"),
+        ("{\"path\":\"a\",\"label\":1,\"split\":\"x\"}", ":1: expected a split: train, val or test, got \"x\""),
+        (
+            "{\"path\":\"a\",\"label\":1,\"split\":\"val\"}\n{\"path\":\"a\",\"label\":1}",
+            ":2: expected a split in each row, or in none, got none",
+        ),
+        ("{\"path\":\"a\",\"label\":[\"x\",\"x\"]}", "expected each label once, got \"x\" twice"),
+    ] {
+        let Err(error) = parse_lines(text) else { panic!("{text:?} was read") };
+        assert!(error.contains(message) && error.lines().count() == 1, "{text:?}: {error}");
+    }
+    let deep = format!("{{\"path\":\"a\",\"label\":1,\"x\":{}", "[".repeat(100_000));
+    assert!(parse_lines(&deep).err().unwrap().contains("recursion limit"));
+    let many: String = (0..100).map(|field| format!("\"f{field:02}\":1,")).collect();
+    let set = parse_lines(&format!("{{{many}\"path\":\"a\",\"label\":1}}")).unwrap();
+    let expected = "ignored the fields \"f00\", \"f01\", \"f02\", \"f03\", \"f04\" and more";
+    assert!(set.notes()[0].ends_with(expected), "{:?}", set.notes());
+}
+
+/// The layouts of the Hugging Face `ImageFolder`.
+#[test]
+fn metadata_beside_images_has_the_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for name in ["train/x/a.png", "train/x/b.png", "test/x/c.png"] {
+        write(&root.join(name), &png(2, 2, [1, 2, 3]));
+    }
+    let open = || Source::open(root.to_str().unwrap(), None).unwrap_or_else(|error| panic!("{error}"));
+    // Without labels it is not used, which is told.
+    write(&root.join("metadata.csv"), b"file_name,caption\ntrain/x/a.png,hello\n");
+    let set = open().split(Split::Train).unwrap();
+    assert_eq!(set.class_names(), ["x"]);
+    assert!(set.notes().iter().any(|note| note.contains("metadata.csv: has no column of labels")), "{:?}", set.notes());
+    // One file for all, whose paths begin with the splits.
+    write(&root.join("metadata.csv"), b"file_name,label\ntrain/x/a.png,cat\ntrain/x/b.png,dog\ntest/x/c.png,dog\n");
+    let source = open();
+    assert_eq!(source.splits(), [Split::Train, Split::Test]);
+    let set = source.split(Split::Train).unwrap();
+    assert_eq!((set.class_names().join(" "), set.len(), set.label(1)), ("cat dog".into(), 2, 1));
+    assert!(set.sample(1).is_ok() && set.notes()[0].contains("the labels are those of the metadata"));
+    // One in each folder of a split.
+    std::fs::remove_file(root.join("metadata.csv")).unwrap();
+    write(&root.join("train/metadata.jsonl"), b"{\"file_name\":\"x/a.png\",\"label\":\"owl\"}\n");
+    write(&root.join("test/metadata.csv"), b"file_name,label\nx/c.png,owl\n");
+    let source = open();
+    assert_eq!(source.splits(), [Split::Train, Split::Test]);
+    let set = source.split(Split::Test).unwrap();
+    assert_eq!(
+        (set.class_names().join(" "), set.describe(0)),
+        ("owl".into(), root.join("test/x/c.png").display().to_string())
+    );
+    assert!(set.sample(0).is_ok());
+    for (text, message) in [
+        ("name,label\na.png,x\n", "train/metadata.csv:1: expected a column called file_name, got 2 other columns"),
+        ("file_name,label\na.png\n", "train/metadata.csv:2: expected 2 fields, as in the header, got 1 field"),
+    ] {
+        write(&root.join("train/metadata.csv"), text.as_bytes());
+        let error = Source::open(root.to_str().unwrap(), None).err().unwrap().to_string();
+        assert!(error.ends_with(message), "{error}");
+    }
+    let mixed = "{\"file_name\":\"train/a.png\",\"label\":1}\n{\"file_name\":\"b.png\",\"label\":1}";
+    write(&root.join("metadata.jsonl"), mixed.as_bytes());
+    let error = Source::open(root.to_str().unwrap(), None).err().unwrap().to_string();
+    assert!(error.ends_with("expected all images in folders of splits, or none, got 1 of 2 images"), "{error}");
 }

@@ -3,7 +3,7 @@
 
 use crate::{FileCause, FileError};
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// The size limit of all files. The largest training state of the zoo (ConvNeXt-L under AdamW with an average of
@@ -13,6 +13,8 @@ pub const MAX_BYTES: u64 = 16 << 30;
 /// The pipes that are read besides regular files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pipes {
+    /// None: the reader seeks.
+    None,
     /// Pipes that this process already has open (`/dev/stdin`, a shell's `<(command)`).
     Open,
     /// All pipes.
@@ -48,6 +50,28 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
         .map_err(|error| FileError::new(path, FileCause::Text { offset: error.utf8_error().valid_up_to() }))
 }
 
+/// `len` bytes of the file at `path` from `offset` on, such as a file in an archive.
+///
+/// # Errors
+/// If `path` is not a regular file, the file cannot be read or ends before, or the bytes do not fit in memory.
+pub fn read_part(path: &Path, offset: u64, len: usize) -> Result<Vec<u8>, FileError> {
+    let fail = FileError::read(path);
+    let mut file = open_file(path)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| fail(io::ErrorKind::OutOfMemory.into()))?;
+    file.seek(SeekFrom::Start(offset)).map_err(&fail)?;
+    file.take(len as u64).read_to_end(&mut bytes).map_err(&fail)?;
+    if bytes.len() < len { Err(fail(io::ErrorKind::UnexpectedEof.into())) } else { Ok(bytes) }
+}
+
+/// Opens a regular file for reading.
+///
+/// # Errors
+/// If `path` is not a regular file, or cannot be opened.
+pub fn open_file(path: &Path) -> Result<File, FileError> {
+    Ok(open(path, Pipes::None)?.0)
+}
+
 /// Opens a file, or a pipe if `pipes` allows it. The kind is checked before opening, which would wait for a pipe's
 /// writer.
 pub(crate) fn open(path: &Path, pipes: Pipes) -> Result<(File, Metadata), FileError> {
@@ -61,7 +85,11 @@ pub(crate) fn open(path: &Path, pipes: Pipes) -> Result<(File, Metadata), FileEr
 }
 
 fn check_kind(path: &Path, metadata: &Metadata, pipes: Pipes) -> Result<(), FileError> {
-    let pipes_are_read = pipes == Pipes::All || is_descriptor(path);
+    let pipes_are_read = match pipes {
+        Pipes::None => false,
+        Pipes::Open => is_descriptor(path),
+        Pipes::All => true,
+    };
     match kind(metadata) {
         Kind::File => Ok(()),
         Kind::Pipe if pipes_are_read => Ok(()),

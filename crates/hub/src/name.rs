@@ -74,6 +74,15 @@ impl HubName {
         Self::parse(&path.to_string_lossy())
     }
 
+    /// The same name of a file whose SHA-256 is known, in lower-case hexadecimal digits: the downloaded file is checked. Has no
+    /// effect on files of the Hugging Face hub, which sends its own.
+    pub fn with_sha256(mut self, sha256: &str) -> Self {
+        if let Place::Web(_, hash) = &mut self.place {
+            *hash = Some(sha256.to_owned());
+        }
+        self
+    }
+
     /// The name as given.
     pub fn text(&self) -> &str {
         &self.text

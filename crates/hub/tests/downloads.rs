@@ -203,6 +203,24 @@ fn a_file_with_another_hash_is_thrown_away() {
 }
 
 #[test]
+fn an_address_with_a_known_hash_is_that_file_or_an_error() {
+    let server = Server::new(|request, _| Reply::file(request, &content()));
+    let home = TempDir::new().unwrap();
+    let address = format!("{}/~set/images.tar.gz", server.address);
+    let fetch = |hash: &str| hub(&home, &server).fetch(&name(&address).with_sha256(hash), &mut |_| ());
+    let error = fetch(&"0".repeat(64)).unwrap_err();
+    assert!(matches!(error.cause, HubCause::Hash { .. }), "{error}");
+    let mut events = Vec::new();
+    let name = name(&address).with_sha256(&sha256(&content()));
+    let path = hub(&home, &server).fetch(&name, &mut |event| events.push(format!("{event:?}"))).unwrap();
+    assert!(fs::read(&path).unwrap() == content());
+    assert_eq!(events.last().unwrap(), "Finished { received: 300000, checked: true }");
+    // A file in the cache is checked as well.
+    fs::write(&path, "other").unwrap();
+    assert!(matches!(hub(&home, &server).fetch(&name, &mut |_| ()).unwrap_err().cause, HubCause::Placed { .. }));
+}
+
+#[test]
 fn a_mirror_has_a_folder_for_each_host_and_torchvisions_names_end_in_the_hash() {
     let server = Server::new(|request, _| Reply::file(request, &content()));
     let home = TempDir::new().unwrap();

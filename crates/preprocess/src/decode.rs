@@ -5,10 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use crate::{Image, ImageError, Orientation, jpeg};
+use crate::{Decoding, Image, ImageError, Orientation, SixteenBit, jpeg};
 
 impl Image {
-    /// Maximum memory of a decoder, in addition to the file's bytes.
+    /// Maximum memory of a decoder, in addition to the file's bytes; more if [`Decoding::max_pixels`] is raised.
     pub const MAX_DECODER_BYTES: u64 = 512 << 20;
 
     /// Decodes the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF or PNM file; the format is detected from its content.
@@ -17,16 +17,24 @@ impl Image {
     /// and alpha, as Pillow's `Image.open(file).convert` to `L`, `LA`, `RGB` or `RGBA` gives them. A
     /// [`Preprocessor`](crate::Preprocessor) converts it to the network's channels,
     /// [`with_channels`](Self::with_channels) to others. Palettes are resolved, CMYK becomes RGB, colour profiles are not
-    /// applied, animations are reduced to the first frame, and 16-bit values to their upper byte. The pixels are as they are
+    /// applied, animations are reduced to the first frame, and 16-bit values to bytes as [`Decoding::sixteen_bit`] says. The pixels are as they are
     /// stored, as in torchvision's `ImageFolder`; how a camera was held is in their [`orientation`](Self::orientation).
     ///
     /// # Errors
-    /// [`ImageError::TooLarge`] before anything is allocated for an image beyond [`Image::MAX_SIDE`] or
-    /// [`Image::MAX_PIXELS`]; [`ImageError::Decode`] for bytes of any other format and for damaged or truncated files. A
+    /// [`ImageError::TooLarge`] before anything is allocated for an image beyond [`Decoding::max_pixels`] of the process or the
+    /// sides that belong to it; [`ImageError::Decode`] for bytes of any other format and for damaged or truncated files. A
     /// decoder that panics is caught: its file is damaged too.
     pub fn decode(bytes: &[u8]) -> Result<Self, ImageError> {
+        Self::decode_with(bytes, &Decoding::of_process())
+    }
+
+    /// [`decode`](Self::decode) with a setting other than the process's.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decode_with(bytes: &[u8], decoding: &Decoding) -> Result<Self, ImageError> {
         match image::guess_format(bytes) {
-            Ok(ImageFormat::Jpeg) => jpeg::decode(bytes),
+            Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, decoding),
             Ok(
                 format @ (ImageFormat::Png
                 | ImageFormat::WebP
@@ -36,7 +44,7 @@ impl Image {
                 | ImageFormat::Pnm),
             ) => {
                 check_palette(bytes, format)?;
-                catch_unwind(AssertUnwindSafe(|| decode_with(bytes, format)))
+                catch_unwind(AssertUnwindSafe(|| decode_format(bytes, format, decoding)))
                     .unwrap_or_else(|_| Err(fault(format!("damaged {format:?}: its decoder failed"))))
             }
             _ => Err(fault(format!("expected a JPEG, PNG, WebP, BMP, GIF, TIFF or PNM file, got {}", kind(bytes)))),
@@ -45,6 +53,22 @@ impl Image {
 }
 
 impl Image {
+    /// The usual extension of a file of these bytes, by their first ones; `None` if they are of no format that is decoded.
+    pub fn file_extension(bytes: &[u8]) -> Option<&'static str> {
+        Some(match image::guess_format(bytes).ok()? {
+            ImageFormat::Jpeg => "jpg",
+            ImageFormat::Png => "png",
+            ImageFormat::WebP => "webp",
+            ImageFormat::Bmp => "bmp",
+            ImageFormat::Gif => "gif",
+            ImageFormat::Tiff => "tif",
+            // P2 and P5 are grey.
+            ImageFormat::Pnm if matches!(bytes.get(1), Some(b'2' | b'5')) => "pgm",
+            ImageFormat::Pnm => "ppm",
+            _ => return None,
+        })
+    }
+
     /// Whether `bytes` begin as an image file does, readable or not, and not as text. The first 12 bytes decide.
     pub fn is_file_start(bytes: &[u8]) -> bool {
         match image::guess_format(bytes) {
@@ -63,43 +87,71 @@ impl Image {
 impl TryFrom<DynamicImage> for Image {
     type Error = ImageError;
 
-    /// The image with its own channels, 8 bits each: 16-bit values are reduced to their upper byte.
+    /// The image with its own channels, 8 bits each: 16-bit values become bytes as [`Decoding::sixteen_bit`] of the process says.
     ///
     /// # Errors
     /// [`ImageError::Size`] for an image without pixels, [`ImageError::Decode`] for floats, whose range is not known.
     fn try_from(image: DynamicImage) -> Result<Self, ImageError> {
-        let [height, width] = [image.height(), image.width()].map(|side| side as usize);
-        let upper = |values: Vec<u16>| values.iter().map(|value| (value >> 8) as u8).collect();
-        let (channels, pixels) = match image {
-            DynamicImage::ImageLuma8(image) => (1, image.into_raw()),
-            DynamicImage::ImageLumaA8(image) => (2, image.into_raw()),
-            DynamicImage::ImageRgb8(image) => (3, image.into_raw()),
-            DynamicImage::ImageRgba8(image) => (4, image.into_raw()),
-            DynamicImage::ImageLuma16(image) => (1, upper(image.into_raw())),
-            DynamicImage::ImageLumaA16(image) => (2, upper(image.into_raw())),
-            DynamicImage::ImageRgb16(image) => (3, upper(image.into_raw())),
-            DynamicImage::ImageRgba16(image) => (4, upper(image.into_raw())),
-            _ => return Err(fault("pixels of floating-point values are not supported")),
-        };
-        Self::new(height, width, channels, pixels)
+        from_dynamic(image, Decoding::of_process().sixteen_bit)
+    }
+}
+
+fn from_dynamic(image: DynamicImage, sixteen_bit: SixteenBit) -> Result<Image, ImageError> {
+    let [height, width] = [image.height(), image.width()].map(|side| side as usize);
+    let bytes = |values: Vec<u16>, channels| to_bytes(&values, channels, sixteen_bit);
+    let (channels, pixels) = match image {
+        DynamicImage::ImageLuma8(image) => (1, image.into_raw()),
+        DynamicImage::ImageLumaA8(image) => (2, image.into_raw()),
+        DynamicImage::ImageRgb8(image) => (3, image.into_raw()),
+        DynamicImage::ImageRgba8(image) => (4, image.into_raw()),
+        DynamicImage::ImageLuma16(image) => (1, bytes(image.into_raw(), 1)?),
+        DynamicImage::ImageLumaA16(image) => (2, bytes(image.into_raw(), 2)?),
+        DynamicImage::ImageRgb16(image) => (3, bytes(image.into_raw(), 3)?),
+        DynamicImage::ImageRgba16(image) => (4, bytes(image.into_raw(), 4)?),
+        _ => return Err(fault("pixels of floating-point values are not supported")),
+    };
+    Image::new(height, width, channels, pixels)
+}
+
+/// The 16-bit values of an image as bytes.
+fn to_bytes(values: &[u16], channels: usize, sixteen_bit: SixteenBit) -> Result<Vec<u8>, ImageError> {
+    let upper = |value: u16| (value >> 8) as u8;
+    match sixteen_bit {
+        SixteenBit::UpperByte => Ok(values.iter().copied().map(upper).collect()),
+        SixteenBit::Refuse => Err(fault("an image of 16 bits per value, which are refused")),
+        SixteenBit::Scale => {
+            // The last one of two or four channels is alpha.
+            let colors = channels - usize::from(channels.is_multiple_of(2));
+            let pixels = values.chunks_exact(channels);
+            let of_colors = || pixels.clone().flat_map(|pixel| &pixel[..colors]).copied().map(u32::from);
+            let (least, most) = (of_colors().min().unwrap_or(0), of_colors().max().unwrap_or(0));
+            let range = most - least;
+            let scale = |value: u16| ((u32::from(value) - least) * 255 + range / 2).checked_div(range);
+            let byte = |(at, &value): (usize, &u16)| {
+                let scaled = if at % channels < colors { scale(value) } else { None };
+                // An image of one value has no range.
+                scaled.map_or_else(|| upper(value), |value| value as u8)
+            };
+            Ok(values.iter().enumerate().map(byte).collect())
+        }
     }
 }
 
 /// Decodes with the `image` crate, which may panic.
-fn decode_with(bytes: &[u8], format: ImageFormat) -> Result<Image, ImageError> {
+fn decode_format(bytes: &[u8], format: ImageFormat, decoding: &Decoding) -> Result<Image, ImageError> {
     let mut limits = Limits::default();
-    limits.max_alloc = Some(Image::MAX_DECODER_BYTES);
+    limits.max_alloc = Some(decoding.scaled(Image::MAX_DECODER_BYTES));
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits.clone());
     let mut decoder = reader.into_decoder().map_err(fault)?;
     let (width, height) = decoder.dimensions();
-    if width.max(height) > Image::MAX_SIDE || u64::from(width) * u64::from(height) > Image::MAX_PIXELS {
-        return Err(ImageError::TooLarge { height: height.into(), width: width.into() });
+    if decoding.refuses(height.into(), width.into()) {
+        return Err(ImageError::too_large(height.into(), width.into(), decoding));
     }
     decoder.set_limits(limits).map_err(fault)?;
     // An orientation that cannot be read is none: the pixels may be good.
     let orientation = decoder.orientation().map(Orientation::from).unwrap_or_default();
-    let image: Image = DynamicImage::from_decoder(decoder).map_err(fault)?.try_into()?;
+    let image = from_dynamic(DynamicImage::from_decoder(decoder).map_err(fault)?, decoding.sixteen_bit)?;
     Ok(image.with_orientation(orientation))
 }
 

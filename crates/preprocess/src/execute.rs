@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::normalize::{Normalizer, Window};
-use crate::{CropMode, Image, ImageError, Preprocessing, PreprocessingError, Views, resize};
+use crate::{CropMode, Decoding, Image, ImageError, Preprocessing, PreprocessingError, Views, resize};
 
 /// A checked [`Preprocessing`], ready to be run on any number of images from any number of threads.
 ///
@@ -68,7 +68,7 @@ impl Preprocessor {
     /// # Errors
     /// [`ImageError::Output`] if `output` is not [`output_len`](Self::output_len) long, [`ImageError::Channels`] if the
     /// image cannot be converted to the number of channels, [`ImageError::TooLarge`] if a very long image would exceed
-    /// [`Image::MAX_PIXELS`] when resized.
+    /// [`Decoding::max_pixels`] when resized.
     pub fn run(&self, image: &Image, output: &mut [f32]) -> Result<(), ImageError> {
         self.run_views(image, Views::Single, output)
     }
@@ -106,8 +106,9 @@ impl Preprocessor {
         let image = self.convert(image)?;
         let target = self.resized_size([image.height(), image.width()]);
         let [height, width] = target.map(|side| side as u64);
-        if height.saturating_mul(width) > Image::MAX_PIXELS {
-            return Err(ImageError::TooLarge { height, width });
+        let decoding = Decoding::of_process();
+        if height.saturating_mul(width) > decoding.max_pixels {
+            return Err(ImageError::too_large(height, width, &decoding));
         }
         if target == [image.height(), image.width()] {
             return Ok(image);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::Orientation;
+use crate::{Decoding, Orientation};
 
 /// A decoded image: 8-bit values, rows of pixels of interleaved channels (height × width × channels).
 ///
@@ -42,17 +42,17 @@ pub enum ImageError {
     /// The bytes are no image of a supported format, or a damaged one.
     #[error("not a readable image: {0}")]
     Decode(String),
-    /// The image is larger than [`Image::MAX_SIDE`] or [`Image::MAX_PIXELS`] allow.
-    #[error(
-        "image of {height}x{width}: expected sides of at most {} and at most {} pixels",
-        Image::MAX_SIDE,
-        Image::MAX_PIXELS
-    )]
+    /// The image is larger than [`Decoding::max_pixels`](crate::Decoding::max_pixels) allows.
+    #[error("image of {height}x{width}: expected sides of at most {max_side} and at most {max_pixels} pixels")]
     TooLarge {
         /// Rows.
         height: u64,
         /// Columns.
         width: u64,
+        /// The most rows or columns.
+        max_side: u64,
+        /// The most pixels.
+        max_pixels: u64,
     },
     /// The output slice has the wrong length.
     #[error("output: expected room for {expected} values, got {got}")]
@@ -64,10 +64,17 @@ pub enum ImageError {
     },
 }
 
+impl ImageError {
+    /// The error of an image that `decoding` does not allow.
+    pub(crate) fn too_large(height: u64, width: u64, decoding: &Decoding) -> Self {
+        Self::TooLarge { height, width, max_side: decoding.max_side(), max_pixels: decoding.max_pixels }
+    }
+}
+
 impl Image {
-    /// Maximum number of rows and of columns.
+    /// Maximum number of rows and of columns, by default.
     pub const MAX_SIDE: u32 = 16_384;
-    /// Maximum number of pixels (also Pillow's limit): 256 MiB of RGB.
+    /// Maximum number of pixels, by default (also Pillow's limit): 256 MiB of RGB.
     pub const MAX_PIXELS: u64 = 89_478_485;
 
     /// An image of the given size.

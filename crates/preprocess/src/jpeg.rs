@@ -10,14 +10,14 @@ mod header;
 mod idct;
 mod pixels;
 
-use crate::{Image, ImageError, Orientation};
+use crate::{Decoding, Image, ImageError, Orientation};
 use coefficients::Decoder;
 use header::{Parser, Segment};
 
 /// Maximum number of scans; encoders write about ten.
 const MAX_SCANS: usize = 200;
 /// Maximum number of blocks of all scans together, some seconds of work: 15 passes over the largest image in three
-/// colours.
+/// colours; more if larger ones are allowed.
 const MAX_VISITS: u64 = 64 << 20;
 
 /// Decodes `bytes` to one channel for a grey image, else three.
@@ -25,10 +25,10 @@ const MAX_VISITS: u64 = 64 << 20;
 /// # Errors
 /// [`ImageError::TooLarge`] before anything is allocated; [`ImageError::Decode`] for a kind of JPEG that is not
 /// handled, with its name, and for a truncated or inconsistent file.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Image, ImageError> {
-    decode_file(bytes).map_err(|fault| match fault {
+pub(crate) fn decode(bytes: &[u8], decoding: &Decoding) -> Result<Image, ImageError> {
+    decode_file(bytes, decoding).map_err(|fault| match fault {
         Fault::Unsupported(what) => ImageError::Decode(format!("a JPEG with {what} is not supported")),
-        Fault::TooLarge { height, width } => ImageError::TooLarge { height, width },
+        Fault::TooLarge { height, width } => ImageError::too_large(height, width, decoding),
         Fault::Broken(what) => ImageError::Decode(format!("damaged JPEG: {what}")),
     })
 }
@@ -44,13 +44,13 @@ enum Fault {
     Broken(&'static str),
 }
 
-fn decode_file(bytes: &[u8]) -> Result<Image, Fault> {
-    let mut parser = Parser::new(bytes)?;
+fn decode_file(bytes: &[u8], decoding: &Decoding) -> Result<Image, Fault> {
+    let mut parser = Parser::new(bytes, *decoding)?;
     let mut decoder: Option<Decoder> = None;
     let (mut scans, mut visits) = (0, 0);
     loop {
         match parser.next_segment()? {
-            Segment::Frame(frame) if decoder.is_none() => decoder = Some(Decoder::new(frame)?),
+            Segment::Frame(frame) if decoder.is_none() => decoder = Some(Decoder::new(frame, decoding)?),
             Segment::Frame(_) => return Err(Fault::Broken("a second frame")),
             Segment::Scan(scan) => {
                 scans += 1;
@@ -59,7 +59,7 @@ fn decode_file(bytes: &[u8]) -> Result<Image, Fault> {
                 }
                 let decoder = decoder.as_mut().ok_or(Fault::Broken("a scan before the frame"))?;
                 visits += decoder.blocks(&scan);
-                if visits > MAX_VISITS {
+                if visits > decoding.scaled(MAX_VISITS) {
                     return Err(Fault::Broken("too many scans for an image of its size"));
                 }
                 let used = decoder.scan(&scan, &parser.tables, parser.rest())?;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod decode;
+mod decoding;
 mod description;
 mod encode;
 mod execute;
@@ -17,6 +18,7 @@ mod resize;
 mod views;
 
 pub use self::image::{Image, ImageError, luma};
+pub use decoding::{Decoding, SixteenBit};
 pub use description::{CropMode, Interpolation, Preprocessing, PreprocessingError};
 pub use execute::Preprocessor;
 pub use normalize::{Normalizer, Window};

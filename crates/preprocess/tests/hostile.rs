@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use residual_preprocess::{Image, ImageError};
+use residual_preprocess::{Decoding, Image, ImageError, SixteenBit};
 
 fn golden(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)).unwrap()
@@ -86,7 +86,7 @@ fn a_jpeg_of_a_kind_that_is_not_read_says_which() {
     let mut jpeg = golden("jpeg-420.jpg");
     let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     jpeg[frame + 4] = 12;
-    assert!(Image::decode(&jpeg).unwrap_err().to_string().contains("samples of other than 8 bits"));
+    assert!(Image::decode(&jpeg).unwrap_err().to_string().contains("a JPEG with samples of 12 bits is not supported"));
 }
 
 #[test]
@@ -108,19 +108,60 @@ fn a_changed_image_is_an_error_or_another_image_but_no_panic() {
     }
 }
 
+/// Height and width of an image that is refused for its size.
+fn too_large(bytes: &[u8]) -> [u64; 2] {
+    match Image::decode(bytes) {
+        Err(ImageError::TooLarge { height, width, max_side: 16_384, max_pixels: 89_478_485 }) => [height, width],
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn limits_follow_the_number_of_pixels_that_is_allowed() {
+    let small = Decoding { max_pixels: 100, ..Decoding::default() };
+    for name in ["jpeg-420.jpg", "rgb.bmp", "rgba.png"] {
+        let error = Image::decode_with(&golden(name), &small).unwrap_err();
+        assert!(matches!(error, ImageError::TooLarge { max_pixels: 100, .. }), "{name}: {error}");
+    }
+    // A bitmap of one row of more pixels than the side of an image has by default.
+    let mut wide = golden("rgb.bmp")[..54].to_vec();
+    wide[18..26].copy_from_slice(&[0, 0x50, 0, 0, 1, 0, 0, 0]);
+    wide.resize(54 + 3 * 0x5000, 7);
+    assert_eq!(too_large(&wide), [1, 0x5000]);
+    let large = Decoding { max_pixels: 2 * Image::MAX_PIXELS, ..Decoding::default() };
+    assert_eq!(Image::decode_with(&wide, &large).unwrap().width(), 0x5000);
+}
+
+#[test]
+fn values_of_16_bits_become_bytes_as_asked() {
+    // A PGM file of 12-bit values: 0, 1000, 4000.
+    let grey = b"P5\n3 1\n65535\n\x00\x00\x03\xe8\x0f\xa0";
+    let decode =
+        |bytes: &[u8], sixteen_bit| Image::decode_with(bytes, &Decoding { sixteen_bit, ..Decoding::default() });
+    assert_eq!(decode(grey, SixteenBit::UpperByte).unwrap().pixels(), [0, 3, 15]);
+    assert_eq!(decode(grey, SixteenBit::Scale).unwrap().pixels(), [0, 64, 255]);
+    let error = decode(grey, SixteenBit::Refuse).unwrap_err().to_string();
+    assert_eq!(error, "not a readable image: an image of 16 bits per value, which are refused");
+    // One value has no range; colours share theirs.
+    assert_eq!(decode(b"P5\n1 1\n65535\n\x12\x34", SixteenBit::Scale).unwrap().pixels(), [0x12]);
+    let color = b"P6\n1 1\n65535\n\x00\x0a\x00\x14\x00\x1e";
+    assert_eq!(decode(color, SixteenBit::Scale).unwrap().pixels(), [0, 128, 255]);
+    assert_eq!(decode(&golden("rgb.ppm"), SixteenBit::Refuse), Image::decode(&golden("rgb.ppm")));
+}
+
 #[test]
 fn claimed_sizes_are_refused_before_they_are_allocated() {
     // The frame header of a JPEG: height and width are at 5 and 7 bytes after its marker.
     let mut jpeg = golden("jpeg-420.jpg");
     let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x3f, 0xff, 0x3f, 0xff]);
-    assert_eq!(Image::decode(&jpeg), Err(ImageError::TooLarge { height: 0x3fff, width: 0x3fff }));
+    assert_eq!(too_large(&jpeg), [0x3fff, 0x3fff]);
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff, 0xff, 0, 1]);
-    assert_eq!(Image::decode(&jpeg), Err(ImageError::TooLarge { height: 0xffff, width: 1 }));
+    assert_eq!(too_large(&jpeg), [0xffff, 1]);
     // A BMP: width and height are at 18 and 22.
     let mut bmp = golden("rgb.bmp");
     bmp[18..26].copy_from_slice(&[0, 0x30, 0, 0, 0, 0x30, 0, 0]);
-    assert_eq!(Image::decode(&bmp), Err(ImageError::TooLarge { height: 0x3000, width: 0x3000 }));
+    assert_eq!(too_large(&bmp), [0x3000, 0x3000]);
 }
 
 #[test]

@@ -91,7 +91,7 @@
 //!
 //! - `hub` (default): weights by name are downloaded, which needs an HTTPS client and its C code (`ring`). Without it
 //!   (`default-features = false`) only cached weights are found.
-//! - `parquet`: features and predictions as Parquet files.
+//! - `parquet`: images in Parquet files; features and predictions as such files.
 //!
 //! # Modules
 //!

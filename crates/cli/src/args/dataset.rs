@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 pub(crate) struct Images {
-    /// The images of a dataset in place of files: shapes10, cifar10, cifar100, a folder or a .safetensors file
+    /// The images of a dataset in place of files: a named one (residual data list), a folder, a list, shards or a file of arrays
     #[arg(long, value_name = "DATA", conflicts_with = "inputs")]
     pub(crate) data: Option<String>,
-    /// Folder of the CIFAR files
+    /// Folder of the files of a named dataset
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// The split of the dataset [default: test, else val, else all images]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// The images that a model is judged on.
 #[derive(Args, Debug)]
 pub(crate) struct Judged {
-    /// shapes10, cifar10, cifar100, a folder or a .safetensors file [default: the dataset of the run]
+    /// A named dataset (residual data list), a folder, a list, shards or a file of arrays [default: the dataset of the run]
     #[arg(long, value_name = "DATA")]
     pub(crate) data: Option<String>,
     /// Folder of the CIFAR files

@@ -1,4 +1,4 @@
-//! The arguments of `residual models`, `residual data`, `residual recipes` and `residual runs`.
+//! The arguments of `residual models`, `residual recipes` and `residual runs`.
 
 use super::{Download, Format, Threads};
 use clap::{Args, Subcommand};
@@ -16,28 +16,6 @@ pub(crate) enum Models {
 pub(crate) struct ListModels {
     /// Only networks whose name or family contains this
     pub(crate) filter: Option<String>,
-    #[command(flatten)]
-    pub(crate) format: Format,
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum Data {
-    /// List the datasets that --data accepts
-    List(Format),
-    /// Write a dataset as PNG files: DIR/train/<class>/… and DIR/test/<class>/…
-    Export(ExportData),
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "Example:\n  residual data export shapes10 shapes")]
-pub(crate) struct ExportData {
-    /// shapes10, cifar10, cifar100, a folder or a .safetensors file
-    pub(crate) name: String,
-    /// A new or empty folder
-    pub(crate) folder: PathBuf,
-    /// Folder of the CIFAR files
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) format: Format,
 }

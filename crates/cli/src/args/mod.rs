@@ -1,6 +1,7 @@
 //! The command line as typed.
 
 mod bench;
+mod data;
 mod dataset;
 mod distill;
 mod eval;
@@ -21,6 +22,7 @@ mod settings;
 mod train;
 
 pub(crate) use bench::{Bench, BenchMode};
+pub(crate) use data::{ConvertData, Data, ExportData, FetchData};
 pub(crate) use dataset::Images;
 pub(crate) use distill::Distill;
 pub(crate) use eval::Eval;
@@ -30,9 +32,7 @@ pub(crate) use features::Features;
 pub(crate) use image::ImageArgs;
 pub(crate) use inspect::Inspect;
 pub(crate) use judged::{Judged, Split};
-pub(crate) use lists::{
-    Average, CompareRuns, Data, ExportData, ListModels, ListRuns, Models, Recipes, Runs, VerifyRecipes,
-};
+pub(crate) use lists::{Average, CompareRuns, ListModels, ListRuns, Models, Recipes, Runs, VerifyRecipes};
 pub(crate) use peers::{explain, translate};
 pub(crate) use predict::Predict;
 pub(crate) use prune::Prune;
@@ -132,7 +132,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Models,
     },
-    /// List datasets, or export one as image files
+    /// List, download, convert or export datasets
     Data {
         #[command(subcommand)]
         command: Data,

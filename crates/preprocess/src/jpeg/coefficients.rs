@@ -4,7 +4,7 @@ use super::Fault;
 use super::entropy::{Bits, Huffman};
 use super::header::{Frame, Scan, Tables, ZIGZAG};
 use super::idct::inverse;
-use crate::Image;
+use crate::{Decoding, Image};
 
 /// The samples of a component, and while it is decoded its coefficients.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ struct State {
 }
 
 impl Decoder {
-    pub(super) fn new(frame: Frame) -> Result<Self, Fault> {
+    pub(super) fn new(frame: Frame, decoding: &Decoding) -> Result<Self, Fault> {
         let most = |side: fn(&super::header::Component) -> usize| frame.components.iter().map(side).max().unwrap_or(1);
         let [down, across] = [most(|component| component.v), most(|component| component.h)];
         let mcus = [frame.height.div_ceil(8 * down), frame.width.div_ceil(8 * across)];
@@ -63,7 +63,7 @@ impl Decoder {
                 factors: [component.v, component.h],
                 blocks: if frame.progressive { vec![[0; 64]; blocks] } else { Vec::new() },
             });
-            if bytes > Image::MAX_DECODER_BYTES {
+            if bytes > decoding.scaled(Image::MAX_DECODER_BYTES) {
                 return Err(Fault::TooLarge { height: frame.height as u64, width: frame.width as u64 });
             }
         }

@@ -2,7 +2,7 @@
 
 use super::Fault;
 use super::entropy::Huffman;
-use crate::Image;
+use crate::Decoding;
 
 /// The order in which a block's 64 coefficients are stored.
 pub(super) const ZIGZAG: [u8; 64] = [
@@ -71,6 +71,7 @@ pub(super) enum Colours {
 /// Iterates over a file's markers.
 pub(super) struct Parser<'a> {
     bytes: &'a [u8],
+    decoding: Decoding,
     pub(super) tables: Tables,
     ids: Vec<u8>,
     jfif: bool,
@@ -80,9 +81,9 @@ pub(super) struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Fault> {
+    pub(super) fn new(bytes: &'a [u8], decoding: Decoding) -> Result<Self, Fault> {
         let bytes = bytes.strip_prefix(b"\xff\xd8").ok_or(Fault::Broken("no start of image"))?;
-        Ok(Self { bytes, tables: Tables::default(), ids: Vec::new(), jfif: false, adobe: None, exif: None })
+        Ok(Self { bytes, decoding, tables: Tables::default(), ids: Vec::new(), jfif: false, adobe: None, exif: None })
     }
 
     /// The bytes after the last segment.
@@ -168,8 +169,10 @@ impl<'a> Parser<'a> {
             return Err(Fault::Broken("a short frame header"));
         };
         let [height, width] = [[h1, h0], [w1, w0]].map(|side| usize::from(u16::from_be_bytes(side)));
-        if precision != 8 {
-            return Err(Fault::Unsupported("samples of other than 8 bits"));
+        match precision {
+            8 => {}
+            12 => return Err(Fault::Unsupported("samples of 12 bits")),
+            _ => return Err(Fault::Unsupported("samples of other than 8 bits")),
         }
         if height == 0 {
             return Err(Fault::Unsupported("a height that follows the image"));
@@ -177,7 +180,7 @@ impl<'a> Parser<'a> {
         if !matches!(count, 1 | 3 | 4) {
             return Err(Fault::Unsupported("other than 1, 3 or 4 components"));
         }
-        if height.max(width) > Image::MAX_SIDE as usize || (height * width) as u64 > Image::MAX_PIXELS {
+        if self.decoding.refuses(height as u64, width as u64) {
             return Err(Fault::TooLarge { height: height as u64, width: width as u64 });
         }
         let (parts, []) = rest.as_chunks::<3>() else { return Err(Fault::Broken("a frame header of odd length")) };
