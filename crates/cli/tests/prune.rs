@@ -60,7 +60,7 @@ fn its_file_is_a_checkpoint_like_any_other() {
     place.done(&[&["predict"], &weights[..], &data[..], &["--json"]].concat());
     place.done(&[&["quantize"], &weights[..], &data[..], &["-o", "int8.safetensors", "--no-latency"]].concat());
     place.done(&[&["export"], &weights[..], &["-o", "pruned.onnx"]].concat());
-    place.done(&[&["train"], &weights[..], &data[..], &["--max-steps", "2", "-b", "4", "--no-report"]].concat());
+    place.done(&[&["train"], &TINY[3..], &weights[..], &["--max-steps", "2", "--no-report"]].concat());
     let again =
         ["prune", "--weights", "pruned.safetensors", "--target-macs", "0.6", "--no-latency", "-o", "again.safetensors"];
     place.done(&again);
@@ -122,6 +122,11 @@ fn fine_tuning_goes_on_where_it_was_interrupted() {
     std::fs::remove_dir_all(place.path("pruned.steps/2")).unwrap();
     place.done(&command);
     assert!(bytes() == whole);
+    // A training is resumed with the settings that it began with.
+    std::fs::remove_file(place.path("pruned.steps/2/tuned.safetensors")).unwrap();
+    let other = place.run(&[&command[..], &["--lr", "0.5"]].concat());
+    assert_ne!(other.code, Some(0));
+    assert!(other.stderr.contains("lr: expected "), "{}", other.stderr);
     let other = place.run(&[&command[..], &["--seed", "1"]].concat());
     assert_eq!(other.code, Some(2), "{}", other.stderr);
     assert!(

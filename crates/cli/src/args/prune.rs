@@ -8,12 +8,13 @@ use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 #[command(
+    override_usage = "residual prune [OPTIONS] --weights <FILE|RUN|NAME> <TARGET>",
     group = clap::ArgGroup::new("target").required(true).args(["target_macs", "target_latency", "target_speedup", "unstructured"]),
     after_help = "Examples:\n  \
         residual prune --weights runs/1-resnet20-shapes10 --target-macs 0.5 -o half.safetensors\n  \
-        residual prune --weights runs/1-resnet20-shapes10 --target-speedup 1.5x@8 --criterion taylor --blocks\n  \
+        residual prune --weights runs/1-resnet20-shapes10 --target-speedup 1.5x@8 --blocks\n  \
         residual prune --weights torchvision:resnet50.v2 --data imagenet --target-latency 20ms@1\n  \
-        residual prune --weights runs/1-resnet20-shapes10 --target-macs 0.5 --finetune shapes-quick --epochs 10 --lr 0.01\n  \
+        residual prune --weights runs/1-resnet20-shapes10 --target-macs 0.5 --finetune cifar-quick\n  \
         residual prune --weights runs/1-resnet20-shapes10 --unstructured 0.3\n\n\
         The result is a checkpoint like any other: eval, train, predict, bench, quantize and export take it.\n\
         An interrupted fine-tuning is resumed by the same command."
@@ -59,7 +60,8 @@ pub(crate) struct Prune {
     /// Seed of their choice, of random scores, and of fine-tuning where the weights' run held no images out
     #[arg(long, value_name = "N", default_value = "0", help_heading = SELECTION)]
     pub(crate) seed: u64,
-    /// Train the pruned network by this recipe, a preset or a file; the settings below override it. The last weights are kept
+    /// Train the pruned network by this recipe, a preset or a file. The settings of residual train override it: --epochs 10 --lr
+    /// 0.01. The last weights are kept
     #[arg(long, value_name = "RECIPE", help_heading = FINETUNING)]
     pub(crate) finetune: Option<String>,
     /// Prune and train so many times, each time by the same factor

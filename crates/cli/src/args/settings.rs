@@ -5,9 +5,6 @@ use crate::failure::Failure;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use residual::train::{Kind, Layer, SETTINGS, Setting};
 
-/// The heading of settings of a training that is part of another command.
-const FINETUNING: &str = "Fine-tuning (settings of residual train)";
-
 /// The settings that were typed as flags.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
@@ -39,7 +36,7 @@ impl Settings {
 }
 
 /// Settings of the training after a network was changed: all but those of network, data, preprocessing and seed, for which the command
-/// has flags of its own.
+/// has flags of its own. Its help does not list them.
 #[derive(Debug, Default)]
 pub(crate) struct FinetuneSettings(Settings);
 
@@ -85,7 +82,7 @@ impl FinetuneSettings {
 
 impl Args for FinetuneSettings {
     fn augment_args(command: Command) -> Command {
-        Self::settings().flat_map(flags).map(|flag| flag.help_heading(FINETUNING)).fold(command, Command::arg)
+        Self::settings().flat_map(flags).map(|flag| flag.hide(true)).fold(command, Command::arg)
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -21,10 +21,11 @@ use std::path::{Path, PathBuf};
 /// The largest of our own files that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What a folder's steps depend on, besides the recipe, which its runs compare.
+/// What a folder's steps depend on, besides settings of training, which its runs compare.
 #[derive(Serialize)]
-struct Settings {
+struct Settings<'a> {
     weights: PathBuf,
+    finetune: &'a str,
     target: String,
     criterion: String,
     uniform: bool,
@@ -38,8 +39,11 @@ struct Settings {
 /// The recipe and the folder.
 pub(super) struct Finetune {
     folder: PathBuf,
-    /// The recipe, the data and the model's preprocessing, and the typed settings.
-    layers: Vec<Layer>,
+    recipe: Layer,
+    /// The data and the model's preprocessing.
+    own: Layer,
+    /// The typed settings.
+    flags: Layer,
     /// Whether the recipe holds training images out, to be evaluated after every epoch.
     holds_out: bool,
 }
@@ -62,6 +66,7 @@ impl Finetune {
         let folder = file.with_extension("steps");
         let settings = Settings {
             weights: std::fs::canonicalize(&arguments.weights.weights).unwrap_or(arguments.weights.weights.clone()),
+            finetune: recipe,
             target: goal.to_string(),
             criterion: arguments.criterion.to_string(),
             uniform: arguments.uniform,
@@ -71,7 +76,6 @@ impl Finetune {
             seed: arguments.seed,
             steps: arguments.steps.get(),
         };
-        begin(&folder, &serde_json::to_string_pretty(&settings)?)?;
         // The images that the weights' run held out are not trained on, which its seed decides.
         let HeldOut { share, seed } = found.held_out.unwrap_or(HeldOut { share: 0.0, seed: arguments.seed });
         let preprocessing = &model.preprocessing;
@@ -96,7 +100,11 @@ impl Finetune {
             own.set_text("data_dir", folder.to_string_lossy());
         }
         let holds_out = share > 0.0 || found.source.splits().contains(&Split::Val);
-        Ok(Self { folder, layers: vec![named_recipe(recipe)?, own, arguments.settings.layer()?], holds_out })
+        let [recipe, flags] = [named_recipe(recipe)?, arguments.settings.layer()?];
+        // What is wrong with the settings is said before the pruning, which takes minutes.
+        Recipe::resolve(&[recipe.clone(), own.clone(), flags.clone()])?;
+        begin(&folder, &serde_json::to_string_pretty(&settings)?)?;
+        Ok(Self { folder, recipe, own, flags, holds_out })
     }
 
     /// The folder of the steps.
@@ -143,15 +151,14 @@ impl Finetune {
             let checkpoint = load(&tuned)?;
             return Ok(Some((checkpoint.model, checkpoint.recipe.unwrap_or_default())));
         }
-        let mut layers = self.layers.clone();
-        if let Some(flags) = layers.last_mut() {
-            flags.set_text("weights", folder.join("pruned.safetensors").to_string_lossy());
-        }
-        let recipe = Recipe::resolve(&layers)?;
         let run = begun(&folder)?;
         let mut job = match &run {
-            Some(run) => Job::resume(recipe, run)?,
-            None => Job::prepare(recipe)?,
+            Some(run) => Job::resume(Recipe::resolve(&[Layer::run(&run.config())?, self.flags.clone()])?, run)?,
+            None => {
+                let mut own = self.own.clone();
+                own.set_text("weights", folder.join("pruned.safetensors").to_string_lossy());
+                Job::prepare(Recipe::resolve(&[self.recipe.clone(), own, self.flags.clone()])?)?
+            }
         };
         // Test images judge the result, once.
         job.test = None;
