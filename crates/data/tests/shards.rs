@@ -89,7 +89,7 @@ fn a_pattern_in_braces_names_its_shards_in_order() {
     assert!(refused(&missing).ends_with("train-000002.tar"), "{}", refused(&missing));
     let lists = folder.path().join("{a,b}.csv");
     ["a.csv", "b.csv"].iter().for_each(|name| write(&folder.path().join(name), b"a.png,x"));
-    assert!(refused(&lists).ends_with("expected the names of .tar files, got other files"));
+    assert!(refused(&lists).ends_with("expected the names of .tar or of .parquet files, got other files"));
 }
 
 #[test]
