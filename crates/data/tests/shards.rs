@@ -119,6 +119,15 @@ fn splits_are_in_names_or_folders_and_images_beside_shards_come_first() {
     write(&photos.path().join("photos.tar"), &shard("x"));
     ["cat/1.png", "dog/1.png"].iter().for_each(|name| write(&photos.path().join(name), &image));
     assert_eq!(train(photos.path()).class_names(), ["cat", "dog"]);
+
+    // Training runs, which are no images, hide no shards.
+    let beside = tempfile::tempdir().unwrap();
+    write(&beside.path().join("a.tar"), &shard("x"));
+    write(&beside.path().join("runs/1-net/config.toml"), b"");
+    std::fs::create_dir(beside.path().join("runs/1-net/weights")).unwrap();
+    assert_eq!(train(beside.path()).class_names(), ["x"]);
+    write(&beside.path().join("b.parquet"), b"");
+    assert!(refused(beside.path()).ends_with("expected tar or parquet shards, got both"));
 }
 
 #[test]
