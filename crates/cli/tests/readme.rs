@@ -88,6 +88,7 @@ fn every_command_of_the_readme_runs() {
             "quantize" | "prune" => shows("\ntop-1  "),
             "export" => shows("opset"),
             "models" => shows("resnet50"),
+            "data" if arguments[1] == "convert" => shows("\nfiles   1\n"),
             "data" => shows("shapes"),
             other => panic!("residual {other}: nothing is known of its result"),
         }

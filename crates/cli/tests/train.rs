@@ -2,6 +2,7 @@
 
 mod support;
 
+use residual::data::{Container, Source, convert};
 use residual::weights::load_tensors;
 use serde_json::Value;
 use std::path::Path;
@@ -160,6 +161,28 @@ fn a_run_with_adamw_averaging_mixing_randaugment_and_accumulation_survives_ten_k
         names
     };
     assert_eq!(epochs("whole"), epochs("runs"));
+}
+
+/// The order of an epoch, and a place in its middle, are those of single images, not of shards.
+#[test]
+fn a_run_on_shards_is_killed_and_resumed_in_mid_epoch() {
+    let place = Place::new();
+    let data = textured(&place);
+    let source = Source::open(place.path(data).to_str().unwrap(), None).unwrap();
+    let mut containers = vec![("shards", Container::Tar)];
+    if cfg!(feature = "parquet") {
+        containers.push(("hub", Container::Parquet));
+    }
+    for (name, container) in containers {
+        // Three images a shard, five batches an epoch.
+        convert(&source, &place.path(name), container, 6000).unwrap();
+        let train =
+            ["train", name, "--model", "resnet20", "--img-size", "32", "-b", "2", "--epochs", "12", "--threads", "2"];
+        let train = [&train[..], &["--checkpoint-every", "5", "--log-every", "2", "-j", "2"]].concat();
+        let kills = kill_and_compare(&place, &train, &format!("1-resnet20-{name}"), &WEIGHTS);
+        assert!(kills > 2, "killed {kills} times");
+        ["whole", "runs"].iter().for_each(|folder| std::fs::remove_dir_all(place.path(folder)).unwrap());
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl ImageList {
             let place = Place { file: path, within: within.as_ref(), is_metadata: true };
             if !rows.read(&read_file(path, MAX_FILE_BYTES)?, &place)? {
                 let path = path.display();
-                notes.push(format!("{path}: has no column of labels; the classes are those of the folders"));
+                notes.push(format!("{path}: has no columns file_name and label; the classes are those of the folders"));
                 return Ok(None);
             }
         }
@@ -110,7 +110,7 @@ struct Place<'a> {
     file: &'a Path,
     /// The folder that its paths are relative to, within the dataset, and the split that it lists.
     within: Option<&'a (String, Split)>,
-    /// Whether it lies beside the images: then it has a header, and may have no labels.
+    /// Whether it lies beside the images: then it has a header, and may be of other things than their labels.
     is_metadata: bool,
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use residual_files::{printable, visible_entries};
 
+use crate::layout::data_folders;
 use crate::{DataError, Split};
 
 /// Maximum number of shards of a pattern.
@@ -51,26 +52,32 @@ impl Shards {
 
     /// The files in `root` with this extension: in the folder itself, with a split's name as a part of their own
     /// (`imagenet-train-0000.tar`) or without splits; in folders that have the names of splits; or in the folder `data` in
-    /// one of these ways. `None` if there are none, or folders beside them, as these may be the images themselves.
+    /// one of these ways. `None` if there are none, or folders beside them other than training runs, as these may be the images
+    /// themselves.
     ///
     /// # Errors
     /// [`DataError::File`] if a folder cannot be read; [`DataError::Invalid`] if some of the files belong to a split and
     /// others to none.
     pub(crate) fn find(root: &Path, extension: &str) -> Result<Option<Self>, DataError> {
-        let entries = visible_entries(root)?;
-        let folders: Vec<&PathBuf> = entries.iter().filter(|path| path.is_dir()).collect();
-        if folders.is_empty() {
-            let files: Vec<PathBuf> = has_extension(&entries, extension).cloned().collect();
-            return if files.is_empty() { Ok(None) } else { Self::by_name(root, files).map(Some) };
-        }
-        if let [only] = folders[..]
+        let (folders, _) = data_folders(root)?;
+        if let [only] = &folders[..]
             && only.file_name().is_some_and(|name| name == HUB_FOLDER)
         {
-            let mut found = Self::find(only, extension)?;
+            let (folders, _) = data_folders(only)?;
+            let mut found = Self::within(only, &folders, extension)?;
             if let Some(found) = &mut found {
                 found.folders.push(root.to_path_buf());
             }
             return Ok(found);
+        }
+        Self::within(root, &folders, extension)
+    }
+
+    /// The files in `root`, which has these folders, or in the folders.
+    fn within(root: &Path, folders: &[PathBuf], extension: &str) -> Result<Option<Self>, DataError> {
+        if folders.is_empty() {
+            let files: Vec<PathBuf> = has_extension(&visible_entries(root)?, extension).cloned().collect();
+            return if files.is_empty() { Ok(None) } else { Self::by_name(root, files).map(Some) };
         }
         let mut splits = Vec::new();
         for folder in folders {

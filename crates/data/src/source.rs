@@ -112,11 +112,11 @@ impl Source {
         if let Some(list) = ImageList::beside_images(path, &mut notes)? {
             return Ok(Kind::List(Arc::new(list)));
         }
-        if let Some(shards) = Shards::find(path, "tar")? {
-            return Ok(Kind::Tar(shards));
-        }
-        if let Some(shards) = Shards::find(path, "parquet")? {
-            return Ok(Kind::Parquet(shards));
+        match (Shards::find(path, "tar")?, Shards::find(path, "parquet")?) {
+            (Some(shards), None) => return Ok(Kind::Tar(shards)),
+            (None, Some(shards)) => return Ok(Kind::Parquet(shards)),
+            (Some(_), Some(_)) => return Err(DataError::invalid(path.display(), "tar or parquet shards", "both")),
+            (None, None) => {}
         }
         if let Some(files) = IdxFiles::find(path)? {
             return Ok(Kind::Idx(files));

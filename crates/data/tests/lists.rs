@@ -241,7 +241,11 @@ fn metadata_beside_images_has_the_labels() {
     write(&root.join("metadata.csv"), b"file_name,caption\ntrain/x/a.png,hello\n");
     let set = open().split(Split::Train).unwrap();
     assert_eq!(set.class_names(), ["x"]);
-    assert!(set.notes().iter().any(|note| note.contains("metadata.csv: has no column of labels")), "{:?}", set.notes());
+    assert!(
+        set.notes().iter().any(|note| note.contains("metadata.csv: has no columns file_name and label")),
+        "{:?}",
+        set.notes()
+    );
     // One file for all, whose paths begin with the splits.
     write(&root.join("metadata.csv"), b"file_name,label\ntrain/x/a.png,cat\ntrain/x/b.png,dog\ntest/x/c.png,dog\n");
     let source = open();
@@ -261,14 +265,9 @@ fn metadata_beside_images_has_the_labels() {
         ("owl".into(), root.join("test/x/c.png").display().to_string())
     );
     assert!(set.sample(0).is_ok());
-    for (text, message) in [
-        ("name,label\na.png,x\n", "train/metadata.csv:1: expected a column called file_name, got 2 other columns"),
-        ("file_name,label\na.png\n", "train/metadata.csv:2: expected 2 fields, as in the header, got 1 field"),
-    ] {
-        write(&root.join("train/metadata.csv"), text.as_bytes());
-        let error = Source::open(root.to_str().unwrap(), None).err().unwrap().to_string();
-        assert!(error.ends_with(message), "{error}");
-    }
+    write(&root.join("train/metadata.csv"), b"file_name,label\na.png\n");
+    let error = Source::open(root.to_str().unwrap(), None).err().unwrap().to_string();
+    assert!(error.ends_with("train/metadata.csv:2: expected 2 fields, as in the header, got 1 field"), "{error}");
     let mixed = "{\"file_name\":\"train/a.png\",\"label\":1}\n{\"file_name\":\"b.png\",\"label\":1}";
     write(&root.join("metadata.jsonl"), mixed.as_bytes());
     let error = Source::open(root.to_str().unwrap(), None).err().unwrap().to_string();

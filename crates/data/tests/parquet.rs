@@ -118,11 +118,11 @@ fn a_cut_or_changed_file_is_an_error_or_another_one_but_no_panic() {
     };
     for name in ["hub/data/train-00001-of-00002.parquet", "parquet/pages.parquet", "parquet/names.parquet"] {
         let whole = std::fs::read(golden(name)).unwrap();
-        for at in 0..whole.len() {
+        for at in (0..whole.len()).step_by(3) {
             let mut changed = whole.clone();
             changed[at] ^= if at % 2 == 0 { 0xff } else { 0x11 };
             try_all(&changed);
-            if at % 16 == 0 {
+            if at % 48 == 0 {
                 try_all(&whole[..at]);
             }
         }

@@ -89,7 +89,7 @@ fn a_pattern_in_braces_names_its_shards_in_order() {
     assert!(refused(&missing).ends_with("train-000002.tar"), "{}", refused(&missing));
     let lists = folder.path().join("{a,b}.csv");
     ["a.csv", "b.csv"].iter().for_each(|name| write(&folder.path().join(name), b"a.png,x"));
-    assert!(refused(&lists).ends_with("expected the names of .tar files, got other files"));
+    assert!(refused(&lists).ends_with("expected the names of .tar or of .parquet files, got other files"));
 }
 
 #[test]
@@ -119,6 +119,15 @@ fn splits_are_in_names_or_folders_and_images_beside_shards_come_first() {
     write(&photos.path().join("photos.tar"), &shard("x"));
     ["cat/1.png", "dog/1.png"].iter().for_each(|name| write(&photos.path().join(name), &image));
     assert_eq!(train(photos.path()).class_names(), ["cat", "dog"]);
+
+    // Training runs, which are no images, hide no shards.
+    let beside = tempfile::tempdir().unwrap();
+    write(&beside.path().join("a.tar"), &shard("x"));
+    write(&beside.path().join("runs/1-net/config.toml"), b"");
+    std::fs::create_dir(beside.path().join("runs/1-net/weights")).unwrap();
+    assert_eq!(train(beside.path()).class_names(), ["x"]);
+    write(&beside.path().join("b.parquet"), b"");
+    assert!(refused(beside.path()).ends_with("expected tar or parquet shards, got both"));
 }
 
 #[test]

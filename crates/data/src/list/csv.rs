@@ -8,7 +8,7 @@ use super::{LABEL_COLUMNS, MULTI_LABEL_COLUMNS, PATH_COLUMNS, Place, SPLIT_COLUM
 use crate::DataError;
 use crate::dataset::counted;
 
-/// Adds the rows of a CSV file to `rows`; false for metadata without a column of labels.
+/// Adds the rows of a CSV file to `rows`; false for metadata without a column of paths or of labels.
 pub(super) fn read(bytes: &[u8], place: &Place<'_>, rows: &mut Rows) -> Result<bool, DataError> {
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
     let mut records = Records { bytes, place, record: ByteRecord::new() };
@@ -89,7 +89,7 @@ impl Records<'_> {
 enum Header {
     /// The names of columns.
     Columns(Columns),
-    /// Those of metadata without labels.
+    /// Those of metadata of other things than the images' labels.
     Unlabelled,
     /// A row like the others.
     None,
@@ -115,11 +115,7 @@ impl Columns {
         let find = |wanted: &[&str]| names.iter().position(|name| wanted.contains(&name.as_str()));
         let (path, label) = match (find(&PATH_COLUMNS), find(&LABEL_COLUMNS)) {
             (Some(path), Some(label)) => (path, label),
-            (Some(_), None) if records.place.is_metadata => return Ok(Header::Unlabelled),
-            (None, _) if records.place.is_metadata => {
-                let got = counted(names.len(), "other column");
-                return Err(records.invalid("a column called file_name", got));
-            }
+            _ if records.place.is_metadata => return Ok(Header::Unlabelled),
             (Some(_), None) if names.len() == 1 || find(&[SPLIT_COLUMN]).is_some() => {
                 return Err(records.invalid("a column called label", format!("{} columns", names.len())));
             }

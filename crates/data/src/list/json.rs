@@ -8,7 +8,7 @@ use super::rows::{Rows, WrittenRow};
 use super::{LABEL_COLUMNS, MULTI_LABEL_COLUMNS, PATH_COLUMNS, Place, SPLIT_COLUMN};
 use crate::DataError;
 
-/// Adds the rows of a file of JSON lines to `rows`; false for metadata whose first row has no label.
+/// Adds the rows of a file of JSON lines to `rows`; false for metadata whose first row has no path or no label.
 pub(super) fn read(bytes: &[u8], place: &Place<'_>, rows: &mut Rows) -> Result<bool, DataError> {
     let mut others = BTreeSet::new();
     let mut says_split = None;
@@ -21,16 +21,13 @@ pub(super) fn read(bytes: &[u8], place: &Place<'_>, rows: &mut Rows) -> Result<b
         let fields: Map<String, Value> = serde_json::from_slice(line)
             .map_err(|error| invalid("an object of JSON on each line", &printable(&error.to_string(), 100)))?;
         let find = |names: &[&'static str]| names.iter().find_map(|name| Some((*name, fields.get(*name)?)));
-        let Some((path_name, path)) = find(&PATH_COLUMNS) else {
-            return Err(invalid("a field called path", "none"));
-        };
+        let (path, label) = (find(&PATH_COLUMNS), find(&LABEL_COLUMNS));
+        if place.is_metadata && says_split.is_none() && (path.is_none() || label.is_none()) {
+            return Ok(false);
+        }
+        let Some((path_name, path)) = path else { return Err(invalid("a field called path", "none")) };
         let Value::String(path) = path else { return Err(invalid("the path of an image", "another value")) };
-        let Some((label_name, label)) = find(&LABEL_COLUMNS) else {
-            if place.is_metadata && says_split.is_none() {
-                return Ok(false);
-            }
-            return Err(invalid("a field called label", "none"));
-        };
+        let Some((label_name, label)) = label else { return Err(invalid("a field called label", "none")) };
         rows.multi_label |= MULTI_LABEL_COLUMNS.contains(&label_name) || label.is_array();
         let texts: Vec<String> = match label {
             Value::Null => Vec::new(),

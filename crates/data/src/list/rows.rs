@@ -39,7 +39,7 @@ pub(super) struct WrittenRow<'a> {
 }
 
 impl Rows {
-    /// Adds the rows of a file; false for metadata without labels.
+    /// Adds the rows of a file; false for metadata of other things than the images' labels.
     pub(super) fn read(&mut self, bytes: &[u8], place: &Place<'_>) -> Result<bool, DataError> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let is_labelled =
