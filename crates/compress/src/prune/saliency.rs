@@ -15,9 +15,10 @@ const DOMAIN: u64 = u64::from_be_bytes(*b"prunings");
 /// How filters are scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Criterion {
-    /// The mean of |w| over the filter (Li et al., "Pruning filters for efficient ConvNets", 2017), divided by the mean of its group.
+    /// The mean of |w| over the filter (Li et al., "Pruning filters for efficient ConvNets", 2017), relative to its group and to the
+    /// number of filters of its layer.
     L1,
-    /// |γ| of the batch norm that scales the channel (Liu et al., "Network slimming", 2017), divided by the mean of its group.
+    /// |γ| of the batch norm that scales the channel (Liu et al., "Network slimming", 2017), relative in the same way.
     BatchNorm,
     /// To first order, by how much the loss on training images changes without the channel (Molchanov et al., "Importance
     /// estimation for neural network pruning", 2019).
@@ -105,27 +106,28 @@ impl Saliency {
         &self.scores[id.0]
     }
 
-    /// Divided by the mean of each group; of what is in none, by that of the node.
+    /// Relative to the mean of each group, and divided by the number of a node's channels: a layer's filters have scores of about 1
+    /// together, since what a network loses depends on the share of a layer that goes, not on the number of its filters.
     fn relative(self, groups: &[ChannelGroup]) -> Self {
-        let mut scores: Vec<Vec<f64>> = self.scores.iter().map(|scores| over_mean(scores)).collect();
+        let mut scores: Vec<Vec<f64>> = self.scores.iter().map(|scores| over_sum(scores)).collect();
         for group in groups {
+            let of_node = |id: NodeId| &self.scores[id.0];
             let channels = || group.units.iter().flat_map(|unit| &unit.channels);
-            let scored: Vec<f64> =
-                channels().filter_map(|channel| self.scores[channel.node.0].get(channel.index).copied()).collect();
-            let mean = mean(&scored);
+            let scored = channels().filter_map(|channel| of_node(channel.node).get(channel.index).copied());
+            let mean = mean(&scored.collect::<Vec<f64>>());
             for channel in channels() {
-                if let Some(score) = self.scores[channel.node.0].get(channel.index) {
-                    scores[channel.node.0][channel.index] = score / mean;
+                let of_node = of_node(channel.node);
+                if let Some(score) = of_node.get(channel.index) {
+                    scores[channel.node.0][channel.index] = score / mean / of_node.len() as f64;
                 }
             }
         }
         Self { scores }
     }
 }
-
-fn over_mean(scores: &[f64]) -> Vec<f64> {
-    let mean = mean(scores);
-    scores.iter().map(|score| score / mean).collect()
+fn over_sum(scores: &[f64]) -> Vec<f64> {
+    let sum = mean(scores) * scores.len() as f64;
+    scores.iter().map(|score| score / sum).collect()
 }
 
 /// The mean, as a divisor.
