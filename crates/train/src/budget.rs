@@ -33,6 +33,7 @@ pub(crate) fn plan(job: &Job, step: &mut TrainStep, options: &Options) -> Result
 /// The seconds of a training step, loading included.
 fn time_step(job: &Job, step: &mut TrainStep) -> Result<f64, TrainError> {
     let (model, optimizer, averaged) = (step.engine().state_dict(), step.optimizer_state(), step.averaged());
+    let distillation = step.distillation_state();
     let (mut began, mut steps, mut batches) = (Instant::now(), 0, 0);
     let accumulated = job.recipe.grad_accum_steps;
     'timing: for epoch in 0.. {
@@ -57,6 +58,7 @@ fn time_step(job: &Job, step: &mut TrainStep) -> Result<f64, TrainError> {
     }
     let seconds = began.elapsed().as_secs_f64() / STEPS as f64;
     step.load(&model, &optimizer, averaged.as_ref(), 0)?;
+    step.load_distillation(&distillation)?;
     Ok(seconds)
 }
 

@@ -19,9 +19,10 @@ pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize;
     let Job { recipe, model, transfer, .. } = job;
     let (train_mode, train_batch) = job.train_plan();
     let size = model.preprocessing.size;
+    let kept = job.kept_nodes()?;
     let plan = |epoch: u64| {
         let options = training_options(job, options, transfer.frozen(epoch));
-        Engine::required_memory(model, train_mode, train_batch, job.train_size(epoch), &[], &options)
+        Engine::required_memory(model, train_mode, train_batch, job.train_size(epoch), &kept, &options)
     };
     let now = plan(epoch)?;
     // When layers are unfrozen or images grow, the next engine is created before the previous one is dropped.

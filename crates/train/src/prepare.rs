@@ -1,6 +1,6 @@
 //! Prepares model and data of a recipe.
 
-use crate::distill::{self, Teacher, Teachers};
+use crate::distill::{self, Pair, Teacher, Teachers};
 use crate::recipe::{self, Init, KdLoss, Origin, Origins, Recipe, RecipeError, Resolved, SETTINGS};
 use crate::state::{DataShape, State};
 use crate::transfer::Transfer;
@@ -317,7 +317,23 @@ impl Job {
     /// # Errors
     /// If one cannot be read or does not fit the student.
     pub(crate) fn teachers(&self) -> Result<&[Arc<Teacher>], TrainError> {
-        self.teachers.of(self)
+        Ok(self.teachers.of(self)?.0)
+    }
+
+    /// The nodes of student and teacher whose values its loss compares.
+    ///
+    /// # Errors
+    /// As [`Job::teachers`].
+    pub(crate) fn hint_pairs(&self) -> Result<&[Pair], TrainError> {
+        Ok(self.teachers.of(self)?.1)
+    }
+
+    /// The nodes that the engine of training keeps readable.
+    ///
+    /// # Errors
+    /// As [`Job::teachers`].
+    pub(crate) fn kept_nodes(&self) -> Result<Vec<&str>, TrainError> {
+        Ok(self.hint_pairs()?.iter().map(|pair| &*pair.student).collect())
     }
 
     /// Notes for the user about weights, teachers, data and recipe, one line each.

@@ -102,7 +102,9 @@ impl<'a> Run<'a> {
                 }
                 let other = |error| TrainError::OtherState { path: folder.state(), source: Box::new(error) };
                 let saved = state.progress.step;
-                step.load(&state.model, &state.optimizer, state.averaged.as_ref(), saved).map_err(other)?;
+                step.load(&state.model, &state.optimizer, state.averaged.as_ref(), saved)
+                    .and_then(|()| step.load_distillation(&state.distillation))
+                    .map_err(other)?;
                 (state.progress, Some(saved))
             }
         };
@@ -332,6 +334,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let (optimizer, averaged) = (self.step.optimizer_state(), self.step.averaged());
+        let taught = self.step.distillation_state();
         let mut distillation = self.step.take_distillation();
         if size != self.size && distillation.is_some() {
             // The old one's memory is free before the new one needs some.
@@ -342,6 +345,7 @@ impl<'a> Run<'a> {
         let step = train_step(self.job, &model, self.options, self.job.transfer.frozen(epoch), size)?;
         self.step = step.with_distillation(distillation);
         self.step.load(&model.tensors, &optimizer, averaged.as_ref(), self.progress.step)?;
+        self.step.load_distillation(&taught)?;
         self.step.begin_epoch(epoch);
         if !layers.is_empty() {
             let (count, layers) = (layers.len(), layers.join(", "));
@@ -495,9 +499,14 @@ impl<'a> Run<'a> {
         let mut judged = Vec::new();
         for teacher in self.job.teachers()? {
             let mut top1 = [None; 2];
+            let images = match self.job.recipe.learns_probabilities() {
+                true => [&self.job.held_out, &self.job.test],
+                // Its classes were not matched.
+                false => [&None, &None],
+            };
             // The memory of the network before it is free first.
             self.evaluator = self.job.evaluator(self.options);
-            for (top1, images) in top1.iter_mut().zip([&self.job.held_out, &self.job.test]) {
+            for (top1, images) in top1.iter_mut().zip(images) {
                 let Some(images) = images else { continue };
                 let mut on_progress = |done, total| on_event(&Event::Evaluated { done, total });
                 let counted = self.evaluator.count(&teacher.model, images, self.stop, &mut on_progress)?;
@@ -589,6 +598,7 @@ impl<'a> Run<'a> {
             model: trained.raw.trained.tensors.clone(),
             optimizer: self.step.optimizer_state(),
             averaged: trained.averaged.as_ref().map(|averaged| averaged.trained.tensors.clone()),
+            distillation: self.step.distillation_state(),
         };
         state.save(&self.folder.state())?;
         self.saved = Some(self.progress.step);

@@ -14,6 +14,8 @@ const MODEL: &str = "model.";
 const AVERAGED: &str = "ema.";
 /// The optimiser's state tensors, under their names and the parameters' keys.
 const OPTIMIZER: &str = "optimizer.";
+/// What is trained beside the network, with its optimiser's state.
+const DISTILLATION: &str = "distillation.";
 /// The metadata key of [`Progress`], as JSON.
 const PROGRESS: &str = "residual.progress";
 /// The metadata key of the resolved recipe, as TOML.
@@ -127,6 +129,8 @@ pub(crate) struct State {
     pub(crate) optimizer: NamedTensors,
     /// The state dict of the averaged model, if the weights are averaged.
     pub(crate) averaged: Option<NamedTensors>,
+    /// What is trained beside the network, with its optimiser's state: the regressors of a distillation.
+    pub(crate) distillation: NamedTensors,
 }
 
 impl State {
@@ -138,6 +142,7 @@ impl State {
         };
         let mut tensors = named(MODEL, &self.model);
         tensors.extend(named(OPTIMIZER, &self.optimizer));
+        tensors.extend(named(DISTILLATION, &self.distillation));
         tensors.extend(self.averaged.iter().flat_map(|averaged| named(AVERAGED, averaged)));
         let progress = serde_json::to_string(&self.progress).expect("progress has a JSON form");
         let metadata =
@@ -159,6 +164,7 @@ impl State {
             .map_err(|error| fail(PROGRESS, "the progress of a run", error.to_string()))?;
         let recipe = get(RECIPE)?.clone();
         let (mut model, mut optimizer, mut averaged) = (NamedTensors::new(), NamedTensors::new(), NamedTensors::new());
+        let mut distillation = NamedTensors::new();
         for (key, tensor) in tensors {
             if let Some(key) = key.strip_prefix(MODEL) {
                 model.insert(key.to_owned(), tensor);
@@ -166,16 +172,18 @@ impl State {
                 optimizer.insert(key.to_owned(), tensor);
             } else if let Some(key) = key.strip_prefix(AVERAGED) {
                 averaged.insert(key.to_owned(), tensor);
+            } else if let Some(key) = key.strip_prefix(DISTILLATION) {
+                distillation.insert(key.to_owned(), tensor);
             } else {
                 return Err(fail(
                     &format!("tensor \"{key}\""),
-                    "a name that begins with model., optimizer. or ema.",
+                    "a name that begins with model., optimizer., ema. or distillation.",
                     "another".into(),
                 ));
             }
         }
         let averaged = Some(averaged).filter(|averaged| !averaged.is_empty());
-        Ok(Self { progress, recipe, model, optimizer, averaged })
+        Ok(Self { progress, recipe, model, optimizer, averaged, distillation })
     }
 
     /// Whether this is the state of a run in `folder` with this recipe and data.
@@ -228,7 +236,8 @@ mod tests {
         let mut model = tensors(1e-42);
         model.insert("bn1.num_batches_tracked".into(), Tensor::i64(&[], vec![5]));
         let averaged = Some(tensors(0.25));
-        let state = State { progress, recipe: "lr = 0.1\n".into(), model, optimizer: tensors(3.5), averaged };
+        let (recipe, distillation) = ("lr = 0.1\n".into(), tensors(0.75));
+        let state = State { progress, recipe, model, optimizer: tensors(3.5), averaged, distillation };
         state.save(&path).unwrap();
         let mut loaded = State::load(&path).unwrap();
         loaded.model.sort_by(|a, _, b, _| b.cmp(a));

@@ -130,6 +130,7 @@ impl TrainStep {
         if let Some(distillation) = &mut self.distillation {
             distillation.observe(images, indices)?;
             loss = distillation.loss(&self.device, logits, targets, loss, &mut self.gradient);
+            loss += distillation.hint_loss(&self.engine)?;
         }
         if !loss.is_finite() {
             return Ok(loss);
@@ -137,7 +138,15 @@ impl TrainStep {
         if batches > 1 {
             scale(self.device.isa, &self.device.pool, &mut self.gradient, 1.0 / batches as f32);
         }
-        self.engine.backward_output(&self.gradient)?;
+        match &mut self.distillation {
+            Some(distillation) if distillation.has_hints() => {
+                distillation.backward(&self.device, batches)?;
+                let output = self.engine.output_name().to_owned();
+                let seeds: Vec<_> = distillation.seeds().chain([(&*output, &*self.gradient)]).collect();
+                self.engine.backward(&seeds)?;
+            }
+            _ => self.engine.backward_output(&self.gradient)?,
+        }
         let flat = self.engine.flat_mut();
         self.hooks.iter_mut().for_each(|hook| hook.after_backward(&self.device, flat.gradients));
         Ok(loss)
@@ -148,6 +157,14 @@ impl TrainStep {
         let mut flat = self.engine.flat_mut();
         self.hooks.iter_mut().for_each(|hook| hook.before_update(&self.device, &mut flat));
         self.optimizer.step(flat, lr);
+        self.after_update(lr);
+    }
+
+    /// What follows an update of the network: those of what is trained beside it and of the averaged weights.
+    fn after_update(&mut self, lr: f64) {
+        if let Some(distillation) = &mut self.distillation {
+            distillation.update(&self.device, lr);
+        }
         if let Some(ema) = &mut self.ema {
             ema.update(&self.device, &self.engine);
         }
@@ -162,9 +179,7 @@ impl TrainStep {
         self.hooks.iter_mut().for_each(|hook| hook.before_update(&self.device, &mut flat));
         let before = BeforeUpdate::new(&flat)?;
         self.optimizer.step(flat, lr);
-        if let Some(ema) = &mut self.ema {
-            ema.update(&self.device, &self.engine);
-        }
+        self.after_update(lr);
         Ok(before.finish(&self.engine.flat_mut()))
     }
 
@@ -186,6 +201,19 @@ impl TrainStep {
     /// The optimiser's state under its keys in a checkpoint.
     pub(crate) fn optimizer_state(&self) -> NamedTensors {
         self.optimizer.to_torch(&self.engine)
+    }
+
+    /// What is trained beside the network, with the state of its optimiser.
+    pub(crate) fn distillation_state(&self) -> NamedTensors {
+        self.distillation.as_ref().map(Distillation::state).unwrap_or_default()
+    }
+
+    /// Loads what [`distillation_state`](Self::distillation_state) returned.
+    ///
+    /// # Errors
+    /// If it is of another distillation.
+    pub(crate) fn load_distillation(&mut self, state: &NamedTensors) -> Result<(), TrainError> {
+        self.distillation.iter_mut().try_for_each(|distillation| distillation.load(state))
     }
 
     /// The averaged model as a state dict, if the weights are averaged.

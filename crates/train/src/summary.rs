@@ -73,9 +73,10 @@ pub struct Judged {
     pub weights: String,
     /// Its network's name.
     pub network: String,
-    /// Top-1 on the held-out images; `None` if none are held out.
+    /// Top-1 on the held-out images; `None` if none are held out, or if the student learns feature maps alone, so that its
+    /// classes may be others.
     pub top1: Option<f64>,
-    /// Top-1 on the test images; `None` if there are none besides the held-out ones.
+    /// Top-1 on the test images; `None` as for the held-out ones, or if there are none besides the held-out ones.
     pub test_top1: Option<f64>,
 }
 

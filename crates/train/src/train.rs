@@ -127,7 +127,7 @@ pub(crate) fn train_step(
     size: [usize; 2],
 ) -> Result<TrainStep, TrainError> {
     let (mode, batch) = job.train_plan();
-    let engine = Engine::new(model, mode, batch, size, &[], &training_options(job, options, frozen))?;
+    let engine = Engine::new(model, mode, batch, size, &job.kept_nodes()?, &training_options(job, options, frozen))?;
     let classes = model.graph.output_channels()?;
     let objective = Objective::new(&job.recipe, class_weights(&job.recipe, &*job.train, classes));
     TrainStep::with_multipliers(&job.recipe, objective, engine, options, |entry| {

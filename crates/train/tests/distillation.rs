@@ -92,6 +92,40 @@ fn a_resumed_decoupled_distillation_is_bit_identical() {
     assert_same_run(&reference, &computed);
 }
 
+/// Regressors, their AdamW, gradients accumulated and clipped, and layers that are unfrozen in the middle.
+#[test]
+fn a_resumed_distillation_of_feature_maps_is_bit_identical() {
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = saved(folder.path(), "t.safetensors", &network("wrn16_4", &["0", "1", "2"], 1));
+    let recipe = Recipe {
+        teacher: Some(vec![teacher]),
+        kd_loss: KdLoss::FitNet,
+        kd_beta: Some(1.0),
+        opt: residual_train::Opt::AdamW,
+        lr: 0.01,
+        nesterov: None,
+        clip_grad: Some(0.5),
+        grad_accum_steps: 2,
+        batch_size: 9,
+        freeze: Some("2".into()),
+        unfreeze_at: Some(vec!["3:layer1".into()]),
+        ..recipe(&dataset(folder.path(), None))
+    };
+    let job = Job::prepare(recipe.clone()).unwrap();
+    let runs = folder.path().join("runs");
+    let (reference, notes) = run(&recipe, &runs);
+    let pairs = notes.iter().find(|note| note.starts_with("feature maps: ")).unwrap();
+    assert_eq!(pairs.matches(" from ").count(), 3, "{pairs}");
+    let state = support::tensors(&reference.state());
+    let of_regressors =
+        state.iter().filter(|(key, _)| key.starts_with("distillation.") && key.ends_with("regressor.weight"));
+    // The weight, two moments and a step count of each.
+    assert_eq!(of_regressors.count(), 3 * 4, "{:?}", state.iter().map(|(key, _)| key).collect::<Vec<_>>());
+    let (interruptions, outcome) = interrupted(&job, &runs, &[2], &[5, 7, 11]);
+    assert_eq!(interruptions, 4);
+    assert_same_run(&reference, &finished(&outcome));
+}
+
 #[test]
 fn a_teacher_without_weight_and_a_teacher_twice_change_no_bit() {
     let folder = tempfile::tempdir().unwrap();
@@ -241,6 +275,31 @@ fn what_does_not_go_with_a_teacher_is_refused_in_one_line() {
     ] {
         assert_eq!(error(&recipe, &runs), expected);
     }
+    let deeper = saved(path, "deeper.safetensors", &network("resnet32", &["0", "1", "2"], 1));
+    let hints = Recipe { kd_loss: KdLoss::At, ..base.clone() };
+    for (recipe, expected) in [
+        (
+            Recipe { hint_layers: Some(vec!["layer9:layer1".into()]), ..hints.clone() },
+            "hint_layers: expected a layer of the student, resnet20 (residual inspect lists them), got \"layer9\"",
+        ),
+        (
+            Recipe { hint_layers: Some(vec!["layer1,layer1:layer2".into()]), ..hints.clone() },
+            "hint_layers: expected each layer of the student before its output once, got \"layer1:layer2\"",
+        ),
+        (
+            Recipe { teacher: Some(vec![teacher.clone(), deeper]), ..hints.clone() },
+            "teacher: expected one with at, got 2",
+        ),
+        (
+            Recipe { hint_layers: Some(vec!["layer1".into()]), ..base.clone() },
+            "hint_layers requires kd_loss = \"fitnet\" or \"at\" (is \"kd\")",
+        ),
+    ] {
+        assert_eq!(error(&recipe, &runs), expected);
+    }
+    let four = saved(path, "four.safetensors", &network("resnet18", &["0", "1", "2"], 1));
+    let message = error(&Recipe { teacher: Some(vec![four]), ..hints }, &runs);
+    assert!(message.contains("stages: expected as many stages of blocks as the student's 3 (layer1.2."), "{message}");
     let grey =
         Recipe { in_chans: Some(1), data: photos(path).display().to_string(), img_size: Some(12), ..base.clone() };
     assert_eq!(

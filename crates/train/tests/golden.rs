@@ -102,6 +102,18 @@ fn decoupled_distillation_is_mdistillers() {
     check("dkd");
 }
 
+/// Hints at the ends of the stages.
+#[test]
+fn hints_are_torchs() {
+    check("fitnet");
+}
+
+/// Attention maps at the ends of the stages, with softened probabilities beside them.
+#[test]
+fn attention_transfer_is_torchs() {
+    check("at");
+}
+
 #[test]
 fn gradients_clipped_by_value_are_torchs() {
     check("clipped_values");

@@ -223,7 +223,8 @@ fn report(arguments: &Train, finished: &Finished) -> Result<(), Failure> {
     for Judged { weights, network, top1, test_top1 } in &summary.teachers {
         let of = |what: &str, top1: &Option<f64>| top1.map(|top1| format!("{what} {top1:.2}"));
         let judged: Vec<String> = [of("held out", top1), of("test", test_top1)].into_iter().flatten().collect();
-        rows.push(("teacher", format!("{network} of {weights}: Acc@1 {}", judged.join(" · "))));
+        let judged = if judged.is_empty() { String::new() } else { format!(": Acc@1 {}", judged.join(" · ")) };
+        rows.push(("teacher", format!("{network} of {weights}{judged}")));
     }
     if summary.images_per_second > 0.0 {
         rows.push(("images/s", format!("{:.0}", summary.images_per_second)));

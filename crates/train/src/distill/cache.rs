@@ -47,10 +47,14 @@ impl Cache {
     }
 }
 
-/// Whether the images of `job` are the same in every epoch.
+/// Whether the outputs of teachers are all that a student needs of them, and those of an image the same in every epoch.
 fn is_repeated(job: &Job) -> bool {
     let recipe = &job.recipe;
-    recipe.augment == Augment::None && recipe.mixup == 0.0 && recipe.cutmix == 0.0 && job.size_changes().is_empty()
+    !recipe.kd_loss.has_hints()
+        && recipe.augment == Augment::None
+        && recipe.mixup == 0.0
+        && recipe.cutmix == 0.0
+        && job.size_changes().is_empty()
 }
 
 /// Whether the teachers' outputs are cached.

@@ -1,25 +1,33 @@
-//! Knowledge distillation: teachers run on the student's batches, and their outputs are part of the student's loss.
+//! Knowledge distillation: teachers run on the student's batches, and their outputs or feature maps are part of the student's
+//! loss.
 
 mod cache;
+mod hints;
 mod teacher;
 
-pub(crate) use cache::Cache;
-pub(crate) use teacher::{Session, Teacher, Teachers};
+pub(crate) use hints::Pair;
+pub(crate) use teacher::{Teacher, Teachers};
+
+use cache::Cache;
+use hints::Hints;
+use teacher::Session;
 
 use crate::optimizer::Device;
 use crate::prepare::Job;
 use crate::recipe::{KdLoss, Recipe};
 use crate::{RunFolder, TrainError};
 use residual_data::Targets;
-use residual_engine::{EngineError, Options};
+use residual_engine::{Engine, EngineError, Options};
 use residual_kernels::loss::{Decoupled, add_softened, decoupled_distillation, kl_divergence};
 use residual_kernels::optim::scale;
+use residual_tensor::NamedTensors;
 
 /// The teachers of a run at work, and the part of the loss that they add.
 pub(crate) struct Distillation {
     rule: Rule,
     sessions: Vec<Session>,
     cache: Option<Cache>,
+    hints: Option<Hints>,
     classes: usize,
     /// The mean of the teachers' softened probabilities for the last batch: images × classes.
     probabilities: Vec<f32>,
@@ -29,6 +37,8 @@ pub(crate) struct Distillation {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Rule {
     kind: KdLoss,
+    /// Whether the teachers' probabilities are learnt, or feature maps alone.
+    learns_probabilities: bool,
     temperature: f64,
     alpha: f64,
     beta: f64,
@@ -51,11 +61,13 @@ impl Distillation {
             return Ok(None);
         }
         let (_, batch) = job.train_plan();
-        let session = |teacher: &_| Session::new(teacher, batch, size, options);
+        let hinted: Vec<&str> = job.hint_pairs()?.iter().map(|pair| &*pair.teacher).collect();
+        let session = |teacher: &_| Session::new(teacher, batch, size, &hinted, options);
         let sessions = teachers.iter().map(session).collect::<Result<Vec<_>, EngineError>>()?;
         let classes = job.model.labels.len();
         let cache = if cache::fits(job) { Some(Cache::new(job.train.len(), classes)?) } else { None };
-        Ok(Some(Self { rule: Rule::of(&job.recipe), sessions, cache, classes, probabilities: Vec::new() }))
+        let (rule, hints) = (Rule::of(&job.recipe), Hints::new(job, options, size)?);
+        Ok(Some(Self { rule, sessions, cache, hints, classes, probabilities: Vec::new() }))
     }
 
     /// The bytes that [`new`](Self::new) allocates.
@@ -64,9 +76,11 @@ impl Distillation {
     /// As there.
     pub(crate) fn required_memory(job: &Job, options: &Options, size: [usize; 2]) -> Result<usize, TrainError> {
         let (_, batch) = job.train_plan();
-        let mut bytes = if cache::fits(job) { cache::bytes(job) } else { 0 };
+        let hinted: Vec<&str> = job.hint_pairs()?.iter().map(|pair| &*pair.teacher).collect();
+        let mut bytes = Hints::required_memory(job, options, size)?;
+        bytes += if cache::fits(job) { cache::bytes(job) } else { 0 };
         for teacher in job.teachers()? {
-            bytes += Session::required_memory(teacher, batch, size, options)?;
+            bytes += Session::required_memory(teacher, batch, size, &hinted, options)?;
         }
         Ok(bytes)
     }
@@ -76,12 +90,16 @@ impl Distillation {
         self.rule.epoch = epoch;
     }
 
-    /// Computes the teachers' probabilities for a batch of normalised images, whose dataset indices are `indices`.
+    /// Runs the teachers on a batch of normalised images, whose dataset indices are `indices`, or takes their probabilities from
+    /// the cache.
     ///
     /// # Errors
     /// If the batch does not fit the plan.
     pub(crate) fn observe(&mut self, images: &[f32], indices: &[usize]) -> Result<(), TrainError> {
-        let Self { rule, sessions, cache, classes, probabilities } = self;
+        let Self { rule, sessions, cache, classes, probabilities, .. } = self;
+        if !rule.learns_probabilities {
+            return Ok(sessions.iter_mut().try_for_each(|session| session.forward(images))?);
+        }
         if cache.as_ref().is_some_and(|cache| cache.read(indices, probabilities)) {
             return Ok(());
         }
@@ -97,8 +115,8 @@ impl Distillation {
         Ok(())
     }
 
-    /// The loss of the observed batch, given that of its labels, `loss`, whose gradient with respect to the logits `gradient`
-    /// is; it becomes that of the result.
+    /// The loss of the observed batch without feature maps, given that of its labels, `loss`, whose gradient with respect to the
+    /// logits `gradient` is; it becomes that of the result.
     ///
     /// # Panics
     /// If decoupled distillation is given other than hard targets.
@@ -112,8 +130,11 @@ impl Distillation {
     ) -> f64 {
         let Self { rule, classes, probabilities, .. } = self;
         let Rule { temperature, alpha, beta, .. } = *rule;
+        if !rule.learns_probabilities {
+            return loss;
+        }
         match (rule.kind, targets) {
-            (KdLoss::Kd, _) => {
+            (KdLoss::Kd | KdLoss::FitNet | KdLoss::At, _) => {
                 scale(device.isa, &device.pool, gradient, (1.0 - alpha) as f32);
                 let weight = alpha * if rule.scale_t2 { temperature * temperature } else { 1.0 };
                 (1.0 - alpha) * loss
@@ -127,15 +148,63 @@ impl Distillation {
             (KdLoss::Dkd, _) => unreachable!("a job with decoupled distillation has one class for each image"),
         }
     }
+
+    /// The feature maps' part of the loss, for the last batch of the student's engine; 0 if they have none.
+    ///
+    /// # Errors
+    /// If the batch does not fit the plan.
+    pub(crate) fn hint_loss(&mut self, student: &Engine) -> Result<f64, TrainError> {
+        match (&mut self.hints, &self.sessions[..]) {
+            (Some(hints), [teacher, ..]) => hints.loss(student, teacher.engine()),
+            _ => Ok(0.0),
+        }
+    }
+
+    /// Whether feature maps are part of the loss.
+    pub(crate) fn has_hints(&self) -> bool {
+        self.hints.is_some()
+    }
+
+    /// The backward pass of [`hint_loss`](Self::hint_loss), divided by `batches`, to the student's nodes.
+    ///
+    /// # Errors
+    /// If there was no loss before.
+    pub(crate) fn backward(&mut self, device: &Device, batches: usize) -> Result<(), TrainError> {
+        self.hints.iter_mut().try_for_each(|hints| hints.backward(device, batches))
+    }
+
+    /// The gradients of the last backward pass at the student's nodes.
+    pub(crate) fn seeds(&self) -> impl Iterator<Item = (&str, &[f32])> {
+        self.hints.iter().flat_map(Hints::seeds)
+    }
+
+    /// Updates what is trained beside the student.
+    pub(crate) fn update(&mut self, device: &Device, lr: f64) {
+        self.hints.iter_mut().for_each(|hints| hints.update(device, lr));
+    }
+
+    /// What is trained beside the student, with the state of its optimiser.
+    pub(crate) fn state(&self) -> NamedTensors {
+        self.hints.as_ref().map(Hints::state).unwrap_or_default()
+    }
+
+    /// Loads what [`state`](Self::state) returned.
+    ///
+    /// # Errors
+    /// If it is of other layers or of another optimiser.
+    pub(crate) fn load(&mut self, state: &NamedTensors) -> Result<(), TrainError> {
+        self.hints.iter_mut().try_for_each(|hints| hints.load(state))
+    }
 }
 
 impl Rule {
     fn of(recipe: &Recipe) -> Self {
         Self {
             kind: recipe.kd_loss,
+            learns_probabilities: recipe.learns_probabilities(),
             temperature: recipe.kd_temperature,
             alpha: recipe.distillation_alpha(),
-            beta: recipe.kd_beta,
+            beta: recipe.distillation_beta(),
             scale_t2: recipe.kd_scale_t2,
             warmup_epochs: recipe.kd_warmup_epochs,
             epoch: 0,
@@ -181,7 +250,12 @@ pub(crate) fn check(job: &Job, began: &[u32], folder: &RunFolder) -> Result<(), 
 /// If a teacher cannot be read or does not fit the student.
 pub(crate) fn notes(job: &Job) -> Result<Vec<String>, TrainError> {
     let mut notes: Vec<String> = job.teachers()?.iter().flat_map(|teacher| teacher.notes.clone()).collect();
-    if !notes.is_empty() {
+    let pairs: Vec<String> =
+        job.hint_pairs()?.iter().map(|Pair { student, teacher }| format!("{student} from {teacher}")).collect();
+    if !pairs.is_empty() {
+        notes.push(format!("feature maps: {}", pairs.join(", ")));
+    }
+    if job.recipe.teacher.is_some() {
         notes.extend(cache::note(job));
     }
     Ok(notes)

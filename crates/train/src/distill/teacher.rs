@@ -1,5 +1,6 @@
 //! A teacher: another model, adapted to the batches and the classes of the student.
 
+use super::hints::{self, Pair};
 use crate::TrainError;
 use crate::prepare::Job;
 use crc::{CRC_32_ISO_HDLC, Crc};
@@ -13,21 +14,36 @@ use std::sync::{Arc, OnceLock};
 
 /// The teachers of a job, which are read when they are first needed: a report of the run needs none.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Teachers(OnceLock<Vec<Arc<Teacher>>>);
+pub(crate) struct Teachers(OnceLock<Read>);
+
+#[derive(Clone, Debug)]
+struct Read {
+    teachers: Vec<Arc<Teacher>>,
+    pairs: Vec<Pair>,
+}
 
 impl Teachers {
-    /// The teachers of `job`.
+    /// The teachers of `job`, and the nodes of student and teacher that its loss compares.
     ///
     /// # Errors
     /// If one cannot be read or does not fit the student.
-    pub(crate) fn of<'a>(&'a self, job: &Job) -> Result<&'a [Arc<Teacher>], TrainError> {
-        if let Some(teachers) = self.0.get() {
-            return Ok(teachers);
+    pub(crate) fn of(&self, job: &Job) -> Result<(&[Arc<Teacher>], &[Pair]), TrainError> {
+        let Read { teachers, pairs } = self.read(job)?;
+        Ok((teachers, pairs))
+    }
+
+    fn read(&self, job: &Job) -> Result<&Read, TrainError> {
+        if let Some(read) = self.0.get() {
+            return Ok(read);
         }
         let names = job.recipe.teachers();
         let read = names.iter().map(|name| Ok(Arc::new(Teacher::read(name, job)?)));
         let teachers = read.collect::<Result<Vec<_>, TrainError>>()?;
-        Ok(self.0.get_or_init(|| teachers))
+        let pairs = match teachers.first() {
+            Some(teacher) if job.recipe.kd_loss.has_hints() => hints::pairs(job, teacher)?,
+            _ => Vec::new(),
+        };
+        Ok(self.0.get_or_init(|| Read { teachers, pairs }))
     }
 }
 
@@ -68,7 +84,11 @@ impl Teacher {
         };
         notes.iter().for_each(|note| teacher.note(note));
         teacher.match_images(job, has_preprocessing)?;
-        teacher.match_outputs(job)?;
+        if job.recipe.learns_probabilities() {
+            teacher.match_outputs(job)?;
+        } else {
+            teacher.note(&format!("{}, whose classes do not matter", teacher.model.graph.name));
+        }
         teacher.fingerprint = fingerprint(&teacher.model);
         Ok(teacher)
     }
@@ -77,7 +97,7 @@ impl Teacher {
         self.notes.push(format!("teacher {}: {note}", self.name));
     }
 
-    fn unfit(&self, what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> TrainError {
+    pub(super) fn unfit(&self, what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> TrainError {
         TrainError::Teacher { name: self.name.clone(), what, expected: expected.into(), got: got.into() }
     }
 
@@ -192,9 +212,10 @@ impl Session {
         teacher: &Arc<Teacher>,
         batch: usize,
         size: [usize; 2],
+        outputs: &[&str],
         options: &Options,
     ) -> Result<Self, EngineError> {
-        let engine = Engine::new(&teacher.model, Mode::Infer, batch, size, &[], options)?;
+        let engine = Engine::new(&teacher.model, Mode::Infer, batch, size, outputs, options)?;
         Ok(Self { teacher: Arc::clone(teacher), engine, images: Vec::new(), logits: Vec::new() })
     }
 
@@ -203,9 +224,10 @@ impl Session {
         teacher: &Teacher,
         batch: usize,
         size: [usize; 2],
+        outputs: &[&str],
         options: &Options,
     ) -> Result<usize, EngineError> {
-        let plan = Engine::required_memory(&teacher.model, Mode::Infer, batch, size, &[], options)?;
+        let plan = Engine::required_memory(&teacher.model, Mode::Infer, batch, size, outputs, options)?;
         let renormalised = match teacher.affine {
             Some(_) => 4 * batch * size[0] * size[1] * teacher.model.preprocessing.channels(),
             None => 0,
@@ -214,12 +236,12 @@ impl Session {
         Ok(plan.total() + renormalised + 4 * values)
     }
 
-    /// The teacher's logits for the student's normalised images: images × the student's classes.
+    /// Runs the teacher on the student's normalised images.
     ///
     /// # Errors
     /// If the batch does not fit the plan.
-    pub(crate) fn logits(&mut self, images: &[f32]) -> Result<&[f32], EngineError> {
-        let Self { teacher, engine, images: own, logits } = self;
+    pub(crate) fn forward(&mut self, images: &[f32]) -> Result<(), EngineError> {
+        let Self { teacher, engine, images: own, .. } = self;
         let images = match &teacher.affine {
             None => images,
             Some(affine) => {
@@ -231,7 +253,21 @@ impl Session {
                 own
             }
         };
-        engine.forward(images)?;
+        engine.forward(images)
+    }
+
+    /// The engine, with the values of the last pass.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The teacher's logits for the student's normalised images: images × the student's classes.
+    ///
+    /// # Errors
+    /// If the batch does not fit the plan.
+    pub(crate) fn logits(&mut self, images: &[f32]) -> Result<&[f32], EngineError> {
+        self.forward(images)?;
+        let Self { teacher, engine, logits, .. } = self;
         let Some(of_classes) = &teacher.of_classes else { return Ok(engine.output()) };
         logits.clear();
         let rows = engine.output().chunks_exact(teacher.outputs);

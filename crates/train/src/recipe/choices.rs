@@ -140,6 +140,10 @@ choices! {
         Kd = "kd",
         /// Decoupled knowledge distillation (Zhao et al. 2022).
         Dkd = "dkd",
+        /// The distance of its feature maps from a teacher's (FitNets, Romero et al. 2014).
+        FitNet = "fitnet",
+        /// The distance of its attention maps from a teacher's (Zagoruyko and Komodakis 2016).
+        At = "at",
     }
 
     /// The metric on the held-out images that the best epoch is chosen by.
@@ -236,6 +240,13 @@ choices! {
         He = "he",
         /// The defaults of torch's modules.
         Torch = "torch",
+    }
+}
+
+impl KdLoss {
+    /// Whether the student learns feature maps of the teacher.
+    pub(crate) fn has_hints(self) -> bool {
+        matches!(self, Self::FitNet | Self::At)
     }
 }
 

@@ -54,7 +54,23 @@ impl Recipe {
         self.kd_alpha.unwrap_or(match self.kd_loss {
             KdLoss::Kd => 0.7,
             KdLoss::Dkd => 1.0,
+            KdLoss::FitNet | KdLoss::At => 0.0,
         })
+    }
+
+    /// `kd_beta`, or the default of `kd_loss`.
+    pub(crate) fn distillation_beta(&self) -> f64 {
+        self.kd_beta.unwrap_or(match self.kd_loss {
+            KdLoss::Kd => 0.0,
+            KdLoss::Dkd => 8.0,
+            KdLoss::FitNet => 100.0,
+            KdLoss::At => 1000.0,
+        })
+    }
+
+    /// Whether a student learns the teachers' probabilities.
+    pub(crate) fn learns_probabilities(&self) -> bool {
+        !self.kd_loss.has_hints() || self.distillation_alpha() > 0.0
     }
 
     /// `decay_norm_bias`, or the default of the optimiser: torch's for SGD, timm's for the others.

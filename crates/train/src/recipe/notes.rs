@@ -1,6 +1,6 @@
 //! Notes about settings of a recipe that its run never reaches.
 
-use super::Resolved;
+use super::{KdLoss, Resolved};
 use crate::Schedule;
 
 impl Resolved {
@@ -39,6 +39,12 @@ impl Resolved {
                 notes.push(format!("{setting}: the run of {total} steps ends before the first decay"));
             }
         }
+        let rising = recipe.kd_warmup_epochs;
+        if recipe.teacher.is_some() && recipe.kd_loss == KdLoss::Dkd && rising > epochs {
+            notes.push(format!(
+                "kd_warmup_epochs: the run of {epochs} epochs ends before the {rising} after which dkd has its full weight"
+            ));
+        }
         for (epoch, spec) in recipe.unfreeze_schedule().unwrap_or_default() {
             if epoch > epochs && self.origins.is_given("unfreeze_at") {
                 notes.push(format!("unfreeze_at: the run of {epochs} epochs ends before {epoch}:{spec}"));
@@ -71,6 +77,8 @@ mod tests {
         assert_eq!(notes(&format!("{milestones}milestone_steps = [29, 30]")), [late]);
         let late = "decay_epochs: the run of 30 steps ends before the first decay";
         assert_eq!(notes("sched = \"step\"\nepochs = 3\ndecay_epochs = 3"), [late]);
+        let rising = "kd_warmup_epochs: the run of 3 epochs ends before the 20 after which dkd has its full weight";
+        assert_eq!(notes("epochs = 3\nteacher = [\"t.safetensors\"]\nkd_loss = \"dkd\""), [rising]);
         let late = "unfreeze_at: the run of 3 epochs ends before 4:fc";
         assert_eq!(notes("epochs = 3\nfreeze = \"2\"\nunfreeze_at = [\"3:layer4\", \"4:fc\"]"), [late]);
     }

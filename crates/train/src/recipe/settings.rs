@@ -539,8 +539,9 @@ settings! {
         value_name: "FILE|RUN|NAME", unset: "no distillation", resume: Resume::Free,
     }
 
-    /// What the student learns from the teacher: kd, its softened probabilities (Hinton et al. 2015), or dkd, the same decoupled
-    /// into the image's class and the others (Zhao et al. 2022)
+    /// What the student learns from the teacher: kd, its softened probabilities (Hinton et al. 2015); dkd, the same decoupled
+    /// into the image's class and the others (Zhao et al. 2022); fitnet, its feature maps (Romero et al. 2014); or at, where
+    /// these are large (attention transfer, Zagoruyko and Komodakis 2016)
     kd_loss: KdLoss = KdLoss::Kd => { aliases: &["loss", "distill_loss"], applies: Given("teacher") }
 
     /// Temperature that the logits of student and teacher are divided by
@@ -548,20 +549,28 @@ settings! {
         range: above(0.0, 1e6), aliases: &["distill_temperature"], applies: Given("teacher"),
     }
 
-    /// Weight of the teacher: with kd, that of its loss, where that of the labels is the rest up to 1; with dkd, that of the
-    /// image's class
+    /// Weight of the teacher's probabilities: with dkd, that of the image's class; else that of the whole loss of kd, where that
+    /// of the labels is the rest up to 1. With fitnet and at, kd is part of the loss if it is above 0
     kd_alpha: Option<f64> = None => {
-        range: number(0.0, 1e6), unset: "0.7 with kd, 1 with dkd", aliases: &["alpha", "distill_alpha"],
+        range: number(0.0, 1e6), unset: "0.7 with kd, 1 with dkd, 0 with fitnet and at", aliases: &["alpha", "distill_alpha"],
         applies: Given("teacher"),
     }
 
-    /// Weight of the other classes in dkd
-    kd_beta: f64 = 8.0 => {
-        range: number(0.0, 1e6), aliases: &["beta"], applies: All(&[Given("teacher"), Is("kd_loss", &["dkd"])]),
+    /// Weight of the other classes in dkd, of the distances of feature maps in fitnet, of attention maps in at
+    kd_beta: Option<f64> = None => {
+        range: number(0.0, 1e9), unset: "8 with dkd, 100 with fitnet, 1000 with at", aliases: &["beta"],
+        applies: All(&[Given("teacher"), IsNot("kd_loss", &["kd"])]),
+    }
+
+    /// Layers of the student and of the teacher that fitnet or at compare, by their module paths: layer1:layer2, or one path for
+    /// both; separated by commas or repeated. Feature maps of different sizes are averaged to the smaller one
+    hint_layers: Option<Vec<String>> = None => {
+        value_name: "STUDENT:TEACHER", unset: "the ends of the stages of blocks, of which both have as many",
+        applies: All(&[Given("teacher"), Is("kd_loss", &["fitnet", "at"])]),
     }
 
     /// Multiply the loss of kd by the square of `kd_temperature`, so that its gradient is as large at every temperature
-    kd_scale_t2: bool = true => { applies: All(&[Given("teacher"), Is("kd_loss", &["kd"])]) }
+    kd_scale_t2: bool = true => { applies: All(&[Given("teacher"), IsNot("kd_loss", &["dkd"])]) }
 
     /// Epochs in which dkd rises linearly to its full weight
     kd_warmup_epochs: u64 = 20 => {

@@ -125,7 +125,7 @@ impl Recipe {
         if self.teachers().is_empty() {
             return fail("teacher", "weights", "none");
         }
-        if self.bce_loss {
+        if self.bce_loss && self.learns_probabilities() {
             return fail(
                 "teacher",
                 "no bce_loss, as a teacher's softened probabilities are those of a softmax",
@@ -136,8 +136,12 @@ impl Recipe {
             return fail("teacher", "no cache_features, as a teacher needs the images", "both");
         }
         match self.kd_loss {
-            KdLoss::Kd if self.distillation_alpha() > 1.0 => {
-                fail("kd_alpha", "at most 1 with kd", self.distillation_alpha().to_string())
+            KdLoss::Kd | KdLoss::FitNet | KdLoss::At if self.distillation_alpha() > 1.0 => {
+                let expected = format!("at most 1 with {}", self.kd_loss.name());
+                fail("kd_alpha", expected, self.distillation_alpha().to_string())
+            }
+            KdLoss::FitNet | KdLoss::At if self.teachers().len() > 1 => {
+                fail("teacher", format!("one with {}", self.kd_loss.name()), self.teachers().len().to_string())
             }
             KdLoss::Dkd if self.mixup > 0.0 || self.cutmix > 0.0 => {
                 fail("kd_loss", "kd with mixup or cutmix, as dkd needs one class for each image", "dkd")

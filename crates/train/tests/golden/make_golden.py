@@ -24,7 +24,9 @@ weights of convolutions, flattened to matrices, and AdamW on the rest; torch com
 float64 (`newton_schulz`), and it prints how far the two are apart.
 
 The teacher is a network of the same kind in evaluation mode. Distillation is that of arXiv:1503.02531, (1 - alpha) times the
-cross-entropy plus alpha T^2 times the divergence, or of arXiv:2203.08679 with the warm-up of mdistiller, whose epochs count from 1.
+cross-entropy plus alpha T^2 times the divergence, or of arXiv:2203.08679 with the warm-up of mdistiller, whose epochs count from 1,
+or it adds beta times the distances of the feature maps at the ends of the stages (arXiv:1412.6550) or of their attention maps
+(arXiv:1612.03928).
 
 Gradient accumulation is what torch's users write: `(loss / accumulate).backward()` for each batch, then clip, then step;
 batch norms update their statistics in every forward pass.
@@ -84,9 +86,12 @@ RUNS = {
     # Two epochs of warm-up are six steps.
     "kd": dict(lr=0.05, momentum=0.9, smoothing=0.1, loss="kd", temperature=3.0, kd_alpha=0.6, steps=10),
     "dkd": dict(lr=0.02, momentum=0.9, loss="dkd", temperature=4.0, kd_alpha=1.5, beta=4.0, kd_warmup=2, steps=10),
+    "fitnet": dict(lr=0.01, momentum=0.9, smoothing=0.1, loss="fitnet", beta=2.0, steps=10),
+    "at": dict(lr=0.05, momentum=0.9, loss="at", beta=300.0, temperature=4.0, kd_alpha=0.3, steps=10),
     "clipped_values": dict(lr=0.05, momentum=0.9, clip=0.05, clip_mode="value", smoothing=0.1, steps=10),
     "clipped_units": dict(lr=0.1, momentum=0.9, clip=0.2, clip_mode="agc"),
 }
+DISTILLATIONS = ("kd", "dkd", "fitnet", "at")
 COMMON = dict(batch_size=8, warmup=3, min_lr=0.002, steps=20)
 
 
@@ -102,9 +107,15 @@ class Small(nn.Module):
         self.layer3 = nn.Sequential(Block(8, 16, 2, "B"))
         self.fc = nn.Linear(16, CLASSES)
 
+    def maps(self, x):
+        """The feature maps at the ends of the stages."""
+        maps = [F.relu(self.bn1(self.conv1(x)))]
+        for stage in (self.layer1, self.layer2, self.layer3):
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
     def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
-        return self.fc(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
+        return self.fc(self.maps(x)[-1].mean((2, 3)))
 
     def group_matcher(self, coarse=False):
         """timm's, of its ResNet."""
@@ -271,13 +282,29 @@ def divergence(p, q):
     return F.kl_div(q.log(), p, reduction="batchmean")
 
 
-def distilled(run, logits, taught, labels, epoch):
-    """The loss against labels and a teacher's logits; epochs count from 1."""
-    t, alpha = run["temperature"], run["kd_alpha"]
+def attention(x):
+    return F.normalize(x.pow(2).mean(1).flatten(1))
+
+
+def distilled(run, model, other, images, labels, epoch):
+    """The loss against labels and a teacher; epochs count from 1."""
+    maps = model.maps(images)
+    with torch.no_grad():
+        other_maps = other.maps(images)
+    logits, taught = (net.fc(of[-1].mean((2, 3))) for net, of in ((model, maps), (other, other_maps)))
+    taught = taught.detach()
+    t, alpha = run.get("temperature", 4.0), run.get("kd_alpha", 0.0)
     cross_entropy = F.cross_entropy(logits, labels, label_smoothing=run.get("smoothing", 0.0))
     p, q = (x.div(t).softmax(1) for x in (taught, logits))
-    if run["loss"] == "kd":
-        return (1 - alpha) * cross_entropy + alpha * run.get("scale", t * t) * divergence(p, q)
+    if run["loss"] != "dkd":
+        loss = (1 - alpha) * cross_entropy + alpha * run.get("scale", t * t) * divergence(p, q)
+        pairs = zip(maps, other_maps, strict=True)
+        match run["loss"]:
+            case "fitnet":
+                loss += run["beta"] * sum(F.mse_loss(a, b) for a, b in pairs)
+            case "at":
+                loss += run["beta"] * sum((attention(a) - attention(b)).pow(2).mean() for a, b in pairs)
+        return loss
     target = F.one_hot(labels, CLASSES).bool()
     others = [x[~target].view(len(labels), -1) for x in (p, q)]
     two = [torch.stack([x[target], 1 - x[target]], 1) for x in (p, q)]
@@ -316,10 +343,8 @@ def train(run, dtype, noise_seed=None):
         rule.zero_grad()
         for _ in range(accumulate):
             rows = slice(batch * size % IMAGES, batch * size % IMAGES + size)
-            if run.get("loss") in ("kd", "dkd"):
-                with torch.no_grad():
-                    taught = other(images[rows])
-                loss = distilled(run, model(images[rows]), taught, labels[rows], 1 + batch * size // IMAGES)
+            if run.get("loss") in DISTILLATIONS:
+                loss = distilled(run, model, other, images[rows], labels[rows], 1 + batch * size // IMAGES)
             else:
                 loss = objective(run, model(images[rows]), labels[rows])
             batch += 1
@@ -385,10 +410,12 @@ def recipe(run):
             lines |= {"bce_loss": True, "bce_sum": True}
         case "balanced":
             lines["class_weights"] = "balanced"
-        case "kd" | "dkd" as kind:
-            lines |= {"teacher": ["teacher.safetensors"], "kd_loss": kind, "kd_temperature": run["temperature"]}
-            lines |= {"kd_alpha": run["kd_alpha"]}
-            lines |= {"kd_beta": run["beta"], "kd_warmup_epochs": run["kd_warmup"]} if kind == "dkd" else {}
+        case kind if kind in DISTILLATIONS:
+            lines |= {"teacher": ["teacher.safetensors"], "kd_loss": kind}
+            names = {
+                "temperature": "kd_temperature", "kd_alpha": "kd_alpha", "beta": "kd_beta", "kd_warmup": "kd_warmup_epochs",
+            }  # fmt: skip
+            lines |= {names[key]: value for key, value in run.items() if key in names}
     if "clip" in run:
         lines["clip_grad"] = run["clip"]
     if "clip_mode" in run:
