@@ -77,6 +77,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Inspect(inspect) => commands::inspect::run(&inspect),
         Command::Bench(bench) => commands::bench::run(&bench),
         Command::Quantize(quantize) => commands::quantize::run(&quantize, &stop),
+        Command::Search(search) => commands::search::run(&search, &stop),
         Command::Export(export) => commands::export::run(&export),
         Command::Average(average) => commands::average::run(&average),
         Command::Models { command: Models::List(list) } => commands::models::list(&list),

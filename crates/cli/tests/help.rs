@@ -4,7 +4,7 @@ mod support;
 
 use support::Place;
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 14] = [
     &["train"],
     &["eval"],
     &["predict"],
@@ -14,6 +14,7 @@ const COMMANDS: [&[&str]; 13] = [
     &["bench"],
     &["export"],
     &["quantize"],
+    &["search"],
     &["report"],
     &["models", "list"],
     &["data", "list"],

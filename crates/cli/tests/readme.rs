@@ -50,6 +50,13 @@ fn every_command_of_the_readme_runs() {
         if arguments[0] == "quantize" {
             arguments.push("--no-latency");
         }
+        if arguments[0] == "search" {
+            for (flag, short) in [("--trials", "2"), ("--epochs", "1")] {
+                let place = arguments.iter().position(|argument| *argument == flag).expect("a length");
+                arguments[place + 1] = short;
+            }
+            arguments.extend(["--data", "photos", "-b", "4", "--img-size", "32"]);
+        }
         if arguments.starts_with(&["recipes", "verify"]) {
             arguments.push("--trace");
         }
@@ -84,6 +91,7 @@ fn every_command_of_the_readme_runs() {
             "inspect" => shows("layer1.0.conv1"),
             "bench" => shows("GFLOP/s"),
             "quantize" => shows("\ntop-1  "),
+            "search" => shows("\nNext:\n  residual train --model "),
             "export" => shows("opset"),
             "models" => shows("resnet50"),
             "data" => shows("shapes"),

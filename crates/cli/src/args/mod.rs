@@ -15,6 +15,7 @@ mod predict;
 mod quantize;
 mod report;
 mod reproduce;
+mod search;
 mod settings;
 mod train;
 
@@ -35,6 +36,7 @@ pub(crate) use predict::Predict;
 pub(crate) use quantize::Quantize;
 pub(crate) use report::Report;
 pub(crate) use reproduce::Reproduce;
+pub(crate) use search::Search;
 pub(crate) use settings::Settings;
 pub(crate) use train::Train;
 
@@ -115,6 +117,8 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Quantize weights to 8 bits, and measure what that costs and gains
     Quantize(Box<Quantize>),
+    /// Search for the most accurate network within a limit of size or time
+    Search(Box<Search>),
     /// Export weights to ONNX or safetensors
     Export(Box<ExportWeights>),
     /// Average the weights of several checkpoints of a network

@@ -1,6 +1,6 @@
 //! `residual train`.
 
-mod recipe;
+pub(super) mod recipe;
 
 use super::runs::{spread, spread_document};
 use crate::args::Train;
