@@ -6,6 +6,7 @@ use residual::explain::ExplainError;
 use residual::files::one_line;
 use residual::hub::{HubCause, HubError};
 use residual::reproduce::ReproduceError;
+use residual::search::SearchError;
 use residual::train::{RecipeError, TrainError};
 use residual::zoo::ZooError;
 use residual::{ClassifyError, FeatureFileError, InferError};
@@ -116,6 +117,9 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
         return error.is_usage();
     }
     if let Some(error) = error.downcast_ref::<ReproduceError>() {
+        return error.is_usage();
+    }
+    if let Some(error) = error.downcast_ref::<SearchError>() {
         return error.is_usage();
     }
     let is_layer = matches!(error.downcast_ref(), Some(ClassifyError::Layer(_)))

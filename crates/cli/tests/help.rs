@@ -4,7 +4,7 @@ mod support;
 
 use support::Place;
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &["train"],
     &["eval"],
     &["predict"],
@@ -16,6 +16,7 @@ const COMMANDS: [&[&str]; 17] = [
     &["distill"],
     &["quantize"],
     &["prune"],
+    &["search"],
     &["report"],
     &["models", "list"],
     &["data", "list"],

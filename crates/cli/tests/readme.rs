@@ -51,6 +51,13 @@ fn every_command_of_the_readme_runs() {
         if arguments[0] == "quantize" {
             arguments.push("--no-latency");
         }
+        if arguments[0] == "search" {
+            for (flag, short) in [("--trials", "2"), ("--epochs", "1")] {
+                let place = arguments.iter().position(|argument| *argument == flag).expect("a length");
+                arguments[place + 1] = short;
+            }
+            arguments.extend(["--data", "photos", "-b", "4", "--img-size", "32"]);
+        }
         if arguments.starts_with(&["recipes", "verify"]) {
             arguments.push("--trace");
         }
@@ -86,6 +93,7 @@ fn every_command_of_the_readme_runs() {
             "inspect" => shows("layer1.0.conv1"),
             "bench" => shows("GFLOP/s"),
             "quantize" | "prune" => shows("\ntop-1  "),
+            "search" => shows("\nNext:\n  residual train --model "),
             "export" => shows("opset"),
             "models" => shows("resnet50"),
             "data" if arguments[1] == "convert" => shows("\nfiles   1\n"),

@@ -77,6 +77,8 @@ pub struct Settings {
     pub strategy: String,
     /// The seed.
     pub seed: u64,
+    /// The number of proposals of which the one with the best score is tried.
+    pub screen: usize,
     /// The limit of multiply-accumulates.
     pub max_macs: Option<u64>,
     /// The limit of trainable values.
@@ -96,6 +98,7 @@ impl Settings {
         let pairs = [
             ("strategy", text(&self.strategy), text(&other.strategy)),
             ("seed", text(&self.seed), text(&other.seed)),
+            ("screen", text(&self.screen), text(&other.screen)),
             ("max_macs", text(&self.max_macs), text(&other.max_macs)),
             ("max_params", text(&self.max_params), text(&other.max_params)),
             ("target_latency", text(&self.target_latency), text(&other.target_latency)),

@@ -5,6 +5,24 @@
 //! [`NetworkSpace`] is a space of the zoo's networks. A [`Search`] trains its trials as ordinary runs, and keeps their history in
 //! a journal that several processes may share. [`CellTable`] is a space whose accuracies are known, on which strategies are
 //! compared within seconds.
+//!
+//! ```no_run
+//! use residual_search::{Length, Limits, Method, NetworkSpace, Search, measure_latency};
+//! use residual_train::{Layer, Recipe};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let options = residual_engine::Options::default();
+//! let latency = |graph: &_, batch| measure_latency(graph, batch, &options);
+//! let space = NetworkSpace::open("cifar-resnet")?;
+//! let limits = Limits { latency: Some("2ms@1".parse()?), ..Limits::default() };
+//! let recipe = Recipe::resolve(&[Layer::parse("mine", "data = 'photos'\nepochs = 8\nimg_size = 32")?])?;
+//! let length = Length { trials: Some(30), budget: None };
+//! let search = Search::new(space, limits, &latency, Method::Evolution, recipe, length)?;
+//! let found = search.run("search".as_ref(), &options, &Default::default(), &mut |_| ())?;
+//! println!("{:.2} % in {:?} s: {}", found.best.top1, found.best.cost.latency, found.weights.display());
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod cell;
@@ -15,6 +33,7 @@ mod journal;
 mod latency;
 mod limits;
 mod method;
+mod naswot;
 mod networks;
 mod search;
 mod space;
@@ -30,8 +49,9 @@ pub use journal::{Entry, Journal, Record, Settings};
 pub use latency::measure_latency;
 pub use limits::{Bounded, Cost, Latency, LatencyLimit, Limits};
 pub use method::Method;
+pub use naswot::naswot;
 pub use networks::{Member, NetworkSpace};
 pub use search::{Event, Found, Length, Outcome, Search};
 pub use space::{Candidate, Space};
-pub use strategy::{Evolution, RandomSearch, Strategy, Tpe};
+pub use strategy::{Evolution, RandomSearch, Screened, Strategy, Tpe};
 pub use table::{CellTable, TableRow};

@@ -8,7 +8,7 @@
 use crate::journal::{Entry, Journal, Record, Settings};
 use crate::limits::Bounded;
 use crate::trial::{End, TrialRun};
-use crate::{Candidate, Cost, Latency, Limits, Method, NetworkSpace, Next, SearchError};
+use crate::{Candidate, Cost, Latency, Limits, Method, NetworkSpace, Next, Screened, SearchError, Strategy, naswot};
 use residual_data::{DataError, Source, Split};
 use residual_engine::Options;
 use residual_files::atomic_write;
@@ -19,7 +19,6 @@ use residual_zoo::Config;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -35,6 +34,8 @@ pub struct Search<'a> {
     method: Method,
     recipe: Resolved,
     seed: u64,
+    /// The number of proposals of which the one with the best score is tried.
+    screen: usize,
     /// Epochs of the longest training.
     epochs: u64,
     trials: Option<usize>,
@@ -181,7 +182,21 @@ impl<'a> Search<'a> {
         }
         let (seed, epochs) = (recipe.recipe.seed, epochs.unwrap_or(1));
         let (trials, budget) = (length.trials, length.budget.map(|budget| budget.as_secs_f64()));
-        Ok(Self { space: Bounded::new(space, limits, latency), method, recipe, seed, epochs, trials, budget })
+        Ok(Self {
+            space: Bounded::new(space, limits, latency),
+            method,
+            recipe,
+            seed,
+            screen: 1,
+            epochs,
+            trials,
+            budget,
+        })
+    }
+
+    /// With the best of so many proposals in place of each, by a score that takes no training ([`naswot`]).
+    pub fn with_screen(self, screen: usize) -> Self {
+        Self { screen: screen.max(1), ..self }
     }
 
     /// Searches in `folder`, or goes on with the search that is there, until its length is reached or `stop` is set. Other
@@ -194,7 +209,7 @@ impl<'a> Search<'a> {
         &self,
         folder: &Path,
         options: &Options,
-        stop: &Arc<AtomicBool>,
+        stop: &AtomicBool,
         on_event: &mut dyn FnMut(&Event<'_>),
     ) -> Result<Outcome, SearchError> {
         for folder in [folder.join("networks"), folder.join("trials")] {
@@ -205,7 +220,7 @@ impl<'a> Search<'a> {
         let journal = Journal::new(&folder.join("journal.jsonl"));
         journal.begin(&self.settings())?;
         loop {
-            let claim = match journal.update(|record| self.next(record, folder))? {
+            let claim = match journal.update(|record| self.next(record, folder, options))? {
                 Work::Train(claim) => claim,
                 Work::Again => {
                     std::thread::sleep(PAUSE);
@@ -232,6 +247,7 @@ impl<'a> Search<'a> {
             space: self.space.space().text().to_owned(),
             strategy: self.method.name().into(),
             seed: self.seed,
+            screen: self.screen,
             max_macs: macs,
             max_params: parameters,
             target_latency: latency.map(|limit| limit.to_string()),
@@ -240,7 +256,7 @@ impl<'a> Search<'a> {
     }
 
     /// Chooses the next work: a trial that is nobody's, else more epochs for one, else a new one.
-    fn next(&self, record: &Record, folder: &Path) -> Result<(Vec<Entry>, Work), SearchError> {
+    fn next(&self, record: &Record, folder: &Path, options: &Options) -> Result<(Vec<Entry>, Work), SearchError> {
         let costs = self.costs(record, folder)?;
         for (cost, trial) in costs.iter().zip(record.history.trials()) {
             if let Some(latency) = cost.latency {
@@ -262,7 +278,10 @@ impl<'a> Search<'a> {
             Next::New { .. } if self.trials.is_some_and(|trials| number >= trials) => Ok((Vec::new(), Work::Done)),
             Next::New { budget } => {
                 let mut random = Stream::new(self.seed, &[number as u64]);
+                let score = |candidate: &Candidate| naswot(&self.space().member(candidate)?.graph, options);
                 let strategy = self.method.strategy(self.trials);
+                let screened = Screened { strategy: &*strategy, count: self.screen, score: &score };
+                let strategy = if self.screen > 1 { &screened as &dyn Strategy } else { &*strategy };
                 let Some(candidate) = strategy.propose(&self.space, &record.history, &mut random)? else {
                     return match number {
                         0 => Err(SearchError::Exhausted { tried: 0 }),
@@ -328,7 +347,7 @@ impl<'a> Search<'a> {
         folder: &Path,
         journal: &Journal,
         options: &Options,
-        stop: &Arc<AtomicBool>,
+        stop: &AtomicBool,
         on_event: &mut dyn FnMut(&Event<'_>),
     ) -> Result<bool, SearchError> {
         let &Claim { trial, epochs, ref cost, spent, ref network, .. } = claim;

@@ -8,7 +8,6 @@ use residual_tensor::{NamedTensors, Stream, Tensor};
 use residual_train::{Event as TrainEvent, Recipe};
 use residual_weights::{load, save_tensors};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const SPACE: &str = "
@@ -68,7 +67,7 @@ fn run(
     folder: &Path,
     on_event: &mut dyn FnMut(&Event<'_>, &AtomicBool),
 ) -> Result<Outcome, SearchError> {
-    let stop: Arc<AtomicBool> = Arc::default();
+    let stop = AtomicBool::new(false);
     search.run(folder, &Options::threads(1), &stop, &mut |event| on_event(event, &stop))
 }
 
@@ -230,6 +229,7 @@ fn settings() -> Settings {
         space: "family = 'plain'".into(),
         strategy: "random".into(),
         seed: 1,
+        screen: 1,
         max_macs: None,
         max_params: Some(5),
         target_latency: None,

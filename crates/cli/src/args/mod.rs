@@ -18,6 +18,7 @@ mod prune;
 mod quantize;
 mod report;
 mod reproduce;
+mod search;
 mod settings;
 mod train;
 
@@ -39,6 +40,7 @@ pub(crate) use prune::Prune;
 pub(crate) use quantize::Quantize;
 pub(crate) use report::Report;
 pub(crate) use reproduce::Reproduce;
+pub(crate) use search::Search;
 pub(crate) use settings::{FinetuneSettings, Settings};
 pub(crate) use train::Train;
 
@@ -123,6 +125,8 @@ pub(crate) enum Command {
     Quantize(Box<Quantize>),
     /// Remove channels, blocks or single weights, and measure what that costs and gains
     Prune(Box<Prune>),
+    /// Search for the most accurate network within a limit of size or time
+    Search(Box<Search>),
     /// Export weights to ONNX or safetensors
     Export(Box<ExportWeights>),
     /// Average the weights of several checkpoints of a network

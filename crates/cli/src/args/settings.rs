@@ -2,6 +2,7 @@
 
 use super::peers::value_hint;
 use crate::failure::Failure;
+use crate::output::quoted_path;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use residual::train::{Kind, Layer, SETTINGS, Setting};
 
@@ -22,6 +23,22 @@ impl Settings {
                 None => Failure::from(error),
             }
         })
+    }
+
+    /// The names of the settings that were typed.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.typed.iter().map(|(setting, _)| setting.name)
+    }
+
+    /// The flags of the settings that were typed except for `others`, as words for a shell.
+    pub(crate) fn words(&self, others: &[&str]) -> Vec<String> {
+        let typed = self.typed.iter().filter(|(setting, _)| !others.contains(&setting.name));
+        let word = |setting: &Setting, text: &String| match (setting.kind, text.as_str()) {
+            (Kind::Switch, "true") => format!("--{}", setting.flag()),
+            (Kind::Switch, text) => format!("--{}={text}", setting.flag()),
+            (_, text) => format!("--{} {}", setting.flag(), quoted_path(text.as_ref())),
+        };
+        typed.flat_map(|(setting, texts)| texts.iter().map(|text| word(setting, text))).collect()
     }
 
     /// Whether the network that was typed, if one was, is the one that is trained: weights may contain another.

@@ -59,7 +59,7 @@ pub(crate) struct Train {
 }
 
 /// What `--recipe` takes.
-fn recipes() -> String {
+pub(super) fn recipes() -> String {
     let presets: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
     let presets = presets.join(", ");
     format!(

@@ -19,4 +19,5 @@ pub(crate) mod recipes;
 pub(crate) mod report;
 pub(crate) mod reproduce;
 pub(crate) mod runs;
+pub(crate) mod search;
 pub(crate) mod train;

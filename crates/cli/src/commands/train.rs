@@ -1,6 +1,6 @@
 //! `residual train`.
 
-mod recipe;
+pub(super) mod recipe;
 
 pub(super) use recipe::named as named_recipe;
 

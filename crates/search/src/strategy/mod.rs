@@ -2,10 +2,12 @@
 
 mod evolution;
 mod random;
+mod screened;
 mod tpe;
 
 pub use evolution::Evolution;
 pub use random::RandomSearch;
+pub use screened::Screened;
 pub use tpe::Tpe;
 
 use crate::{Candidate, History, SearchError, Space};

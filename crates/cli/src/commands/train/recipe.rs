@@ -18,8 +18,26 @@ pub(super) fn resolve(arguments: &Train, run: Option<&RunFolder>) -> Result<Reso
     if let Some(data) = &arguments.dataset {
         flags.set_text("data", data);
     }
+    let mut layers = layers(&arguments.recipe, flags, run)?;
+    if arguments.pretrained {
+        let model = Recipe::resolve(&layers)?.recipe.model;
+        let weights = published(&model)?;
+        complain(&format!("--pretrained: --weights {weights}"));
+        if let Some(flags) = layers.last_mut() {
+            flags.set_text("weights", weights);
+        }
+    }
+    Ok(Recipe::resolve(&layers)?)
+}
+
+/// The settings of `flags` over those of `recipes`, in order, over the resumed run's or the preset's for the data.
+pub(in crate::commands) fn layers(
+    recipes: &[String],
+    mut flags: Layer,
+    run: Option<&RunFolder>,
+) -> Result<Vec<Layer>, Failure> {
     let mut layers = Vec::new();
-    for name in &arguments.recipe {
+    for name in recipes {
         layers.push(named(name)?);
     }
     let run = run.map(|run| Layer::run(&run.config())).transpose()?;
@@ -37,7 +55,7 @@ pub(super) fn resolve(arguments: &Train, run: Option<&RunFolder>) -> Result<Reso
     }
     let base = match run {
         Some(run) => Some(run),
-        None if arguments.recipe.iter().any(|name| is_preset(name)) => {
+        None if recipes.iter().any(|name| is_preset(name)) => {
             if data.is_none() {
                 return Err(Failure::usage("--data is required, as the recipe names no dataset"));
             }
@@ -49,16 +67,7 @@ pub(super) fn resolve(arguments: &Train, run: Option<&RunFolder>) -> Result<Reso
             Some(Layer::preset(named.map_or(FOLDER, |set| set.preset))?)
         }
     };
-    let mut layers: Vec<Layer> = base.into_iter().chain(layers).chain([flags]).collect();
-    if arguments.pretrained {
-        let model = Recipe::resolve(&layers)?.recipe.model;
-        let weights = published(&model)?;
-        complain(&format!("--pretrained: --weights {weights}"));
-        if let Some(flags) = layers.last_mut() {
-            flags.set_text("weights", weights);
-        }
-    }
-    Ok(Recipe::resolve(&layers)?)
+    Ok(base.into_iter().chain(layers).chain([flags]).collect())
 }
 
 /// The recipe that `--recipe` names: a preset or a file.

@@ -1,0 +1,231 @@
+//! `residual search`.
+
+use crate::args::Search;
+use crate::commands::train::recipe;
+use crate::failure::Failure;
+use crate::output::{complain, count, duration, facts, grouped, path_text, print, print_json, quoted_path, table};
+use crate::progress::Progress;
+use crate::signals::Stop;
+use crate::{Done, commands, machine};
+use residual::search::{
+    CellTable, Cost, Event, Found, Length, Limits, Member, NetworkSpace, Outcome, SearchError, measure_latency,
+};
+use residual::train::{Event as TrainEvent, Recipe};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+/// Trials of a search on a table.
+const TABLE_TRIALS: usize = 300;
+
+pub(crate) fn run(arguments: &Search, stop: &Stop) -> Result<Done, Failure> {
+    match (&arguments.table, &arguments.space) {
+        (Some(file), _) => on_table(arguments, file),
+        (None, Some(space)) => on_space(arguments, space, stop),
+        (None, None) => Err(Failure::usage("--space or --table is required")),
+    }
+}
+
+/// Searches the cells of a table.
+fn on_table(arguments: &Search, file: &Path) -> Result<Done, Failure> {
+    if let Some(other) = arguments.settings.names().find(|name| *name != "seed") {
+        let flag = other.replace('_', "-");
+        return Err(Failure::usage(format!("--{flag}: expected none with --table, which trains nothing")));
+    }
+    if !arguments.recipe.is_empty() {
+        return Err(Failure::usage("--recipe: expected none with --table, which trains nothing"));
+    }
+    let method = arguments.strategy;
+    if method.halves() {
+        let expected = "evolution, random or tpe with --table, which has one accuracy for each cell";
+        return Err(Failure::usage(format!("--strategy: expected {expected}, got {method}")));
+    }
+    let typed = arguments.settings.layer()?.value("seed").and_then(|seed| u64::try_from(seed.as_integer()?).ok());
+    let seed = typed.unwrap_or(Recipe::default().seed);
+    let trials = arguments.trials.map_or(TABLE_TRIALS, |trials| trials.get().into());
+    let cells = CellTable::read(file)?;
+    let history = cells.search(&*method.strategy(Some(trials)), trials, seed)?;
+    let best = &history.trials()[history.best().expect("every cell of a table has an accuracy")];
+    let row = cells.row(&best.candidate).expect("a cell that was tried is in the table");
+    if arguments.format.json {
+        print_json(&json!({
+            "best": {
+                "arch": row.arch,
+                "cell": row.cell.to_string(),
+                "cifar10_val": row.cifar10_val,
+                "cifar10_test": row.cifar10_test,
+            },
+            "trials": trials,
+            "strategy": method.name(),
+            "seed": seed,
+        }))?;
+        return Ok(Done::Finished);
+    }
+    print(&facts(&[
+        ("table", format!("{}, {}", path_text(file), count(cells.len() as u64, "cell"))),
+        ("search", format!("{method}, {}, seed {seed}", count(trials as u64, "trial"))),
+        ("best", format!("{} (number {})", row.cell, row.arch)),
+        ("held out", format!("Acc@1 {:.2}, which chose it", row.cifar10_val)),
+        ("test", format!("Acc@1 {:.2}", row.cifar10_test)),
+    ]))?;
+    Ok(Done::Finished)
+}
+
+/// Searches a space by training its networks.
+fn on_space(arguments: &Search, space: &str, stop: &Stop) -> Result<Done, Failure> {
+    stop.handle_warnings()?;
+    if arguments.trials.is_none() && arguments.budget.is_none() {
+        return Err(Failure::usage("--trials or --budget is required: how long to search"));
+    }
+    let space = NetworkSpace::open(space)?;
+    let layers = recipe::layers(&arguments.recipe, arguments.settings.layer()?, None)?;
+    let recipe = Recipe::resolve(&layers)?;
+    commands::data::check_name(&recipe.recipe.data, recipe.recipe.data_dir.as_deref())?;
+    let options = machine::options(arguments.threads)?;
+    let limits = Limits {
+        macs: arguments.max_macs,
+        parameters: arguments.max_params.map(|most| most as usize),
+        latency: arguments.target_latency,
+    };
+    let length = Length { trials: arguments.trials.map(|trials| trials.get().into()), budget: arguments.budget };
+    let latency = |graph: &residual::graph::Graph, batch| measure_latency(graph, batch, &options);
+    let search = residual::search::Search::new(space, limits, &latency, arguments.strategy, recipe, length)?;
+    let search = search.with_screen(arguments.screen.get().into());
+    let extremes = search.space().extremes()?;
+    let size = search.space().size();
+    let [smallest, largest] = extremes.each_ref().map(|Member { parameters, macs, .. }| {
+        format!("{} parameters and {} MACs", grouped(*parameters as u64), grouped(*macs))
+    });
+    complain(&format!("space   {}: {}", search.space().name(), networks(size)));
+    complain(&format!("        from {smallest} to {largest}"));
+
+    let progress = Progress::new();
+    let mut shown = Shown { progress: &progress, steps: 0 };
+    let result = search.run(&arguments.output, &options, stop.listen(), &mut |event| shown.event(event));
+    progress.finish();
+    let is_interrupted = stop.listen().load(Ordering::Relaxed);
+    let outcome = match result {
+        Err(SearchError::NoResult { .. }) if is_interrupted => None,
+        result => Some(result?),
+    };
+    if is_interrupted {
+        complain("interrupted, after a checkpoint; the same command goes on");
+        return Ok(Done::Interrupted);
+    }
+    let Some(outcome) = outcome else { return Ok(Done::Interrupted) };
+    let command = full_training(arguments, &outcome.network);
+    if arguments.format.json {
+        let member = |member: &Member| json!({ "parameters": member.parameters, "macs": member.macs });
+        let [smallest, largest] = extremes.each_ref().map(member);
+        let space =
+            json!({ "name": search.space().name(), "size": size as f64, "smallest": smallest, "largest": largest });
+        print_json(&document(&outcome, &space, &command))?;
+    } else {
+        report(&outcome, &command)?;
+    }
+    Ok(Done::Finished)
+}
+
+/// The settings that say how long a trial is trained, and those of no other run.
+const OF_TRIALS: [&str; 5] = ["epochs", "max_steps", "time_budget", "checkpoint_every", "experiment"];
+
+/// The command that trains a network in full: with the search's recipes and settings, but for the length.
+fn full_training(arguments: &Search, network: &Path) -> String {
+    let recipes = arguments.recipe.iter().map(|name| format!("--recipe {}", quoted_path(name.as_ref())));
+    let words = recipes.chain(arguments.settings.words(&OF_TRIALS)).map(|word| format!(" {word}"));
+    format!("residual train --model {}{}", quoted_path(network), words.collect::<String>())
+}
+
+/// A number of networks, rounded where it is large.
+fn networks(size: u128) -> String {
+    match u64::try_from(size) {
+        Ok(size) if size < 1_000_000 => count(size, "network"),
+        _ => format!("{:.1e} networks", size as f64),
+    }
+}
+
+/// Shows the events of a search: a bar of the trial in progress, and a line for each one's beginning and result.
+struct Shown<'a> {
+    progress: &'a Progress,
+    /// Steps of the trial.
+    steps: u64,
+}
+
+impl Shown<'_> {
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Trial { trial, epochs, cost } => {
+                let cost = describe(cost);
+                self.progress.line(&format!("trial {trial}: {cost}, {}", count(*epochs, "epoch")));
+            }
+            Event::Training(TrainEvent::Started(info)) => self.steps = info.steps,
+            Event::Training(TrainEvent::Step(step)) => {
+                self.progress.steps("training", step.step as usize, self.steps as usize);
+            }
+            Event::Training(TrainEvent::Skipped { reason }) => self.progress.line(&format!("skipped: {reason}")),
+            Event::Training(_) => {}
+            Event::Scored { trial, epochs, top1 } => {
+                self.progress.line(&format!("trial {trial}: Acc@1 {top1:.2} after {}", count(*epochs, "epoch")));
+            }
+            Event::Failed { trial, reason } => self.progress.line(&format!("trial {trial}: failed: {reason}")),
+        }
+    }
+}
+
+/// The cost of a network in a line.
+fn describe(cost: &Cost) -> String {
+    let latency = cost.latency.map_or(String::new(), |seconds| format!(", {:.3} ms", 1e3 * seconds));
+    format!("{} parameters, {} MACs{latency}", grouped(cost.parameters as u64), grouped(cost.macs))
+}
+
+fn document(outcome: &Outcome, space: &Value, command: &str) -> Value {
+    let found = |found: &Found| {
+        json!({
+            "trial": found.trial,
+            "epochs": found.epochs,
+            "top1": found.top1,
+            "parameters": found.cost.parameters,
+            "macs": found.cost.macs,
+            "latency_ms": found.cost.latency.map(|seconds| 1e3 * seconds),
+        })
+    };
+    let mut best = found(&outcome.best);
+    best["network"] = json!(path_text(&outcome.network));
+    best["weights"] = json!(path_text(&outcome.weights));
+    json!({
+        "best": best,
+        "trials": outcome.trials,
+        "failed": outcome.failed,
+        "seconds": outcome.seconds,
+        "front": outcome.front.iter().map(found).collect::<Vec<_>>(),
+        "space": space,
+        "command": command,
+    })
+}
+
+fn report(outcome: &Outcome, command: &str) -> Result<(), Failure> {
+    let mut rows = vec![["trial", "parameters", "MACs", "ms", "Acc@1"].map(str::to_owned).to_vec()];
+    for Found { trial, top1, cost, .. } in &outcome.front {
+        let latency = cost.latency.map_or("-".to_owned(), |seconds| format!("{:.3}", 1e3 * seconds));
+        let sizes = [grouped(cost.parameters as u64), grouped(cost.macs)];
+        rows.push([&[trial.to_string()], &sizes[..], &[latency, format!("{top1:.2}")]].concat());
+    }
+    print(&format!("No other network is cheaper and better than one of these:\n\n{}\n", table(&rows)))?;
+    let Outcome { best, trials, failed, seconds, .. } = outcome;
+    let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
+    print(&facts(&[
+        ("trials", format!("{trials}{failed}; {} of training", duration(*seconds))),
+        (
+            "best",
+            format!(
+                "trial {}: Acc@1 {:.2} on held-out images after {}",
+                best.trial,
+                best.top1,
+                count(best.epochs, "epoch")
+            ),
+        ),
+        ("network", format!("{} ({})", path_text(&outcome.network), describe(&best.cost))),
+        ("weights", path_text(&outcome.weights)),
+    ]))?;
+    print(&format!("\nNext:\n  {command}\n"))
+}
