@@ -43,7 +43,7 @@ pub(crate) struct ConvertData {
     pub(crate) name: String,
     /// A new or empty folder
     pub(crate) folder: PathBuf,
-    /// What is written
+    /// What is written: image files in class folders, shards of the WebDataset layout, or files of the Hugging Face layout
     #[arg(long, value_enum)]
     pub(crate) to: To,
     /// The largest shard, in MiB of images
@@ -59,11 +59,8 @@ pub(crate) struct ConvertData {
 /// What `residual data convert` writes.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum To {
-    /// Image files in class folders
     Folder,
-    /// Tar shards of the WebDataset layout
     Tar,
-    /// Parquet files of the Hugging Face layout
     Parquet,
 }
 
