@@ -174,11 +174,11 @@ fn a_run_on_shards_is_killed_and_resumed_in_mid_epoch() {
         containers.push(("hub", Container::Parquet));
     }
     for (name, container) in containers {
-        // Three images a shard, five batches an epoch.
+        // Three images a shard, five batches an epoch, a checkpoint at every third one.
         convert(&source, &place.path(name), container, 6000).unwrap();
         let train =
             ["train", name, "--model", "resnet20", "--img-size", "32", "-b", "2", "--epochs", "12", "--threads", "2"];
-        let train = [&train[..], &["--checkpoint-every", "5", "--log-every", "2", "-j", "2"]].concat();
+        let train = [&train[..], &["--checkpoint-every", "3", "--log-every", "2", "-j", "2"]].concat();
         let kills = kill_and_compare(&place, &train, &format!("1-resnet20-{name}"), &WEIGHTS);
         assert!(kills > 2, "killed {kills} times");
         ["whole", "runs"].iter().for_each(|folder| std::fs::remove_dir_all(place.path(folder)).unwrap());

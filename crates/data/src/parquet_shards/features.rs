@@ -63,15 +63,12 @@ impl Columns {
             format!("the labels are those of the column {name}, not of {}", printable(&others.join(", "), 100))
         });
         let names = features.iter().find(|(own, _)| own == name).and_then(|(_, value)| value.get("names"));
-        let names = names.map(|names| {
+        let texts = |names: &Value| {
             let names = names.as_array()?.iter().map(|name| Some(name.as_str()?.to_owned()));
             names.collect::<Option<Vec<_>>>()
-        });
-        let names = match names {
-            Some(None) => return Err(("the names of the classes in its metadata".into(), "other values".into())),
-            Some(names) => names,
-            None => None,
         };
+        let other = || ("the names of the classes in its metadata".to_owned(), "other values".to_owned());
+        let names = names.map(|names| texts(names).ok_or_else(other)).transpose()?;
         Ok(Self { bytes, label, label_name: name.to_owned(), names, note })
     }
 }
