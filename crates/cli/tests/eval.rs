@@ -33,6 +33,26 @@ fn the_images_that_a_run_held_out_are_judged_again() {
 }
 
 #[test]
+fn a_held_out_share_that_judges_nothing_is_refused() {
+    let place = Place::new();
+    place.tiny_data();
+    place.done(&[&TINY[..], &["--val-split", "0.25", "--no-report"]].concat());
+    for split in ["train", "test"] {
+        place.photos();
+        std::fs::create_dir_all(place.path("splits")).unwrap();
+        std::fs::rename(place.path("photos"), place.path(&format!("splits/{split}"))).unwrap();
+    }
+    let flags = ["--weights", RUN, "--data", "splits", "--val-split", "0.5"];
+    let line = "error: --val-split: expected --split val beside it, as the data have test images";
+    for command in ["eval", "quantize"] {
+        place.refused(&[&[command][..], &flags].concat(), 2, line);
+    }
+    place.refused(&[&["prune", "--target-macs", "0.5"][..], &flags].concat(), 2, line);
+    let line = "error: --val-split: expected none, as the data's train images are judged on";
+    place.refused(&[&["eval"][..], &flags, &["--split", "train"]].concat(), 2, line);
+}
+
+#[test]
 fn it_begins_with_what_was_read_and_ends_with_what_was_judged() {
     let place = Place::new();
     place.photos();

@@ -122,7 +122,7 @@ fn fine_tuning_goes_on_where_it_was_interrupted() {
     std::fs::remove_dir_all(place.path("pruned.steps/2")).unwrap();
     place.done(&command);
     assert!(bytes() == whole);
-    // A training is resumed with the settings that it began with.
+    // A training run is resumed with the settings that it began with.
     std::fs::remove_file(place.path("pruned.steps/2/tuned.safetensors")).unwrap();
     let other = place.run(&[&command[..], &["--lr", "0.5"]].concat());
     assert_ne!(other.code, Some(0));

@@ -102,6 +102,12 @@ fn the_result_says_what_was_found_and_how_to_train_it() {
     assert_eq!((&result["trials"], &result["failed"], &best["epochs"]), (&6.into(), &0.into(), &6.into()));
     assert!(best["parameters"].as_u64().unwrap() <= 20_000);
     assert_eq!(result["space"]["size"], 16.0);
+    // The page shows all trials and the best network.
+    assert_eq!(result["report"], "out/report.html");
+    let page = std::fs::read_to_string(place.path("out/report.html")).unwrap();
+    for text in ["trial 0: ", "trial 5: ", "Accuracy against multiply-accumulates", "To train it in full:", "conv1"] {
+        assert!(page.contains(text), "{text}");
+    }
     // The command trains, and the checkpoint is one like any other.
     let command = result["command"].as_str().unwrap();
     let words: Vec<&str> = command.strip_prefix("residual ").unwrap().split(' ').collect();

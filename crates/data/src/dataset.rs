@@ -142,6 +142,17 @@ impl Format {
         }
     }
 
+    /// Images of one size in arrays, with ImageNet's statistics for colours, and 0.5 and 0.25 for other channels. `normalized` values
+    /// stay as they are.
+    pub(crate) fn arrays(normalized: bool, [height, width]: [usize; 2], channels: usize) -> Self {
+        let (mean, std) = match (normalized, channels) {
+            (true, _) => (vec![0.0; channels], vec![1.0; channels]),
+            (false, 3) => (Preprocessing::IMAGENET_MEAN.to_vec(), Preprocessing::IMAGENET_STD.to_vec()),
+            (false, _) => (vec![0.5; channels], vec![0.25; channels]),
+        };
+        Self { image_size: Some([height, width]), channels, normalized, mean, std }
+    }
+
     /// The default preprocessing for a network with input `input` (channels, height, width): see
     /// [`Preprocessing::default_for`].
     pub fn default_preprocessing(&self, input: [usize; 3]) -> Preprocessing {

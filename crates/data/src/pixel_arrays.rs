@@ -1,6 +1,6 @@
 //! Labelled images of one size that are held in memory: what files of arrays hold.
 
-use residual_preprocess::{Image, Preprocessing};
+use residual_preprocess::Image;
 
 use crate::{DataError, Dataset, Format, Sample};
 
@@ -27,15 +27,9 @@ pub(crate) enum Values {
 }
 
 impl Values {
-    /// The format of images of this size, with ImageNet's statistics for colours, and 0.5 and 0.25 for other channels.
+    /// The format of images of this size.
     pub(crate) fn format(&self, [height, width, channels]: [usize; 3]) -> Format {
-        let normalized = matches!(self, Self::Floats(_));
-        let (mean, std) = match (normalized, channels) {
-            (true, _) => (vec![0.0; channels], vec![1.0; channels]),
-            (false, 3) => (Preprocessing::IMAGENET_MEAN.to_vec(), Preprocessing::IMAGENET_STD.to_vec()),
-            (false, _) => (vec![0.5; channels], vec![0.25; channels]),
-        };
-        Format { image_size: Some([height, width]), channels, normalized, mean, std }
+        Format::arrays(matches!(self, Self::Floats(_)), [height, width], channels)
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use residual_files::{MAX_BYTES, read_file};
-use residual_preprocess::{Image, Preprocessing};
+use residual_preprocess::Image;
 use safetensors::{Dtype, SafeTensors, tensor::TensorInfo};
 
 use crate::{DataError, Dataset, Format, Sample};
@@ -92,14 +92,7 @@ pub fn parse_tensor_file(bytes: Vec<u8>, place: &str) -> Result<TensorFile, Data
         }
     };
     let float = images.dtype == Dtype::F32;
-    let rgb = channels == 3 && !float;
-    let format = Format {
-        image_size: Some([height, width]),
-        channels,
-        normalized: float,
-        mean: if rgb { Preprocessing::IMAGENET_MEAN.to_vec() } else { vec![if float { 0.0 } else { 0.5 }; channels] },
-        std: if rgb { Preprocessing::IMAGENET_STD.to_vec() } else { vec![if float { 1.0 } else { 0.25 }; channels] },
-    };
+    let format = Format::arrays(float, [height, width], channels);
     Ok(TensorFile {
         place: place.to_owned(),
         images: range(images),

@@ -8,6 +8,7 @@
 //!   [`map_classes`] matches by name; [`Metrics`]: totals without results per image.
 //! - [`GradientStatistics`]: how large the gradients of each layer are.
 //! - [`ClassList`]: class names for models without names.
+//! - [`recalibrate_batch_norms`]: running statistics of the weights as they are.
 //! - [`measure`] and [`take_turns`]: the latency of a pass, and of two passes in turns.
 //! - [`read_tuning`] and [`write_tuning`]: measured algorithms as a file.
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ mod metrics;
 mod missing;
 mod network;
 mod prediction_file;
+mod recalibrate;
 mod recognise;
 mod resolve;
 mod tuning_file;
@@ -46,6 +48,7 @@ pub use metrics::{
 pub use missing::no_weights;
 pub use network::{is_description, network};
 pub use prediction_file::{PredictionFileFormat, write_predictions};
+pub use recalibrate::recalibrate_batch_norms;
 pub use recognise::Nearest;
 pub use resolve::{Head, ModelRequest, OpenedModel, ResolvedModel, check_name, default_preprocessing};
 pub use tuning_file::{read_tuning, write_tuning};

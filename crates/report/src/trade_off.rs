@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Candidate {
     /// What was done to get it.
     pub name: String,
-    /// Its checkpoint.
-    pub file: String,
+    /// Its checkpoint and the bytes of it.
+    pub file: Option<(String, u64)>,
     /// Top-1 accuracy in percent, of the same images for all.
     pub top1: f64,
     /// Median latency in milliseconds, by batch size.
@@ -19,25 +19,25 @@ pub struct Candidate {
     pub parameters: u64,
     /// Multiply-accumulates for one image.
     pub macs: u64,
-    /// Bytes of the checkpoint.
-    pub bytes: u64,
 }
 
-/// Networks beside each other, and what was asked for.
+/// Networks beside each other, and the limits that they have to meet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TradeOff {
     /// The title of the page.
     pub title: String,
-    /// What was done and asked for, and which images judged: a paragraph each.
+    /// How the networks came about, and which images judged them: a paragraph each.
     pub notes: Vec<String>,
-    /// The networks; the first is what the others are compared with.
+    /// The networks.
     pub candidates: Vec<Candidate>,
-    /// The latency in milliseconds that was asked for, and its batch size.
-    pub most_latency: Option<(f64, usize)>,
-    /// The accuracy in percent that was asked for.
-    pub least_top1: Option<f64>,
-    /// The place in the list of the network that was chosen.
+    /// The network of them, by its place in the list, that the others are compared with.
+    pub original: Option<usize>,
+    /// The network that was chosen.
     pub chosen: Option<usize>,
+    /// The greatest latency in milliseconds, and its batch size.
+    pub latency_limit: Option<(f64, usize)>,
+    /// The least accuracy in percent.
+    pub accuracy_limit: Option<f64>,
 }
 
 impl TradeOff {
@@ -56,17 +56,21 @@ impl TradeOff {
         page.finish()
     }
 
-    /// The charts by the names of their files: accuracy against latency at each batch size, and against the file's size.
+    /// The charts by the names of their files: accuracy against latency at each batch size, against multiply-accumulates, and against
+    /// the file's size.
     pub fn charts(&self) -> Vec<(String, Svg)> {
         let latency = |batch: usize| {
             let title = format!("Accuracy against latency at batch size {batch}");
-            let limit = self.most_latency.filter(|&(_, at)| at == batch).map(|(most, _)| most);
+            let limit = self.latency_limit.filter(|&(_, at)| at == batch).map(|(limit, _)| limit);
             let cost = move |candidate: &Candidate| candidate.latency_ms.get(&batch).copied();
             (format!("latency-{batch}"), self.chart(&title, "latency in ms", limit, cost))
         };
-        let size = |candidate: &Candidate| Some(candidate.bytes as f64 / 1e6);
+        let macs = |candidate: &Candidate| Some(candidate.macs as f64 / 1e6);
+        let macs = self.chart("Accuracy against multiply-accumulates", "millions of multiply-accumulates", None, macs);
+        let size = |candidate: &Candidate| candidate.file.as_ref().map(|(_, bytes)| *bytes as f64 / 1e6);
         let size = self.chart("Accuracy against the size of the file", "size in MB", None, size);
-        let charts = self.batches().into_iter().map(latency).chain([("size".to_owned(), size)]);
+        let sizes = [("macs".to_owned(), macs), ("size".to_owned(), size)];
+        let charts = self.batches().into_iter().map(latency).chain(sizes);
         charts.filter_map(|(name, chart)| Some((name, chart.ok()?))).collect()
     }
 
@@ -100,7 +104,7 @@ impl TradeOff {
         let mut line: Vec<(f64, f64)> =
             known.iter().zip(&is_best).filter(|(_, best)| **best).map(|(&(_, x, y), _)| (x, y)).collect();
         line.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let is_marked = |index: usize| index == 0 || Some(index) == self.chosen;
+        let is_marked = |index: usize| [self.original, self.chosen].contains(&Some(index));
         let mut chart = Chart::new(title, Axis::new(axis), Axis::new("top-1 in %"));
         // A line of one point would hide what hovering over it shows.
         if line.len() > 1 {
@@ -109,65 +113,75 @@ impl TradeOff {
         let series = [
             ("beaten", Paint::Muted, of(&|index, best| !best && !is_marked(index))),
             ("not beaten", Paint::Series(0), of(&|index, best| best && !is_marked(index))),
-            ("original", Paint::Series(1), of(&|index, _| index == 0)),
-            ("chosen", Paint::Series(2), of(&|index, _| index != 0 && Some(index) == self.chosen)),
+            ("original", Paint::Series(1), of(&|index, _| Some(index) == self.original)),
+            ("chosen", Paint::Series(2), of(&|index, _| Some(index) == self.chosen && self.chosen != self.original)),
         ];
         for (name, paint, points) in series {
             if !points.is_empty() {
                 chart = chart.with(Series::points(name, paint, points));
             }
         }
-        if let Some(most) = limit {
-            chart = chart.with(Series::vertical("latency asked for", Paint::Muted, most).dashed());
+        if let Some(limit) = limit {
+            chart = chart.with(Series::vertical("latency limit", Paint::Muted, limit).dashed());
         }
-        if let Some(least) = self.least_top1 {
-            chart = chart.with(Series::horizontal("accuracy asked for", Paint::Muted, least).dashed());
+        if let Some(limit) = self.accuracy_limit {
+            chart = chart.with(Series::horizontal("accuracy limit", Paint::Muted, limit).dashed());
         }
         chart.draw()
     }
 
     fn table(&self) -> String {
         let batches = self.batches();
-        let first = self.candidates.first();
-        let row = |candidate: &Candidate| {
-            let is_first = Some(candidate) == first;
-            let change = first.filter(|_| !is_first).map(|first| candidate.top1 - first.top1);
-            let mut cells = vec![
-                Cell::text(&candidate.name),
-                Cell::number(candidate.top1, format!("{:.2}", candidate.top1)),
-                match change {
-                    Some(change) => Cell::number(change, format!("{change:+.2}").replace('-', "−")),
-                    None => Cell::text("–"),
-                },
-            ];
+        let original = self.original.and_then(|index| self.candidates.get(index));
+        let has_files = self.candidates.iter().any(|candidate| candidate.file.is_some());
+        let row = |(index, candidate): (usize, &Candidate)| {
+            let mut cells =
+                vec![Cell::text(&candidate.name), Cell::number(candidate.top1, format!("{:.2}", candidate.top1))];
+            if let Some(original) = original {
+                let change = (Some(index) != self.original).then_some(candidate.top1 - original.top1);
+                cells.push(number(change, |change| format!("{change:+.2}").replace('-', "−")));
+            }
             for batch in &batches {
-                let latency = candidate.latency_ms.get(batch);
-                let original = first.and_then(|first| first.latency_ms.get(batch));
-                cells.push(match latency {
-                    Some(&latency) => Cell::number(latency, format!("{latency:.3}")),
-                    None => Cell::text("–"),
-                });
-                cells.push(match latency.zip(original) {
-                    Some((latency, original)) => Cell::number(original / latency, format!("{:.2}", original / latency)),
-                    None => Cell::text("–"),
-                });
+                let latency = candidate.latency_ms.get(batch).copied();
+                cells.push(number(latency, |latency| format!("{latency:.3}")));
+                if let Some(original) = original {
+                    let before = original.latency_ms.get(batch);
+                    let ratio = latency.zip(before).map(|(latency, before)| before / latency);
+                    cells.push(number(ratio, |ratio| format!("{ratio:.2}")));
+                }
             }
             cells.push(Cell::number(candidate.parameters as f64, grouped(candidate.parameters)));
             cells.push(Cell::number(candidate.macs as f64, grouped(candidate.macs)));
-            cells.push(Cell::number(candidate.bytes as f64, bytes(candidate.bytes)));
-            cells.push(Cell::text(&candidate.file));
+            if has_files {
+                let (file, size) = candidate.file.clone().unzip();
+                cells.push(number(size.map(|size| size as f64), |size| bytes(size as u64)));
+                cells.push(Cell::text(file.unwrap_or_default()));
+            }
             cells
         };
-        let rows: Vec<Vec<Cell>> = self.candidates.iter().map(row).collect();
-        let mut head: Vec<String> = ["network", "top-1 %", "change in points"].map(str::to_owned).into();
-        for batch in &batches {
-            head.push(format!("ms at batch {batch}"));
-            head.push(format!("times as fast at batch {batch}"));
+        let rows: Vec<Vec<Cell>> = self.candidates.iter().enumerate().map(row).collect();
+        let mut head = vec!["network".to_owned(), "top-1 %".to_owned()];
+        if original.is_some() {
+            head.push("change in points".into());
         }
-        head.extend(["parameters", "multiply-accumulates", "size", "file"].map(str::to_owned));
+        for batch in &batches {
+            head.push(format!("ms at batch size {batch}"));
+            if original.is_some() {
+                head.push(format!("times as fast at batch size {batch}"));
+            }
+        }
+        head.extend(["parameters", "multiply-accumulates"].map(str::to_owned));
+        if has_files {
+            head.extend(["size", "file"].map(str::to_owned));
+        }
         let head: Vec<&str> = head.iter().map(String::as_str).collect();
         table("Networks and what they cost", &head, &rows, true)
     }
+}
+
+/// A cell with a number as `text` writes it, or a dash.
+fn number(value: Option<f64>, text: impl Fn(f64) -> String) -> Cell {
+    value.map_or_else(|| Cell::text("–"), |value| Cell::number(value, text(value)))
 }
 
 /// For every (cost, value), whether no other has at most its cost and at least its value and is better in one of them.
@@ -195,12 +209,11 @@ mod tests {
     fn candidate(name: &str, top1: f64, ms: f64) -> Candidate {
         Candidate {
             name: name.to_owned(),
-            file: format!("{name}.safetensors"),
+            file: Some((format!("{name}.safetensors"), 3_400_000)),
             top1,
             latency_ms: BTreeMap::from([(1, ms), (8, 6.0 * ms)]),
             parameters: 850_000,
             macs: 125_000_000,
-            bytes: 3_400_000,
         }
     }
 
@@ -214,9 +227,10 @@ mod tests {
                 candidate("slow", 92.0, 3.0),
                 candidate("int8", 93.0, 2.0),
             ],
-            most_latency: Some((2.6, 1)),
-            least_top1: Some(92.9),
+            original: Some(0),
             chosen: Some(1),
+            latency_limit: Some((2.6, 1)),
+            accuracy_limit: Some(92.9),
         }
     }
 
@@ -237,11 +251,9 @@ mod tests {
     }
 
     #[test]
-    fn the_page_names_every_network_and_what_was_asked_for() {
+    fn the_page_names_every_network_and_the_limits() {
         let page = trade_off().html(&[("more", "More", "<p>at the end</p>".into())]);
-        for text in
-            ["original", "pruned &lt;b&gt;", "slow", "int8", "latency asked for", "accuracy asked for", "at the end"]
-        {
+        for text in ["original", "pruned &lt;b&gt;", "slow", "int8", "latency limit", "accuracy limit", "at the end"] {
             assert!(page.contains(text), "{text}");
         }
         assert!(!page.contains("pruned <b>") && !page.contains("<10,000>"));
@@ -253,10 +265,20 @@ mod tests {
     fn the_limit_of_the_latency_is_drawn_at_its_batch_size_alone() {
         let charts = trade_off().charts();
         let names: Vec<&str> = charts.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["latency-1", "latency-8", "size"]);
-        let has_limit: Vec<bool> =
-            charts.iter().map(|(_, chart)| chart.to_svg().contains("latency asked for")).collect();
-        assert_eq!(has_limit, [true, false, false]);
+        assert_eq!(names, ["latency-1", "latency-8", "macs", "size"]);
+        let has_limit: Vec<bool> = charts.iter().map(|(_, chart)| chart.to_svg().contains("latency limit")).collect();
+        assert_eq!(has_limit, [true, false, false, false]);
+    }
+
+    #[test]
+    fn networks_without_an_original_are_not_compared_with_one_and_have_no_files() {
+        let mut trials = TradeOff { original: None, ..trade_off() };
+        trials.candidates.iter_mut().for_each(|candidate| candidate.file = None);
+        let page = trials.html(&[]);
+        assert!(page.contains("ms at batch size 1"));
+        for text in ["times as fast", "change in points", ">file<", "size of the file"] {
+            assert!(!page.contains(text), "{text}");
+        }
     }
 
     #[test]

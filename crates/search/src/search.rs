@@ -101,7 +101,9 @@ pub struct Found {
 pub struct Outcome {
     /// The best trial: of those that were trained the longest, the most accurate, and the cheapest of several.
     pub best: Found,
-    /// The trials that were trained the longest and that no other one of these beats in both cost and accuracy, by rising cost: the
+    /// The trials that were trained the longest, in the order of their proposal.
+    pub finished: Vec<Found>,
+    /// Those of them that no other one beats in both cost and accuracy, by rising cost: the
     /// latency if it has a limit, else the multiply-accumulates. The last one is the best.
     pub front: Vec<Found>,
     /// The number of trials, the failed ones included.
@@ -393,10 +395,10 @@ impl<'a> Search<'a> {
             let &(epochs, top1) = record.history.trials()[trial].scores.last()?;
             Some(Found { trial, epochs, top1, cost: costs[trial].clone() })
         };
-        let mut all: Vec<Found> = (0..costs.len()).filter_map(found).collect();
-        let most = all.iter().map(|found| found.epochs).max();
-        all.retain(|found| Some(found.epochs) == most);
-        let front = front(all);
+        let mut finished: Vec<Found> = (0..costs.len()).filter_map(found).collect();
+        let most = finished.iter().map(|found| found.epochs).max();
+        finished.retain(|found| Some(found.epochs) == most);
+        let front = front(finished.clone());
         let Some(best) = front.last().cloned() else {
             return Err(SearchError::NoResult { failure: record.failures.first().map(|(_, reason)| reason.clone()) });
         };
@@ -410,6 +412,7 @@ impl<'a> Search<'a> {
         atomic_write(&network, |file| file.write_all(description.as_bytes()))?;
         save(&weights, &load(&run.best())?.model, None)?;
         Ok(Outcome {
+            finished,
             front,
             trials: costs.len(),
             failed: record.failures.len(),

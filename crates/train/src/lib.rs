@@ -20,7 +20,6 @@ mod optimizer;
 mod prepare;
 mod probe;
 mod range_test;
-mod recalibrate;
 mod recipe;
 mod record;
 mod run;

@@ -5,7 +5,6 @@ use crate::event::{EpochRow, Event, EventLine, RawMetrics, RunInfo, Step};
 use crate::gradients::GradientRow;
 use crate::memory::forecast;
 use crate::prepare::Job;
-use crate::recalibrate::recalibrate;
 use crate::recipe::EvalMetric;
 use crate::run_folder::Lines;
 use crate::snapshot::{Snapshot, Snapshots};
@@ -17,7 +16,7 @@ use crate::{Judged, Outcome, RunFolder, Schedule, Summary, Test, TrainError, Tra
 use residual_data::{Batch, Dataset, Loader, Skipped, Targets};
 use residual_engine::Options;
 use residual_files::atomic_write;
-use residual_infer::{Evaluator, Metrics};
+use residual_infer::{Evaluator, Metrics, recalibrate_batch_norms};
 use residual_model::Model;
 use residual_tensor::Stream;
 use residual_weights::save;
@@ -562,7 +561,8 @@ impl<'a> Run<'a> {
         let mut new = |snapshot: &Snapshot| {
             let loader = self.job.loader(epoch, 0, size)?.take(recipe.bn_recalibration);
             let (engine, tensors) = (self.step.engine_mut(), snapshot.trained.tensors.clone());
-            let tensors = recalibrate(engine, &self.job.model.graph, tensors, loader, recipe.seed)?;
+            let batches = loader.map(|batch| batch.map_err(TrainError::from));
+            let tensors = recalibrate_batch_norms(engine, &self.job.model.graph, tensors, batches, recipe.seed)?;
             Snapshot::new(tensors, &self.job.model, self.whole)
         };
         Ok(Some(Snapshots {

@@ -95,7 +95,7 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["amp", "amp-dtype", "fp16", "half", "device", "gpu", "cuda"], "everything runs in f32 on the CPU"),
 ];
 
-/// `arguments`, those of a training in our spelling: lists of numbers that were typed with spaces have commas, and flags that
+/// `arguments`, those of a training run in our spelling: lists of numbers that were typed with spaces have commas, and flags that
 /// change nothing here are removed. For each of these the second result has a line.
 pub(crate) fn translate(arguments: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<String>) {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -156,7 +156,7 @@ pub(crate) fn translate(arguments: impl IntoIterator<Item = OsString>) -> (Vec<O
     (translated, notes)
 }
 
-/// Whether `command` takes the settings of a training.
+/// Whether `command` takes the settings of a training run.
 fn is_training(command: &OsStr) -> bool {
     command == "train" || command == "distill"
 }

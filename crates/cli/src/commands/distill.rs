@@ -1,4 +1,4 @@
-//! `residual distill`: a training that needs a teacher.
+//! `residual distill`: a training run that needs a teacher.
 
 use super::train;
 use crate::Done;

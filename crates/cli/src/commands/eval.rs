@@ -27,6 +27,9 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     let recipe_text = opened.recipe().map(str::to_owned);
     let found = Found::new(&arguments.judged, &arguments.weights.weights, recipe_text.as_deref())?;
     let Selection { mut dataset, part } = found.selection()?;
+    if !arguments.fit_temperature {
+        found.check_val_split(part)?;
+    }
     let model = weights::resolve(&arguments.weights.weights, opened, Some(dataset.format()))?;
     let mut model = arguments.image.apply(model)?;
     let mut split = part.name().to_owned();

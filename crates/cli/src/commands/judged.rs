@@ -4,7 +4,7 @@ use crate::args::Judged;
 use crate::commands;
 use crate::failure::Failure;
 use crate::output::path_text;
-use residual::data::{self, HeldOut, Selection, Source};
+use residual::data::{self, HeldOut, Part, Selection, Source, Split};
 use residual::train::{Layer, Recipe};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,8 @@ pub(super) struct Found {
     pub(super) split: Option<data::Split>,
     /// The images that the weights' run held out of these data.
     pub(super) held_out: Option<HeldOut>,
+    /// Whether `--val-split` was typed.
+    is_val_split_typed: bool,
 }
 
 impl Found {
@@ -30,12 +32,27 @@ impl Found {
             data: (name, data_dir),
             split: arguments.split.map(data::Split::from),
             held_out: held_out(arguments, recipe.as_ref()),
+            is_val_split_typed: arguments.val_split.is_some(),
         })
     }
 
     /// The images to judge a model on.
     pub(super) fn selection(&self) -> Result<Selection, Failure> {
         Ok(self.source.evaluation(self.split, self.held_out)?)
+    }
+
+    /// Refuses a `--val-split` that has no part in what is done: that judges on `part`, and neither trains nor fits anything.
+    pub(super) fn check_val_split(&self, part: Part) -> Result<(), Failure> {
+        match part {
+            Part::Split(Split::Test) if self.is_val_split_typed && self.split.is_none() => {
+                Err(Failure::usage("--val-split: expected --split val beside it, as the data have test images"))
+            }
+            Part::Split(part) if self.is_val_split_typed => {
+                let part = part.name();
+                Err(Failure::usage(format!("--val-split: expected none, as the data's {part} images are judged on")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -52,6 +52,9 @@ pub(crate) fn run(arguments: &Prune, stop: &Stop) -> Result<Done, Failure> {
     let recipe = opened.recipe().map(str::to_owned);
     let found = Found::new(&arguments.judged, &arguments.weights.weights, recipe.as_deref())?;
     let images = Images::find(&found, arguments.calib.get().into(), arguments.seed, arguments.limit)?;
+    if arguments.finetune.is_none() {
+        found.check_val_split(images.part)?;
+    }
     let model = weights::resolve(&arguments.weights.weights, opened, Some(images.judged.format()))?;
     let model = arguments.image.apply(model)?;
     if model.graph.is_quantized() {

@@ -41,6 +41,7 @@ pub(crate) fn run(arguments: &Quantize, stop: &Stop) -> Result<Done, Failure> {
     let recipe = opened.recipe().map(str::to_owned);
     let found = Found::new(&arguments.judged, &arguments.weights.weights, recipe.as_deref())?;
     let images = Images::find(&found, arguments.calib.get().into(), arguments.seed, arguments.limit)?;
+    found.check_val_split(images.part)?;
     let model = weights::resolve(&arguments.weights.weights, opened, Some(images.judged.format()))?;
     let model = arguments.image.apply(model)?;
     let file = output(arguments.output.as_deref(), &model, "int8", &arguments.weights.weights)?;

@@ -7,10 +7,14 @@ use crate::output::{complain, count, duration, facts, grouped, path_text, print,
 use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::{Done, commands, machine};
+use residual::files::atomic_write;
+use residual::report::html::{figures, paragraph};
+use residual::report::{Candidate, TradeOff, architecture};
 use residual::search::{
     CellTable, Cost, Event, Found, Length, Limits, Member, NetworkSpace, Outcome, SearchError, measure_latency,
 };
 use residual::train::{Event as TrainEvent, Recipe};
+use residual::weights::load;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -114,14 +118,17 @@ fn on_space(arguments: &Search, space: &str, stop: &Stop) -> Result<Done, Failur
     }
     let Some(outcome) = outcome else { return Ok(Done::Interrupted) };
     let command = full_training(arguments, &outcome.network);
+    let page = arguments.output.join("report.html");
+    let text = html(arguments, &outcome, search.space().name(), &command)?;
+    atomic_write(&page, |file| file.write_all(text.as_bytes()))?;
     if arguments.format.json {
         let member = |member: &Member| json!({ "parameters": member.parameters, "macs": member.macs });
         let [smallest, largest] = extremes.each_ref().map(member);
         let space =
             json!({ "name": search.space().name(), "size": size as f64, "smallest": smallest, "largest": largest });
-        print_json(&document(&outcome, &space, &command))?;
+        print_json(&document(&outcome, &space, &command, &page))?;
     } else {
-        report(&outcome, &command)?;
+        report(&outcome, &command, &page)?;
     }
     Ok(Done::Finished)
 }
@@ -178,7 +185,44 @@ fn describe(cost: &Cost) -> String {
     format!("{} parameters, {} MACs{latency}", grouped(cost.parameters as u64), grouped(cost.macs))
 }
 
-fn document(outcome: &Outcome, space: &Value, command: &str) -> Value {
+/// The page of a search: every finished trial, and the best network.
+fn html(arguments: &Search, outcome: &Outcome, space: &str, command: &str) -> Result<String, Failure> {
+    let batch = arguments.target_latency.map_or(1, |limit| limit.batch);
+    let candidate = |found: &Found| Candidate {
+        name: format!("trial {}", found.trial),
+        file: None,
+        top1: found.top1,
+        latency_ms: found.cost.latency.map(|seconds| (batch, 1e3 * seconds)).into_iter().collect(),
+        parameters: found.cost.parameters as u64,
+        macs: found.cost.macs,
+    };
+    let best = &outcome.best;
+    let page = TradeOff {
+        title: format!("Search of {space}"),
+        notes: vec![
+            format!(
+                "{}, {} finished, by {}; {} of training.",
+                count(outcome.trials as u64, "trial"),
+                outcome.finished.len(),
+                arguments.strategy,
+                duration(outcome.seconds)
+            ),
+            format!("Judged on held-out training images after {}.", count(best.epochs, "epoch")),
+        ],
+        candidates: outcome.finished.iter().map(candidate).collect(),
+        original: None,
+        chosen: outcome.finished.iter().position(|found| found.trial == best.trial),
+        latency_limit: arguments.target_latency.map(|limit| (1e3 * limit.seconds, limit.batch)),
+        accuracy_limit: None,
+    };
+    let model = load(&outcome.weights)?.model;
+    let diagram = architecture(&model.graph, model.preprocessing.size)?.to_html();
+    let text = format!("Trial {}: {}. To train it in full:", best.trial, describe(&best.cost));
+    let body = paragraph(&text) + &paragraph(command) + &figures(&[diagram]);
+    Ok(page.html(&[("best", "Best network", body)]))
+}
+
+fn document(outcome: &Outcome, space: &Value, command: &str, page: &Path) -> Value {
     let found = |found: &Found| {
         json!({
             "trial": found.trial,
@@ -200,10 +244,11 @@ fn document(outcome: &Outcome, space: &Value, command: &str) -> Value {
         "front": outcome.front.iter().map(found).collect::<Vec<_>>(),
         "space": space,
         "command": command,
+        "report": path_text(page),
     })
 }
 
-fn report(outcome: &Outcome, command: &str) -> Result<(), Failure> {
+fn report(outcome: &Outcome, command: &str, page: &Path) -> Result<(), Failure> {
     let mut rows = vec![["trial", "parameters", "MACs", "ms", "Acc@1"].map(str::to_owned).to_vec()];
     for Found { trial, top1, cost, .. } in &outcome.front {
         let latency = cost.latency.map_or("-".to_owned(), |seconds| format!("{:.3}", 1e3 * seconds));
@@ -226,6 +271,7 @@ fn report(outcome: &Outcome, command: &str) -> Result<(), Failure> {
         ),
         ("network", format!("{} ({})", path_text(&outcome.network), describe(&best.cost))),
         ("weights", path_text(&outcome.weights)),
+        ("report", path_text(page)),
     ]))?;
     print(&format!("\nNext:\n  {command}\n"))
 }

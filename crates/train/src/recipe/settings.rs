@@ -55,7 +55,8 @@ settings! {
 
     "Data":
 
-    /// Dataset: shapes10, cifar10, cifar100, a folder of images, a .csv list of images or a .safetensors file
+    /// Dataset: a name from `residual data list`, a folder of images, a .csv or .jsonl list of images, tar shards, parquet files, or a
+    /// .safetensors or .npz file
     data: String = "shapes10".into() => { value_name: "DATA", aliases: &["dataset"], resume: Resume::Path }
 
     /// Folder with the files of a named dataset. Without `data`, the folder of images to train on

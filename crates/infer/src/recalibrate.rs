@@ -4,9 +4,8 @@
 //! During training, running statistics average over the weights of the last steps. While the learning rate is high, they lag
 //! behind the weights, and evaluations with them may be arbitrarily bad.
 
-use crate::TrainError;
-use residual_data::{Batch, DataError};
-use residual_engine::Engine;
+use residual_data::Batch;
+use residual_engine::{Engine, EngineError};
 use residual_graph::{Graph, Op};
 use residual_tensor::{NamedTensors, Stream, Tensor};
 
@@ -18,14 +17,14 @@ const SALT: u64 = u64::from_be_bytes(*b"bn-stats");
 /// statistics keep them. `engine` is one for training, whose own values are kept.
 ///
 /// # Errors
-/// If an image cannot be read, or the batches or the model do not fit the engine.
-pub(crate) fn recalibrate(
+/// The first error of `batches`, or if the batches or the model do not fit the engine.
+pub fn recalibrate_batch_norms<E: From<EngineError>>(
     engine: &mut Engine,
     graph: &Graph,
     mut model: NamedTensors,
-    batches: impl Iterator<Item = Result<Batch, DataError>>,
+    batches: impl Iterator<Item = Result<Batch, E>>,
     seed: u64,
-) -> Result<NamedTensors, TrainError> {
+) -> Result<NamedTensors, E> {
     let own = engine.state_dict();
     engine.load_state_dict(&model)?;
     let mut passes = 0;
