@@ -1,7 +1,7 @@
 //! Writes checkpoints of named networks with random weights, for `bench/onnx_check.py`:
 //! `cargo run --release -p residual-onnx --example random_models -- FOLDER NAME…`, without names for all of the registry.
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/suite/support/mod.rs"]
 mod support;
 
 use std::error::Error;

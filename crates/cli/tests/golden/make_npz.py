@@ -1,4 +1,4 @@
-"""Writes the archive that tests/sources.rs trains on: noise in two classes, sorted by class. Run in this folder; needs numpy."""
+"""Writes the archive that tests/suite/sources.rs trains on: noise in two classes, sorted by class. Run in this folder; needs numpy."""
 
 import numpy
 

@@ -1,4 +1,4 @@
-"""Writes the files of arrays that tests/arrays.rs reads. Run in this folder; needs numpy."""
+"""Writes the files of arrays that tests/suite/arrays.rs reads. Run in this folder; needs numpy."""
 
 import gzip
 import struct

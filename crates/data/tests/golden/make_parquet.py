@@ -1,4 +1,4 @@
-"""Writes the parquet files that tests/parquet.rs reads, in the layout of the Hugging Face library. Run in this folder.
+"""Writes the parquet files that tests/suite/parquet.rs reads, in the layout of the Hugging Face library. Run in this folder.
 
 pip install pyarrow pillow numpy
 """

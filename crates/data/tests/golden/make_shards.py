@@ -1,4 +1,4 @@
-"""Writes the tar shards that tests/shards.rs reads, with webdataset's own writer. Run in this folder.
+"""Writes the tar shards that tests/suite/shards.rs reads, with webdataset's own writer. Run in this folder.
 
 pip install webdataset pillow numpy
 """

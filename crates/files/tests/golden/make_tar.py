@@ -1,4 +1,4 @@
-"""Writes the archives that tests/tar.rs reads, with Python's tarfile. Run in this folder."""
+"""Writes the archives that tests/suite/tar.rs reads, with Python's tarfile. Run in this folder."""
 
 import io
 import tarfile

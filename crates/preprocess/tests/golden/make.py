@@ -28,7 +28,7 @@ PHOTOGRAPHS = [
 
 
 def pattern(height, width):
-    """The picture that tests/pillow.rs makes as well: ramps, sharp edges and something like noise."""
+    """The picture that tests/suite/pillow.rs makes as well: ramps, sharp edges and something like noise."""
     y, x = np.mgrid[0:height, 0:width].astype(np.int64)
     edge = ((x // 5 + y // 7) % 2) * 90
     noise = (x * x * 31 + y * y * 17 + x * y * 7) % 61

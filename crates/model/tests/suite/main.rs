@@ -1,0 +1,7 @@
+//! All tests of the crate but those of single modules, in one binary: they are linked once, and run beside each other.
+
+mod fold;
+mod initialise;
+mod model;
+mod prune;
+mod quantize;
