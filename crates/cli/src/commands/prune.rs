@@ -15,7 +15,7 @@ use finetune::Finetune;
 use residual::compress::{Outcome, Sparsity, TrainingImages, compare_latency, recalibrate_batch_norms};
 use residual::engine::Options;
 use residual::model::{Model, ModelError};
-use residual::weights::save;
+use residual::weights::{save, save_sparse};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +35,8 @@ struct Document<'a> {
     scored_on: usize,
     #[serde(flatten)]
     pruned: &'a Pruned,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sparsity_before: Option<Sparsity>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sparsity: Option<Sparsity>,
     /// The folder of the fine-tuning.
@@ -92,6 +94,7 @@ pub(crate) fn run(arguments: &Prune, stop: &Stop) -> Result<Done, Failure> {
         }
         return Ok(Done::Interrupted);
     };
+    let save = if arguments.sparse { save_sparse } else { save };
     save(&file, &pruned, recipe.as_deref())?;
     let judged = outcome(&pruner, &pruned, &file, &images, &options, stop.listen(), &progress);
     let judged = judged.inspect_err(|_| progress.finish())?;
@@ -189,7 +192,8 @@ fn show(
     finetune: Option<&Finetune>,
 ) -> Result<(), Failure> {
     let is_structured = pruner.goal.is_structured();
-    let sparsity = (!is_structured).then(|| Sparsity::of(model));
+    let [sparsity_before, sparsity] =
+        [pruner.original, model].map(|model| (!is_structured).then(|| Sparsity::of(model)));
     let steps = finetune.map(|finetune| path_text(finetune.folder()));
     if pruner.arguments.format.json {
         return print_json(&Document {
@@ -198,17 +202,18 @@ fn show(
             criterion: is_structured.then(|| pruner.arguments.criterion.to_string()),
             scored_on: pruner.images.dataset.len(),
             pruned,
+            sparsity_before,
             sparsity,
             steps,
         });
     }
     let mut rows = rows(outcome);
     let share = outcome.macs as f64 / pruner.macs(pruner.original)?;
-    match sparsity {
-        Some(Sparsity { zeros, weights }) => {
-            let percent = 100.0 * zeros as f64 / weights.max(1) as f64;
-            let [zeros, weights] = [zeros, weights].map(|number| grouped(number as u64));
-            rows.push(("sparsity", format!("{percent:.2} %: {zeros} of {weights} weights are zero")));
+    match sparsity_before.zip(sparsity) {
+        Some((before, after)) => {
+            let [zeros, weights] = [after.zeros, after.weights].map(|number| grouped(number as u64));
+            let [before, after] = [before, after].map(|sparsity| sparsity.percent());
+            rows.push(("sparsity", format!("{before:.2} % -> {after:.2} %: {zeros} of {weights} weights are zero")));
         }
         None => rows.push(("left", format!("{:.1} % of the multiply-accumulates", 100.0 * share))),
     }

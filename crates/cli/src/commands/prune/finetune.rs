@@ -90,6 +90,9 @@ impl Finetune {
         if share > 0.0 {
             text += &format!("val_split = {share:?}\n");
         }
+        if !goal.is_structured() {
+            text += "keep_zeros = true\n";
+        }
         if preprocessing.size[0] == preprocessing.size[1] {
             text += &format!("img_size = {}\n", preprocessing.size[0]);
         }
@@ -102,7 +105,9 @@ impl Finetune {
         let holds_out = share > 0.0 || found.source.splits().contains(&Split::Val);
         let [recipe, flags] = [named_recipe(recipe)?, arguments.settings.layer()?];
         // What is wrong with the settings is said before the pruning, which takes minutes.
-        Recipe::resolve(&[recipe.clone(), own.clone(), flags.clone()])?;
+        let mut given = own.clone();
+        given.set_text("weights", arguments.weights.weights.to_string_lossy());
+        Recipe::resolve(&[recipe.clone(), given, flags.clone()])?;
         begin(&folder, &serde_json::to_string_pretty(&settings)?)?;
         Ok(Self { folder, recipe, own, flags, holds_out })
     }
