@@ -194,7 +194,7 @@ fn what_was_typed_is_done_or_refused() {
     refused(&["--target-macs", "0.5", "--epochs", "3"], 2, "--epochs: expected --finetune RECIPE beside it, got none");
     refused(&["--target-macs", "0.5", "--steps", "3"], 2, "--finetune");
     refused(&["--unstructured", "0.3", "--blocks"], 2, "cannot be used with");
-    refused(&["--target-macs", "0.5", "--sparse"], 2, "--unstructured");
+    refused(&["--target-macs", "0.5", "--sparse"], 2, "cannot be used with");
     refused(&["--target-macs", "0.001"], 1, "target: expected at least ");
     let weights = format!("{RUN}/weights/best.safetensors");
     refused(&["--target-macs", "0.5", "-o", &weights], 2, "expected another file than the weights'");

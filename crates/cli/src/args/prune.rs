@@ -43,7 +43,7 @@ pub(crate) struct Prune {
     pub(crate) unstructured: Option<Pattern>,
     /// With --unstructured: write a smaller file, without the zeros. residual reads it like any other, torch does not (residual export
     /// makes one that it reads)
-    #[arg(long, requires = "unstructured", help_heading = OUTPUT)]
+    #[arg(long, conflicts_with_all = ["target_macs", "target_latency", "target_speedup"], help_heading = OUTPUT)]
     pub(crate) sparse: bool,
     /// What scores a channel: l1 (its weights), bn (its batch norm's scale), taylor (what the loss on training images would
     /// change by) or random
