@@ -2,7 +2,8 @@
 //! latency, of which one is chosen within a budget.
 //!
 //! All work is in one folder: `points/` has the networks, `stages/` the pruned networks and training runs that they come from, and
-//! `journal.json` what is finished, with all measurements; `chosen.safetensors` is a copy of the chosen one. A killed pipeline goes on where it was, and ends with the same files.
+//! `journal.json` what is finished, with all measurements; `chosen.safetensors` is a copy of the chosen one. A killed pipeline goes on
+//! where it was, and ends with the same files.
 
 mod budget;
 mod journal;

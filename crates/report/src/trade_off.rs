@@ -1,7 +1,7 @@
 //! The page that compares networks by accuracy, latency and size: which are the best of their speed.
 
 use crate::html::{Cell, Page, figures, paragraph, table};
-use crate::{Axis, Chart, Paint, Point, ReportError, Series, Svg, bytes, grouped};
+use crate::{Axis, Chart, Paint, Point, Series, Svg, bytes, grouped};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A network among others for the same task.
@@ -80,7 +80,7 @@ impl TradeOff {
         let size = self.chart("Accuracy against the size of the file", "size in MB", limit, size);
         let sizes = [("macs".to_owned(), macs), ("size".to_owned(), size)];
         let charts = self.batches().into_iter().map(latency).chain(sizes);
-        charts.filter_map(|(name, chart)| Some((name, chart.ok()?))).collect()
+        charts.filter_map(|(name, chart)| Some((name, chart?))).collect()
     }
 
     /// The batch sizes that some network was timed at.
@@ -88,19 +88,23 @@ impl TradeOff {
         self.candidates.iter().flat_map(|candidate| candidate.latency_ms.keys().copied()).collect()
     }
 
+    /// `None` if no cost is known.
     fn chart(
         &self,
         title: &str,
         axis: &str,
         limit: Option<(&str, f64)>,
         cost: impl Fn(&Candidate) -> Option<f64>,
-    ) -> Result<Svg, ReportError> {
+    ) -> Option<Svg> {
         let known: Vec<(usize, f64, f64)> = self
             .candidates
             .iter()
             .enumerate()
             .filter_map(|(index, candidate)| Some((index, cost(candidate)?, candidate.top1)))
             .collect();
+        if known.is_empty() {
+            return None;
+        }
         let is_best = front(&known.iter().map(|&(_, cost, top1)| (cost, top1)).collect::<Vec<_>>());
         let point = |&(index, x, y): &(usize, f64, f64)| {
             let name = &self.candidates[index].name;
@@ -136,7 +140,7 @@ impl TradeOff {
         if let Some(limit) = self.accuracy_limit {
             chart = chart.with(Series::horizontal("accuracy limit", Paint::Muted, limit).dashed());
         }
-        chart.draw()
+        chart.draw().ok()
     }
 
     fn table(&self) -> String {

@@ -130,8 +130,8 @@ pub(super) fn show_pruning(progress: &Progress, event: &PruneEvent) {
     match event {
         PruneEvent::Scored { done, total } => progress.images("scoring channels", *done as u64, *total as u64),
         PruneEvent::Timed(layers) => progress.images("measuring layers", *layers as u64, *layers as u64),
-        PruneEvent::Measured { change, goal } => progress.line(&format!(
-            "measured: {:.2} ms -> {:.2} ms, {:.3} of the latency for a target of {goal:.3}",
+        PruneEvent::Measured { batch, change, goal } => progress.line(&format!(
+            "measured: {:.2} ms -> {:.2} ms at batch size {batch}, {:.3} of the latency for a target of {goal:.3}",
             change.before_ms,
             change.after_ms,
             1.0 / change.ratio

@@ -283,8 +283,10 @@ fn report(arguments: &Compress, compressed: &Compressed, page: &Path) -> Result<
     head.extend(["MACs", "size"].map(str::to_owned));
     let mut rows = vec![head];
     for point in &compressed.points {
-        let mut row =
-            vec![point.name.clone(), format!("{:.2}", point.top1()), format!("{:+.2}", point.top1() - original.top1())];
+        let change = format!("{:+.2}", point.top1() - original.top1());
+        let interval = point.outcome.interval.filter(|_| point != original);
+        let interval = interval.map_or(String::new(), |[low, high]| format!(" ({low:+.2} to {high:+.2})"));
+        let mut row = vec![point.name.clone(), format!("{:.2}", point.top1()), change + &interval];
         for &batch in &batches {
             let ms = point.latency_ms(batch, original);
             row.push(format!("{ms:.3}"));

@@ -60,6 +60,8 @@ pub enum PruneEvent {
     Timed(usize),
     /// A pruned network was measured in turns with the original, whose latency it is to have the share `goal` of.
     Measured {
+        /// Images in a batch.
+        batch: usize,
         /// Both latencies.
         change: LatencyChange,
         /// The share.
@@ -180,7 +182,7 @@ impl Pruner<'_> {
         };
         let measure = |selection: &Selection| {
             let change = compare_latency(self.original, &selection.apply(model)?, batch, options)?;
-            on_event.borrow_mut()(&PruneEvent::Measured { change, goal });
+            on_event.borrow_mut()(&PruneEvent::Measured { batch, change, goal });
             Ok::<_, CompressError>(1.0 / change.ratio)
         };
         let found = approach(goal, present, choose, measure)?;
