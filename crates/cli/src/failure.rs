@@ -62,7 +62,7 @@ impl fmt::Display for Failure {
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let mut message = one_line(&error);
-        if let Some(TrainError::Diverged { .. }) = (&error as &dyn Error).downcast_ref() {
+        if let Some(TrainError::Diverged { .. }) = of_training(&error).downcast_ref() {
             message += " (try a lower --lr, a longer warm-up with --warmup-epochs, or --clip-grad 1)";
         }
         if let Some(hint) = hint(&error) {
@@ -72,8 +72,17 @@ impl<E: Error + 'static> From<E> for Failure {
     }
 }
 
+/// The error itself, or that of a training in the course of a compression.
+fn of_training<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    match error.downcast_ref() {
+        Some(CompressError::Train(error)) => &**error,
+        _ => error,
+    }
+}
+
 /// The flags that solve an error of finding a model or of matching its classes.
 fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let error = of_training(error);
     if let Some(TrainError::TeacherWeights { source }) = error.downcast_ref() {
         let has_no_name = matches!(**source, InferError::NoNetwork { .. } | InferError::SeveralNetworks { .. });
         return has_no_name.then_some("residual export --model NAME --format safetensors writes a file that names it");
@@ -94,6 +103,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
 
 /// Whether an image is at fault, not the system.
 fn is_bad_image(error: &(dyn Error + 'static)) -> bool {
+    let error = of_training(error);
     let data = match (error.downcast_ref::<TrainError>(), error.downcast_ref::<InferError>()) {
         (Some(TrainError::Data(error) | TrainError::Infer(InferError::Data(error))), _) => Some(error),
         (_, Some(InferError::Data(error))) => Some(error),
@@ -104,6 +114,7 @@ fn is_bad_image(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn is_usage(error: &(dyn Error + 'static)) -> bool {
+    let error = of_training(error);
     if let Some(error) = error.downcast_ref::<TrainError>() {
         return error.is_usage();
     }
@@ -123,7 +134,10 @@ fn is_usage(error: &(dyn Error + 'static)) -> bool {
         return error.is_usage();
     }
     let is_layer = matches!(error.downcast_ref(), Some(ClassifyError::Layer(_)))
-        || matches!(error.downcast_ref(), Some(CompressError::UnknownLayer { .. }));
+        || matches!(
+            error.downcast_ref(),
+            Some(CompressError::UnknownLayer { .. } | CompressError::Latency { .. } | CompressError::OtherWork { .. })
+        );
     let is_format = matches!(error.downcast_ref(), Some(FeatureFileError::Format { .. }));
     let is_name = |error: &HubError| matches!(error.cause, HubCause::Name { .. });
     let is_hub_name = error.downcast_ref::<HubError>().is_some_and(is_name);

@@ -80,6 +80,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Distill(distill) => commands::distill::run(&distill, &stop),
         Command::Quantize(quantize) => commands::quantize::run(&quantize, &stop),
         Command::Prune(prune) => commands::prune::run(&prune, &stop),
+        Command::Compress(compress) => commands::compress::run(&compress, &stop),
         Command::Search(search) => commands::search::run(&search, &stop),
         Command::Export(export) => commands::export::run(&export),
         Command::Average(average) => commands::average::run(&average),

@@ -6,7 +6,9 @@ use residual_files::{FileError, one_line};
 use residual_graph::GraphError;
 use residual_infer::InferError;
 use residual_model::ModelError;
-use std::path::PathBuf;
+use residual_train::{RecipeError, TrainError};
+use residual_weights::WeightsError;
+use std::path::{Path, PathBuf};
 
 /// An error of compressing a network. The message is one line and includes the causes.
 #[derive(Debug, thiserror::Error)]
@@ -90,9 +92,57 @@ pub enum CompressError {
         /// What it may cost.
         got: f64,
     },
+    /// A latency that the network has already.
+    #[error("target-latency: expected less than it takes, got {goal} ms, and the network takes {now:.2} ms")]
+    Latency {
+        /// The latency that was aimed at, in milliseconds.
+        goal: f64,
+        /// The present one.
+        now: f64,
+    },
+    /// The network cannot be trained.
+    #[error("{}", one_line(.0))]
+    Train(Box<TrainError>),
+    /// A checkpoint cannot be read or written.
+    #[error("{}", one_line(.0))]
+    Weights(#[from] WeightsError),
     /// A file cannot be read or written.
     #[error("{}", one_line(.0))]
     File(#[from] FileError),
+    /// A file or folder cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process works in the folder.
+    #[error("{}: another process compresses in this folder", folder.display())]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A folder with the work of other settings.
+    #[error("{}: {what}: expected {expected}, as the work was begun, got {got}", path.display())]
+    OtherWork {
+        /// Its journal.
+        path: PathBuf,
+        /// The setting that differs.
+        what: String,
+        /// What the work was begun with.
+        expected: String,
+        /// What was given now.
+        got: String,
+    },
+    /// A journal that holds something else.
+    #[error("{}: expected the journal of a compression, got {got}", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        got: String,
+    },
     /// A file of measured layers that holds something else.
     #[error("{}: expected measured times of layers, got {got}", path.display())]
     Table {
@@ -101,4 +151,23 @@ pub enum CompressError {
         /// What it holds.
         got: String,
     },
+}
+
+impl From<TrainError> for CompressError {
+    fn from(error: TrainError) -> Self {
+        Self::Train(Box::new(error))
+    }
+}
+
+impl From<RecipeError> for CompressError {
+    fn from(error: RecipeError) -> Self {
+        TrainError::from(error).into()
+    }
+}
+
+impl CompressError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
 }

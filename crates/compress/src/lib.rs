@@ -9,24 +9,31 @@
 //! is a smaller dense [`Model`](residual_model::Model), whose batch norms [`recalibrate_batch_norms`] measures anew. Unstructured
 //! pruning ([`prune_weights`]) makes single weights zero.
 //!
+//! [`Pruner`] does the one or the other towards a [`Goal`], and [`FineTuning`] trains what is left. A [`Pipeline`] distils, prunes,
+//! trains and quantises to several networks, of which it chooses one within a [`Budget`].
+//!
 //! [`Outcome`] is what every command that compresses reports.
 #![forbid(unsafe_code)]
 
 mod error;
+mod fine_tuning;
 mod images;
 mod outcome;
+mod pipeline;
 mod prune;
 mod quantize;
 mod recalibrate;
 mod training_images;
 
 pub use error::CompressError;
+pub use fine_tuning::{FineTuning, Tuned};
 pub use images::{CalibrationImages, choose_images};
 pub use outcome::{LatencyChange, Outcome, compare_latency};
+pub use pipeline::{Budget, Compressed, Event, Pipeline, Point, Settings, Size, Sizes, Start, Student};
 pub use prune::{
-    Allocation, Approach, Criterion, LatencyCost, LatencyTable, LatencyTarget, LayerCost, Macs, MacsTarget, Pattern,
-    Saliency, SelectOptions, Selection, Sparsity, SpeedupTarget, StepTimes, approach, prune_weights, select,
-    time_layer,
+    Allocation, Approach, Criterion, Goal, LatencyCost, LatencySearch, LatencyTable, LatencyTarget, LayerCost, Macs,
+    MacsTarget, Pattern, PruneEvent, Pruned, Pruner, Saliency, SelectOptions, Selection, Sparsity, SpeedupTarget,
+    StepTimes, approach, prune_weights, select, time_layer,
 };
 pub use quantize::{Calibration, LayerDamage, QuantizeOptions, RangeMethod, check_layers};
 pub use recalibrate::recalibrate_batch_norms;

@@ -5,15 +5,15 @@ use residual_engine::{Engine, Mode, Options};
 use residual_infer::{Evaluation, Interval, Repeats, take_turns};
 use residual_model::Model;
 use residual_tensor::Stream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Batch sizes whose latency is measured.
-const BATCHES: [usize; 2] = [1, 8];
+pub(crate) const BATCHES: [usize; 2] = [1, 8];
 
 /// A compressed network beside the one it was made from.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Its file.
     pub file: String,
@@ -36,7 +36,7 @@ pub struct Outcome {
 }
 
 /// The latency of both networks, whose passes took turns.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyChange {
     /// The median of the original in milliseconds.
     pub before_ms: f64,
@@ -98,7 +98,7 @@ impl Outcome {
     }
 }
 
-/// The latency of two networks on batches of noise, in inference; their passes take turns.
+/// The latency of two networks on batches of noise of their sizes, in inference; their passes take turns.
 ///
 /// # Errors
 /// If a network cannot be run.
@@ -108,17 +108,18 @@ pub fn compare_latency(
     batch: usize,
     options: &Options,
 ) -> Result<LatencyChange, CompressError> {
-    let size = before.preprocessing.size;
-    let mut engines = Vec::new();
+    let mut networks = Vec::new();
     for model in [before, after] {
-        engines.push(Engine::new(model, Mode::Infer, batch, size, &[], options)?);
+        let size = model.preprocessing.size;
+        let mut random = Stream::new(0, &[]);
+        let len = batch * size.iter().product::<usize>() * model.preprocessing.channels();
+        let images: Vec<f32> = (0..len).map(|_| random.normal()).collect();
+        networks.push((Engine::new(model, Mode::Infer, batch, size, &[], options)?, images));
     }
-    let mut random = Stream::new(0, &[]);
-    let len = batch * size.iter().product::<usize>() * before.preprocessing.channels();
-    let images: Vec<f32> = (0..len).map(|_| random.normal()).collect();
     let turns = take_turns(Repeats { warm_up: 2, timed: None }, |which| {
+        let (engine, images) = &mut networks[which];
         let start = Instant::now();
-        engines[which].forward(&images)?;
+        engine.forward(images)?;
         Ok::<_, CompressError>(start.elapsed().as_secs_f64())
     })?;
     let [before_ms, after_ms] = turns.latencies.map(|latency| 1e3 * latency.median());

@@ -8,6 +8,7 @@
 mod approach;
 mod cost;
 mod latency;
+mod pruner;
 mod saliency;
 mod select;
 mod sparsity;
@@ -18,10 +19,11 @@ mod timing;
 pub use approach::{Approach, approach};
 pub use cost::{LayerCost, Macs};
 pub use latency::{LatencyCost, LatencyTable};
+pub use pruner::{LatencySearch, PruneEvent, Pruned, Pruner};
 pub use saliency::{Criterion, Saliency};
 pub use select::{Allocation, SelectOptions, Selection, select};
 pub use sparsity::{Pattern, Sparsity, prune_weights};
-pub use target::{LatencyTarget, MacsTarget, SpeedupTarget};
+pub use target::{Goal, LatencyTarget, MacsTarget, SpeedupTarget};
 pub use timing::{StepTimes, time_layer};
 
 use crate::CompressError;

@@ -1,7 +1,7 @@
 //! The page that compares networks by accuracy, latency and size: which are the best of their speed.
 
 use crate::html::{Cell, Page, figures, paragraph, table};
-use crate::{Axis, Chart, Paint, Point, ReportError, Series, Svg, bytes, grouped};
+use crate::{Axis, Chart, Paint, Point, Series, Svg, bytes, grouped};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A network among others for the same task.
@@ -13,6 +13,8 @@ pub struct Candidate {
     pub file: Option<(String, u64)>,
     /// Top-1 accuracy in percent, of the same images for all.
     pub top1: f64,
+    /// The 95 % interval of its change from the original's, in points.
+    pub interval: Option<[f64; 2]>,
     /// Median latency in milliseconds, by batch size.
     pub latency_ms: BTreeMap<usize, f64>,
     /// Trainable values and quantised weights.
@@ -38,6 +40,10 @@ pub struct TradeOff {
     pub latency_limit: Option<(f64, usize)>,
     /// The least accuracy in percent.
     pub accuracy_limit: Option<f64>,
+    /// The most multiply-accumulates.
+    pub macs_limit: Option<f64>,
+    /// The most bytes.
+    pub size_limit: Option<f64>,
 }
 
 impl TradeOff {
@@ -63,15 +69,18 @@ impl TradeOff {
             let title = format!("Accuracy against latency at batch size {batch}");
             let limit = self.latency_limit.filter(|&(_, at)| at == batch).map(|(limit, _)| limit);
             let cost = move |candidate: &Candidate| candidate.latency_ms.get(&batch).copied();
+            let limit = limit.map(|limit| ("latency limit", limit));
             (format!("latency-{batch}"), self.chart(&title, "latency in ms", limit, cost))
         };
         let macs = |candidate: &Candidate| Some(candidate.macs as f64 / 1e6);
-        let macs = self.chart("Accuracy against multiply-accumulates", "millions of multiply-accumulates", None, macs);
+        let limit = self.macs_limit.map(|limit| ("limit", limit / 1e6));
+        let macs = self.chart("Accuracy against multiply-accumulates", "millions of multiply-accumulates", limit, macs);
         let size = |candidate: &Candidate| candidate.file.as_ref().map(|(_, bytes)| *bytes as f64 / 1e6);
-        let size = self.chart("Accuracy against the size of the file", "size in MB", None, size);
+        let limit = self.size_limit.map(|limit| ("size limit", limit / 1e6));
+        let size = self.chart("Accuracy against the size of the file", "size in MB", limit, size);
         let sizes = [("macs".to_owned(), macs), ("size".to_owned(), size)];
         let charts = self.batches().into_iter().map(latency).chain(sizes);
-        charts.filter_map(|(name, chart)| Some((name, chart.ok()?))).collect()
+        charts.filter_map(|(name, chart)| Some((name, chart?))).collect()
     }
 
     /// The batch sizes that some network was timed at.
@@ -79,19 +88,23 @@ impl TradeOff {
         self.candidates.iter().flat_map(|candidate| candidate.latency_ms.keys().copied()).collect()
     }
 
+    /// `None` if no cost is known.
     fn chart(
         &self,
         title: &str,
         axis: &str,
-        limit: Option<f64>,
+        limit: Option<(&str, f64)>,
         cost: impl Fn(&Candidate) -> Option<f64>,
-    ) -> Result<Svg, ReportError> {
+    ) -> Option<Svg> {
         let known: Vec<(usize, f64, f64)> = self
             .candidates
             .iter()
             .enumerate()
             .filter_map(|(index, candidate)| Some((index, cost(candidate)?, candidate.top1)))
             .collect();
+        if known.is_empty() {
+            return None;
+        }
         let is_best = front(&known.iter().map(|&(_, cost, top1)| (cost, top1)).collect::<Vec<_>>());
         let point = |&(index, x, y): &(usize, f64, f64)| {
             let name = &self.candidates[index].name;
@@ -121,13 +134,13 @@ impl TradeOff {
                 chart = chart.with(Series::points(name, paint, points));
             }
         }
-        if let Some(limit) = limit {
-            chart = chart.with(Series::vertical("latency limit", Paint::Muted, limit).dashed());
+        if let Some((name, limit)) = limit {
+            chart = chart.with(Series::vertical(name, Paint::Muted, limit).dashed());
         }
         if let Some(limit) = self.accuracy_limit {
             chart = chart.with(Series::horizontal("accuracy limit", Paint::Muted, limit).dashed());
         }
-        chart.draw()
+        chart.draw().ok()
     }
 
     fn table(&self) -> String {
@@ -139,7 +152,9 @@ impl TradeOff {
                 vec![Cell::text(&candidate.name), Cell::number(candidate.top1, format!("{:.2}", candidate.top1))];
             if let Some(original) = original {
                 let change = (Some(index) != self.original).then_some(candidate.top1 - original.top1);
-                cells.push(number(change, |change| format!("{change:+.2}").replace('-', "−")));
+                let interval = candidate.interval.map(|[low, high]| format!(" ({low:+.2} to {high:+.2})"));
+                let text = |change| format!("{change:+.2}{}", interval.unwrap_or_default()).replace('-', "−");
+                cells.push(number(change, text));
             }
             for batch in &batches {
                 let latency = candidate.latency_ms.get(batch).copied();
@@ -180,7 +195,7 @@ impl TradeOff {
 }
 
 /// A cell with a number as `text` writes it, or a dash.
-fn number(value: Option<f64>, text: impl Fn(f64) -> String) -> Cell {
+fn number(value: Option<f64>, text: impl FnOnce(f64) -> String) -> Cell {
     value.map_or_else(|| Cell::text("–"), |value| Cell::number(value, text(value)))
 }
 
@@ -211,6 +226,7 @@ mod tests {
             name: name.to_owned(),
             file: Some((format!("{name}.safetensors"), 3_400_000)),
             top1,
+            interval: None,
             latency_ms: BTreeMap::from([(1, ms), (8, 6.0 * ms)]),
             parameters: 850_000,
             macs: 125_000_000,
@@ -231,6 +247,8 @@ mod tests {
             chosen: Some(1),
             latency_limit: Some((2.6, 1)),
             accuracy_limit: Some(92.9),
+            macs_limit: None,
+            size_limit: Some(3e6),
         }
     }
 
@@ -252,22 +270,27 @@ mod tests {
 
     #[test]
     fn the_page_names_every_network_and_the_limits() {
-        let page = trade_off().html(&[("more", "More", "<p>at the end</p>".into())]);
+        let mut trade_off = trade_off();
+        trade_off.candidates[3].interval = Some([-0.61, -0.17]);
+        let page = trade_off.html(&[("more", "More", "<p>at the end</p>".into())]);
         for text in ["original", "pruned &lt;b&gt;", "slow", "int8", "latency limit", "accuracy limit", "at the end"] {
             assert!(page.contains(text), "{text}");
         }
         assert!(!page.contains("pruned <b>") && !page.contains("<10,000>"));
         // The ratio to the first, and the change.
         assert!(page.contains(">1.60<") && page.contains(">−0.29<"), "{page}");
+        assert!(page.contains(">−0.39 (−0.61 to −0.17)<"), "{page}");
     }
 
     #[test]
-    fn the_limit_of_the_latency_is_drawn_at_its_batch_size_alone() {
+    fn limits_are_drawn_where_they_apply() {
         let charts = trade_off().charts();
         let names: Vec<&str> = charts.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["latency-1", "latency-8", "macs", "size"]);
         let has_limit: Vec<bool> = charts.iter().map(|(_, chart)| chart.to_svg().contains("latency limit")).collect();
         assert_eq!(has_limit, [true, false, false, false]);
+        let has_limit: Vec<bool> = charts.iter().map(|(_, chart)| chart.to_svg().contains("size limit")).collect();
+        assert_eq!(has_limit, [false, false, false, true]);
     }
 
     #[test]

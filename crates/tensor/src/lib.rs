@@ -4,10 +4,12 @@
 //! tensors are used only where a model is loaded or saved.
 #![forbid(unsafe_code)]
 
+mod bits;
 mod buffer;
 mod floats;
 mod random;
 
+pub use bits::{pack_bits, unpack_bits};
 pub use buffer::AlignedBuffer;
 pub use floats::Floats;
 pub use random::Stream;

@@ -152,6 +152,16 @@ pub enum TrainError {
         /// The tensor in its place, if there is one.
         got: String,
     },
+    /// A mask of weights that stay zero is not one of this network.
+    #[error("mask of \"{key}\": expected {expected}, got {got}")]
+    Mask {
+        /// The weight.
+        key: String,
+        /// The length of its mask.
+        expected: String,
+        /// The length that was found.
+        got: String,
+    },
     /// The system has no memory for part of a training step.
     #[error("memory: expected {bytes} bytes for {what}, got none")]
     Memory {

@@ -33,6 +33,7 @@ mod tensorboard;
 mod train;
 mod transfer;
 mod verify;
+mod zeros;
 
 pub use error::TrainError;
 pub use event::{EpochRow, Event, NewHead, RawMetrics, RunInfo, Step};

@@ -74,6 +74,8 @@ pub(crate) struct BesideEngine {
     accumulated: usize,
     /// Averaged weights.
     averaged: usize,
+    /// Masks of weights that stay zero: a bit for each in two orders.
+    zeros: usize,
 }
 
 impl BesideEngine {
@@ -84,11 +86,12 @@ impl BesideEngine {
             workspace: Optimizer::workspace_bytes(recipe.opt, &model.graph, options),
             accumulated: if recipe.grad_accum_steps > 1 { 4 * parameters } else { 0 },
             averaged: if recipe.model_ema { 4 * parameters } else { 0 },
+            zeros: if recipe.keep_zeros { parameters / 4 } else { 0 },
         }
     }
 
     pub(crate) fn total(&self) -> usize {
-        self.state + self.workspace + self.accumulated + self.averaged
+        self.state + self.workspace + self.accumulated + self.averaged + self.zeros
     }
 }
 

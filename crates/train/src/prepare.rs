@@ -4,6 +4,7 @@ use crate::distill::{self, Pair, Teacher, Teachers};
 use crate::recipe::{self, Init, KdLoss, Origin, Origins, Recipe, RecipeError, Resolved, SETTINGS};
 use crate::state::{DataShape, State};
 use crate::transfer::Transfer;
+use crate::zeros;
 use crate::{Layer, NewHead, RunFolder, Schedule, TrainError};
 use residual_data::{
     DataError, Dataset, Format, Loader, LoaderOptions, Sampler, Source, Split, Transform, are_names, match_classes,
@@ -132,6 +133,10 @@ impl Job {
         let Model { graph, tensors, preprocessing, labels, activation: _, temperature: _ } = model;
         let activation = if train.is_multi_label() { Activation::Sigmoid } else { Activation::Softmax };
         let model = Model::new(dropped(&recipe, graph)?, tensors, preprocessing, labels)?.with_activation(activation);
+        if recipe.keep_zeros && zeros::count(&model)[0] == 0 {
+            let expected = "weights of which some are zero";
+            return Err(RecipeError::field("keep_zeros", expected, "none that is").located(&origins).into());
+        }
         if !is_description(&recipe.model) {
             recipe.model.clone_from(&model.graph.name);
         }
@@ -343,6 +348,10 @@ impl Job {
     pub(crate) fn notes(&self) -> Result<Vec<String>, TrainError> {
         let mut notes = self.weights_notes.clone();
         notes.extend(distill::notes(self)?);
+        if self.recipe.keep_zeros {
+            let [zeros, all] = zeros::count(&self.model);
+            notes.push(format!("keep_zeros: {zeros} of {all} weights are zero and stay zero"));
+        }
         notes.extend_from_slice(self.train.notes());
         for note in self.held_out.iter().flat_map(|images| images.notes()) {
             if !notes.contains(note) {

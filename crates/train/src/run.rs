@@ -103,6 +103,7 @@ impl<'a> Run<'a> {
                 let saved = state.progress.step;
                 step.load(&state.model, &state.optimizer, state.averaged.as_ref(), saved)
                     .and_then(|()| step.load_distillation(&state.distillation))
+                    .and_then(|()| step.load_zeros(&state.zeros))
                     .map_err(other)?;
                 (state.progress, Some(saved))
             }
@@ -333,7 +334,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let (optimizer, averaged) = (self.step.optimizer_state(), self.step.averaged());
-        let taught = self.step.distillation_state();
+        let (taught, zeros) = (self.step.distillation_state(), self.step.zeros());
         let mut distillation = self.step.take_distillation();
         if size != self.size && distillation.is_some() {
             // The old one's memory is free before the new one needs some.
@@ -345,6 +346,7 @@ impl<'a> Run<'a> {
         self.step = step.with_distillation(distillation);
         self.step.load(&model.tensors, &optimizer, averaged.as_ref(), self.progress.step)?;
         self.step.load_distillation(&taught)?;
+        self.step.load_zeros(&zeros)?;
         self.step.begin_epoch(epoch);
         if !layers.is_empty() {
             let (count, layers) = (layers.len(), layers.join(", "));
@@ -599,6 +601,7 @@ impl<'a> Run<'a> {
             optimizer: self.step.optimizer_state(),
             averaged: trained.averaged.as_ref().map(|averaged| averaged.trained.tensors.clone()),
             distillation: self.step.distillation_state(),
+            zeros: self.step.zeros(),
         };
         state.save(&self.folder.state())?;
         self.saved = Some(self.progress.step);

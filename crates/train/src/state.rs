@@ -2,7 +2,7 @@
 
 use crate::{Job, Plateau, Recipe, RunFolder, TrainError};
 use residual_infer::Metrics;
-use residual_tensor::NamedTensors;
+use residual_tensor::{NamedTensors, Tensor};
 use residual_weights::{load_tensors, save_tensors};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -16,6 +16,8 @@ const AVERAGED: &str = "ema.";
 const OPTIMIZER: &str = "optimizer.";
 /// What is trained beside the network, with its optimiser's state.
 const DISTILLATION: &str = "distillation.";
+/// The masks of the weights that stay zero, under the weights' keys.
+const ZEROS: &str = "zeros.";
 /// The metadata key of [`Progress`], as JSON.
 const PROGRESS: &str = "residual.progress";
 /// The metadata key of the resolved recipe, as TOML.
@@ -131,6 +133,8 @@ pub(crate) struct State {
     pub(crate) averaged: Option<NamedTensors>,
     /// What is trained beside the network, with its optimiser's state: the regressors of a distillation.
     pub(crate) distillation: NamedTensors,
+    /// The masks of the weights that stay zero.
+    pub(crate) zeros: NamedTensors,
 }
 
 impl State {
@@ -143,6 +147,7 @@ impl State {
         let mut tensors = named(MODEL, &self.model);
         tensors.extend(named(OPTIMIZER, &self.optimizer));
         tensors.extend(named(DISTILLATION, &self.distillation));
+        tensors.extend(named(ZEROS, &self.zeros));
         tensors.extend(self.averaged.iter().flat_map(|averaged| named(AVERAGED, averaged)));
         let progress = serde_json::to_string(&self.progress).expect("progress has a JSON form");
         let metadata =
@@ -164,7 +169,7 @@ impl State {
             .map_err(|error| fail(PROGRESS, "the progress of a run", error.to_string()))?;
         let recipe = get(RECIPE)?.clone();
         let (mut model, mut optimizer, mut averaged) = (NamedTensors::new(), NamedTensors::new(), NamedTensors::new());
-        let mut distillation = NamedTensors::new();
+        let (mut distillation, mut zeros) = (NamedTensors::new(), NamedTensors::new());
         for (key, tensor) in tensors {
             if let Some(key) = key.strip_prefix(MODEL) {
                 model.insert(key.to_owned(), tensor);
@@ -174,16 +179,20 @@ impl State {
                 averaged.insert(key.to_owned(), tensor);
             } else if let Some(key) = key.strip_prefix(DISTILLATION) {
                 distillation.insert(key.to_owned(), tensor);
+            } else if let Some(key) = key.strip_prefix(ZEROS) {
+                // Integers of all widths are read as the widest.
+                let bytes = tensor.as_i64().unwrap_or_default().iter().map(|&byte| byte as u8).collect();
+                zeros.insert(key.to_owned(), Tensor::u8(tensor.shape(), bytes));
             } else {
                 return Err(fail(
                     &format!("tensor \"{key}\""),
-                    "a name that begins with model., optimizer., ema. or distillation.",
+                    "a name that begins with model., optimizer., ema., distillation. or zeros.",
                     "another".into(),
                 ));
             }
         }
         let averaged = Some(averaged).filter(|averaged| !averaged.is_empty());
-        Ok(Self { progress, recipe, model, optimizer, averaged, distillation })
+        Ok(Self { progress, recipe, model, optimizer, averaged, distillation, zeros })
     }
 
     /// Whether this is the state of a run in `folder` with this recipe and data.
@@ -216,7 +225,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use residual_tensor::Tensor;
 
     #[test]
     fn a_state_survives_its_file_to_the_bit() {
@@ -237,7 +245,8 @@ mod tests {
         model.insert("bn1.num_batches_tracked".into(), Tensor::i64(&[], vec![5]));
         let averaged = Some(tensors(0.25));
         let (recipe, distillation) = ("lr = 0.1\n".into(), tensors(0.75));
-        let state = State { progress, recipe, model, optimizer: tensors(3.5), averaged, distillation };
+        let zeros = NamedTensors::from_iter([("fc.weight".to_owned(), Tensor::u8(&[2], vec![200, 1]))]);
+        let state = State { progress, recipe, model, optimizer: tensors(3.5), averaged, distillation, zeros };
         state.save(&path).unwrap();
         let mut loaded = State::load(&path).unwrap();
         loaded.model.sort_by(|a, _, b, _| b.cmp(a));

@@ -9,6 +9,7 @@ use crate::memory::BesideEngine;
 use crate::objective::{Objective, given_weights};
 use crate::optimizer::{Device, Multipliers, Optimizer};
 use crate::recipe::Recipe;
+use crate::zeros::Zeros;
 use residual_data::Targets;
 use residual_engine::{Engine, Entry, Mode, Options};
 use residual_kernels::optim::scale;
@@ -23,6 +24,7 @@ pub struct TrainStep {
     optimizer: Optimizer,
     hooks: Vec<Box<dyn GradientHook>>,
     ema: Option<Ema>,
+    zeros: Option<Zeros>,
     device: Device,
     /// The gradient of the loss with respect to the network's output, for up to one batch.
     gradient: Vec<f32>,
@@ -69,8 +71,9 @@ impl TrainStep {
         let optimizer = Optimizer::new(recipe, &engine, device.clone(), multipliers)?;
         let hooks = hooks::hooks(recipe, &engine)?;
         let ema = Ema::new(recipe, &engine)?;
+        let zeros = Zeros::new(recipe, &engine)?;
         let distillation = None;
-        Ok(Self { engine, objective, distillation, optimizer, hooks, ema, device, gradient: Vec::new() })
+        Ok(Self { engine, objective, distillation, optimizer, hooks, ema, zeros, device, gradient: Vec::new() })
     }
 
     /// The same with teachers.
@@ -148,6 +151,9 @@ impl TrainStep {
             _ => self.engine.backward_output(&self.gradient)?,
         }
         let flat = self.engine.flat_mut();
+        if let Some(zeros) = &self.zeros {
+            zeros.apply(flat.gradients);
+        }
         self.hooks.iter_mut().for_each(|hook| hook.after_backward(&self.device, flat.gradients));
         Ok(loss)
     }
@@ -160,8 +166,12 @@ impl TrainStep {
         self.after_update(lr);
     }
 
-    /// What follows an update of the network: those of what is trained beside it and of the averaged weights.
+    /// What follows an update of the network: weights that stay zero, and the updates of what is trained beside it and of the averaged
+    /// weights.
     fn after_update(&mut self, lr: f64) {
+        if let Some(zeros) = &self.zeros {
+            zeros.apply(self.engine.flat_mut().values);
+        }
         if let Some(distillation) = &mut self.distillation {
             distillation.update(&self.device, lr);
         }
@@ -214,6 +224,19 @@ impl TrainStep {
     /// If it is of another distillation.
     pub(crate) fn load_distillation(&mut self, state: &NamedTensors) -> Result<(), TrainError> {
         self.distillation.iter_mut().try_for_each(|distillation| distillation.load(state))
+    }
+
+    /// The masks of the weights that stay zero.
+    pub(crate) fn zeros(&self) -> NamedTensors {
+        self.zeros.as_ref().map(|zeros| zeros.masks().clone()).unwrap_or_default()
+    }
+
+    /// Keeps the weights zero that [`zeros`](Self::zeros) says, instead of those that are zero now.
+    ///
+    /// # Errors
+    /// If they are of another network.
+    pub(crate) fn load_zeros(&mut self, masks: &NamedTensors) -> Result<(), TrainError> {
+        self.zeros.iter_mut().try_for_each(|zeros| zeros.load(&self.engine, masks))
     }
 
     /// The averaged model as a state dict, if the weights are averaged.

@@ -1,6 +1,7 @@
 //! The self-describing checkpoint: graph, weights, preprocessing and labels in one safetensors file.
 
 use crate::names::{Resolved, compare, resolve, tensors_of_graph};
+use crate::sparse;
 use crate::tensors_file::parse_safetensors;
 use crate::torch::{is_torch, parse_torch};
 use crate::view::{StoredTensor, TensorView};
@@ -11,6 +12,7 @@ use residual_graph::{Graph, NodeId};
 use residual_model::{Activation, Model, TensorProblem};
 use residual_preprocess::Preprocessing;
 use residual_tensor::NamedTensors;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,7 @@ const LABELS: &str = "residual.labels";
 const TEMPERATURE: &str = "residual.temperature";
 const ACTIVATION: &str = "residual.activation";
 const RECIPE: &str = "residual.recipe";
+const SPARSE: &str = "residual.sparse";
 
 /// A model and the recipe of its training.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,26 +60,50 @@ pub struct StateDict {
 /// If the model's public fields were changed so that they no longer fit together, or the file cannot be written; a
 /// previous file is unchanged.
 pub fn save(path: &Path, model: &Model, recipe: Option<&str>) -> Result<(), WeightsError> {
+    let metadata = metadata(path, model, recipe)?;
+    Ok(save_tensors(path, &model.tensors, &metadata)?)
+}
+
+/// As [`save`], without the zeros of weights that have enough of them: only [`load`] and its like read the file, torch does not.
+///
+/// Such a weight `conv1.weight` is stored as `conv1.weight_values`, the elements that are not zero, and `conv1.weight_bits`, a bit for
+/// each element, set where it is not zero, the first in the least significant place of a byte. The metadata `residual.sparse` are an
+/// object of the shapes of all such weights.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_sparse(path: &Path, model: &Model, recipe: Option<&str>) -> Result<(), WeightsError> {
+    let mut metadata = metadata(path, model, recipe)?;
+    let (tensors, shapes) = sparse::compact(&model.graph, &model.tensors);
+    if !shapes.is_empty() {
+        metadata.insert(SPARSE.into(), to_json(path, SPARSE, &shapes)?);
+    }
+    Ok(save_tensors(path, &tensors, &metadata)?)
+}
+
+/// The metadata of a checkpoint of `model`, whose parts must fit together.
+fn metadata(path: &Path, model: &Model, recipe: Option<&str>) -> Result<Metadata, WeightsError> {
     residual_model::check_tensors(&model.graph, &model.tensors).map_err(|error| WeightsError::new(path, error))?;
-    let json = |key, text: serde_json::Result<String>| {
-        text.map_err(|source| WeightsError::new(path, FormatError::Metadata { key, source }))
-    };
     let mut metadata = Metadata::from([
         ("format".into(), "pt".into()),
         (GRAPH.into(), model.graph.to_json()),
-        (PREPROCESSING.into(), json(PREPROCESSING, serde_json::to_string(&model.preprocessing))?),
-        (LABELS.into(), json(LABELS, serde_json::to_string(&model.labels))?),
+        (PREPROCESSING.into(), to_json(path, PREPROCESSING, &model.preprocessing)?),
+        (LABELS.into(), to_json(path, LABELS, &model.labels)?),
     ]);
     if model.activation != Activation::Softmax {
-        metadata.insert(ACTIVATION.into(), json(ACTIVATION, serde_json::to_string(&model.activation))?);
+        metadata.insert(ACTIVATION.into(), to_json(path, ACTIVATION, &model.activation)?);
     }
     if model.temperature != 1.0 {
-        metadata.insert(TEMPERATURE.into(), json(TEMPERATURE, serde_json::to_string(&model.temperature))?);
+        metadata.insert(TEMPERATURE.into(), to_json(path, TEMPERATURE, &model.temperature)?);
     }
     if let Some(recipe) = recipe {
         metadata.insert(RECIPE.into(), recipe.into());
     }
-    Ok(save_tensors(path, &model.tensors, &metadata)?)
+    Ok(metadata)
+}
+
+fn to_json(path: &Path, key: &'static str, value: &impl Serialize) -> Result<String, WeightsError> {
+    serde_json::to_string(value).map_err(|source| WeightsError::new(path, FormatError::Metadata { key, source }))
 }
 
 /// Reads a `residual` checkpoint. `path` is a file or a run folder (see [`weights_file`]).

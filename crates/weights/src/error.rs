@@ -103,6 +103,14 @@ pub enum FormatError {
         /// Its elements.
         len: usize,
     },
+    /// A part of a weight whose zeros are not stored.
+    #[error("tensor \"{key}\": {fault}")]
+    Sparse {
+        /// The name of the part.
+        key: String,
+        /// What it must be, and what it is.
+        fault: String,
+    },
     /// A checkpoint whose graph is no network.
     #[error("metadata \"residual.graph\"")]
     Graph(#[from] GraphError),

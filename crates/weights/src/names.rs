@@ -1,6 +1,7 @@
 //! Maps the tensors of a foreign state dict to the names of a graph.
 
 use crate::renames::torchvision_names;
+use crate::sparse;
 use crate::view::{MAX_SHOWN, StoredTensor, TensorView, check_finite};
 use crate::{Cause, FormatError};
 use indexmap::IndexMap;
@@ -70,6 +71,10 @@ pub(crate) fn tensors_of_graph(
                 let zeros = vec![0; expected.iter().product()];
                 tensors.insert(key, Tensor::i64(&expected, zeros));
             } else if let Some(tensor) = pruned(&mut entries, &key, &expected)? {
+                tensors.insert(key, tensor);
+            } else if spec.role == Role::Weight
+                && let Some(tensor) = sparse::take(&mut entries, &key, &expected)?
+            {
                 tensors.insert(key, tensor);
             } else if let Some(tensor) = otherwise.get(&key) {
                 tensors.insert(key, tensor.clone());

@@ -1,6 +1,7 @@
 //! The command line as typed.
 
 mod bench;
+mod compress;
 mod data;
 mod dataset;
 mod distill;
@@ -23,6 +24,7 @@ mod settings;
 mod train;
 
 pub(crate) use bench::{Bench, BenchMode};
+pub(crate) use compress::Compress;
 pub(crate) use data::{ConvertData, Data, ExportData, FetchData};
 pub(crate) use dataset::Images;
 pub(crate) use distill::Distill;
@@ -125,6 +127,8 @@ pub(crate) enum Command {
     Quantize(Box<Quantize>),
     /// Remove channels, blocks or single weights, and measure what that costs and gains
     Prune(Box<Prune>),
+    /// Distil, prune and quantize to several networks, and choose one within a budget
+    Compress(Box<Compress>),
     /// Search for the most accurate network within a limit of size or time
     Search(Box<Search>),
     /// Export weights to ONNX or safetensors

@@ -39,8 +39,12 @@ pub(crate) struct Prune {
     /// Make single weights zero: a share of every layer's (0.3), of all together (global:0.3), or all but 2 of every 4 along the
     /// input channels (2:4). The network becomes no faster
     #[arg(long, value_name = "SHARE|N:M", help_heading = TARGET)]
-    #[arg(conflicts_with_all = ["criterion", "uniform", "round", "blocks", "steps", "finetune"])]
+    #[arg(conflicts_with_all = ["criterion", "uniform", "round", "blocks", "steps"])]
     pub(crate) unstructured: Option<Pattern>,
+    /// With --unstructured: write a smaller file, without the zeros. residual reads it like any other, torch does not (residual export
+    /// makes one that it reads)
+    #[arg(long, conflicts_with_all = ["target_macs", "target_latency", "target_speedup"], help_heading = OUTPUT)]
+    pub(crate) sparse: bool,
     /// What scores a channel: l1 (its weights), bn (its batch norm's scale), taylor (what the loss on training images would
     /// change by) or random
     #[arg(long, value_name = "NAME", default_value = "l1", help_heading = SELECTION)]
@@ -61,7 +65,7 @@ pub(crate) struct Prune {
     #[arg(long, value_name = "N", default_value = "0", help_heading = SELECTION)]
     pub(crate) seed: u64,
     /// Train the pruned network by this recipe, a preset or a file. The settings of residual train override it: --epochs 10 --lr
-    /// 0.01. The last weights are kept
+    /// 0.01. Weights that --unstructured made zero stay zero. The last weights are kept
     #[arg(long, value_name = "RECIPE", help_heading = FINETUNING)]
     pub(crate) finetune: Option<String>,
     /// Prune and train so many times, each time by the same factor

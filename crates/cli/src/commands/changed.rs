@@ -1,15 +1,17 @@
 //! What the commands that change a network share: the images it is calibrated and judged on, the judgement, and the result as text.
 
 use super::judged::Found;
-use crate::args::Reading;
+use super::train::named_recipe;
+use crate::args::{FinetuneSettings, Reading};
 use crate::failure::Failure;
-use crate::output::{bytes, grouped, path_text};
+use crate::output::{bytes, complain, grouped, path_text};
 use crate::progress::Progress;
-use residual::compress::{LatencyChange, Outcome, choose_images};
-use residual::data::{Dataset, Part, Selection, Split};
+use residual::compress::{FineTuning, LatencyChange, Outcome, PruneEvent, choose_images};
+use residual::data::{Dataset, HeldOut, Part, Selection, Split};
 use residual::engine::Options;
 use residual::infer::{self, EvaluateOptions, Evaluation, InferError};
 use residual::model::Model;
+use residual::train::Layer;
 use residual::weights::weights_file;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +83,64 @@ pub(super) fn output(typed: Option<&Path>, model: &Model, suffix: &str, weights:
             Err(Failure::new(format!("{}: expected a folder for the output, got none", path_text(folder))))
         }
         _ => Ok(file),
+    }
+}
+
+/// The training of changed networks on the images that the weights' run did not hold out, by a recipe and typed settings; `more` are
+/// settings beside those of the data.
+pub(super) fn fine_tuning(
+    (recipe, typed): (&str, &FinetuneSettings),
+    found: &Found,
+    judged: Part,
+    reading: Reading,
+    seed: u64,
+    model: &Model,
+    more: &str,
+) -> Result<FineTuning, Failure> {
+    if judged == Part::Everything {
+        let message = "--finetune: expected training images besides those that are judged on, got data without splits; \
+                       --val-split holds some out";
+        return Err(Failure::usage(message));
+    }
+    // Which images the run held out its seed decides.
+    let HeldOut { share, seed } = found.held_out.unwrap_or(HeldOut { share: 0.0, seed });
+    let preprocessing = &model.preprocessing;
+    let mut text = format!(
+        "{more}seed = {seed}\nworkers = {}\nskip_bad_images = {}\nmean = {:?}\nstd = {:?}\ncrop_pct = {:?}\n",
+        reading.workers, reading.skip_bad_images, preprocessing.mean, preprocessing.std, preprocessing.crop_pct,
+    );
+    if share > 0.0 {
+        text += &format!("val_split = {share:?}\n");
+    }
+    if preprocessing.size[0] == preprocessing.size[1] {
+        text += &format!("img_size = {}\n", preprocessing.size[0]);
+    }
+    let mut own = Layer::parse("fine-tuning", &text)?;
+    let (data, data_dir) = &found.data;
+    own.set_text("data", data.as_str());
+    if let Some(folder) = data_dir {
+        own.set_text("data_dir", folder.to_string_lossy());
+    }
+    let evaluates = share > 0.0 || found.source.splits().contains(&Split::Val);
+    Ok(FineTuning { recipe: named_recipe(recipe)?, own, flags: typed.layer()?, evaluates })
+}
+
+/// Shows an event of pruning.
+pub(super) fn show_pruning(progress: &Progress, event: &PruneEvent) {
+    match event {
+        PruneEvent::Scored { done, total } => progress.images("scoring channels", *done as u64, *total as u64),
+        PruneEvent::Timed(layers) => progress.images("measuring layers", *layers as u64, *layers as u64),
+        PruneEvent::Measured { batch, change, goal } => progress.line(&format!(
+            "measured: {:.2} ms -> {:.2} ms at batch size {batch}, {:.3} of the latency for a target of {goal:.3}",
+            change.before_ms,
+            change.after_ms,
+            1.0 / change.ratio
+        )),
+        PruneEvent::Missed { measured, goal } => progress.line(&format!(
+            "note: the nearest network takes {measured:.3} of the latency, not {goal:.3}; finer steps of widths or another target \
+             may come nearer"
+        )),
+        PruneEvent::NotKept(why) => complain(&format!("warning: {why}")),
     }
 }
 

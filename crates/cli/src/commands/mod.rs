@@ -3,6 +3,7 @@
 pub(crate) mod average;
 pub(crate) mod bench;
 mod changed;
+pub(crate) mod compress;
 pub(crate) mod data;
 pub(crate) mod distill;
 pub(crate) mod eval;

@@ -1,26 +1,27 @@
 //! `residual prune`.
 
 mod finetune;
-mod step;
 
-use super::changed::{Images, Judgement, judge, output, rows};
+use super::changed::{Images, Judgement, judge, output, rows, show_pruning};
 use super::judged::Found;
 use crate::args::Prune;
 use crate::failure::Failure;
 use crate::output::{count, facts, grouped, path_text, print, print_json};
 use crate::progress::Progress;
 use crate::signals::Stop;
+use crate::tuning::measurements;
 use crate::{Done, machine, weights};
 use finetune::Finetune;
-use residual::compress::{Outcome, Sparsity, TrainingImages, compare_latency, recalibrate_batch_norms};
-use residual::engine::Options;
+use residual::compress::{
+    Allocation, Goal, LatencySearch, Outcome, Pruned, Pruner, SelectOptions, Sparsity, TrainingImages, Tuned,
+    compare_latency, recalibrate_batch_norms,
+};
 use residual::model::{Model, ModelError};
-use residual::weights::save;
+use residual::weights::{save, save_sparse};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use step::{Goal, Pruned, Pruner, Search};
 
 /// Batch size of evaluations.
 const EVALUATION_BATCH: usize = 100;
@@ -35,6 +36,8 @@ struct Document<'a> {
     scored_on: usize,
     #[serde(flatten)]
     pruned: &'a Pruned,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sparsity_before: Option<Sparsity>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sparsity: Option<Sparsity>,
     /// The folder of the fine-tuning.
@@ -61,7 +64,7 @@ pub(crate) fn run(arguments: &Prune, stop: &Stop) -> Result<Done, Failure> {
         return Err(ModelError::Quantized.into());
     }
     let file = output(arguments.output.as_deref(), &model, "pruned", &arguments.weights.weights)?;
-    let goal = Goal::of(arguments);
+    let goal = goal(arguments);
     let finetune = match &arguments.finetune {
         Some(recipe) => Some(Finetune::new(recipe, arguments, &goal, &found, images.part, &model, &file)?),
         None => None,
@@ -82,8 +85,23 @@ pub(crate) fn run(arguments: &Prune, stop: &Stop) -> Result<Done, Failure> {
         workers: arguments.reading.workers.into(),
         skip_bad_images: arguments.reading.skip_bad_images,
     };
-    let pruner = Pruner { arguments, goal, original: &model, images: training, options: &options };
-    let done = prune(&pruner, finetune.as_ref(), recipe, stop, &mut progress);
+    let measurements = measurements(&options, "latency");
+    let pruner = Pruner {
+        original: &model,
+        goal,
+        criterion: arguments.criterion,
+        select: SelectOptions {
+            allocation: if arguments.uniform { Allocation::Uniform } else { Allocation::Global },
+            round: arguments.round.get().into(),
+            blocks: arguments.blocks,
+        },
+        images: &training,
+        seed: arguments.seed,
+        measurements: measurements.as_deref(),
+        options: &options,
+    };
+    let steps = usize::from(arguments.steps.get());
+    let done = prune(&pruner, finetune.as_ref().map(|finetune| (finetune, steps)), recipe, stop, &mut progress);
     let done = done.inspect_err(|_| progress.finish())?;
     let Some(Last { model: pruned, what, recipe }) = done else {
         progress.finish();
@@ -92,13 +110,26 @@ pub(crate) fn run(arguments: &Prune, stop: &Stop) -> Result<Done, Failure> {
         }
         return Ok(Done::Interrupted);
     };
+    let save = if arguments.sparse { save_sparse } else { save };
     save(&file, &pruned, recipe.as_deref())?;
-    let judged = outcome(&pruner, &pruned, &file, &images, &options, stop.listen(), &progress);
+    let judged = outcome(arguments, &pruner, &pruned, &file, &images, stop.listen(), &progress);
     let judged = judged.inspect_err(|_| progress.finish())?;
     progress.finish();
     let Some(outcome) = judged else { return Ok(Done::Interrupted) };
-    show(&pruner, &outcome, &what, &pruned, finetune.as_ref())?;
+    show(arguments, &pruner, &outcome, &what, &pruned, finetune.as_ref())?;
     Ok(Done::Finished)
+}
+
+/// What was typed as the target.
+fn goal(arguments: &Prune) -> Goal {
+    let Prune { target_macs, target_latency, target_speedup, unstructured, .. } = arguments;
+    let goals = [
+        target_macs.map(Goal::Macs),
+        target_latency.map(Goal::Latency),
+        target_speedup.map(Goal::Speedup),
+        unstructured.map(Goal::Unstructured),
+    ];
+    goals.into_iter().flatten().next().expect("one target is required")
 }
 
 /// The network of the last step, what was removed in all, and the recipe that belongs to it.
@@ -108,43 +139,44 @@ struct Last {
     recipe: Option<String>,
 }
 
-/// Prunes, and trains or recalibrates. `None` if it was interrupted.
+/// Prunes, and trains so many times or recalibrates. `None` if it was interrupted.
 fn prune(
     pruner: &Pruner<'_>,
-    finetune: Option<&Finetune>,
+    finetune: Option<(&Finetune, usize)>,
     recipe: Option<String>,
     stop: &Stop,
     progress: &mut Progress,
 ) -> Result<Option<Last>, Failure> {
-    let Some(finetune) = finetune else {
-        let Some((pruned, what)) = pruner.prune(pruner.original, 1, 1, stop.listen(), progress)? else {
-            return Ok(None);
-        };
+    let step = |model: &Model, step: [usize; 2], progress: &Progress| {
+        let pruned = pruner.prune(model, step, stop.listen(), &mut |event| show_pruning(progress, event));
+        pruned.map_err(|error| Failure::from(error).or_skip())
+    };
+    let Some((finetune, steps)) = finetune else {
+        let Some((pruned, what)) = step(pruner.original, [1, 1], progress)? else { return Ok(None) };
         let show = &mut |done, total| progress.images("recalibrating batch norms", done as u64, total as u64);
-        let model = recalibrate_batch_norms(&pruned, &pruner.images, pruner.options, stop.listen(), show);
+        let model = recalibrate_batch_norms(&pruned, pruner.images, pruner.options, stop.listen(), show);
         let model = model.map_err(|error| Failure::from(error).or_skip())?;
         return Ok(model.map(|model| Last { model, what, recipe }));
     };
-    let steps = usize::from(pruner.arguments.steps.get());
     let mut last = Last { model: pruner.original.clone(), what: Pruned::default(), recipe };
-    for step in 1..=steps {
-        let (pruned, what) = match finetune.pruned(step)? {
+    for number in 1..=steps {
+        let (pruned, what) = match finetune.pruned(number)? {
             Some(saved) => saved,
-            None => match pruner.prune(&last.model, step, steps, stop.listen(), progress)? {
+            None => match step(&last.model, [number, steps], progress)? {
                 Some((pruned, what)) => {
                     let what = last.what.then(what);
-                    finetune.keep(step, &pruned, &what)?;
+                    finetune.keep(number, &pruned, &what)?;
                     (pruned, what)
                 }
                 None => return Ok(None),
             },
         };
         if steps > 1 {
-            let macs = grouped(pruner.macs(&pruned)? as u64);
-            progress.line(&format!("step {step} of {steps}: {macs} multiply-accumulates"));
+            let macs = grouped(macs(&pruned)?);
+            progress.line(&format!("step {number} of {steps}: {macs} multiply-accumulates"));
         }
-        match finetune.trained(step, pruner.options, stop, progress)? {
-            Some((model, recipe)) => last = Last { model, what, recipe: Some(recipe) },
+        match finetune.trained(number, pruner.options, stop, progress)? {
+            Some(Tuned { model, recipe }) => last = Last { model, what, recipe: Some(recipe) },
             None => return Ok(None),
         }
     }
@@ -153,18 +185,19 @@ fn prune(
 
 /// The judgement of the result. `None` if `stop` was set.
 fn outcome(
+    arguments: &Prune,
     pruner: &Pruner<'_>,
     pruned: &Model,
     file: &Path,
     images: &Images,
-    options: &Options,
     stop: &AtomicBool,
     progress: &Progress,
 ) -> Result<Option<Outcome>, Failure> {
     let size = std::fs::metadata(file).map_err(|error| Failure::at(file.display(), &error))?.len();
     let mut outcome = Outcome::new(path_text(file), size, pruned)?;
+    let options = pruner.options;
     let pair = [(pruner.original, "the original"), (pruned, "the pruned network")];
-    match judge(pair, &images.judged, EVALUATION_BATCH, pruner.arguments.reading, options, stop, progress)? {
+    match judge(pair, &images.judged, EVALUATION_BATCH, arguments.reading, options, stop, progress)? {
         Judgement::Stopped => return Ok(None),
         Judgement::OtherClasses(why) => progress.line(&format!("note: accuracy not judged: {why}")),
         Judgement::Of(evaluations) => {
@@ -172,7 +205,7 @@ fn outcome(
             outcome = outcome.judged(before, after, options);
         }
     }
-    if !pruner.arguments.no_latency {
+    if !arguments.no_latency {
         outcome = outcome.timed(pruner.original, pruned, options)?;
         if let Some(batch) = pruner.goal.batch().filter(|batch| !outcome.latency.contains_key(batch)) {
             outcome.latency.insert(batch, compare_latency(pruner.original, pruned, batch, options)?);
@@ -182,6 +215,7 @@ fn outcome(
 }
 
 fn show(
+    arguments: &Prune,
     pruner: &Pruner<'_>,
     outcome: &Outcome,
     pruned: &Pruned,
@@ -189,26 +223,28 @@ fn show(
     finetune: Option<&Finetune>,
 ) -> Result<(), Failure> {
     let is_structured = pruner.goal.is_structured();
-    let sparsity = (!is_structured).then(|| Sparsity::of(model));
+    let [sparsity_before, sparsity] =
+        [pruner.original, model].map(|model| (!is_structured).then(|| Sparsity::of(model)));
     let steps = finetune.map(|finetune| path_text(finetune.folder()));
-    if pruner.arguments.format.json {
+    if arguments.format.json {
         return print_json(&Document {
             outcome,
             target: pruner.goal.to_string(),
-            criterion: is_structured.then(|| pruner.arguments.criterion.to_string()),
+            criterion: is_structured.then(|| pruner.criterion.to_string()),
             scored_on: pruner.images.dataset.len(),
             pruned,
+            sparsity_before,
             sparsity,
             steps,
         });
     }
     let mut rows = rows(outcome);
-    let share = outcome.macs as f64 / pruner.macs(pruner.original)?;
-    match sparsity {
-        Some(Sparsity { zeros, weights }) => {
-            let percent = 100.0 * zeros as f64 / weights.max(1) as f64;
-            let [zeros, weights] = [zeros, weights].map(|number| grouped(number as u64));
-            rows.push(("sparsity", format!("{percent:.2} %: {zeros} of {weights} weights are zero")));
+    let share = outcome.macs as f64 / macs(pruner.original)? as f64;
+    match sparsity_before.zip(sparsity) {
+        Some((before, after)) => {
+            let [zeros, weights] = [after.zeros, after.weights].map(|number| grouped(number as u64));
+            let [before, after] = [before, after].map(|sparsity| sparsity.percent());
+            rows.push(("sparsity", format!("{before:.2} % -> {after:.2} %: {zeros} of {weights} weights are zero")));
         }
         None => rows.push(("left", format!("{:.1} % of the multiply-accumulates", 100.0 * share))),
     }
@@ -216,10 +252,16 @@ fn show(
         rows.push(("removed", pruned.blocks.join(", ")));
     }
     if let Some(search) = &pruned.search {
-        let Search { goal, predicted, measured, rounds } = search;
+        let LatencySearch { goal, predicted, measured, rounds } = search;
         let networks = count(*rounds as u64, "network");
         rows.push(("target", format!("{goal:.3} of the original's latency: predicted {predicted:.3}, measured {measured:.3}, {networks} tried")));
     }
     rows.extend(steps.map(|folder| ("runs", folder)));
     print(&facts(&rows))
+}
+
+/// Multiply-accumulates of `model` for one image.
+fn macs(model: &Model) -> Result<u64, Failure> {
+    let [height, width] = model.preprocessing.size;
+    Ok(model.graph.analyse(height, width)?.macs)
 }

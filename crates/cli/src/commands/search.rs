@@ -192,6 +192,7 @@ fn html(arguments: &Search, outcome: &Outcome, space: &str, command: &str) -> Re
         name: format!("trial {}", found.trial),
         file: None,
         top1: found.top1,
+        interval: None,
         latency_ms: found.cost.latency.map(|seconds| (batch, 1e3 * seconds)).into_iter().collect(),
         parameters: found.cost.parameters as u64,
         macs: found.cost.macs,
@@ -213,7 +214,7 @@ fn html(arguments: &Search, outcome: &Outcome, space: &str, command: &str) -> Re
         original: None,
         chosen: outcome.finished.iter().position(|found| found.trial == best.trial),
         latency_limit: arguments.target_latency.map(|limit| (1e3 * limit.seconds, limit.batch)),
-        accuracy_limit: None,
+        ..TradeOff::default()
     };
     let model = load(&outcome.weights)?.model;
     let diagram = architecture(&model.graph, model.preprocessing.size)?.to_html();

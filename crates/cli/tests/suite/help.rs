@@ -4,7 +4,7 @@ use crate::support;
 
 use support::Place;
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 19] = [
     &["train"],
     &["eval"],
     &["predict"],
@@ -16,6 +16,7 @@ const COMMANDS: [&[&str]; 18] = [
     &["distill"],
     &["quantize"],
     &["prune"],
+    &["compress"],
     &["search"],
     &["report"],
     &["models", "list"],

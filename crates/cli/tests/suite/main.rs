@@ -4,6 +4,7 @@ mod bad_input;
 mod bench;
 mod classes;
 mod commands;
+mod compress;
 mod distill;
 mod eval;
 mod explain;

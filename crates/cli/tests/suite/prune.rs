@@ -98,6 +98,42 @@ fn a_share_of_each_layers_weights_becomes_zero() {
 }
 
 #[test]
+fn a_sparse_file_is_smaller_and_a_checkpoint_like_any_other() {
+    let place = Place::new();
+    tiny_run(&place);
+    let half = ["--unstructured", "0.5", "--no-latency"];
+    let dense = json(&place.done(&prune(&half)));
+    let model = load(&place.path("pruned.safetensors")).unwrap().model;
+    place.done(&["export", "--weights", "pruned.safetensors", "-o", "dense.safetensors"]);
+    let sparse = json(&place.done(&prune(&[&half[..], &["--sparse"]].concat())));
+    let size = |result: &serde_json::Value| result["bytes"].as_f64().unwrap();
+    assert!(size(&sparse) < 0.7 * size(&dense), "{sparse}");
+    assert_eq!((&sparse["top1"], &sparse["sparsity"]), (&dense["top1"], &dense["sparsity"]));
+    assert_eq!(load(&place.path("pruned.safetensors")).unwrap().model, model);
+    let inspected = json(&place.done(&["inspect", "pruned.safetensors", "--json"]));
+    assert_eq!(inspected["parameters"], dense["parameters"]);
+    // The exported file is the dense one.
+    place.done(&["export", "--weights", "pruned.safetensors", "-o", "again.safetensors"]);
+    let [first, second] = ["dense", "again"].map(|name| std::fs::read(place.path(&format!("{name}.safetensors"))));
+    assert!(first.unwrap() == second.unwrap());
+}
+
+#[test]
+fn weights_that_were_made_zero_stay_zero_through_fine_tuning() {
+    let place = Place::new();
+    tiny_run(&place);
+    let short = ["--finetune", "shapes-quick", "--max-steps", "4", "-b", "4", "--warmup-epochs", "0"];
+    let result = json(&place.done(&prune(&[&["--unstructured", "global:0.4", "--no-latency"][..], &short].concat())));
+    let share = |key: &str| result[key]["zeros"].as_f64().unwrap() / result[key]["weights"].as_f64().unwrap();
+    assert!(share("sparsity_before") < 0.01 && (share("sparsity") - 0.4).abs() < 0.001, "{result}");
+    let [pruned, tuned] = ["pruned.steps/1/pruned.safetensors", "pruned.safetensors"]
+        .map(|file| load(&place.path(file)).unwrap().model.tensors["layer2.0.conv1.weight"].clone());
+    let pairs = pruned.as_f32().unwrap().iter().zip(tuned.as_f32().unwrap());
+    assert!(pairs.clone().all(|(before, after)| (*before == 0.0) == (*after == 0.0)));
+    assert!(pairs.filter(|(before, after)| before != after).count() > pruned.len() / 2);
+}
+
+#[test]
 fn fine_tuning_goes_on_where_it_was_interrupted() {
     let place = Place::new();
     tiny_run(&place);
@@ -158,6 +194,7 @@ fn what_was_typed_is_done_or_refused() {
     refused(&["--target-macs", "0.5", "--epochs", "3"], 2, "--epochs: expected --finetune RECIPE beside it, got none");
     refused(&["--target-macs", "0.5", "--steps", "3"], 2, "--finetune");
     refused(&["--unstructured", "0.3", "--blocks"], 2, "cannot be used with");
+    refused(&["--target-macs", "0.5", "--sparse"], 2, "cannot be used with");
     refused(&["--target-macs", "0.001"], 1, "target: expected at least ");
     let weights = format!("{RUN}/weights/best.safetensors");
     refused(&["--target-macs", "0.5", "-o", &weights], 2, "expected another file than the weights'");

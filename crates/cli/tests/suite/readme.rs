@@ -3,7 +3,7 @@
 use crate::support;
 
 use std::path::Path;
-use support::{Place, bmp, test_data};
+use support::{Place, bmp, test_data, words};
 
 /// The README's lines that begin with `residual`.
 fn commands() -> Vec<String> {
@@ -33,7 +33,7 @@ fn every_command_of_the_readme_runs() {
     let commands = commands();
     assert!(commands.len() > 10, "{commands:?}");
     for command in commands {
-        let mut arguments: Vec<&str> = command.split_whitespace().collect();
+        let mut arguments = words(&command);
         if arguments.iter().any(|argument| argument.contains("cifar-10")) && data.is_none() {
             eprintln!("skipped, RESIDUAL_TEST_DATA is not set: residual {command}");
             continue;
@@ -50,6 +50,12 @@ fn every_command_of_the_readme_runs() {
         }
         if arguments[0] == "quantize" {
             arguments.push("--no-latency");
+        }
+        if arguments[0] == "compress" {
+            // After two steps hardly any network is within the budget.
+            let budget = arguments.iter().position(|argument| *argument == "--budget").expect("a budget");
+            arguments[budget + 1] = "drop<=100";
+            arguments.extend(["--speedups", "1.2", "--limit", "50", "--calib", "64", "--max-steps", "2", "-b", "8"]);
         }
         if arguments[0] == "search" {
             for (flag, short) in [("--trials", "2"), ("--epochs", "1")] {
@@ -93,6 +99,7 @@ fn every_command_of_the_readme_runs() {
             "inspect" => shows("layer1.0.conv1"),
             "bench" => shows("GFLOP/s"),
             "quantize" | "prune" => shows("\ntop-1  "),
+            "compress" => shows("\nchoice   Chosen within drop<=100: "),
             "search" => shows("\nNext:\n  residual train --model "),
             "export" => shows("opset"),
             "models" => shows("resnet50"),

@@ -73,6 +73,11 @@ impl Sparsity {
         }
         sparsity
     }
+
+    /// The zeros in percent of the weights.
+    pub fn percent(&self) -> f64 {
+        100.0 * self.zeros as f64 / self.weights.max(1) as f64
+    }
 }
 
 /// `model` with zeros in place of the weights that `pattern` removes.

@@ -1,7 +1,51 @@
 //! What a pruned network may cost, as typed.
 
+use super::Pattern;
 use crate::CompressError;
+use std::fmt;
 use std::str::FromStr;
+
+/// What pruning aims at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// Multiply-accumulates.
+    Macs(MacsTarget),
+    /// The latency on this machine.
+    Latency(LatencyTarget),
+    /// The latency relative to the original's.
+    Speedup(SpeedupTarget),
+    /// Zeros among weights, in a network of the same shape.
+    Unstructured(Pattern),
+}
+
+impl Goal {
+    /// Whether channels go, and not single weights.
+    pub fn is_structured(&self) -> bool {
+        !matches!(self, Self::Unstructured(_))
+    }
+
+    /// The batch size whose latency is meant.
+    pub fn batch(&self) -> Option<usize> {
+        match self {
+            Self::Latency(LatencyTarget { batch, .. }) | Self::Speedup(SpeedupTarget { batch, .. }) => Some(*batch),
+            Self::Macs(_) | Self::Unstructured(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Macs(MacsTarget::Share(share)) => write!(f, "{share} of the multiply-accumulates"),
+            Self::Macs(MacsTarget::Count(count)) => write!(f, "{count} multiply-accumulates"),
+            Self::Latency(LatencyTarget { milliseconds, batch }) => {
+                write!(f, "{milliseconds} ms at batch size {batch}")
+            }
+            Self::Speedup(SpeedupTarget { factor, batch }) => write!(f, "{factor} times as fast at batch size {batch}"),
+            Self::Unstructured(pattern) => write!(f, "zeros among weights, {pattern}"),
+        }
+    }
+}
 
 /// Multiply-accumulates for one image.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -523,6 +523,9 @@ settings! {
     /// Keep the running statistics of batch norms in frozen modules (without `freeze`, of all) and normalise with them
     freeze_bn: bool = false => {}
 
+    /// Keep weights of convolutions and linear layers zero that are zero in the initial `weights`, as those of a pruned network
+    keep_zeros: bool = false => { applies: Given("weights") }
+
     /// Multiplier of the head's learning rate
     head_lr_mult: f64 = 1.0 => { range: above(0.0, 1e6) }
 

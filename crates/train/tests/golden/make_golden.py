@@ -7,6 +7,7 @@ The files, all values rounded to float32 at the end:
     small.toml               the network, as `--model` takes it; written by hand
     images.safetensors       24 normalised images N x C x H x W and their labels, as `--data` takes them
     initial.safetensors      the state dict that every run starts from, as `--weights` takes it
+    pruned_initial.safetensors  the same with zeros, from which the run "pruned" starts
     teacher.safetensors      the state dict of the teacher of the distillations
     runs.json                for every run its recipe (TOML, without model, data and weights), the learning rate of every step and
                              the loss of every batch before the step that it is part of
@@ -27,6 +28,8 @@ The teacher is a network of the same kind in evaluation mode. Distillation is th
 cross-entropy plus alpha T^2 times the divergence, or of arXiv:2203.08679 with the warm-up of mdistiller, whose epochs count from 1,
 or it adds beta times the distances of the feature maps at the ends of the stages (arXiv:1412.6550) or of their attention maps
 (arXiv:1612.03928).
+
+Pruning is torch's `l1_unstructured` of every convolution before the first step, whose masks apply until the end.
 
 Gradient accumulation is what torch's users write: `(loss / accumulate).backward()` for each batch, then clip, then step;
 batch norms update their statistics in every forward pass.
@@ -51,6 +54,7 @@ from timm.loss import BinaryCrossEntropy
 from timm.optim import Lamb, Lion, RMSpropTF, param_groups_layer_decay
 from timm.utils import dispatch_clip_grad
 from torch import nn
+from torch.nn.utils import prune
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[3] / "bench" / "peers"))
@@ -90,6 +94,8 @@ RUNS = {
     "at": dict(lr=0.05, momentum=0.9, loss="at", beta=300.0, temperature=4.0, kd_alpha=0.3, steps=10),
     "clipped_values": dict(lr=0.05, momentum=0.9, clip=0.05, clip_mode="value", smoothing=0.1, steps=10),
     "clipped_units": dict(lr=0.1, momentum=0.9, clip=0.2, clip_mode="agc"),
+    # Half of every convolution's weights stay zero, and have no part in the norm of the gradient.
+    "pruned": dict(lr=0.1, momentum=0.9, weight_decay=0.02, clip=2.0, prune=0.5, steps=10),
 }
 DISTILLATIONS = ("kd", "dkd", "fitnet", "at")
 COMMON = dict(batch_size=8, warmup=3, min_lr=0.002, steps=20)
@@ -325,11 +331,34 @@ def objective(run, logits, labels):
     return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
 
 
+def masked(model, amount):
+    """Prunes the convolutions of a model; returns them."""
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)] if amount else []
+    for convolution in convolutions:
+        prune.l1_unstructured(convolution, "weight", amount)
+    return convolutions
+
+
+def pruned(state, amount):
+    """The state dict after pruning."""
+    model = Small()
+    model.load_state_dict(state)
+    for convolution in masked(model, amount):
+        prune.remove(convolution, "weight")
+    return model.state_dict()
+
+
 def train(run, dtype, noise_seed=None):
     run = COMMON | run
     model = Small()
     model.load_state_dict(initial())
     model.to(dtype).train()
+    convolutions, masks = masked(model, run.get("prune")), []
+    if "masks" in run:
+        masks = [(convolution, convolution.weight_mask) for convolution in convolutions if run["masks"] == "after"]
+        for convolution in convolutions:
+            prune.remove(convolution, "weight")
+        convolutions = []
     if noise_seed is not None:
         add_noise(model, noise_seed)
     images, labels = dataset()
@@ -352,6 +381,10 @@ def train(run, dtype, noise_seed=None):
             losses.append(loss.item())
         norms.append(clip(model, run))
         rule.step()
+        for convolution, mask in masks:
+            convolution.weight.data *= mask
+    for convolution in convolutions:
+        prune.remove(convolution, "weight")
     return dict(lr=rates, losses=losses, norms=norms, state=model.state_dict())
 
 
@@ -368,9 +401,9 @@ def add_noise(model, seed):
             module.register_forward_hook(hook)
 
 
-def distances(got, truth):
+def distances(got, truth, amount=None):
     """Of each tensor's change, relative to its norm."""
-    start = initial()
+    start = pruned(initial(), amount)
     for name, value in truth["state"].items():
         if value.dtype.is_floating_point:
             change = (value - start[name]).norm().item()
@@ -422,6 +455,8 @@ def recipe(run):
         lines["clip_mode"] = run["clip_mode"]
     if "accumulate" in run:
         lines["grad_accum_steps"] = run["accumulate"]
+    if "prune" in run:
+        lines |= {"weights": "pruned_initial.safetensors", "keep_zeros": True}
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items())
 
 
@@ -460,6 +495,10 @@ def without(run):
     for key, other in {"temperature": 2.0, "kd_alpha": 0.9, "beta": 1.0, "kd_warmup": 1}.items():
         if key in run:
             yield key, run | {key: other}
+    if "prune" in run:
+        # Zeros that are trained, and zeros that are set again after every step but have a part in the norm.
+        for masks in ("none", "after"):
+            yield f"masks, {masks}", run | {"masks": masks}
     if run.get("loss") == "kd":
         yield "scale", run | {"scale": 1.0}
     others = {"adamw": "adam", "nadam": "adam", "lamb": "adamw", "rmsprop": "rmsproptf"}
@@ -480,11 +519,11 @@ def report(name, run, truth):
     failed = False
     rounding = [train(run, torch.float32)] + [train(run, torch.float64, seed) for seed in range(4)]
     for other in rounding:
-        error, worst = max(distances(other, truth))
+        error, worst = max(distances(other, truth, run.get("prune")))
         print(f"  rounding moves {worst} by {error:.1e}")
         failed = failed or error >= TOLERANCE / 10
     for what, other in without(run):
-        error, worst = max(distances(train(other, torch.float64), truth))
+        error, worst = max(distances(train(other, torch.float64), truth, run.get("prune")))
         print(f"  without {what}: {worst} by {error:.1e}")
         failed = failed or error <= 10 * TOLERANCE
     if failed:
@@ -528,6 +567,7 @@ def runs(names):
     images, labels = dataset()
     save_file({"images": images, "labels": labels}, HERE / "images.safetensors")
     save_file(narrow(initial()), HERE / "initial.safetensors")
+    save_file(narrow(pruned(initial(), RUNS["pruned"]["prune"])), HERE / "pruned_initial.safetensors")
     save_file(narrow(initial(8)), HERE / "teacher.safetensors")
     write_json(path, {name: content[name] for name in RUNS})
 

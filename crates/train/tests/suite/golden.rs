@@ -125,6 +125,12 @@ fn gradients_clipped_by_units_are_timms() {
     check("clipped_units");
 }
 
+/// Half of every convolution's weights are zero and stay zero; their gradients have no part in the norm that is clipped.
+#[test]
+fn pruned_networks_are_trained_as_with_torchs_masks() {
+    check("pruned");
+}
+
 /// Gradients of two batches summed before each update, and clipped to a norm that only some steps exceed.
 #[test]
 fn accumulated_and_clipped_gradients_are_torchs() {
@@ -142,12 +148,13 @@ fn check(name: &str) {
     let recipe = Layer::parse(name, runs[name]["recipe"].as_str().unwrap()).unwrap();
     let path = |name: &str| golden(name).display().to_string();
     let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe::resolve(&[recipe]).unwrap().recipe;
     let recipe = Recipe {
         model: path("small.toml"),
         data: path("images.safetensors"),
-        weights: Some(golden("initial.safetensors")),
+        weights: Some(golden("").join(recipe.weights.as_deref().unwrap_or("initial.safetensors".as_ref()))),
         val_split: Some(0.0),
-        ..Recipe::resolve(&[recipe]).unwrap().recipe
+        ..recipe
     };
     let recipe = Recipe { teacher: recipe.teacher.is_some().then(|| vec![teacher(folder.path())]), ..recipe };
     let job = Job::prepare(recipe).unwrap();
@@ -194,7 +201,7 @@ fn check_run(job: &Job, isa: Isa, expected: &Value, state: &Path) {
 
     let last = RunFolder::open(&trained.summary.run).unwrap().last();
     let trained = load(&last).unwrap().model.tensors;
-    let (initial, _) = load_tensors(&golden("initial.safetensors")).unwrap();
+    let (initial, _) = load_tensors(job.recipe.weights.as_deref().unwrap()).unwrap();
     let (expected, _) = load_tensors(state).unwrap();
     assert_eq!(trained.len(), expected.len());
     for key in expected.keys() {

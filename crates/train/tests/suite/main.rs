@@ -14,3 +14,4 @@ mod sizes;
 mod support;
 mod training;
 mod transfer;
+mod zeros;

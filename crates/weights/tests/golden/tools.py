@@ -5,7 +5,9 @@
 
 from collections import OrderedDict
 
+import numpy as np
 import torch
+from safetensors.numpy import save_file
 from torch.nn.utils import prune
 
 from make import HERE, state_dict
@@ -42,6 +44,14 @@ def main():
     torch.save(net.state_dict(), HERE / "pruned.pth")
     prune.remove(net.fc, "weight")
     torch.save(net.state_dict(), HERE / "pruned_removed.pth")
+
+    # Two of three elements of a weight, and where they are: docs/weights.md.
+    elements = state["conv1.weight"].flatten().numpy()
+    is_kept = np.arange(elements.size) % 3 > 0
+    parts = {key: tensor.numpy() for key, tensor in state.items() if key != "conv1.weight"}
+    parts["conv1.weight_values"] = elements[is_kept]
+    parts["conv1.weight_bits"] = np.packbits(is_kept, bitorder="little")
+    save_file(parts, HERE / "sparse_weight.safetensors")
 
     # Averaged weights beside the last ones.
     last = {key: tensor * 0 for key, tensor in state.items()}

@@ -8,7 +8,7 @@ use residual_model::{
 use residual_preprocess::Preprocessing;
 use residual_tensor::{NamedTensors, Tensor};
 use residual_weights::{
-    Checkpoint, Metadata, Weights, load, load_into, load_tensors, open, save, save_tensors, weights_file,
+    Checkpoint, Metadata, Weights, load, load_into, load_tensors, open, save, save_sparse, save_tensors, weights_file,
 };
 use std::collections::HashSet;
 use std::error::Error;
@@ -220,4 +220,82 @@ fn a_quantised_network_comes_back_bit_for_bit_in_a_quarter_of_the_bytes() {
     save_tensors(&bytes, &tensors, &metadata).unwrap();
     let error = load(&bytes).unwrap_err().to_string();
     assert!(error.contains("tensor \"conv1.weight\": expected elements of type i8, got f32"), "{error}");
+}
+
+/// The file in which numpy packed the bits.
+#[test]
+fn a_weight_without_its_zeros_is_read_as_it_was() {
+    let path = tiny::golden("sparse_weight.safetensors");
+    let read = load_into(&path, &tiny::graph(), tiny::preprocessing(), Vec::new()).unwrap().tensors;
+    let mut expected = tiny::tensors();
+    let weight = expected["conv1.weight"].as_f32_mut().unwrap();
+    weight.iter_mut().step_by(3).for_each(|value| *value = 0.0);
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn zeros_are_not_stored_where_that_saves_space_and_every_bit_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let [dense, sparse] = ["dense", "sparse"].map(|name| folder.path().join(name).with_extension("safetensors"));
+    let model = tiny::sparse();
+    save(&dense, &model, Some("a = 1")).unwrap();
+    save_sparse(&sparse, &model, Some("a = 1")).unwrap();
+    let (loaded, expected) = (load(&sparse).unwrap(), load(&dense).unwrap());
+    assert_eq!(loaded, expected);
+    assert!(loaded.model.tensors["conv1.weight"].as_f32().unwrap()[0].is_sign_negative());
+    // Of 288 weights 72 and the negative zero are kept: four bytes each, and 36 of bits.
+    let (tensors, metadata) = load_tensors(&sparse).unwrap();
+    let len = |key: &str| tensors[key].len();
+    assert_eq!([len("conv1.weight_values"), len("conv1.weight_bits"), len("fc.weight")], [73, 36, 24]);
+    assert!(!tensors.contains_key("conv1.weight"));
+    assert_eq!(metadata["residual.sparse"], r#"{"conv1.weight":[8,4,3,3]}"#);
+    let [dense, compact] = [&dense, &sparse].map(|path| std::fs::metadata(path).unwrap().len());
+    assert!(compact + 600 < dense, "{compact} of {dense} bytes");
+    // A network without zeros is the same file.
+    save(&sparse, &self::model(), None).unwrap();
+    let bytes = std::fs::read(&sparse).unwrap();
+    save_sparse(&sparse, &self::model(), None).unwrap();
+    assert!(std::fs::read(&sparse).unwrap() == bytes);
+}
+
+#[test]
+fn parts_of_a_weight_that_do_not_fit_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    save_sparse(&path, &tiny::sparse(), None).unwrap();
+    let (good, metadata) = load_tensors(&path).unwrap();
+    let bits: Vec<u8> = good["conv1.weight_bits"].as_i64().unwrap().iter().map(|&byte| byte as u8).collect();
+    let error = |values: Option<Tensor>, bits: Option<Tensor>| {
+        let mut tensors = good.clone();
+        for (key, part) in [("conv1.weight_values", values), ("conv1.weight_bits", bits)] {
+            tensors.shift_remove(key);
+            tensors.extend(part.map(|part| (key.to_owned(), part)));
+        }
+        save_tensors(&path, &tensors, &metadata).unwrap();
+        load(&path).unwrap_err().to_string().strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
+    };
+    let values = |len: usize| Some(Tensor::full(&[len], 1.0));
+    let mask = |bytes: &[u8]| Some(Tensor::u8(&[bytes.len()], bytes.to_vec()));
+    assert_eq!(
+        error(values(73), None),
+        "tensor \"conv1.weight_bits\": expected it beside \"conv1.weight_values\", got none"
+    );
+    assert_eq!(
+        error(None, mask(&bits)),
+        "tensor \"conv1.weight_values\": expected it beside \"conv1.weight_bits\", got none"
+    );
+    assert_eq!(
+        error(values(72), mask(&bits)),
+        "tensor \"conv1.weight_values\": expected [73] of type f32, as the bits say, got [72] of type f32"
+    );
+    assert_eq!(
+        error(values(73), mask(&bits[1..])),
+        "tensor \"conv1.weight_bits\": expected [36] of type u8, got [35] of type u8"
+    );
+    assert_eq!(
+        error(values(73), Some(Tensor::full(&[36], 1.0))),
+        "tensor \"conv1.weight_bits\": expected [36] of type u8, got [36] of type f32"
+    );
+    let not_finite = Some(Tensor::full(&[73], f32::NAN));
+    assert!(error(not_finite, mask(&bits)).starts_with("tensor \"conv1.weight_values\": expected finite values"));
 }

@@ -3,7 +3,9 @@
 use crate::tiny;
 use proptest::prelude::*;
 use residual_model::ModelError;
-use residual_weights::{Cause, load_into, parse_checkpoint, parse_safetensors, parse_state_dict, parse_torch, save};
+use residual_weights::{
+    Cause, load_into, parse_checkpoint, parse_safetensors, parse_state_dict, parse_torch, save, save_sparse,
+};
 
 const GOLDEN: [&str; 7] = [
     "zip.pth",
@@ -25,6 +27,14 @@ fn checkpoint() -> Vec<u8> {
     let path = folder.path().join("a");
     let model = residual_model::Model::new(tiny::graph(), tiny::tensors(), tiny::preprocessing(), Vec::new()).unwrap();
     save(&path, &model, Some("a = 1")).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+/// A checkpoint of ours with a weight in two parts.
+fn sparse_checkpoint() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    save_sparse(&path, &tiny::sparse(), None).unwrap();
     std::fs::read(path).unwrap()
 }
 
@@ -51,9 +61,10 @@ fn a_file_cut_short_anywhere_is_refused() {
             assert!(!parse_all(&bytes[..length]), "{name} cut to {length} bytes");
         }
     }
-    let bytes = checkpoint();
-    assert!(parse_all(&bytes));
-    assert!((0..bytes.len()).all(|length| !parse_all(&bytes[..length])));
+    for bytes in [checkpoint(), sparse_checkpoint()] {
+        assert!(parse_all(&bytes));
+        assert!((0..bytes.len()).all(|length| !parse_all(&bytes[..length])));
+    }
 }
 
 proptest! {
@@ -61,10 +72,14 @@ proptest! {
 
     #[test]
     fn changed_bytes_never_panic(
-        file in 0..=GOLDEN.len(),
+        file in 0..=GOLDEN.len() + 1,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
-        let mut bytes = GOLDEN.get(file).map_or_else(checkpoint, |name| golden(name));
+        let mut bytes = match GOLDEN.get(file) {
+            Some(name) => golden(name),
+            None if file == GOLDEN.len() => checkpoint(),
+            None => sparse_checkpoint(),
+        };
         for (index, byte) in changes {
             let index = index.index(bytes.len());
             bytes[index] = byte;

@@ -1,6 +1,7 @@
 //! The network of `golden/make.py` and its tensors.
 
 use residual_graph::{Builder, Conv2d, Graph, Role};
+use residual_model::Model;
 use residual_preprocess::Preprocessing;
 use residual_tensor::{NamedTensors, Tensor};
 use std::path::PathBuf;
@@ -29,6 +30,24 @@ pub(crate) fn tensors() -> NamedTensors {
         (key, tensor)
     };
     graph().parameters().enumerate().map(tensor).collect()
+}
+
+/// A network with a convolution of 288 weights, of which every fourth is not zero and the first is a negative zero.
+pub(crate) fn sparse() -> Model {
+    let mut net = Builder::new("sparse", [4, 4, 4]);
+    let x = net.conv("conv1", net.input(), Conv2d::new(4, 8, 3)).unwrap();
+    let x = net.global_avg_pool("avgpool", x).unwrap();
+    let x = net.linear("fc", x, 3, true).unwrap();
+    let graph = net.finish(x).unwrap();
+    let value = |i: usize| if i % 4 == 1 { i as f32 / 16.0 - 2.5 } else { 0.0 };
+    let mut tensors = NamedTensors::new();
+    for (key, spec) in graph.parameters() {
+        let len = spec.shape.iter().product();
+        let values = (0..len).map(|i| if key == "conv1.weight" { value(i) } else { 0.5 }).collect();
+        tensors.insert(key, Tensor::f32(&spec.shape, values));
+    }
+    tensors["conv1.weight"].as_f32_mut().unwrap()[0] = -0.0;
+    Model::new(graph, tensors, Preprocessing::unscaled([4, 4], &[0.5; 4], &[0.25; 4]), Vec::new()).unwrap()
 }
 
 pub(crate) fn preprocessing() -> Preprocessing {

@@ -1,19 +1,19 @@
 //! Training after pruning, in a folder that the same command resumes from: for each step the pruned network, its run, and the
 //! trained network.
 
+use super::super::changed::fine_tuning;
 use super::super::judged::Found;
-use super::super::train::named_recipe;
-use super::step::{Goal, Pruned};
 use crate::args::Prune;
 use crate::failure::Failure;
 use crate::output::path_text;
 use crate::progress::Progress;
 use crate::signals::Stop;
-use residual::data::{HeldOut, Part, Split};
+use residual::compress::{FineTuning, Goal, Pruned, Tuned};
+use residual::data::Part;
 use residual::engine::Options;
 use residual::files::{atomic_write, read_text};
 use residual::model::Model;
-use residual::train::{self, Job, Layer, Outcome, Recipe, RunFolder};
+use residual::train::Layer;
 use residual::weights::{load, save};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -36,16 +36,10 @@ struct Settings<'a> {
     steps: u16,
 }
 
-/// The recipe and the folder.
+/// The training and the folder.
 pub(super) struct Finetune {
     folder: PathBuf,
-    recipe: Layer,
-    /// The data and the model's preprocessing.
-    own: Layer,
-    /// The typed settings.
-    flags: Layer,
-    /// Whether the recipe holds training images out, to be evaluated after every epoch.
-    holds_out: bool,
+    training: FineTuning,
 }
 
 impl Finetune {
@@ -58,11 +52,6 @@ impl Finetune {
         model: &Model,
         file: &Path,
     ) -> Result<Self, Failure> {
-        if judged == Part::Everything {
-            let message = "--finetune: expected training images besides those that are judged on, got data without splits; \
-                           --val-split holds some out";
-            return Err(Failure::usage(message));
-        }
         let folder = file.with_extension("steps");
         let settings = Settings {
             weights: std::fs::canonicalize(&arguments.weights.weights).unwrap_or(arguments.weights.weights.clone()),
@@ -76,35 +65,13 @@ impl Finetune {
             seed: arguments.seed,
             steps: arguments.steps.get(),
         };
-        // The images that the weights' run held out are not trained on, which its seed decides.
-        let HeldOut { share, seed } = found.held_out.unwrap_or(HeldOut { share: 0.0, seed: arguments.seed });
-        let preprocessing = &model.preprocessing;
-        let mut text = format!(
-            "seed = {seed}\nworkers = {}\nskip_bad_images = {}\nmean = {:?}\nstd = {:?}\ncrop_pct = {:?}\n",
-            arguments.reading.workers,
-            arguments.reading.skip_bad_images,
-            preprocessing.mean,
-            preprocessing.std,
-            preprocessing.crop_pct,
-        );
-        if share > 0.0 {
-            text += &format!("val_split = {share:?}\n");
-        }
-        if preprocessing.size[0] == preprocessing.size[1] {
-            text += &format!("img_size = {}\n", preprocessing.size[0]);
-        }
-        let mut own = Layer::parse("prune", &text)?;
-        let (data, data_dir) = &found.data;
-        own.set_text("data", data.as_str());
-        if let Some(folder) = data_dir {
-            own.set_text("data_dir", folder.to_string_lossy());
-        }
-        let holds_out = share > 0.0 || found.source.splits().contains(&Split::Val);
-        let [recipe, flags] = [named_recipe(recipe)?, arguments.settings.layer()?];
+        let own = if goal.is_structured() { "" } else { "keep_zeros = true\n" };
+        let settings_of_training = (recipe, &arguments.settings);
+        let training = fine_tuning(settings_of_training, found, judged, arguments.reading, arguments.seed, model, own)?;
         // What is wrong with the settings is said before the pruning, which takes minutes.
-        Recipe::resolve(&[recipe.clone(), own.clone(), flags.clone()])?;
+        training.resolve(&weights(&arguments.weights.weights)?)?;
         begin(&folder, &serde_json::to_string_pretty(&settings)?)?;
-        Ok(Self { folder, recipe, own, flags, holds_out })
+        Ok(Self { folder, training })
     }
 
     /// The folder of the steps.
@@ -144,41 +111,19 @@ impl Finetune {
         options: &Options,
         stop: &Stop,
         progress: &mut Progress,
-    ) -> Result<Option<(Model, String)>, Failure> {
+    ) -> Result<Option<Tuned>, Failure> {
         let folder = self.step(step);
-        let tuned = folder.join("tuned.safetensors");
-        if tuned.exists() {
-            let checkpoint = load(&tuned)?;
-            return Ok(Some((checkpoint.model, checkpoint.recipe.unwrap_or_default())));
-        }
-        let run = begun(&folder)?;
-        let mut job = match &run {
-            Some(run) => Job::resume(Recipe::resolve(&[Layer::run(&run.config())?, self.flags.clone()])?, run)?,
-            None => {
-                let mut own = self.own.clone();
-                own.set_text("weights", folder.join("pruned.safetensors").to_string_lossy());
-                Job::prepare(Recipe::resolve(&[self.recipe.clone(), own, self.flags.clone()])?)?
-            }
-        };
-        // Test images judge the result, once.
-        job.test = None;
-        if !self.holds_out {
-            job.held_out = None;
-        }
-        let mut show = |event: &train::Event| progress.show(event);
-        let outcome = match run {
-            Some(run) => train::resume(&job, run, options, stop.listen(), &mut show),
-            None => train::train(&job, &folder, options, stop.listen(), &mut show),
-        };
-        match outcome.map_err(|error| Failure::from(error).or_skip())? {
-            Outcome::Interrupted(_) => Ok(None),
-            Outcome::Finished(trained) => {
-                let recipe = read_text(&RunFolder::open(&trained.summary.run)?.config(), MAX_BYTES)?;
-                save(&tuned, &trained.model, Some(&recipe))?;
-                Ok(Some((trained.model, recipe)))
-            }
-        }
+        let given = weights(&folder.join("pruned.safetensors"))?;
+        let tuned = self.training.run(&folder, &given, options, stop.listen(), &mut |event| progress.show(event));
+        tuned.map_err(|error| Failure::from(error).or_skip())
     }
+}
+
+/// The setting of the initial weights.
+fn weights(path: &Path) -> Result<Layer, Failure> {
+    let mut given = Layer::parse("prune", "")?;
+    given.set_text("weights", path.to_string_lossy());
+    Ok(given)
 }
 
 /// Makes the folder, or checks that its steps are of these settings.
@@ -196,11 +141,4 @@ fn begin(folder: &Path, settings: &str) -> Result<(), Failure> {
     }
     std::fs::create_dir_all(folder).map_err(|error| Failure::at(folder.display(), &error))?;
     Ok(atomic_write(&path, |file| file.write_all(settings.as_bytes()))?)
-}
-
-/// The run of a step, if it was begun.
-fn begun(folder: &Path) -> Result<Option<RunFolder>, Failure> {
-    let entries = std::fs::read_dir(folder).map_err(|error| Failure::at(folder.display(), &error))?;
-    let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    Ok(folders.filter_map(|folder| RunFolder::open(&folder).ok()).max_by_key(|run| run.path().to_path_buf()))
 }

@@ -169,3 +169,11 @@ pub(crate) fn test_data() -> Option<PathBuf> {
     }
     data.map(|path| std::fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap())
 }
+
+/// The words of a command, some of which are quoted.
+pub(crate) fn words(command: &str) -> Vec<&str> {
+    let parts = command.split('"').enumerate();
+    parts
+        .flat_map(|(index, part)| if index % 2 == 1 { vec![part] } else { part.split_whitespace().collect() })
+        .collect()
+}
