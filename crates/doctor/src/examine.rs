@@ -123,7 +123,7 @@ pub fn examine(
     let total = images.len();
     let mut on_images = |done| on_progress(Progress { what: "reading", done, total });
     let Some(records) = scan(images, &options.engine, stop, &mut on_images) else { return Ok(None) };
-    let mut features = Features::new(model, &options.engine)?;
+    let mut features = Features::new(model, options.seed, &options.engine)?;
     let mut context = Context { images, records: &records, options, findings: Vec::new(), skipped: Vec::new() };
     files::check(&mut context);
     classes::check(&mut context);

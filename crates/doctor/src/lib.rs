@@ -30,6 +30,7 @@ mod features;
 mod finding;
 mod histograms;
 mod jpeg;
+mod patches;
 mod perceptual_hash;
 mod probe;
 mod quarantine;

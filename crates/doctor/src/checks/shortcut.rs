@@ -139,6 +139,9 @@ fn chosen(context: &Context<'_>) -> Result<Vec<usize>, &'static str> {
         return Err("an image may have several labels");
     }
     let training = images.training_split().ok_or("there is no training split")?;
+    if context.records.iter().all(|record| record.appearance.is_none()) {
+        return Err("the images have no 8-bit pixels of 1 to 4 channels");
+    }
     let is_one = |index: &usize| images.split(*index) == training && context.records[*index].appearance.is_some();
     let mut chosen: Vec<usize> = (0..images.len()).filter(is_one).collect();
     let mut counts = vec![0; images.classes().len()];
