@@ -5,7 +5,7 @@ use crate::{Check, DoctorError};
 /// The limits of the checks that have one. Those of single images are CleanVision's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
-    /// Near duplicates differ in at most so many of the 64 bits of their perceptual hashes. On CIFAR-10 pairs of training and test
+    /// Near duplicates differ in at most so many of the 63 bits of their perceptual hashes. On CIFAR-10 pairs of training and test
     /// images up to 8, which correlate, are all of one class.
     pub near: u32,
     /// The largest class has at least so many times the images of the smallest.

@@ -166,8 +166,7 @@ fn components(context: &Context<'_>, pairs: &[Pair]) -> Vec<Group> {
         *distance = pair.distance.max(*distance);
     }
     let group = |(images, distance): (BTreeSet<usize>, u32)| {
-        let mut detail = counted(distance as usize, "bit");
-        detail.push_str(" of 64 differ");
+        let mut detail = format!("{distance} of 63 bits differ");
         let of = context.images;
         let splits: BTreeSet<usize> = images.iter().map(|&image| of.split(image)).collect();
         if splits.len() > 1 {

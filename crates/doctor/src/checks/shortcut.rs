@@ -88,48 +88,52 @@ pub(crate) fn check(context: &mut Context<'_>, stop: &AtomicBool) -> Option<Opti
             return Some(None);
         }
     };
-    let classes = context.images.classes().len();
     let labels: Vec<u32> = chosen.iter().map(|&index| context.images.class(index)).collect();
-    let mut counts = vec![0usize; classes];
+    let mut counts = vec![0usize; context.images.classes().len()];
     labels.iter().for_each(|&label| counts[label as usize] += 1);
-    let count = chosen.len() as f64;
-    let chance = counts.iter().max().copied().unwrap_or(0) as f64 / count;
+    let chance = counts.iter().max().copied().unwrap_or(0) as f64 / chosen.len() as f64;
     let (mut scores, mut worst) = (Vec::new(), None::<(f64, ShortcutScore)>);
     for (property, is_of_file, values) in PROPERTIES {
-        let known = |&index: &usize| {
-            let record = &context.records[index];
-            Known { look: record.appearance.as_ref().expect("chosen images have one"), file: record.file.as_ref() }
-        };
-        let per_image: Vec<Vec<f32>> = chosen.iter().map(|index| values(&known(index))).collect();
-        let len = per_image[0].len();
-        if len == 0 || is_constant(&per_image) {
-            continue;
-        }
-        let mut rows = Rows { values: per_image.concat(), features: len, labels: labels.clone(), classes };
-        rows.standardise();
-        let mut rows = with_squares(rows);
+        let Some(mut rows) = rows(context, &chosen, &labels, values) else { continue };
         rows.standardise();
         let engine = &context.options.engine;
         let probabilities = probe::out_of_fold(&rows, context.options.seed, engine, stop, &mut |_| {})?;
-        let top1 = probe::accuracy(&probabilities, &labels, classes);
-        let interval = wilson(top1, count);
+        let top1 = probe::accuracy(&probabilities, &labels, rows.classes);
+        let interval = wilson(top1, chosen.len() as f64);
         let score = ShortcutScore { property, top1: 100.0 * top1, interval: interval.map(|bound| 100.0 * bound) };
         scores.push(score);
-        let excess = (top1 - chance) / (1.0 - chance).max(f64::MIN_POSITIVE);
         let limit = if is_of_file { OF_FILE } else { OF_PICTURE };
-        if excess >= limit && interval[0] > chance && worst.is_none_or(|(most, _)| excess / limit > most) {
-            worst = Some((excess / limit, score));
+        let excess = (top1 - chance) / (1.0 - chance).max(f64::MIN_POSITIVE) / limit;
+        if excess >= 1.0 && interval[0] > chance && worst.is_none_or(|(most, _)| excess > most) {
+            worst = Some((excess, score));
         }
     }
     scores.sort_by(|a, b| b.top1.total_cmp(&a.top1));
-    if let Some((_, ShortcutScore { property, top1, interval: [low, high] })) = worst {
-        let message = format!(
-            "{property} alone tells the class of {top1:.1} % of the images ({low:.1} to {high:.1}; a guess: {:.1} %)",
-            100.0 * chance
-        );
-        context.report(Check::Shortcut, Severity::Warning, message, Vec::new());
+    let check = ShortcutCheck { images: chosen.len(), chance: 100.0 * chance, scores };
+    if let Some((_, score)) = worst {
+        context.report(Check::Shortcut, Severity::Warning, check.sentence(&score), Vec::new());
     }
-    Some(Some(ShortcutCheck { images: chosen.len(), chance: 100.0 * chance, scores }))
+    Some(Some(check))
+}
+
+/// A property of some images and its square, so that a class may lie between others; `None` if the images do not have it, or all the
+/// same.
+fn rows(context: &Context<'_>, chosen: &[usize], labels: &[u32], values: fn(&Known<'_>) -> Vec<f32>) -> Option<Rows> {
+    let known = |&index: &usize| {
+        let record = &context.records[index];
+        Known { look: record.appearance.as_ref().expect("chosen images have one"), file: record.file.as_ref() }
+    };
+    let per_image: Vec<Vec<f32>> = chosen.iter().map(|index| values(&known(index))).collect();
+    let features = per_image[0].len();
+    if features == 0 || per_image.iter().all(|row| *row == per_image[0]) {
+        return None;
+    }
+    let classes = context.images.classes().len();
+    let mut rows = Rows { values: per_image.concat(), features, labels: labels.to_vec(), classes };
+    rows.standardise();
+    let both = |row: &[f32]| row.iter().copied().chain(row.iter().map(|value| value * value)).collect::<Vec<f32>>();
+    let values = rows.values.chunks_exact(features).flat_map(both).collect();
+    Some(Rows { values, features: 2 * features, ..rows })
 }
 
 /// The training images that are judged: in order, and a sample if there are many.
@@ -160,17 +164,6 @@ fn chosen(context: &Context<'_>) -> Result<Vec<usize>, &'static str> {
     Ok(chosen)
 }
 
-fn is_constant(rows: &[Vec<f32>]) -> bool {
-    rows.iter().all(|row| *row == rows[0])
-}
-
-/// The values and their squares, so that a class may lie between others.
-fn with_squares(rows: Rows) -> Rows {
-    let both = |row: &[f32]| row.iter().copied().chain(row.iter().map(|value| value * value)).collect::<Vec<f32>>();
-    let values = rows.values.chunks_exact(rows.features).flat_map(both).collect();
-    Rows { values, features: 2 * rows.features, ..rows }
-}
-
 /// The 95 % interval of a share (Wilson, "Probable inference, the law of succession, and statistical inference", 1927).
 fn wilson(share: f64, count: f64) -> [f64; 2] {
     let square = Z * Z / count;
@@ -182,14 +175,19 @@ fn wilson(share: f64, count: f64) -> [f64; 2] {
 impl ShortcutCheck {
     /// The result in one line.
     pub fn describe(&self) -> String {
-        let images = counted(self.images, "image");
         match self.scores.first() {
-            None => format!("{images} are alike in size, colour and file"),
-            Some(ShortcutScore { property, top1, interval: [low, high] }) => format!(
-                "{property} alone tells the class of {top1:.1} % ({low:.1} to {high:.1}) of {images}; a guess: {:.1} %",
-                self.chance
-            ),
+            None => format!("{} do not differ in size, colour and file", counted(self.images, "image")),
+            Some(score) => self.sentence(score),
         }
+    }
+
+    fn sentence(&self, score: &ShortcutScore) -> String {
+        let ShortcutScore { property, top1, interval: [low, high] } = score;
+        let images = counted(self.images, "image");
+        format!(
+            "{property} alone tells the class of {top1:.1} % ({low:.1} to {high:.1}) of {images}; a guess: {:.1} %",
+            self.chance
+        )
     }
 }
 
