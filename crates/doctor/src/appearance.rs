@@ -1,4 +1,4 @@
-//! What an image looks like, in a few numbers. Brightness, blur and entropy are those of CleanVision 0.3
+//! What an image looks like, in a few numbers. Brightness, blur and entropy are those of CleanVision
 //! (`issue_managers/image_property.py`), so that its thresholds mean the same here.
 
 use crate::perceptual_hash::{SIDE, perceptual_hash};

@@ -82,7 +82,7 @@ fn every_planted_fault_is_found_and_nothing_else() {
     place.write("train/castle/light.png", place.changed(916, |value| 248.0 + value * 0.005));
     place.write("train/castle/grey.png", photograph(917, [60, 60]).with_channels(1).unwrap().to_png().unwrap());
     place.write("train/castle/alpha.png", place.with_alpha(918));
-    place.write("train/castle/cmyk.jpg", include_bytes!("fixtures/cmyk.jpg"));
+    place.write("train/castle/cmyk.jpg", include_bytes!("golden/cmyk.jpg"));
 
     let examination = place.examine();
     let one = |check| {

@@ -1,5 +1,5 @@
-"""Makes the golden files: appearance.json (numpy, Pillow and scipy, by CleanVision's formulas), probe.json (scikit-learn) and
-confident_learning.json (cleanlab).
+"""Makes the golden files: appearance.json (numpy, Pillow and scipy, by CleanVision's formulas), probe.json (scikit-learn),
+confident_learning.json (cleanlab), and a JPEG file of printing colours.
 
     pip install numpy pillow scipy scikit-learn cleanlab
     python make_golden.py
@@ -103,3 +103,8 @@ write("confident_learning.json", {
     "off_diagonal": issues("confident_learning"),
     "pruned": issues("prune_by_noise_rate"),
 })
+
+random = np.random.default_rng(3)
+coarse = np.kron(random.normal(0, 1, (6, 6, 4)), np.ones((10, 10, 1)))
+inks = np.clip(128 + 60 * coarse + random.normal(0, 12, (60, 60, 4)), 0, 255).astype(np.uint8)
+Image.fromarray(inks, "CMYK").save(folder / "cmyk.jpg", quality=60)
