@@ -82,6 +82,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Prune(prune) => commands::prune::run(&prune, &stop),
         Command::Compress(compress) => commands::compress::run(&compress, &stop),
         Command::Search(search) => commands::search::run(&search, &stop),
+        Command::Doctor(doctor) => commands::doctor::run(&doctor, &stop),
         Command::Export(export) => commands::export::run(&export),
         Command::Average(average) => commands::average::run(&average),
         Command::Models { command: Models::List(list) } => commands::models::list(&list),

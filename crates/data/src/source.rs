@@ -189,6 +189,14 @@ impl Source {
         }
     }
 
+    /// The layout of a folder of class folders.
+    pub(crate) fn layout(&self) -> Option<&Layout> {
+        match &self.kind {
+            Kind::Folder(layout) => Some(layout),
+            _ => None,
+        }
+    }
+
     fn place(&self) -> String {
         match &self.kind {
             Kind::Shapes => self.name.clone(),

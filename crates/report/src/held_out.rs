@@ -1,12 +1,12 @@
 //! A trained model judged on images that it was not trained on: metrics, mistakes, label issues, slices, embeddings.
 
 use crate::embedding::Embedding;
-use crate::label_issues::{LabelScore, label_scores};
 use crate::reliability::Reliability;
 use crate::samples::thumbnail;
 use crate::slices::{Judged, Properties, Slice, slices};
 use crate::{Picture, ReportError};
 use residual_data::Dataset;
+use residual_doctor::{LabelScore, label_scores};
 use residual_engine::Options;
 use residual_infer::{EvaluateOptions, Evaluation, ImageResult, InferError, evaluate_with};
 use residual_model::Model;

@@ -406,7 +406,8 @@ fn pictures(shown: &[Shown], more: &dyn Fn(&Shown) -> String) -> String {
     format!("<ul class=\"pictures\">\n{}</ul>\n", shown.iter().map(item).collect::<String>())
 }
 
-fn image(picture: Option<&Picture>, text: &str) -> String {
+/// A list entry's picture, or a word if there is none; `text` is shown on hover.
+pub(crate) fn image(picture: Option<&Picture>, text: &str) -> String {
     let text = escape(text);
     let Some(picture) = picture else {
         return format!("<span class=\"muted\" data-tip=\"{text}\">no picture</span><br/>");

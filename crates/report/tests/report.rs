@@ -1,8 +1,10 @@
 //! Reports of small runs.
 
+use residual_data::Source;
+use residual_doctor::{Check, Collection, ExamineOptions, examine};
 use residual_engine::Options;
 use residual_kernels::Isa;
-use residual_report::{Environment, Facts, Picture, RunComparison, RunReport, TestResult, begin_report};
+use residual_report::{Environment, Facts, Picture, RunComparison, RunReport, TestResult, begin_report, dataset_page};
 use residual_threads::Pool;
 use residual_train::{Augment, Job, Layer, Outcome, Recipe, Record, RunFolder, Summary, train};
 use std::path::{Path, PathBuf};
@@ -291,4 +293,24 @@ fn a_comparison_lays_curves_over_each_other_and_lists_what_differs() {
     assert_eq!(numbers["differences"], serde_json::json!({ "seed": ["4", "5"] }));
     assert_eq!(numbers["runs"].as_array().unwrap().len(), 2);
     assert!(page.contains("1-resnet20-photos held out"), "a line for each run");
+}
+
+#[test]
+fn the_page_of_a_dataset_has_a_section_for_each_finding_with_its_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = photos(folder.path());
+    let [first, second] = [0, 1].map(|class| root.join(CLASSES[class]));
+    std::fs::copy(first.join("0.png"), second.join("<i>copy.png")).unwrap();
+    std::fs::write(second.join("broken.png"), "x").unwrap();
+    let images = Collection::open(&Source::open(root.to_str().unwrap(), None).unwrap()).unwrap();
+    let options = ExamineOptions::new(options());
+    let examination = examine(&images, None, &options, &AtomicBool::new(false), &mut |_| {}).unwrap().unwrap();
+    let page = dataset_page(&images, &examination);
+    let mut sections = vec!["findings"];
+    sections.extend(examination.findings.iter().map(|finding| finding.check.name()));
+    sections.extend(["label-check", "shortcuts"]);
+    check(&page, &sections);
+    assert!(examination.finding(Check::Contradictory).is_some() && examination.finding(Check::Unreadable).is_some());
+    assert!(page.contains("&lt;i&gt;copy.png") && !page.contains("<i>"));
+    assert!(page.contains("no picture"), "an unreadable image has no picture, and is named all the same");
 }

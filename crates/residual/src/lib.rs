@@ -98,8 +98,8 @@
 //! The most common items are at the root. The crates, each a module here: [`graph`] (networks as data), [`zoo`] (networks
 //! by name), [`model`] (networks with their tensors), [`weights`] (models as files), [`hub`] (weights by name),
 //! [`preprocess`] and [`data`] (images), [`infer`] (classifying, features, evaluation), [`engine`] (running a network,
-//! forward and backward), [`compress`] (quantised networks), [`search`] (the best network within a limit), [`explain`] (what a
-//! network looks at), [`onnx`] (models for other programs), and [`train`].
+//! forward and backward), [`compress`] (quantised networks), [`search`] (the best network within a limit), [`doctor`] (what is wrong
+//! with a dataset), [`explain`] (what a network looks at), [`onnx`] (models for other programs), and [`train`].
 #![forbid(unsafe_code)]
 
 mod fine_tune;
@@ -113,6 +113,7 @@ pub use residual_infer::{
 
 pub use residual_compress as compress;
 pub use residual_data as data;
+pub use residual_doctor as doctor;
 pub use residual_engine as engine;
 pub use residual_explain as explain;
 #[doc(hidden)]

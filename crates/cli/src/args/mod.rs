@@ -5,6 +5,7 @@ mod compress;
 mod data;
 mod dataset;
 mod distill;
+mod doctor;
 mod eval;
 mod explain;
 mod export;
@@ -28,6 +29,7 @@ pub(crate) use compress::Compress;
 pub(crate) use data::{ConvertData, Data, ExportData, FetchData};
 pub(crate) use dataset::Images;
 pub(crate) use distill::Distill;
+pub(crate) use doctor::Doctor;
 pub(crate) use eval::Eval;
 pub(crate) use explain::{Embedding, Explain, Subject};
 pub(crate) use export::{ExportWeights, FileFormat};
@@ -131,6 +133,8 @@ pub(crate) enum Command {
     Compress(Box<Compress>),
     /// Search for the most accurate network within a limit of size or time
     Search(Box<Search>),
+    /// Find out what is wrong with a dataset, before training on it
+    Doctor(Box<Doctor>),
     /// Export weights to ONNX or safetensors
     Export(Box<ExportWeights>),
     /// Average the weights of several checkpoints of a network

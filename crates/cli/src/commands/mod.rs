@@ -6,6 +6,7 @@ mod changed;
 pub(crate) mod compress;
 pub(crate) mod data;
 pub(crate) mod distill;
+pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod export;

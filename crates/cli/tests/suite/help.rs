@@ -18,6 +18,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["prune"],
     &["compress"],
     &["search"],
+    &["doctor"],
     &["report"],
     &["models", "list"],
     &["data", "list"],

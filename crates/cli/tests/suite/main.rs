@@ -6,6 +6,7 @@ mod classes;
 mod commands;
 mod compress;
 mod distill;
+mod doctor;
 mod eval;
 mod explain;
 mod export;

@@ -100,6 +100,7 @@ fn every_command_of_the_readme_runs() {
             "bench" => shows("GFLOP/s"),
             "quantize" | "prune" => shows("\ntop-1  "),
             "compress" => shows("\nchoice   Chosen within drop<=100: "),
+            "doctor" => shows("\nresult  0 errors, "),
             "search" => shows("\nNext:\n  residual train --model "),
             "export" => shows("opset"),
             "models" => shows("resnet50"),
