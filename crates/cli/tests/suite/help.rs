@@ -4,7 +4,7 @@ use crate::support;
 
 use support::Place;
 
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: &[&[&str]] = &[
     &["train"],
     &["eval"],
     &["predict"],
