@@ -81,6 +81,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Quantize(quantize) => commands::quantize::run(&quantize, &stop),
         Command::Prune(prune) => commands::prune::run(&prune, &stop),
         Command::Search(search) => commands::search::run(&search, &stop),
+        Command::Tune(tune) => commands::tune::run(&tune, &stop),
         Command::Export(export) => commands::export::run(&export),
         Command::Average(average) => commands::average::run(&average),
         Command::Models { command: Models::List(list) } => commands::models::list(&list),

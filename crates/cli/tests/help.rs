@@ -4,7 +4,7 @@ mod support;
 
 use support::Place;
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 19] = [
     &["train"],
     &["eval"],
     &["predict"],
@@ -17,6 +17,7 @@ const COMMANDS: [&[&str]; 18] = [
     &["quantize"],
     &["prune"],
     &["search"],
+    &["tune"],
     &["report"],
     &["models", "list"],
     &["data", "list"],

@@ -33,7 +33,7 @@ fn every_command_of_the_readme_runs() {
     let commands = commands();
     assert!(commands.len() > 10, "{commands:?}");
     for command in commands {
-        let mut arguments: Vec<&str> = command.split_whitespace().collect();
+        let mut arguments: Vec<&str> = command.split_whitespace().map(|word| word.trim_matches('\'')).collect();
         if arguments.iter().any(|argument| argument.contains("cifar-10")) && data.is_none() {
             eprintln!("skipped, RESIDUAL_TEST_DATA is not set: residual {command}");
             continue;
@@ -57,6 +57,22 @@ fn every_command_of_the_readme_runs() {
                 arguments[place + 1] = short;
             }
             arguments.extend(["--data", "photos", "-b", "4", "--img-size", "32"]);
+        }
+        if arguments[0] == "tune" {
+            let place = arguments.iter().position(|argument| *argument == "--trials").expect("a length");
+            arguments[place + 1] = "1";
+            arguments.extend([
+                "--data",
+                "photos",
+                "-b",
+                "4",
+                "--img-size",
+                "32",
+                "--strategy",
+                "tpe",
+                "--max-steps",
+                "2",
+            ]);
         }
         if arguments.starts_with(&["recipes", "verify"]) {
             arguments.push("--trace");
@@ -94,6 +110,7 @@ fn every_command_of_the_readme_runs() {
             "bench" => shows("GFLOP/s"),
             "quantize" | "prune" => shows("\ntop-1  "),
             "search" => shows("\nNext:\n  residual train --model "),
+            "tune" => shows("\nNext:\n  residual train --recipe "),
             "export" => shows("opset"),
             "models" => shows("resnet50"),
             "data" if arguments[1] == "convert" => shows("\nfiles   1\n"),

@@ -21,6 +21,7 @@ mod reproduce;
 mod search;
 mod settings;
 mod train;
+mod tune;
 
 pub(crate) use bench::{Bench, BenchMode};
 pub(crate) use data::{ConvertData, Data, ExportData, FetchData};
@@ -43,6 +44,7 @@ pub(crate) use reproduce::Reproduce;
 pub(crate) use search::Search;
 pub(crate) use settings::{FinetuneSettings, Settings};
 pub(crate) use train::Train;
+pub(crate) use tune::Tune;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -127,6 +129,8 @@ pub(crate) enum Command {
     Prune(Box<Prune>),
     /// Search for the most accurate network within a limit of size or time
     Search(Box<Search>),
+    /// Search for the best settings of a recipe
+    Tune(Box<Tune>),
     /// Export weights to ONNX or safetensors
     Export(Box<ExportWeights>),
     /// Average the weights of several checkpoints of a network
