@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             session.forward(&image)?;
             Ok::<_, EngineError>(session.output() == first)
         };
-        let threads: Vec<_> = sessions.into_iter().map(|session| scope.spawn(|| run(session))).collect();
+        let threads: Vec<_> = sessions.into_iter().map(|session| scope.spawn(move || run(session))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect::<Result<Vec<_>, _>>()
     })?;
     println!("same bits at the same time: {}", same.iter().all(|&same| same));
