@@ -83,6 +83,7 @@ fn run(command: Command) -> Result<Done, Failure> {
         Command::Compress(compress) => commands::compress::run(&compress, &stop),
         Command::Search(search) => commands::search::run(&search, &stop),
         Command::Doctor(doctor) => commands::doctor::run(&doctor, &stop),
+        Command::Tune(tune) => commands::tune::run(&tune, &stop),
         Command::Export(export) => commands::export::run(&export),
         Command::Average(average) => commands::average::run(&average),
         Command::Models { command: Models::List(list) } => commands::models::list(&list),

@@ -50,6 +50,7 @@ mod scatter;
 mod slices;
 mod svg;
 mod trade_off;
+mod tuning;
 
 pub use architecture::architecture;
 pub use axis::Axis;
@@ -77,3 +78,4 @@ pub use scatter::{ScatterPoint, scatter};
 pub use slices::Slice;
 pub use svg::{Anchor, Label, Mark, Svg, escape};
 pub use trade_off::{Candidate, TradeOff};
+pub use tuning::{Searched, Trial, Tuning};

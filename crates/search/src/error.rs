@@ -51,6 +51,12 @@ pub enum SearchError {
         /// What is wrong.
         what: String,
     },
+    /// A text describes no settings.
+    #[error("space: {what}")]
+    SettingSpace {
+        /// What is wrong.
+        what: String,
+    },
     /// No network of a space is valid.
     #[error("{space}: expected a space with valid networks, got none among 1000 drawn ones")]
     Empty {
@@ -116,7 +122,7 @@ impl SearchError {
     /// Whether the caller asked for something that does not exist, rather than something that failed.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::SpaceName { .. } | Self::Field { .. } => true,
+            Self::SpaceName { .. } | Self::SettingSpace { .. } | Self::Field { .. } | Self::Zoo(_) => true,
             Self::Recipe(source) | Self::Trial { source, .. } => source.is_usage(),
             _ => false,
         }

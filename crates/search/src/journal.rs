@@ -1,6 +1,6 @@
 //! The journal of a search: a line of JSON for every step, appended by one or several processes.
 
-use crate::{Candidate, History, SearchError};
+use crate::{Candidate, Cost, History, SearchError};
 use residual_files::{printable, read_file};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -22,16 +22,16 @@ pub enum Entry {
         trial: usize,
         /// The place of the choice in every dimension.
         candidate: Vec<usize>,
-        /// What distinguishes its network from others.
+        /// What distinguishes it from others.
         identity: String,
         /// Epochs that it is to be trained.
         epochs: u64,
-        /// Trainable values.
-        parameters: usize,
-        /// Multiply-accumulates for one image.
-        macs: u64,
-        /// Milliseconds of inference, if they have a limit.
-        latency_ms: Option<f64>,
+        /// The cost of its network, where networks are searched.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost: Option<Cost>,
+        /// Its settings, where settings are searched.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        settings: Option<toml::Table>,
     },
     /// A trial goes on.
     Promoted {
@@ -145,7 +145,7 @@ impl Record {
             Entry::Search(_) => return Err("the settings once".into()),
             Entry::Proposed { trial, candidate, identity, epochs, .. } => {
                 if *trial != known || self.history.has_tried(identity) {
-                    return Err(format!("trial {known}, with a new network"));
+                    return Err(format!("trial {known}, with a new candidate"));
                 }
                 self.history.propose(Candidate(candidate.clone()), identity.clone(), *epochs);
                 self.proposals.push(entry.clone());

@@ -1,10 +1,10 @@
-//! Architecture search: which network of a space is the most accurate within a limit of size or time.
+//! Search: which network of a space is the most accurate within a limit of size or time, and which settings of a recipe are the best.
 //!
 //! A [`Space`] has a choice for every dimension, and a [`Strategy`] proposes the [`Candidate`] of the next trial from the
 //! [`History`] of all trials so far. A strategy has no other state, so a search goes on from its history alone.
-//! [`NetworkSpace`] is a space of the zoo's networks. A [`Search`] trains its trials as ordinary runs, and keeps their history in
-//! a journal that several processes may share. [`CellTable`] is a space whose accuracies are known, on which strategies are
-//! compared within seconds.
+//! [`NetworkSpace`] is a space of the zoo's networks, [`SettingSpace`] one of a recipe's settings. A [`Search`] trains its trials as
+//! ordinary runs, and keeps their history in a journal that several processes may share. [`CellTable`] is a space whose accuracies are
+//! known, on which strategies are compared within seconds.
 //!
 //! ```no_run
 //! use residual_search::{Length, Limits, Method, NetworkSpace, Search, measure_latency};
@@ -19,7 +19,7 @@
 //! let length = Length { trials: Some(30), budget: None };
 //! let search = Search::new(space, limits, &latency, Method::Evolution, recipe, length)?;
 //! let found = search.run("search".as_ref(), &options, &Default::default(), &mut |_| ())?;
-//! println!("{:.2} % in {:?} s: {}", found.best.top1, found.best.cost.latency, found.weights.display());
+//! println!("{:.2} % in {:?} s: {}", found.best.top1, found.best.tried.latency, found.weights.display());
 //! # Ok(())
 //! # }
 //! ```
@@ -29,29 +29,37 @@ mod cell;
 mod error;
 mod halving;
 mod history;
+mod importance;
 mod journal;
 mod latency;
 mod limits;
 mod method;
 mod naswot;
 mod networks;
+mod recipes;
 mod search;
+mod setting_space;
 mod space;
 mod strategy;
 mod table;
 mod template;
 mod trial;
+mod trials;
 
 pub use error::SearchError;
 pub use halving::{Halving, Next};
 pub use history::{History, Trial};
+pub use importance::importance;
 pub use journal::{Entry, Journal, Record, Settings};
 pub use latency::measure_latency;
 pub use limits::{Bounded, Cost, Latency, LatencyLimit, Limits};
 pub use method::Method;
 pub use naswot::naswot;
 pub use networks::{Member, NetworkSpace};
+pub use recipes::Recipes;
 pub use search::{Event, Found, Length, Outcome, Search};
+pub use setting_space::{Dimension, SettingSpace};
 pub use space::{Candidate, Space};
 pub use strategy::{Evolution, RandomSearch, Screened, Strategy, Tpe};
 pub use table::{CellTable, TableRow};
+pub use trials::{Networks, Trials};

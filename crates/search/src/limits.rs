@@ -2,6 +2,7 @@
 
 use crate::{Candidate, NetworkSpace, SearchError, Space};
 use residual_graph::Graph;
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
@@ -54,10 +55,9 @@ impl fmt::Display for LatencyLimit {
 }
 
 /// The cost of a network.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cost {
-    /// What distinguishes the network from others.
-    pub identity: String,
     /// Trainable values.
     pub parameters: usize,
     /// Multiply-accumulates for one image.
@@ -99,14 +99,14 @@ impl<'a> Bounded<'a> {
         self.measured.borrow_mut().insert(identity.into(), seconds);
     }
 
-    /// The cost of a candidate; `None` if it is no network, or beyond a limit.
+    /// The identity and the cost of a candidate's network; `None` if it is no network, or beyond a limit.
     ///
     /// # Errors
     /// If the latency cannot be told.
     ///
     /// # Panics
     /// If the candidate is of another space.
-    pub fn cost(&self, candidate: &Candidate) -> Result<Option<Cost>, SearchError> {
+    pub fn cost(&self, candidate: &Candidate) -> Result<Option<(String, Cost)>, SearchError> {
         // Fields that do not go together are no member.
         let Ok(member) = self.space.member(candidate) else { return Ok(None) };
         let (parameters, macs) = (member.parameters, member.macs);
@@ -117,7 +117,7 @@ impl<'a> Bounded<'a> {
         }
         let identity = member.identity();
         let Some(limit) = self.limits.latency else {
-            return Ok(Some(Cost { identity, parameters, macs, latency: None }));
+            return Ok(Some((identity, Cost { parameters, macs, latency: None })));
         };
         let known = self.measured.borrow().get(&identity).copied();
         let seconds = match known {
@@ -125,7 +125,8 @@ impl<'a> Bounded<'a> {
             None => (self.latency)(&member.graph, limit.batch)?,
         };
         self.remember(&identity, seconds);
-        Ok((seconds <= limit.seconds).then_some(Cost { identity, parameters, macs, latency: Some(seconds) }))
+        let cost = Cost { parameters, macs, latency: Some(seconds) };
+        Ok((seconds <= limit.seconds).then_some((identity, cost)))
     }
 }
 
@@ -135,6 +136,6 @@ impl Space for Bounded<'_> {
     }
 
     fn identity(&self, candidate: &Candidate) -> Result<Option<String>, SearchError> {
-        Ok(self.cost(candidate)?.map(|cost| cost.identity))
+        Ok(self.cost(candidate)?.map(|(identity, _)| identity))
     }
 }

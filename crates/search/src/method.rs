@@ -17,6 +17,8 @@ pub enum Method {
     Asha,
     /// Hyperband of random networks.
     Hyperband,
+    /// Asynchronous successive halving of what the tree-structured Parzen estimator proposes.
+    TpeAsha,
 }
 
 /// How many times as long the next budget of a halving is, and as few trials get it.
@@ -26,7 +28,7 @@ const RUNGS: u32 = 2;
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 5] = [Self::Evolution, Self::Random, Self::Tpe, Self::Asha, Self::Hyperband];
+    pub const ALL: [Self; 6] = [Self::Evolution, Self::Random, Self::Tpe, Self::Asha, Self::Hyperband, Self::TpeAsha];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Method {
             Self::Tpe => "tpe",
             Self::Asha => "asha",
             Self::Hyperband => "hyperband",
+            Self::TpeAsha => "tpe-asha",
         }
     }
 
@@ -44,13 +47,13 @@ impl Method {
         match self {
             Self::Random | Self::Asha | Self::Hyperband => Box::new(RandomSearch),
             Self::Evolution => Box::new(trials.map_or_else(Evolution::default, Evolution::for_trials)),
-            Self::Tpe => Box::new(Tpe::default()),
+            Self::Tpe | Self::TpeAsha => Box::new(Tpe::default()),
         }
     }
 
     /// Whether trials have smaller budgets than the largest.
     pub fn halves(self) -> bool {
-        matches!(self, Self::Asha | Self::Hyperband)
+        matches!(self, Self::Asha | Self::Hyperband | Self::TpeAsha)
     }
 
     /// How long each trial is trained, at most `budget`.
@@ -58,7 +61,7 @@ impl Method {
         let min = (budget / ETA.pow(RUNGS)).max(1);
         let halving = match self {
             Self::Random | Self::Evolution | Self::Tpe => None,
-            Self::Asha => Halving::asha(min, budget, ETA),
+            Self::Asha | Self::TpeAsha => Halving::asha(min, budget, ETA),
             Self::Hyperband => Halving::hyperband(min, budget, ETA),
         };
         halving.unwrap_or_else(|| Halving::none(budget))

@@ -1,4 +1,4 @@
-//! Spaces of networks: a choice for every dimension.
+//! Spaces: a choice for every dimension.
 
 use crate::{History, SearchError};
 use residual_tensor::Stream;
@@ -7,13 +7,13 @@ use residual_tensor::Stream;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate(pub Vec<usize>);
 
-/// A set of networks that strategies choose from.
+/// A set of networks or settings that strategies choose from.
 pub trait Space {
     /// The number of choices in each dimension, at least one.
     fn sizes(&self) -> &[usize];
 
-    /// What distinguishes the candidate's network: candidates of one identity are the same network, and only one of them is
-    /// tried. `None` if it is no network, or is beyond the limits of the search.
+    /// What distinguishes the candidate: candidates of one identity are the same network, or the same recipe, and only one of
+    /// them is tried. `None` if it is none, or is beyond the limits of the search.
     ///
     /// # Errors
     /// If the candidate cannot be judged.
@@ -21,6 +21,11 @@ pub trait Space {
     /// # Panics
     /// If the candidate has other dimensions.
     fn identity(&self, candidate: &Candidate) -> Result<Option<String>, SearchError>;
+
+    /// Whether neighbouring choices of a dimension are alike, as those of a number are.
+    fn is_ordered(&self, _dimension: usize) -> bool {
+        false
+    }
 }
 
 /// Draws of a new candidate before a strategy gives up.

@@ -23,6 +23,7 @@ mod reproduce;
 mod search;
 mod settings;
 mod train;
+mod tune;
 
 pub(crate) use bench::{Bench, BenchMode};
 pub(crate) use compress::Compress;
@@ -47,6 +48,7 @@ pub(crate) use reproduce::Reproduce;
 pub(crate) use search::Search;
 pub(crate) use settings::{FinetuneSettings, Settings};
 pub(crate) use train::Train;
+pub(crate) use tune::Tune;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -135,6 +137,8 @@ pub(crate) enum Command {
     Search(Box<Search>),
     /// Find out what is wrong with a dataset, before training on it
     Doctor(Box<Doctor>),
+    /// Search for the best settings of a recipe
+    Tune(Box<Tune>),
     /// Export weights to ONNX or safetensors
     Export(Box<ExportWeights>),
     /// Average the weights of several checkpoints of a network

@@ -30,7 +30,7 @@ pub(crate) struct Search {
     /// Only networks that take at most this long for a batch of so many images on this machine, such as 2ms@1
     #[arg(long, value_name = "TIME@BATCH", help_heading = LIMITS)]
     pub(crate) target_latency: Option<LatencyLimit>,
-    /// How networks are chosen: evolution, random or tpe, each trained to the end; asha or hyperband: at random, and only the
+    /// How networks are chosen: evolution, random or tpe, each trained to the end; asha or hyperband (at random) or tpe-asha: only the
     /// better ones are trained on
     #[arg(long, value_name = "NAME", default_value = "evolution")]
     pub(crate) strategy: Method,
@@ -70,7 +70,7 @@ fn number(text: &str) -> Result<u64, String> {
 }
 
 /// A time of hours, minutes and seconds: 90s, 60m, 1h30m.
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     let fail = || "expected a time such as 90s, 60m or 1h30m".to_owned();
     let (mut rest, mut seconds) = (text, 0u64);
     for (unit, length) in [('h', 3600), ('m', 60), ('s', 1)] {

@@ -23,3 +23,5 @@ pub(crate) mod reproduce;
 pub(crate) mod runs;
 pub(crate) mod search;
 pub(crate) mod train;
+mod trials;
+pub(crate) mod tune;

@@ -2,22 +2,19 @@
 
 use crate::args::Search;
 use crate::commands::train::recipe;
+use crate::commands::trials;
 use crate::failure::Failure;
 use crate::output::{complain, count, duration, facts, grouped, path_text, print, print_json, quoted_path, table};
-use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::{Done, commands, machine};
 use residual::files::atomic_write;
 use residual::report::html::{figures, paragraph};
 use residual::report::{Candidate, TradeOff, architecture};
-use residual::search::{
-    CellTable, Cost, Event, Found, Length, Limits, Member, NetworkSpace, Outcome, SearchError, measure_latency,
-};
-use residual::train::{Event as TrainEvent, Recipe};
+use residual::search::{CellTable, Cost, Found, Length, Limits, Member, NetworkSpace, Outcome, measure_latency};
+use residual::train::Recipe;
 use residual::weights::load;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 /// Trials of a search on a table.
 const TABLE_TRIALS: usize = 300;
@@ -95,37 +92,25 @@ fn on_space(arguments: &Search, space: &str, stop: &Stop) -> Result<Done, Failur
     let latency = |graph: &residual::graph::Graph, batch| measure_latency(graph, batch, &options);
     let search = residual::search::Search::new(space, limits, &latency, arguments.strategy, recipe, length)?;
     let search = search.with_screen(arguments.screen.get().into());
-    let extremes = search.space().extremes()?;
-    let size = search.space().size();
+    let extremes = search.trials().space().extremes()?;
+    let size = search.trials().space().size();
     let [smallest, largest] = extremes.each_ref().map(|Member { parameters, macs, .. }| {
         format!("{} parameters and {} MACs", grouped(*parameters as u64), grouped(*macs))
     });
-    complain(&format!("space   {}: {}", search.space().name(), networks(size)));
+    complain(&format!("space   {}: {}", search.trials().space().name(), networks(size)));
     complain(&format!("        from {smallest} to {largest}"));
 
-    let progress = Progress::new();
-    let mut shown = Shown { progress: &progress, steps: 0 };
-    let result = search.run(&arguments.output, &options, stop.listen(), &mut |event| shown.event(event));
-    progress.finish();
-    let is_interrupted = stop.listen().load(Ordering::Relaxed);
-    let outcome = match result {
-        Err(SearchError::NoResult { .. }) if is_interrupted => None,
-        result => Some(result?),
-    };
-    if is_interrupted {
-        complain("interrupted, after a checkpoint; the same command goes on");
+    let Some(outcome) = trials::run(&search, &arguments.output, &options, stop, &describe)? else {
         return Ok(Done::Interrupted);
-    }
-    let Some(outcome) = outcome else { return Ok(Done::Interrupted) };
-    let command = full_training(arguments, &outcome.network);
+    };
+    let command = full_training(arguments, &outcome.description);
     let page = arguments.output.join("report.html");
-    let text = html(arguments, &outcome, search.space().name(), &command)?;
+    let text = html(arguments, &outcome, search.trials().space().name(), &command)?;
     atomic_write(&page, |file| file.write_all(text.as_bytes()))?;
     if arguments.format.json {
         let member = |member: &Member| json!({ "parameters": member.parameters, "macs": member.macs });
         let [smallest, largest] = extremes.each_ref().map(member);
-        let space =
-            json!({ "name": search.space().name(), "size": size as f64, "smallest": smallest, "largest": largest });
+        let space = json!({ "name": search.trials().space().name(), "size": size as f64, "smallest": smallest, "largest": largest });
         print_json(&document(&outcome, &space, &command, &page))?;
     } else {
         report(&outcome, &command, &page)?;
@@ -138,9 +123,8 @@ const OF_TRIALS: [&str; 5] = ["epochs", "max_steps", "time_budget", "checkpoint_
 
 /// The command that trains a network in full: with the search's recipes and settings, but for the length.
 fn full_training(arguments: &Search, network: &Path) -> String {
-    let recipes = arguments.recipe.iter().map(|name| format!("--recipe {}", quoted_path(name.as_ref())));
-    let words = recipes.chain(arguments.settings.words(&OF_TRIALS)).map(|word| format!(" {word}"));
-    format!("residual train --model {}{}", quoted_path(network), words.collect::<String>())
+    let words = trials::typed(&arguments.recipe, &arguments.settings, &OF_TRIALS);
+    format!("residual train --model {}{words}", quoted_path(network))
 }
 
 /// A number of networks, rounded where it is large.
@@ -151,34 +135,6 @@ fn networks(size: u128) -> String {
     }
 }
 
-/// Shows the events of a search: a bar of the trial in progress, and a line for each one's beginning and result.
-struct Shown<'a> {
-    progress: &'a Progress,
-    /// Steps of the trial.
-    steps: u64,
-}
-
-impl Shown<'_> {
-    fn event(&mut self, event: &Event<'_>) {
-        match event {
-            Event::Trial { trial, epochs, cost } => {
-                let cost = describe(cost);
-                self.progress.line(&format!("trial {trial}: {cost}, {}", count(*epochs, "epoch")));
-            }
-            Event::Training(TrainEvent::Started(info)) => self.steps = info.steps,
-            Event::Training(TrainEvent::Step(step)) => {
-                self.progress.steps("training", step.step as usize, self.steps as usize);
-            }
-            Event::Training(TrainEvent::Skipped { reason }) => self.progress.line(&format!("skipped: {reason}")),
-            Event::Training(_) => {}
-            Event::Scored { trial, epochs, top1 } => {
-                self.progress.line(&format!("trial {trial}: Acc@1 {top1:.2} after {}", count(*epochs, "epoch")));
-            }
-            Event::Failed { trial, reason } => self.progress.line(&format!("trial {trial}: failed: {reason}")),
-        }
-    }
-}
-
 /// The cost of a network in a line.
 fn describe(cost: &Cost) -> String {
     let latency = cost.latency.map_or(String::new(), |seconds| format!(", {:.3} ms", 1e3 * seconds));
@@ -186,56 +142,58 @@ fn describe(cost: &Cost) -> String {
 }
 
 /// The page of a search: every finished trial, and the best network.
-fn html(arguments: &Search, outcome: &Outcome, space: &str, command: &str) -> Result<String, Failure> {
+fn html(arguments: &Search, outcome: &Outcome<Cost>, space: &str, command: &str) -> Result<String, Failure> {
     let batch = arguments.target_latency.map_or(1, |limit| limit.batch);
-    let candidate = |found: &Found| Candidate {
+    let candidate = |found: &Found<Cost>| Candidate {
         name: format!("trial {}", found.trial),
         file: None,
         top1: found.top1,
         interval: None,
-        latency_ms: found.cost.latency.map(|seconds| (batch, 1e3 * seconds)).into_iter().collect(),
-        parameters: found.cost.parameters as u64,
-        macs: found.cost.macs,
+        latency_ms: found.tried.latency.map(|seconds| (batch, 1e3 * seconds)).into_iter().collect(),
+        parameters: found.tried.parameters as u64,
+        macs: found.tried.macs,
     };
     let best = &outcome.best;
+    // Accuracies after fewer epochs are no comparison.
+    let finished: Vec<&Found<Cost>> = outcome.scored.iter().filter(|found| found.epochs == best.epochs).collect();
     let page = TradeOff {
         title: format!("Search of {space}"),
         notes: vec![
             format!(
                 "{}, {} finished, by {}; {} of training.",
                 count(outcome.trials as u64, "trial"),
-                outcome.finished.len(),
+                finished.len(),
                 arguments.strategy,
                 duration(outcome.seconds)
             ),
             format!("Judged on held-out training images after {}.", count(best.epochs, "epoch")),
         ],
-        candidates: outcome.finished.iter().map(candidate).collect(),
+        candidates: finished.iter().copied().map(candidate).collect(),
         original: None,
-        chosen: outcome.finished.iter().position(|found| found.trial == best.trial),
+        chosen: finished.iter().position(|found| found.trial == best.trial),
         latency_limit: arguments.target_latency.map(|limit| (1e3 * limit.seconds, limit.batch)),
         ..TradeOff::default()
     };
     let model = load(&outcome.weights)?.model;
     let diagram = architecture(&model.graph, model.preprocessing.size)?.to_html();
-    let text = format!("Trial {}: {}. To train it in full:", best.trial, describe(&best.cost));
+    let text = format!("Trial {}: {}. To train it in full:", best.trial, describe(&best.tried));
     let body = paragraph(&text) + &paragraph(command) + &figures(&[diagram]);
     Ok(page.html(&[("best", "Best network", body)]))
 }
 
-fn document(outcome: &Outcome, space: &Value, command: &str, page: &Path) -> Value {
-    let found = |found: &Found| {
+fn document(outcome: &Outcome<Cost>, space: &Value, command: &str, page: &Path) -> Value {
+    let found = |found: &Found<Cost>| {
         json!({
             "trial": found.trial,
             "epochs": found.epochs,
             "top1": found.top1,
-            "parameters": found.cost.parameters,
-            "macs": found.cost.macs,
-            "latency_ms": found.cost.latency.map(|seconds| 1e3 * seconds),
+            "parameters": found.tried.parameters,
+            "macs": found.tried.macs,
+            "latency_ms": found.tried.latency.map(|seconds| 1e3 * seconds),
         })
     };
     let mut best = found(&outcome.best);
-    best["network"] = json!(path_text(&outcome.network));
+    best["network"] = json!(path_text(&outcome.description));
     best["weights"] = json!(path_text(&outcome.weights));
     json!({
         "best": best,
@@ -249,9 +207,9 @@ fn document(outcome: &Outcome, space: &Value, command: &str, page: &Path) -> Val
     })
 }
 
-fn report(outcome: &Outcome, command: &str, page: &Path) -> Result<(), Failure> {
+fn report(outcome: &Outcome<Cost>, command: &str, page: &Path) -> Result<(), Failure> {
     let mut rows = vec![["trial", "parameters", "MACs", "ms", "Acc@1"].map(str::to_owned).to_vec()];
-    for Found { trial, top1, cost, .. } in &outcome.front {
+    for Found { trial, top1, tried: cost, .. } in &outcome.front {
         let latency = cost.latency.map_or("-".to_owned(), |seconds| format!("{:.3}", 1e3 * seconds));
         let sizes = [grouped(cost.parameters as u64), grouped(cost.macs)];
         rows.push([&[trial.to_string()], &sizes[..], &[latency, format!("{top1:.2}")]].concat());
@@ -270,7 +228,7 @@ fn report(outcome: &Outcome, command: &str, page: &Path) -> Result<(), Failure> 
                 count(best.epochs, "epoch")
             ),
         ),
-        ("network", format!("{} ({})", path_text(&outcome.network), describe(&best.cost))),
+        ("network", format!("{} ({})", path_text(&outcome.description), describe(&best.tried))),
         ("weights", path_text(&outcome.weights)),
         ("report", path_text(page)),
     ]))?;

@@ -19,6 +19,7 @@ const COMMANDS: &[&[&str]] = &[
     &["compress"],
     &["search"],
     &["doctor"],
+    &["tune"],
     &["report"],
     &["models", "list"],
     &["data", "list"],

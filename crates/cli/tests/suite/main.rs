@@ -28,3 +28,4 @@ mod sources;
 mod support;
 mod tour;
 mod train;
+mod tune;

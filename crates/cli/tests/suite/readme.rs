@@ -64,6 +64,22 @@ fn every_command_of_the_readme_runs() {
             }
             arguments.extend(["--data", "photos", "-b", "4", "--img-size", "32"]);
         }
+        if arguments[0] == "tune" {
+            let place = arguments.iter().position(|argument| *argument == "--trials").expect("a length");
+            arguments[place + 1] = "1";
+            arguments.extend([
+                "--data",
+                "photos",
+                "-b",
+                "4",
+                "--img-size",
+                "32",
+                "--strategy",
+                "tpe",
+                "--max-steps",
+                "2",
+            ]);
+        }
         if arguments.starts_with(&["recipes", "verify"]) {
             arguments.push("--trace");
         }
@@ -102,6 +118,7 @@ fn every_command_of_the_readme_runs() {
             "compress" => shows("\nchoice   Chosen within drop<=100: "),
             "doctor" => shows("\nresult  0 errors, "),
             "search" => shows("\nNext:\n  residual train --model "),
+            "tune" => shows("\nNext:\n  residual train --recipe "),
             "export" => shows("opset"),
             "models" => shows("resnet50"),
             "data" if arguments[1] == "convert" => shows("\nfiles   1\n"),

@@ -9,6 +9,7 @@ pub use evolution::Evolution;
 pub use random::RandomSearch;
 pub use screened::Screened;
 pub use tpe::Tpe;
+pub(crate) use tpe::{by_rank, probabilities};
 
 use crate::{Candidate, History, SearchError, Space};
 use residual_tensor::Stream;

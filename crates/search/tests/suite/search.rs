@@ -2,10 +2,11 @@
 
 use residual_engine::Options;
 use residual_search::{
-    Entry, Event, Journal, Length, Limits, Method, NetworkSpace, Outcome, Record, Search, SearchError, Settings, Trial,
+    Candidate, Cost, Entry, Event, Journal, Length, Limits, Method, NetworkSpace, Networks, Outcome, Recipes, Record,
+    Search, SearchError, SettingSpace, Settings, Space, Trial, Trials,
 };
 use residual_tensor::{NamedTensors, Stream, Tensor};
-use residual_train::{Event as TrainEvent, Recipe};
+use residual_train::{Event as TrainEvent, Layer, Recipe};
 use residual_weights::{load, save_tensors};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,7 +48,7 @@ fn recipe(data: &str, epochs: u64) -> Recipe {
     }
 }
 
-fn with_search<T>(method: Method, recipe: Recipe, trials: usize, run: impl FnOnce(&Search<'_>) -> T) -> T {
+fn with_search<T>(method: Method, recipe: Recipe, trials: usize, run: impl FnOnce(&Search<Networks<'_>>) -> T) -> T {
     let space = NetworkSpace::parse("s", SPACE).unwrap();
     let latency = |_: &residual_graph::Graph, _| panic!("no limit of latency is set");
     let length = Length { trials: Some(trials), budget: None };
@@ -62,11 +63,11 @@ fn with_search<T>(method: Method, recipe: Recipe, trials: usize, run: impl FnOnc
     .unwrap())
 }
 
-fn run(
-    search: &Search<'_>,
+fn run<T: Trials>(
+    search: &Search<T>,
     folder: &Path,
-    on_event: &mut dyn FnMut(&Event<'_>, &AtomicBool),
-) -> Result<Outcome, SearchError> {
+    on_event: &mut dyn FnMut(&Event<'_, T::Tried>, &AtomicBool),
+) -> Result<Outcome<T::Tried>, SearchError> {
     let stop = AtomicBool::new(false);
     search.run(folder, &Options::threads(1), &stop, &mut |event| on_event(event, &stop))
 }
@@ -125,14 +126,14 @@ fn the_best_network_is_a_checkpoint_and_a_description() {
     let data = data(place.path());
     with_search(Method::Tpe, recipe(&data, 2), 4, |search| {
         let folder = place.path().join("search");
-        let Outcome { best, front, network, weights, .. } = run(search, &folder, &mut |_, _| ()).unwrap();
+        let Outcome { best, front, description, weights, .. } = run(search, &folder, &mut |_, _| ()).unwrap();
         let scores: Vec<f64> = results(&folder).iter().map(|trial| trial.scores[0].1).collect();
         assert!(scores.iter().all(|&score| score <= best.top1) && scores[best.trial] == best.top1);
-        assert!(best.cost.parameters <= 4000 && front.iter().any(|found| found.trial == best.trial));
-        assert!(front.windows(2).all(|pair| pair[0].cost.macs < pair[1].cost.macs && pair[0].top1 < pair[1].top1));
-        let config = residual_zoo::from_toml(&std::fs::read_to_string(network).unwrap()).unwrap();
+        assert!(best.tried.parameters <= 4000 && front.iter().any(|found| found.trial == best.trial));
+        assert!(front.windows(2).all(|pair| pair[0].tried.macs < pair[1].tried.macs && pair[0].top1 < pair[1].top1));
+        let config = residual_zoo::from_toml(&std::fs::read_to_string(description).unwrap()).unwrap();
         let graph = config.graph().unwrap();
-        assert_eq!((graph.parameter_count(), config.num_classes), (best.cost.parameters, 3));
+        assert_eq!((graph.parameter_count(), config.num_classes), (best.tried.parameters, 3));
         assert_eq!(load(&weights).unwrap().model.graph, graph);
         // Trials are ordinary runs, and judged nothing but held-out images.
         let runs = residual_train::Record::list(&folder.join("trials")).unwrap();
@@ -224,6 +225,87 @@ fn a_search_with_other_settings_is_refused() {
     assert!(error.starts_with("weights: expected none: the networks come from the space"), "{error}");
 }
 
+fn layers(recipe: &Recipe, more: &str) -> Vec<Layer> {
+    vec![Layer::parse("base", &format!("{}{more}", recipe.to_toml())).unwrap()]
+}
+
+/// Settings of the tiny data: learning rates, an optimiser, and a setting that only one of the optimisers has.
+const SETTINGS: &str = "lr=log(0.01,1),opt=choose(sgd,adamw),momentum=choose(0.5,0.9)";
+
+fn recipes(data: &str, epochs: u64) -> Recipes {
+    Recipes::new(
+        SettingSpace::open([SETTINGS]).unwrap(),
+        layers(&recipe(data, epochs), "model = \"resnet8\"\nimg_size = 12\n"),
+    )
+    .unwrap()
+}
+
+#[test]
+fn settings_are_searched_and_the_best_recipe_trains() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    let search =
+        Search::of_recipes(recipes(&data, 3), Method::TpeAsha, Length { trials: Some(11), budget: None }).unwrap();
+    let [whole, parts] = ["whole", "parts"].map(|name| place.path().join(name));
+    let outcome = run(&search, &whole, &mut |_, _| ()).unwrap();
+    assert_eq!((outcome.trials, outcome.failed, outcome.best.epochs), (11, 0, 3));
+    let record = read(&whole);
+    let identities: std::collections::HashSet<&str> =
+        record.history.trials().iter().map(|trial| &*trial.identity).collect();
+    assert_eq!(identities.len(), 11, "no recipe is tried twice");
+    assert_eq!(outcome.importance.map(|shares| shares.len()), Some(3));
+    // The best recipe is a file of its own, with the settings of its trial and without those of the search.
+    let best = Recipe::resolve(&[Layer::file(&outcome.description).unwrap()]).unwrap().recipe;
+    for (name, value) in &outcome.best.tried {
+        assert_eq!(best.value(name).as_ref(), Some(value));
+    }
+    assert_eq!((best.val_split, best.experiment, best.epochs), (Some(0.3), None, Some(3)));
+    assert!(load(&outcome.weights).is_ok());
+    // Trials are ordinary runs of these settings.
+    let runs = residual_train::Record::list(&whole.join("trials")).unwrap();
+    let of_best =
+        runs.iter().find(|run| run.recipe.experiment == Some(format!("trial-{}", outcome.best.trial))).unwrap();
+    assert_eq!((of_best.recipe.lr, of_best.recipe.opt), (best.lr, best.opt));
+
+    // Interrupted at every fifth step, it ends the same.
+    let mut steps = 0;
+    loop {
+        let result = run(&search, &parts, &mut |event, stop| {
+            if let Event::Training(TrainEvent::Step(_)) = event {
+                steps += 1;
+                stop.fetch_or(steps % 5 == 0, Ordering::Relaxed);
+            }
+        });
+        match result {
+            Ok(outcome) if !outcome.interrupted => break,
+            Ok(_) | Err(SearchError::NoResult { failure: None }) => {}
+            Err(error) => panic!("{error}"),
+        }
+        assert!(steps < 1000);
+    }
+    assert_eq!(results(&whole), results(&parts));
+}
+
+/// By hand: AdamW has no momentum, so both choices of it are one recipe.
+#[test]
+fn settings_without_effect_are_no_other_recipe() {
+    let place = tempfile::tempdir().unwrap();
+    let recipes = recipes(&data(place.path()), 1);
+    let identity = |choices: [usize; 3]| recipes.identity(&Candidate(choices.to_vec())).unwrap().unwrap();
+    assert_eq!(identity([0, 1, 0]), "opt = \"adamw\"\nlr = 0.01\n");
+    assert_eq!(identity([0, 1, 0]), identity([0, 1, 1]));
+    assert_ne!(identity([0, 0, 0]), identity([0, 0, 1]));
+    assert!(recipes.is_ordered(0) && !recipes.is_ordered(1));
+
+    // A recipe that is invalid with every choice is refused with the reason.
+    let error = |space: &str, more: &str| {
+        Recipes::new(SettingSpace::open([space]).unwrap(), layers(&Recipe::default(), more)).unwrap_err().to_string()
+    };
+    let wrong =
+        error("mixup=uniform(0.1,0.5)", "weights = \"a.safetensors\"\ncache_features = true\nfreeze = \"backbone\"\n");
+    assert!(wrong.contains("cache_features"), "{wrong}");
+}
+
 fn settings() -> Settings {
     Settings {
         space: "family = 'plain'".into(),
@@ -243,9 +325,8 @@ fn proposed(trial: usize) -> Entry {
         candidate: vec![trial],
         identity: format!("é{trial}"),
         epochs: 1,
-        parameters: 2,
-        macs: 3,
-        latency_ms: Some(0.1),
+        cost: Some(Cost { parameters: 2, macs: 3, latency: Some(0.1) }),
+        settings: None,
     }
 }
 
@@ -278,12 +359,12 @@ fn what_is_no_journal_is_refused_by_its_line() {
     let journal = Journal::new(&path);
     journal.begin(&settings()).unwrap();
     let begin = std::fs::read_to_string(&path).unwrap();
-    let proposed = "{\"event\":\"proposed\",\"trial\":0,\"candidate\":[0],\"identity\":\"a\",\"epochs\":1,\"parameters\":2,\"macs\":3,\"latency_ms\":null}\n";
+    let proposed = "{\"event\":\"proposed\",\"trial\":0,\"candidate\":[0],\"identity\":\"a\",\"epochs\":1,\"cost\":{\"parameters\":2,\"macs\":3,\"latency\":null}}\n";
     let cases = [
         ("x\n".to_owned(), "line 1: expected an entry of a journal, got "),
         (proposed.to_owned(), "line 1: expected the settings first, got "),
         (format!("{begin}{begin}"), "line 2: expected the settings once, got "),
-        (format!("{begin}{proposed}{proposed}"), "line 3: expected trial 1, with a new network, got "),
+        (format!("{begin}{proposed}{proposed}"), "line 3: expected trial 1, with a new candidate, got "),
         (
             format!("{begin}{{\"event\":\"failed\",\"trial\":0,\"reason\":\"\"}}\n"),
             "line 2: expected a trial below 0, got ",

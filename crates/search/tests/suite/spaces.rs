@@ -143,7 +143,7 @@ fn members_are_within_the_limits_and_a_network_is_measured_once() {
         let before = measured.get();
         let cost = space.cost(&candidate).unwrap();
         assert_eq!(cost.is_some(), fits, "{candidate:?}");
-        assert_eq!(space.identity(&candidate).unwrap(), cost.map(|cost| cost.identity));
+        assert_eq!(space.identity(&candidate).unwrap(), cost.map(|(identity, _)| identity));
         assert!(measured.get() <= before + 1);
         if fits { within += 1 } else { beyond += 1 }
     }

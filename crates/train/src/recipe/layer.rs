@@ -80,6 +80,15 @@ impl Layer {
         Self::read(Origin::Run(path.display().to_string()), &read_text(path, MAX_BYTES)?)
     }
 
+    /// The text of settings that a program chose; `name` identifies it in errors. As with those of a preset or a run, settings that
+    /// have no effect with the others are dropped.
+    ///
+    /// # Errors
+    /// As [`Layer::file`].
+    pub fn chosen(name: &str, text: &str) -> Result<Self, RecipeError> {
+        Self::read(Origin::Run(name.into()), text)
+    }
+
     /// The text of a recipe file; `name` identifies it in errors.
     ///
     /// # Errors

@@ -1,0 +1,58 @@
+//! What `search` and `tune` share: trials that are shown while they are trained, and the command that trains the best one in full.
+
+use crate::args::Settings;
+use crate::failure::Failure;
+use crate::output::{complain, count, quoted_path};
+use crate::progress::Progress;
+use crate::signals::Stop;
+use residual::engine::Options;
+use residual::search::{Event, Outcome, Search, SearchError, Trials};
+use residual::train::Event as TrainEvent;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+/// Searches in `folder`; `describe` says in a line what a trial tries. `None` if a signal ended the search.
+pub(super) fn run<T: Trials>(
+    search: &Search<T>,
+    folder: &Path,
+    options: &Options,
+    stop: &Stop,
+    describe: &dyn Fn(&T::Tried) -> String,
+) -> Result<Option<Outcome<T::Tried>>, Failure> {
+    let progress = Progress::new();
+    let mut steps = 0;
+    let result = search.run(folder, options, stop.listen(), &mut |event| show(event, &progress, &mut steps, describe));
+    progress.finish();
+    if stop.listen().load(Ordering::Relaxed) {
+        // There may be no result yet.
+        if !matches!(result, Ok(_) | Err(SearchError::NoResult { .. })) {
+            result?;
+        }
+        complain("interrupted, after a checkpoint; the same command goes on");
+        return Ok(None);
+    }
+    Ok(Some(result?))
+}
+
+/// Shows an event: a bar of the trial in progress, which has `steps`, and a line for each one's beginning and result.
+fn show<T>(event: &Event<'_, T>, progress: &Progress, steps: &mut u64, describe: &dyn Fn(&T) -> String) {
+    match event {
+        Event::Trial { trial, epochs, tried } => {
+            progress.line(&format!("trial {trial}: {}, {}", describe(tried), count(*epochs, "epoch")));
+        }
+        Event::Training(TrainEvent::Started(info)) => *steps = info.steps,
+        Event::Training(TrainEvent::Step(step)) => progress.steps("training", step.step as usize, *steps as usize),
+        Event::Training(TrainEvent::Skipped { reason }) => progress.line(&format!("skipped: {reason}")),
+        Event::Training(_) => {}
+        Event::Scored { trial, epochs, top1 } => {
+            progress.line(&format!("trial {trial}: Acc@1 {top1:.2} after {}", count(*epochs, "epoch")));
+        }
+        Event::Failed { trial, reason } => progress.line(&format!("trial {trial}: failed: {reason}")),
+    }
+}
+
+/// The words of flags with the typed recipes and settings, but for those named in `without`.
+pub(super) fn typed(recipes: &[String], settings: &Settings, without: &[&str]) -> String {
+    let recipes = recipes.iter().map(|name| format!("--recipe {}", quoted_path(name.as_ref())));
+    recipes.chain(settings.words(without)).map(|word| format!(" {word}")).collect()
+}

@@ -1,0 +1,149 @@
+//! What the trials of a search are: networks of a space, or a recipe with other settings.
+
+use crate::journal::{Entry, Settings};
+use crate::limits::Bounded;
+use crate::{Candidate, Cost, History, Limits, NetworkSpace, Screened, SearchError, Space, Strategy, naswot};
+use residual_engine::Options;
+use residual_tensor::Stream;
+use residual_train::{Recipe, Resolved};
+use residual_zoo::Config;
+use std::path::Path;
+
+/// The candidates of a search, and the training that each of them is.
+pub trait Trials: Space {
+    /// What is known of a trial before its training.
+    type Tried: Clone + std::fmt::Debug;
+
+    /// The recipe without any candidate's choices.
+    fn recipe(&self) -> &Recipe;
+
+    /// `kept` with what decides the trials besides.
+    fn settings(&self, kept: Settings) -> Settings;
+
+    /// The next candidate.
+    ///
+    /// # Errors
+    /// As [`Space::identity`].
+    fn propose(
+        &self,
+        strategy: &dyn Strategy,
+        history: &History,
+        random: &mut Stream,
+        options: &Options,
+    ) -> Result<Option<Candidate>, SearchError>;
+
+    /// The proposal of a member, and the description of its trial: a TOML file.
+    ///
+    /// # Errors
+    /// As [`Space::identity`].
+    fn describe(&self, trial: usize, candidate: &Candidate, epochs: u64) -> Result<(Entry, String), SearchError>;
+
+    /// What the proposal of a trial says; `None` if it is no proposal of such a trial.
+    fn tried(&self, proposal: &Entry) -> Option<Self::Tried>;
+
+    /// The recipe of the trial that `description` describes, which is in the file `path`.
+    ///
+    /// # Errors
+    /// If its settings do not go together.
+    fn recipe_of(&self, description: &str, path: &Path) -> Result<Resolved, SearchError>;
+
+    /// The description that a user is given of the best trial, which has this one.
+    ///
+    /// # Errors
+    /// As [`Trials::recipe_of`].
+    fn best(&self, description: String) -> Result<String, SearchError>;
+
+    /// The costs of trials are compared by this; equal for all if none is cheaper than another.
+    fn price(&self, tried: &Self::Tried) -> f64;
+}
+
+/// Networks of a space within limits, trained by one recipe.
+pub struct Networks<'a> {
+    pub(crate) members: Bounded<'a>,
+    pub(crate) recipe: Resolved,
+    /// The number of proposals of which the one with the best score is tried.
+    pub(crate) screen: usize,
+}
+
+impl Networks<'_> {
+    /// The space, with networks for the images of the recipe.
+    pub fn space(&self) -> &NetworkSpace {
+        self.members.space()
+    }
+}
+
+impl Space for Networks<'_> {
+    fn sizes(&self) -> &[usize] {
+        self.members.sizes()
+    }
+
+    fn identity(&self, candidate: &Candidate) -> Result<Option<String>, SearchError> {
+        self.members.identity(candidate)
+    }
+}
+
+impl Trials for Networks<'_> {
+    type Tried = Cost;
+
+    fn recipe(&self) -> &Recipe {
+        &self.recipe.recipe
+    }
+
+    fn settings(&self, kept: Settings) -> Settings {
+        let Limits { macs, parameters, latency } = *self.members.limits();
+        let target_latency = latency.map(|limit| limit.to_string());
+        let space = self.space().text().to_owned();
+        Settings { space, screen: self.screen, max_macs: macs, max_params: parameters, target_latency, ..kept }
+    }
+
+    fn propose(
+        &self,
+        strategy: &dyn Strategy,
+        history: &History,
+        random: &mut Stream,
+        options: &Options,
+    ) -> Result<Option<Candidate>, SearchError> {
+        if self.screen <= 1 {
+            return strategy.propose(&self.members, history, random);
+        }
+        let score = |candidate: &Candidate| naswot(&self.space().member(candidate)?.graph, options);
+        Screened { strategy, count: self.screen, score: &score }.propose(&self.members, history, random)
+    }
+
+    fn describe(&self, trial: usize, candidate: &Candidate, epochs: u64) -> Result<(Entry, String), SearchError> {
+        let (identity, cost) = self.members.cost(candidate)?.expect("strategies propose members");
+        let config = Config { name: name(trial), ..self.space().member(candidate)?.config };
+        let candidate = candidate.0.clone();
+        let entry = Entry::Proposed { trial, candidate, identity, epochs, cost: Some(cost), settings: None };
+        Ok((entry, config.to_toml()))
+    }
+
+    fn tried(&self, proposal: &Entry) -> Option<Cost> {
+        let Entry::Proposed { identity, cost: Some(cost), .. } = proposal else { return None };
+        // A network is measured once.
+        if let Some(latency) = cost.latency {
+            self.members.remember(identity, latency);
+        }
+        Some(cost.clone())
+    }
+
+    fn recipe_of(&self, _description: &str, path: &Path) -> Result<Resolved, SearchError> {
+        let mut resolved = self.recipe.clone();
+        resolved.recipe.model = path.to_string_lossy().into_owned();
+        Ok(resolved)
+    }
+
+    fn best(&self, description: String) -> Result<String, SearchError> {
+        Ok(description)
+    }
+
+    /// The latency, if it has a limit, else the multiply-accumulates.
+    fn price(&self, cost: &Cost) -> f64 {
+        cost.latency.unwrap_or(cost.macs as f64)
+    }
+}
+
+/// The name of a trial.
+pub(crate) fn name(trial: usize) -> String {
+    format!("trial-{trial}")
+}
