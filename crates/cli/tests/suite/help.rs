@@ -32,7 +32,7 @@ const COMMANDS: &[&[&str]] = &[
 fn every_command_has_its_help_in_one_layout() {
     let place = Place::new();
     for command in COMMANDS {
-        let [long, short] = ["--help", "-h"].map(|flag| place.done(&[command, &[flag]].concat()));
+        let [long, short] = ["--help", "-h"].map(|flag| place.done(&[*command, &[flag]].concat()));
         assert_eq!(long, short, "{command:?}");
         assert!(long.lines().all(|line| line.chars().count() <= 100), "{long}");
         if !matches!(command, ["data", "list"]) {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use support::{Place, json};
+use support::{Place, json, words};
 
 /// A search of 11 trials in the folder `output`.
 fn tune(output: &str) -> Vec<&str> {
@@ -108,9 +108,8 @@ fn every_command_of_the_guide_runs() {
     let guide = std::fs::read_to_string(guide).unwrap();
     let mut ran = 0;
     for line in guide.lines().filter_map(|line| line.strip_prefix("    residual ")) {
-        let words = line.split_whitespace().map(|word| word.trim_matches('\''));
-        let mut arguments: Vec<&str> =
-            words.filter(|word| !["--data-dir", "cifar-10-batches-bin"].contains(word)).collect();
+        let mut arguments = words(line);
+        arguments.retain(|word| !["--data-dir", "cifar-10-batches-bin"].contains(word));
         if ["tune", "train"].contains(&arguments[0]) {
             for (flag, short) in [("--trials", "2"), ("--budget", "5s"), ("--data", "tiny.safetensors")] {
                 if let Some(at) = arguments.iter().position(|word| *word == flag) {

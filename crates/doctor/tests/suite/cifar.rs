@@ -1,7 +1,5 @@
 //! CIFAR-10 examined: duplicates across its splits, and planted label noise. Real data, where they are.
 
-use crate::support;
-
 use residual_data::{Dataset, Sample, Source, Split};
 use residual_doctor::{Check, Collection, ExamineOptions, examine};
 use residual_engine::Options;
