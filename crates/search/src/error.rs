@@ -103,6 +103,14 @@ pub enum SearchError {
     /// The recipe's data cannot be read.
     #[error("{}", one_line(.0))]
     Recipe(Box<TrainError>),
+    /// A supernet cannot be trained.
+    #[error("supernet {supernet}: {}", one_line(.source))]
+    Supernet {
+        /// Its number.
+        supernet: usize,
+        /// Why.
+        source: Box<TrainError>,
+    },
     /// A trial cannot be trained.
     #[error("trial {trial}: {}", one_line(.source))]
     Trial {
@@ -119,11 +127,15 @@ impl SearchError {
         move |source| Self::Io { path, source }
     }
 
+    pub(crate) fn trial(trial: usize) -> impl FnOnce(TrainError) -> Self {
+        move |source| Self::Trial { trial, source: Box::new(source) }
+    }
+
     /// Whether the caller asked for something that does not exist, rather than something that failed.
     pub fn is_usage(&self) -> bool {
         match self {
             Self::SpaceName { .. } | Self::SettingSpace { .. } | Self::Field { .. } | Self::Zoo(_) => true,
-            Self::Recipe(source) | Self::Trial { source, .. } => source.is_usage(),
+            Self::Recipe(source) | Self::Supernet { source, .. } | Self::Trial { source, .. } => source.is_usage(),
             _ => false,
         }
     }

@@ -58,6 +58,17 @@ pub enum Entry {
         /// Seconds of training in all.
         seconds: f64,
     },
+    /// A supernet was trained, which the trials of a one-shot search share.
+    Supernet {
+        /// Its number, counted from 0.
+        supernet: usize,
+        /// Epochs that it was trained.
+        epochs: u64,
+        /// Top-1 of its largest network on held-out images in percent.
+        top1: f64,
+        /// Seconds of training in all.
+        seconds: f64,
+    },
     /// A trial failed, and is not repeated.
     Failed {
         /// Its number.
@@ -85,6 +96,9 @@ pub struct Settings {
     pub max_params: Option<usize>,
     /// The limit of the time of inference, such as `2ms@1`.
     pub target_latency: Option<String>,
+    /// Epochs of fine-tuning, of a one-shot search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finetune_epochs: Option<u64>,
     /// The recipe of every trial.
     pub recipe: String,
 }
@@ -102,6 +116,7 @@ impl Settings {
             ("max_macs", text(&self.max_macs), text(&other.max_macs)),
             ("max_params", text(&self.max_params), text(&other.max_params)),
             ("target_latency", text(&self.target_latency), text(&other.target_latency)),
+            ("finetune_epochs", text(&self.finetune_epochs), text(&other.finetune_epochs)),
         ];
         let short = pairs.into_iter().find(|(_, ours, theirs)| ours != theirs);
         let long = [("space", &self.space, &other.space), ("recipe", &self.recipe, &other.recipe)];
@@ -132,9 +147,16 @@ pub struct Record {
     pub seconds: Vec<f64>,
     /// The trials that failed, and why.
     pub failures: Vec<(usize, String)>,
+    /// The trained supernets, and the seconds of training of each.
+    pub supernets: Vec<(usize, f64)>,
 }
 
 impl Record {
+    /// Whether the supernet of this number was trained.
+    pub(crate) fn has_supernet(&self, number: usize) -> bool {
+        self.supernets.iter().any(|&(trained, _)| trained == number)
+    }
+
     /// Adds an entry; an error is what belonged in its place.
     fn add(&mut self, entry: &Entry) -> Result<(), String> {
         let known = self.history.trials().len();
@@ -163,6 +185,12 @@ impl Record {
             Entry::Paused { trial, seconds } => {
                 is_known(*trial)?;
                 self.seconds[*trial] = *seconds;
+            }
+            Entry::Supernet { supernet, seconds, .. } => {
+                if self.has_supernet(*supernet) {
+                    return Err("a supernet that was not trained before".into());
+                }
+                self.supernets.push((*supernet, *seconds));
             }
             Entry::Failed { trial, reason } => {
                 is_known(*trial)?;

@@ -3,7 +3,8 @@
 //! A [`Space`] has a choice for every dimension, and a [`Strategy`] proposes the [`Candidate`] of the next trial from the
 //! [`History`] of all trials so far. A strategy has no other state, so a search goes on from its history alone.
 //! [`NetworkSpace`] is a space of the zoo's networks, [`SettingSpace`] one of a recipe's settings. A [`Search`] trains its trials as
-//! ordinary runs, and keeps their history in a journal that several processes may share. [`CellTable`] is a space whose accuracies are
+//! ordinary runs, and keeps their history in a journal that several processes may share; in a one-shot search they share the weights
+//! of trained [`Supernets`] instead. [`CellTable`] is a space whose accuracies are
 //! known, on which strategies are compared within seconds.
 //!
 //! ```no_run
@@ -31,16 +32,21 @@ mod halving;
 mod history;
 mod importance;
 mod journal;
+mod judge;
 mod latency;
 mod limits;
 mod method;
 mod naswot;
 mod networks;
+mod one_shot;
 mod recipes;
+mod sandwich;
 mod search;
 mod setting_space;
+mod slice;
 mod space;
 mod strategy;
+mod supernet;
 mod table;
 mod template;
 mod trial;
@@ -56,10 +62,13 @@ pub use limits::{Bounded, Cost, Latency, LatencyLimit, Limits};
 pub use method::Method;
 pub use naswot::naswot;
 pub use networks::{Member, NetworkSpace};
+pub use one_shot::OneShot;
 pub use recipes::Recipes;
 pub use search::{Event, Found, Length, Outcome, Search};
 pub use setting_space::{Dimension, SettingSpace};
+pub use slice::Slice;
 pub use space::{Candidate, Space};
 pub use strategy::{Evolution, RandomSearch, Screened, Strategy, Tpe};
+pub use supernet::{Supernet, Supernets};
 pub use table::{CellTable, TableRow};
 pub use trials::{Networks, Trials};

@@ -19,6 +19,8 @@ pub enum Method {
     Hyperband,
     /// Asynchronous successive halving of what the tree-structured Parzen estimator proposes.
     TpeAsha,
+    /// One-shot: regularised evolution of networks that share the weights of trained supernets, the best of which are fine-tuned.
+    Supernet,
 }
 
 /// How many times as long the next budget of a halving is, and as few trials get it.
@@ -28,7 +30,8 @@ const RUNGS: u32 = 2;
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 6] = [Self::Evolution, Self::Random, Self::Tpe, Self::Asha, Self::Hyperband, Self::TpeAsha];
+    pub const ALL: [Self; 7] =
+        [Self::Evolution, Self::Random, Self::Tpe, Self::Asha, Self::Hyperband, Self::TpeAsha, Self::Supernet];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -39,6 +42,7 @@ impl Method {
             Self::Asha => "asha",
             Self::Hyperband => "hyperband",
             Self::TpeAsha => "tpe-asha",
+            Self::Supernet => "supernet",
         }
     }
 
@@ -46,7 +50,7 @@ impl Method {
     pub fn strategy(self, trials: Option<usize>) -> Box<dyn Strategy> {
         match self {
             Self::Random | Self::Asha | Self::Hyperband => Box::new(RandomSearch),
-            Self::Evolution => Box::new(trials.map_or_else(Evolution::default, Evolution::for_trials)),
+            Self::Evolution | Self::Supernet => Box::new(trials.map_or_else(Evolution::default, Evolution::for_trials)),
             Self::Tpe | Self::TpeAsha => Box::new(Tpe::default()),
         }
     }
@@ -56,11 +60,17 @@ impl Method {
         matches!(self, Self::Asha | Self::Hyperband | Self::TpeAsha)
     }
 
-    /// How long each trial is trained, at most `budget`.
+    /// Whether trials share the weights of supernets.
+    pub fn shares_weights(self) -> bool {
+        self == Self::Supernet
+    }
+
+    /// How long each trial is trained, at most `budget`; not at all if it shares the weights of a supernet.
     pub fn halving(self, budget: u64) -> Halving {
         let min = (budget / ETA.pow(RUNGS)).max(1);
         let halving = match self {
             Self::Random | Self::Evolution | Self::Tpe => None,
+            Self::Supernet => Some(Halving::none(0)),
             Self::Asha | Self::TpeAsha => Halving::asha(min, budget, ETA),
             Self::Hyperband => Halving::hyperband(min, budget, ETA),
         };

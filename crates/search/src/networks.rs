@@ -187,8 +187,7 @@ impl NetworkSpace {
     /// If the candidate is of another space.
     pub fn member(&self, candidate: &Candidate) -> Result<Member, SearchError> {
         assert_eq!(candidate.0.len(), self.sizes.len(), "a candidate has a choice for every dimension");
-        let network = if self.networks.len() > 1 { candidate.0[0] } else { 0 };
-        let Network { template, dimensions } = &self.networks[network];
+        let Network { template, dimensions } = &self.networks[self.network(candidate)];
         let chosen = dimensions.iter().map(|&dimension| &self.dimensions[dimension].choices[candidate.0[dimension]]);
         let mut table = self.defaults.clone();
         table.extend(template.fill(chosen));
@@ -210,7 +209,7 @@ impl NetworkSpace {
         for network in 0..self.networks.len() {
             let Some(start) = self.start(network) else { continue };
             for (extreme, larger) in extremes.iter_mut().zip([false, true]) {
-                let found = self.climb(start.clone(), network, larger)?;
+                let (_, found) = self.climb(start.clone(), self.dimensions(network), larger)?;
                 if extreme.as_ref().is_none_or(|known| is_beyond(&found, known, larger)) {
                     *extreme = Some(found);
                 }
@@ -221,12 +220,36 @@ impl NetworkSpace {
         Ok([smallest.ok_or_else(empty)?, largest.ok_or_else(empty)?])
     }
 
+    /// The number of the space's networks.
+    pub(crate) fn networks(&self) -> usize {
+        self.networks.len()
+    }
+
+    /// The number of the network that a candidate chooses.
+    pub(crate) fn network(&self, candidate: &Candidate) -> usize {
+        if self.networks.len() > 1 { candidate.0[0] } else { 0 }
+    }
+
+    /// The dimensions that the network of this number reads.
+    pub(crate) fn dimensions(&self, network: usize) -> &[usize] {
+        &self.networks[network].dimensions
+    }
+
+    /// The field of a dimension.
+    pub(crate) fn field(&self, dimension: usize) -> &str {
+        &self.dimensions[dimension].field
+    }
+
+    /// A candidate with a uniform choice in every dimension.
+    pub(crate) fn draw(&self, random: &mut Stream) -> Candidate {
+        Candidate(self.sizes.iter().map(|&size| random.below(size as u32) as usize).collect())
+    }
+
     /// A valid candidate with the network of this number.
-    fn start(&self, network: usize) -> Option<Candidate> {
+    pub(crate) fn start(&self, network: usize) -> Option<Candidate> {
         const DRAWS: u64 = 1000;
         (0..DRAWS).find_map(|draw| {
-            let mut random = Stream::new(0, &[network as u64, draw]);
-            let mut candidate = Candidate(self.sizes.iter().map(|&size| random.below(size as u32) as usize).collect());
+            let mut candidate = self.draw(&mut Stream::new(0, &[network as u64, draw]));
             if self.networks.len() > 1 {
                 candidate.0[0] = network;
             }
@@ -234,12 +257,20 @@ impl NetworkSpace {
         })
     }
 
-    /// The candidate that no change of a single choice makes smaller, or larger.
-    fn climb(&self, mut candidate: Candidate, network: usize, larger: bool) -> Result<Member, SearchError> {
+    /// The candidate that no change of a single choice in one of the `dimensions` makes smaller, or larger.
+    ///
+    /// # Errors
+    /// If `candidate` is no network.
+    pub(crate) fn climb(
+        &self,
+        mut candidate: Candidate,
+        dimensions: &[usize],
+        larger: bool,
+    ) -> Result<(Candidate, Member), SearchError> {
         let mut best = self.member(&candidate)?;
         loop {
             let mut has_changed = false;
-            for &dimension in &self.networks[network].dimensions {
+            for &dimension in dimensions {
                 for choice in 0..self.sizes[dimension] {
                     let before = std::mem::replace(&mut candidate.0[dimension], choice);
                     match self.member(&candidate) {
@@ -249,7 +280,7 @@ impl NetworkSpace {
                 }
             }
             if !has_changed {
-                return Ok(best);
+                return Ok((candidate, best));
             }
         }
     }

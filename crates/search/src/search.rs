@@ -1,21 +1,28 @@
 //! A search: trials are proposed, trained as ordinary runs and recorded in a journal, by one or several processes.
 //!
 //! The folder of a search holds `journal.jsonl`, the description of every trial's network or settings in `descriptions/`, the trials'
-//! run folders in `trials/`, and at the end the best one: `best.toml` and `best.safetensors`. A process claims a trial by the
+//! run folders in `trials/`, and at the end the best one: `best.toml` and `best.safetensors`; a one-shot search has more (see
+//! `one_shot.rs`). A process claims a trial by the
 //! lock of its description, which ends with the process: a trial whose process was killed is free again, and goes on from its
 //! last checkpoint.
 
 use crate::journal::{Entry, Journal, Record, Settings};
+use crate::judge::Judge;
 use crate::limits::Bounded;
 use crate::trial::{End, TrialRun};
 use crate::trials::name;
-use crate::{Latency, Limits, Method, NetworkSpace, Networks, Next, Recipes, SearchError, Trials, importance};
+use crate::{
+    Candidate, Latency, Limits, Member, Method, NetworkSpace, Networks, Next, OneShot, Recipes, SearchError, Trials,
+    importance,
+};
 use residual_data::{DataError, Dataset, Source, Split};
 use residual_engine::Options;
 use residual_files::atomic_write;
+use residual_model::Model;
 use residual_tensor::Stream;
 use residual_train::{Event as TrainEvent, Recipe, Resolved, TrainError};
 use residual_weights::{load, save};
+use std::cell::OnceCell;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -34,13 +41,13 @@ const DESCRIPTIONS: &str = "descriptions";
 
 /// What is searched for, and how.
 pub struct Search<T> {
-    trials: T,
+    pub(crate) trials: T,
     method: Method,
     seed: u64,
     /// What is held out of the training images where the recipe holds nothing out.
     val_split: Option<f64>,
-    /// Epochs of the longest training.
-    epochs: u64,
+    /// Epochs of the longest training, but for fine-tuning.
+    pub(crate) epochs: u64,
     length: Length,
 }
 
@@ -56,16 +63,25 @@ pub struct Length {
 /// An event of a search.
 #[derive(Clone, Debug)]
 pub enum Event<'a, T> {
+    /// The training of a supernet begins or goes on.
+    Supernet {
+        /// Its number.
+        supernet: usize,
+        /// Epochs that it is to be trained in all.
+        epochs: u64,
+        /// Its largest network.
+        network: &'a Member,
+    },
     /// A trial begins or goes on.
     Trial {
         /// Its number.
         trial: usize,
-        /// Epochs that it is to be trained in all.
+        /// Epochs that it is to be trained in all; 0 if it shares the weights of a supernet.
         epochs: u64,
         /// What it tries.
         tried: &'a T,
     },
-    /// Something happened in the training of the trial.
+    /// Something happened in the training of the trial or supernet.
     Training(&'a TrainEvent),
     /// The trial has a result: top-1 on held-out images in percent.
     Scored {
@@ -112,7 +128,7 @@ pub struct Outcome<T> {
     pub trials: usize,
     /// The number of trials that failed.
     pub failed: usize,
-    /// Seconds of training in all trials together.
+    /// Seconds of training in all trials and supernets together.
     pub seconds: f64,
     /// The description of the best network, which `train --model` takes, or the best recipe, which `train --recipe` takes.
     pub description: PathBuf,
@@ -125,7 +141,7 @@ pub struct Outcome<T> {
 }
 
 /// What a process does next.
-enum Work<T> {
+pub(crate) enum Work<T> {
     /// Trains a trial, which it has claimed.
     Train(Claim<T>),
     /// Looks again.
@@ -135,8 +151,9 @@ enum Work<T> {
 }
 
 /// A trial that is this process's.
-struct Claim<T> {
-    trial: usize,
+pub(crate) struct Claim<T> {
+    pub(crate) trial: usize,
+    pub(crate) candidate: Candidate,
     epochs: u64,
     tried: T,
     /// Seconds of training in all trials together.
@@ -146,6 +163,29 @@ struct Claim<T> {
     _lock: File,
 }
 
+/// A process at work in the folder of a search.
+pub(crate) struct Session<'s> {
+    pub(crate) folder: PathBuf,
+    pub(crate) journal: Journal,
+    pub(crate) options: &'s Options,
+    pub(crate) stop: &'s AtomicBool,
+    judge: OnceCell<Judge>,
+}
+
+impl Session<'_> {
+    /// What judges members of the supernets, which must be trained.
+    ///
+    /// # Errors
+    /// If a run or the images cannot be read.
+    pub(crate) fn judge(&self, one_shot: &OneShot) -> Result<&Judge, TrainError> {
+        if let Some(judge) = self.judge.get() {
+            return Ok(judge);
+        }
+        let judge = Judge::open(&self.folder, one_shot)?;
+        Ok(self.judge.get_or_init(|| judge))
+    }
+}
+
 impl<'a> Search<Networks<'a>> {
     /// A search of `space` within `limits`, whose trials are trained by `recipe`. Every trial has the recipe's seed, which is also
     /// the search's. The test images are not read: if the data have no validation images, and the recipe holds none out, a tenth
@@ -153,7 +193,8 @@ impl<'a> Search<Networks<'a>> {
     ///
     /// # Errors
     /// If the data cannot be read, or the recipe names a network or weights, holds no images out, or has no number of epochs
-    /// although trials are halved.
+    /// although the method needs one; if the method shares weights, also if the space needs too many supernets (see
+    /// [`Supernets::new`](crate::Supernets::new)), the number of trials is open, or the loss is none of a softmax.
     pub fn new(
         space: NetworkSpace,
         limits: Limits,
@@ -174,7 +215,11 @@ impl<'a> Search<Networks<'a>> {
         let Recipe { num_classes, in_chans, .. } = &recipe.recipe;
         let channels = in_chans.unwrap_or(images.format().channels);
         let space = space.for_images(channels, num_classes.unwrap_or(images.class_names().len()));
-        let trials = Networks { members: Bounded::new(space, limits, latency), recipe, screen: 1 };
+        let one_shot = match method.shares_weights() {
+            true => Some(OneShot::new(&space, recipe.recipe.epochs.unwrap_or(1))?),
+            false => None,
+        };
+        let trials = Networks { members: Bounded::new(space, limits, latency), recipe, screen: 1, one_shot };
         Self::of(trials, val_split, method, length)
     }
 
@@ -183,6 +228,20 @@ impl<'a> Search<Networks<'a>> {
         self.trials.screen = screen.max(1);
         self
     }
+
+    /// With so many epochs of fine-tuning for the best members of a one-shot search, in place of a quarter of the supernet's; 0 for
+    /// none.
+    ///
+    /// # Errors
+    /// If trials share no weights.
+    pub fn with_finetune_epochs(mut self, epochs: u64) -> Result<Self, SearchError> {
+        let Some(one_shot) = self.trials.one_shot else {
+            let (expected, got) = (format!("none with strategy {}", self.method), epochs.to_string());
+            return Err(SearchError::Field { field: "finetune_epochs", expected, got });
+        };
+        self.trials.one_shot = Some(one_shot.with_finetune_epochs(epochs));
+        Ok(self)
+    }
 }
 
 impl Search<Recipes> {
@@ -190,8 +249,13 @@ impl Search<Recipes> {
     /// [`Search::new`].
     ///
     /// # Errors
-    /// If the data cannot be read, or the recipe holds no images out, or has no number of epochs although trials are halved.
+    /// If the data cannot be read, the method is one for networks, or the recipe holds no images out, or has no number of epochs
+    /// although trials are halved.
     pub fn of_recipes(recipes: Recipes, method: Method, length: Length) -> Result<Self, SearchError> {
+        if method.shares_weights() {
+            let expected = "one for settings, as only networks share weights".into();
+            return Err(SearchError::Field { field: "strategy", expected, got: method.to_string() });
+        }
         let (val_split, _) = held_out(recipes.recipe())?;
         Self::of(recipes, val_split, method, length)
     }
@@ -199,10 +263,21 @@ impl Search<Recipes> {
 
 impl<T: Trials> Search<T> {
     fn of(trials: T, val_split: Option<f64>, method: Method, length: Length) -> Result<Self, SearchError> {
-        let Recipe { epochs, max_steps, time_budget, seed, .. } = trials.recipe();
-        if method.halves() && (epochs.is_none() || max_steps.is_some() || time_budget.is_some()) {
-            let expected = format!("alone, as {method} gives its trials a part of the epochs");
-            return Err(SearchError::Field { field: "epochs", expected, got: "none, or another length".into() });
+        let Recipe { epochs, max_steps, time_budget, seed, bce_loss, .. } = trials.recipe();
+        let field = |field, expected, got: &str| Err(SearchError::Field { field, expected, got: got.into() });
+        let needs_epochs = method.halves() || method.shares_weights();
+        if needs_epochs && (epochs.is_none() || max_steps.is_some() || time_budget.is_some()) {
+            let why = if method.halves() { "gives its trials a part of the epochs" } else { "trains for whole epochs" };
+            return field("epochs", format!("alone, as {method} {why}"), "none, or another length");
+        }
+        if method.shares_weights() && *bce_loss {
+            return field("bce_loss", format!("false, as {method} learns the softmax of the largest network"), "true");
+        }
+        if method.shares_weights() && length.budget.is_some() {
+            return field("budget", format!("none, as {method} takes as long as its epochs and trials do"), "one");
+        }
+        if method.shares_weights() && length.trials.is_none() {
+            return field("trials", format!("a number, as {method} trains none of them"), "none");
         }
         let (seed, epochs) = (*seed, epochs.unwrap_or(1));
         Ok(Self { trials, method, seed, val_split, epochs, length })
@@ -225,24 +300,39 @@ impl<T: Trials> Search<T> {
             std::fs::create_dir_all(&folder).map_err(SearchError::io(&folder))?;
         }
         // Runs keep the path of their network.
-        let folder = &folder.canonicalize().map_err(SearchError::io(folder))?;
+        let folder = folder.canonicalize().map_err(SearchError::io(folder))?;
         let journal = Journal::new(&folder.join("journal.jsonl"));
-        journal.begin(&self.settings())?;
+        let session = Session { folder, journal, options, stop, judge: OnceCell::new() };
+        session.journal.begin(&self.settings())?;
+        let is_prepared = match self.trials.one_shot() {
+            Some(one_shot) => self.train_supernets(one_shot, &session, on_event)?,
+            None => true,
+        };
+        if is_prepared {
+            self.train_trials(&session, on_event)?;
+        }
+        self.outcome(&session.journal.read()?, &session)
+    }
+
+    /// Trains trials until nothing is left for this process, or it is to stop.
+    fn train_trials(
+        &self,
+        session: &Session<'_>,
+        on_event: &mut dyn FnMut(&Event<'_, T::Tried>),
+    ) -> Result<(), SearchError> {
         loop {
-            let claim = match journal.update(|record| self.next(record, folder, options))? {
-                Work::Train(claim) => claim,
+            let is_over = match session.journal.update(|record| self.next(record, session))? {
+                Work::Train(claim) => !self.train(&claim, session, on_event)?,
                 Work::Again => {
                     std::thread::sleep(PAUSE);
-                    continue;
+                    false
                 }
-                Work::Done => break,
+                Work::Done => true,
             };
-            let is_over = !self.train(&claim, folder, &journal, options, stop, on_event)?;
-            if is_over || stop.load(Ordering::Relaxed) {
-                break;
+            if is_over || session.stop.load(Ordering::Relaxed) {
+                return Ok(());
             }
         }
-        self.outcome(&journal.read()?, folder, stop.load(Ordering::Relaxed))
     }
 
     /// What the trials are.
@@ -260,51 +350,57 @@ impl<T: Trials> Search<T> {
             max_macs: None,
             max_params: None,
             target_latency: None,
+            finetune_epochs: None,
             recipe: recipe.to_toml(),
         };
         self.trials.settings(kept)
     }
 
     /// Chooses the next work: a trial that is nobody's, else more epochs for one, else a new one.
-    fn next(
-        &self,
-        record: &Record,
-        folder: &Path,
-        options: &Options,
-    ) -> Result<(Vec<Entry>, Work<T::Tried>), SearchError> {
+    fn next(&self, record: &Record, session: &Session<'_>) -> Result<(Vec<Entry>, Work<T::Tried>), SearchError> {
+        let Session { folder, options, .. } = session;
         let tried = self.tried(record, folder)?;
         let spent: f64 = record.seconds.iter().sum();
         if self.length.budget.is_some_and(|budget| spent >= budget.as_secs_f64()) {
             return Ok((Vec::new(), Work::Done));
         }
         for (number, trial) in record.history.trials().iter().enumerate().filter(|(_, trial)| trial.is_running()) {
-            if let Some(claim) = claim(folder, number, trial.budget, tried[number].clone(), spent)? {
+            let description = description_file(folder, &name(number));
+            if let Some(lock) = try_lock(&description)? {
+                let (candidate, tried, epochs) = (trial.candidate.clone(), tried[number].clone(), trial.budget);
+                let claim = Claim { trial: number, candidate, epochs, tried, spent, description, _lock: lock };
                 return Ok((Vec::new(), Work::Train(claim)));
             }
         }
         let number = record.history.trials().len();
-        match self.method.halving(self.epochs).next(&record.history) {
-            Next::Promote { trial, budget } => Ok((vec![Entry::Promoted { trial, epochs: budget }], Work::Again)),
-            Next::New { .. } if self.length.trials.is_some_and(|trials| number >= trials) => {
-                Ok((Vec::new(), Work::Done))
+        let budget = match self.method.halving(self.epochs).next(&record.history) {
+            Next::Promote { trial, budget } => {
+                return Ok((vec![Entry::Promoted { trial, epochs: budget }], Work::Again));
             }
-            Next::New { budget } => {
-                let mut random = Stream::new(self.seed, &[number as u64]);
-                let strategy = self.method.strategy(self.length.trials);
-                let Some(candidate) = self.trials.propose(&*strategy, &record.history, &mut random, options)? else {
-                    return match number {
-                        0 => Err(SearchError::Exhausted { tried: 0 }),
-                        _ => Ok((Vec::new(), Work::Done)),
-                    };
-                };
-                let (entry, description) = self.trials.describe(number, &candidate, budget)?;
-                let path = description_file(folder, number);
-                atomic_write(&path, |file| file.write_all(description.as_bytes()))?;
-                let tried = self.trials.tried(&entry).expect("a proposal says what is tried");
-                let work = claim(folder, number, budget, tried, spent)?.map_or(Work::Again, Work::Train);
-                Ok((vec![entry], work))
-            }
+            Next::New { budget } => budget,
+        };
+        if self.length.trials.is_some_and(|trials| number >= trials) {
+            return Ok(self.after_trials(record, &tried));
         }
+        let mut random = Stream::new(self.seed, &[number as u64]);
+        let strategy = self.method.strategy(self.length.trials);
+        let Some(candidate) = self.trials.propose(&*strategy, &record.history, &mut random, options)? else {
+            return match number {
+                0 => Err(SearchError::Exhausted { tried: 0 }),
+                _ => Ok(self.after_trials(record, &tried)),
+            };
+        };
+        let (entry, text) = self.trials.describe(number, &candidate, budget)?;
+        let description = description_file(folder, &name(number));
+        atomic_write(&description, |file| file.write_all(text.as_bytes()))?;
+        let tried = self.trials.tried(&entry).expect("a proposal says what is tried");
+        let work = match try_lock(&description)? {
+            Some(lock) => {
+                Work::Train(Claim { trial: number, candidate, epochs: budget, tried, spent, description, _lock: lock })
+            }
+            None => Work::Again,
+        };
+        Ok((vec![entry], work))
     }
 
     /// What the trials try, as it was proposed.
@@ -332,27 +428,31 @@ impl<T: Trials> Search<T> {
     fn train(
         &self,
         claim: &Claim<T::Tried>,
-        folder: &Path,
-        journal: &Journal,
-        options: &Options,
-        stop: &AtomicBool,
+        session: &Session<'_>,
         on_event: &mut dyn FnMut(&Event<'_, T::Tried>),
     ) -> Result<bool, SearchError> {
         let &Claim { trial, epochs, ref tried, spent, ref description, .. } = claim;
         on_event(&Event::Trial { trial, epochs, tried });
-        let text = residual_files::read_text(description, MAX_DESCRIPTION)?;
-        let mut recipe = self.trials.recipe_of(&text, description)?;
-        recipe.recipe.experiment = Some(name(trial));
-        recipe.recipe.val_split = self.val_split;
-        let run = TrialRun {
-            recipe,
-            name: name(trial),
-            trials: folder.join("trials"),
-            // A trial is paused at its budget, unless it is trained to the end.
-            pause_at: (epochs < self.epochs).then_some(epochs),
-            seconds: self.length.budget.map(|budget| (budget.as_secs_f64() - spent).max(0.0)),
+        let one_shot = self.trials.one_shot();
+        let ended = match one_shot {
+            Some(one_shot) if epochs == 0 => self.judge(one_shot, claim, session),
+            _ => {
+                let recipe = self.recipe_of(description, name(trial))?;
+                let run = TrialRun {
+                    recipe: match one_shot {
+                        Some(one_shot) => self.fine_tuning(one_shot, claim, session, recipe)?,
+                        None => recipe,
+                    },
+                    name: name(trial),
+                    trials: session.folder.join("trials"),
+                    // A trial is paused at its budget, unless it is trained to the end.
+                    pause_at: (one_shot.is_none() && epochs < self.epochs).then_some(epochs),
+                    seconds: self.length.budget.map(|budget| (budget.as_secs_f64() - spent).max(0.0)),
+                    companion: None,
+                };
+                run.train(session.options, session.stop, &mut |event| on_event(&Event::Training(event)))
+            }
         };
-        let ended = run.train(options, stop, &mut |event| on_event(&Event::Training(event)));
         let entry = match ended {
             Ok(End::Scored { top1, seconds }) => {
                 on_event(&Event::Scored { trial, epochs, top1 });
@@ -364,15 +464,28 @@ impl<T: Trials> Search<T> {
                 on_event(&Event::Failed { trial, reason: &reason });
                 Entry::Failed { trial, reason }
             }
-            Err(source) => return Err(SearchError::Trial { trial, source: Box::new(source) }),
+            Err(source) => return Err(SearchError::trial(trial)(source)),
         };
         let is_paused = matches!(entry, Entry::Paused { .. });
-        journal.update(|_| Ok((vec![entry], ())))?;
+        session.journal.update(|_| Ok((vec![entry], ())))?;
         Ok(!is_paused)
     }
 
+    /// The recipe of the run called `name` that the file `description` describes.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is invalid.
+    pub(crate) fn recipe_of(&self, description: &Path, name: String) -> Result<Resolved, SearchError> {
+        let text = residual_files::read_text(description, MAX_DESCRIPTION)?;
+        let mut recipe = self.trials.recipe_of(&text, description)?;
+        recipe.recipe.experiment = Some(name);
+        recipe.recipe.val_split = self.val_split;
+        Ok(recipe)
+    }
+
     /// The result of the search, with the best trial's files written.
-    fn outcome(&self, record: &Record, folder: &Path, interrupted: bool) -> Result<Outcome<T::Tried>, SearchError> {
+    fn outcome(&self, record: &Record, session: &Session<'_>) -> Result<Outcome<T::Tried>, SearchError> {
+        let folder = &*session.folder;
         let tried = self.tried(record, folder)?;
         let found = |trial: usize| {
             let &(epochs, top1) = record.history.trials()[trial].scores.last()?;
@@ -384,32 +497,47 @@ impl<T: Trials> Search<T> {
         let Some(best) = front.last().cloned() else {
             return Err(SearchError::NoResult { failure: record.failures.first().map(|(_, reason)| reason.clone()) });
         };
-        let run = crate::trial::find(&folder.join("trials"), &name(best.trial))
-            .map_err(|source| SearchError::Trial { trial: best.trial, source: Box::new(source) })?
-            .ok_or_else(|| {
-                SearchError::io(&folder.join("trials").join(name(best.trial)))(ErrorKind::NotFound.into())
-            })?;
         let (description, weights) = (folder.join("best.toml"), folder.join("best.safetensors"));
-        let text = residual_files::read_text(&description_file(folder, best.trial), MAX_DESCRIPTION)?;
+        let text = residual_files::read_text(&description_file(folder, &name(best.trial)), MAX_DESCRIPTION)?;
         let text = self.trials.best(text)?;
         atomic_write(&description, |file| file.write_all(text.as_bytes()))?;
-        save(&weights, &load(&run.best())?.model, None)?;
+        save(&weights, &self.model_of(best.trial, best.epochs, record, session)?, None)?;
         Ok(Outcome {
             scored,
             front,
             trials: tried.len(),
             failed: record.failures.len(),
-            seconds: record.seconds.iter().sum(),
+            seconds: record.seconds.iter().chain(record.supernets.iter().map(|(_, seconds)| seconds)).sum(),
             best,
             description,
             weights,
             importance: importance(&self.trials, &record.history),
-            interrupted,
+            interrupted: session.stop.load(Ordering::Relaxed),
         })
     }
 
+    /// The model of a trial that was trained for so many epochs.
+    fn model_of(
+        &self,
+        trial: usize,
+        epochs: u64,
+        record: &Record,
+        session: &Session<'_>,
+    ) -> Result<Model, SearchError> {
+        if let (0, Some(one_shot)) = (epochs, self.trials.one_shot()) {
+            let candidate = &record.history.trials()[trial].candidate;
+            let judge = session.judge(one_shot).map_err(SearchError::trial(trial))?;
+            let model = judge.member(one_shot.supernets(), candidate, name(trial), session.options);
+            return model.map_err(SearchError::trial(trial));
+        }
+        let trials = session.folder.join("trials");
+        let run = crate::trial::find(&trials, &name(trial)).map_err(SearchError::trial(trial))?;
+        let run = run.ok_or_else(|| SearchError::io(&trials.join(name(trial)))(ErrorKind::NotFound.into()))?;
+        Ok(load(&run.best())?.model)
+    }
+
     /// The trials that no other one beats in both cost and accuracy, by rising cost.
-    fn front(&self, mut found: Vec<Found<T::Tried>>) -> Vec<Found<T::Tried>> {
+    pub(crate) fn front(&self, mut found: Vec<Found<T::Tried>>) -> Vec<Found<T::Tried>> {
         let price = |found: &Found<T::Tried>| self.trials.price(&found.tried);
         found.sort_by(|a, b| price(a).total_cmp(&price(b)).then(b.top1.total_cmp(&a.top1)));
         let mut best = f64::NEG_INFINITY;
@@ -439,20 +567,20 @@ fn held_out(recipe: &Recipe) -> Result<(Option<f64>, Arc<dyn Dataset>), SearchEr
 /// Maximum length of a description that a search wrote.
 const MAX_DESCRIPTION: u64 = 1 << 20;
 
-fn description_file(folder: &Path, trial: usize) -> PathBuf {
-    folder.join(DESCRIPTIONS).join(format!("{}.toml", name(trial)))
+/// The description of the trial or supernet called `name`.
+pub(crate) fn description_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(DESCRIPTIONS).join(format!("{name}.toml"))
 }
 
-/// Claims a trial for this process; `None` if it is another one's.
-fn claim<T>(folder: &Path, trial: usize, epochs: u64, tried: T, spent: f64) -> Result<Option<Claim<T>>, SearchError> {
-    let description = description_file(folder, trial);
-    let file = File::open(&description).map_err(SearchError::io(&description))?;
+/// Claims a trial or supernet for this process, by the lock of its description; `None` if it is another one's.
+pub(crate) fn try_lock(description: &Path) -> Result<Option<File>, SearchError> {
+    let file = File::open(description).map_err(SearchError::io(description))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => return Ok(None),
         // Some network file systems have no locks.
         Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
-        Err(TryLockError::Error(error)) => return Err(SearchError::io(&description)(error)),
+        Err(TryLockError::Error(error)) => return Err(SearchError::io(description)(error)),
         Ok(()) => {}
     }
-    Ok(Some(Claim { trial, epochs, tried, spent, description, _lock: file }))
+    Ok(Some(file))
 }

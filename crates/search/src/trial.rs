@@ -1,14 +1,16 @@
 //! The training of a trial: an ordinary run, which goes on where it was left.
 
 use residual_engine::Options;
-use residual_train::{Event, Job, Layer, Outcome, Recipe, Record, Resolved, RunFolder, TrainError, resume, train};
+use residual_train::{
+    Companion, Event, Job, Layer, Outcome, Recipe, Record, Resolved, RunFolder, TrainError, resume_with, train_with,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// A trial to be trained.
-pub(crate) struct TrialRun {
+pub(crate) struct TrialRun<'a> {
     pub(crate) recipe: Resolved,
     /// The name of its run, without the number.
     pub(crate) name: String,
@@ -18,6 +20,8 @@ pub(crate) struct TrialRun {
     pub(crate) pause_at: Option<u64>,
     /// Pauses after so many seconds.
     pub(crate) seconds: Option<f64>,
+    /// What is trained beside its network.
+    pub(crate) companion: Option<&'a dyn Fn(&Job) -> Companion<'a>>,
 }
 
 /// How the training of a trial ended.
@@ -36,7 +40,7 @@ pub(crate) enum End {
     },
 }
 
-impl TrialRun {
+impl TrialRun<'_> {
     /// Trains the trial, from its last checkpoint if it has one, until its end or until `stop` is set.
     pub(crate) fn train(
         &self,
@@ -56,6 +60,7 @@ impl TrialRun {
         };
         // Trials are compared by held-out images; the test images are not looked at.
         job.test = None;
+        let companion = self.companion.map(|companion| companion(&job));
         let began = Instant::now();
         let pause = Arc::new(AtomicBool::new(stop.load(Ordering::Relaxed)));
         let mut result = None;
@@ -73,8 +78,8 @@ impl TrialRun {
             on_event(event);
         };
         let outcome = match run {
-            Some(run) => resume(&job, run, options, &pause, &mut watch)?,
-            None => train(&job, &self.trials, options, &pause, &mut watch)?,
+            Some(run) => resume_with(&job, run, options, &pause, companion, &mut watch)?,
+            None => train_with(&job, &self.trials, options, &pause, companion, &mut watch)?,
         };
         let seconds = outcome.summary().seconds;
         Ok(match (result, &outcome) {

@@ -2,7 +2,7 @@
 
 use crate::journal::{Entry, Settings};
 use crate::limits::Bounded;
-use crate::{Candidate, Cost, History, Limits, NetworkSpace, Screened, SearchError, Space, Strategy, naswot};
+use crate::{Candidate, Cost, History, Limits, NetworkSpace, OneShot, Screened, SearchError, Space, Strategy, naswot};
 use residual_engine::Options;
 use residual_tensor::Stream;
 use residual_train::{Recipe, Resolved};
@@ -55,6 +55,11 @@ pub trait Trials: Space {
 
     /// The costs of trials are compared by this; equal for all if none is cheaper than another.
     fn price(&self, tried: &Self::Tried) -> f64;
+
+    /// The supernets whose weights the trials share, if they do.
+    fn one_shot(&self) -> Option<&OneShot> {
+        None
+    }
 }
 
 /// Networks of a space within limits, trained by one recipe.
@@ -63,6 +68,8 @@ pub struct Networks<'a> {
     pub(crate) recipe: Resolved,
     /// The number of proposals of which the one with the best score is tried.
     pub(crate) screen: usize,
+    /// The supernets of a one-shot search.
+    pub(crate) one_shot: Option<OneShot>,
 }
 
 impl Networks<'_> {
@@ -77,8 +84,12 @@ impl Space for Networks<'_> {
         self.members.sizes()
     }
 
+    /// As that of the members within the limits; of a one-shot search, `None` if the candidate shares no weights.
     fn identity(&self, candidate: &Candidate) -> Result<Option<String>, SearchError> {
-        self.members.identity(candidate)
+        match &self.one_shot {
+            Some(one_shot) if one_shot.supernets().of(candidate).is_none() => Ok(None),
+            _ => self.members.identity(candidate),
+        }
     }
 }
 
@@ -93,7 +104,9 @@ impl Trials for Networks<'_> {
         let Limits { macs, parameters, latency } = *self.members.limits();
         let target_latency = latency.map(|limit| limit.to_string());
         let space = self.space().text().to_owned();
-        Settings { space, screen: self.screen, max_macs: macs, max_params: parameters, target_latency, ..kept }
+        let finetune_epochs = self.one_shot.as_ref().map(OneShot::finetune_epochs);
+        let (max_macs, max_params) = (macs, parameters);
+        Settings { space, screen: self.screen, max_macs, max_params, target_latency, finetune_epochs, ..kept }
     }
 
     fn propose(
@@ -104,10 +117,10 @@ impl Trials for Networks<'_> {
         options: &Options,
     ) -> Result<Option<Candidate>, SearchError> {
         if self.screen <= 1 {
-            return strategy.propose(&self.members, history, random);
+            return strategy.propose(self, history, random);
         }
         let score = |candidate: &Candidate| naswot(&self.space().member(candidate)?.graph, options);
-        Screened { strategy, count: self.screen, score: &score }.propose(&self.members, history, random)
+        Screened { strategy, count: self.screen, score: &score }.propose(self, history, random)
     }
 
     fn describe(&self, trial: usize, candidate: &Candidate, epochs: u64) -> Result<(Entry, String), SearchError> {
@@ -140,6 +153,10 @@ impl Trials for Networks<'_> {
     /// The latency, if it has a limit, else the multiply-accumulates.
     fn price(&self, cost: &Cost) -> f64 {
         cost.latency.unwrap_or(cost.macs as f64)
+    }
+
+    fn one_shot(&self) -> Option<&OneShot> {
+        self.one_shot.as_ref()
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod augmentation;
 mod budget;
+mod companion;
 mod distill;
 mod ema;
 mod error;
@@ -35,6 +36,7 @@ mod transfer;
 mod verify;
 mod zeros;
 
+pub use companion::{Companion, Pass};
 pub use error::TrainError;
 pub use event::{EpochRow, Event, NewHead, RawMetrics, RunInfo, Step};
 pub use gradients::{GradientRow, LayerGradient};
@@ -51,5 +53,5 @@ pub use run_folder::RunFolder;
 pub use schedule::{Plateau, Schedule};
 pub use step::TrainStep;
 pub use summary::{Judged, Outcome, Summary, Test, Trained};
-pub use train::{resume, train};
+pub use train::{resume, resume_with, train, train_with};
 pub use verify::{Check, check_results, check_trace, short_form};

@@ -183,7 +183,7 @@ impl Job {
     ///
     /// # Errors
     /// If a field of the augmentation is out of range.
-    pub(crate) fn loader(&self, epoch: u64, epoch_step: u64, size: [usize; 2]) -> Result<Loader, TrainError> {
+    pub fn loader(&self, epoch: u64, epoch_step: u64, size: [usize; 2]) -> Result<Loader, TrainError> {
         let recipe = &self.recipe;
         let options = LoaderOptions {
             batch_size: recipe.batch_size,
@@ -232,7 +232,7 @@ impl Job {
     }
 
     /// What evaluates the run's models.
-    pub(crate) fn evaluator(&self, options: &Options) -> Evaluator {
+    pub fn evaluator(&self, options: &Options) -> Evaluator {
         Evaluator::new(EvaluateOptions {
             engine: options.clone(),
             batch_size: EVALUATION_BATCH,

@@ -1,5 +1,6 @@
 //! The training loop: epochs, steps, evaluations and checkpoints, reported as events.
 
+use crate::companion::{Companion, Pass};
 use crate::distill::{self, Distillation};
 use crate::event::{EpochRow, Event, EventLine, RawMetrics, RunInfo, Step};
 use crate::gradients::GradientRow;
@@ -56,6 +57,7 @@ pub(crate) struct Run<'a> {
     skipped: Vec<Skipped>,
     /// Bytes of cached features and of the plan that computed them.
     cached_bytes: [usize; 2],
+    companion: Option<Companion<'a>>,
 }
 
 /// Time spent by this process and by earlier processes of the run.
@@ -135,6 +137,7 @@ impl<'a> Run<'a> {
             saved,
             skipped: Vec::new(),
             cached_bytes: [0; 2],
+            companion: None,
         })
     }
 
@@ -142,6 +145,11 @@ impl<'a> Run<'a> {
     /// the plan that computed them.
     pub(crate) fn with_cached_features(self, skipped: Vec<Skipped>, cached_bytes: [usize; 2]) -> Self {
         Self { skipped, cached_bytes, ..self }
+    }
+
+    /// With what adds to the gradients of every backward pass.
+    pub(crate) fn with_companion(self, companion: Option<Companion<'a>>) -> Self {
+        Self { companion, ..self }
     }
 
     pub(crate) fn run(mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Outcome, TrainError> {
@@ -422,10 +430,15 @@ impl<'a> Run<'a> {
         let step = self.progress.step;
         let counters: &[u64] = if index == 0 { &[DROPOUT, step] } else { &[DROPOUT, step, index as u64] };
         self.step.engine_mut().set_seed(Stream::new(self.job.recipe.seed, counters).next_u64());
-        let loss = self.step.backward(batch.images(), batch.targets(), batch.indices(), batches)?;
+        let loss = self.step.backward_pass(batch.images(), batch.targets(), batch.indices(), batches)?;
         if !loss.is_finite() {
             return Err(self.diverged(step + 1, format!("a loss of {loss}")));
         }
+        if let Some(companion) = &mut self.companion {
+            let pass = Pass { batch, size: self.size, step, index, batches };
+            companion(self.step.engine_mut(), &pass)?;
+        }
+        self.step.after_backward();
         let logits = self.step.logits();
         // For mixed images, the label with the larger weight counts as correct.
         let labels = match batch.targets() {

@@ -109,6 +109,27 @@ impl TrainStep {
         Ok(loss)
     }
 
+    /// [`backward_pass`](Self::backward_pass) and [`after_backward`](Self::after_backward), unless the loss is not finite.
+    ///
+    /// # Errors
+    /// As the former.
+    ///
+    /// # Panics
+    /// As the former.
+    pub(crate) fn backward(
+        &mut self,
+        images: &[f32],
+        targets: Targets<'_>,
+        indices: &[usize],
+        batches: usize,
+    ) -> Result<f64, TrainError> {
+        let loss = self.backward_pass(images, targets, indices, batches)?;
+        if loss.is_finite() {
+            self.after_backward();
+        }
+        Ok(loss)
+    }
+
     /// Forward pass, objective and backward pass of one of the `batches` that are accumulated for an update; returns the
     /// batch's mean loss. The logits stay readable. If the loss is not finite, the backward pass is skipped. `indices` are the
     /// images' in the dataset, which only teachers need.
@@ -118,7 +139,7 @@ impl TrainStep {
     ///
     /// # Panics
     /// If there are not as many targets as images.
-    pub(crate) fn backward(
+    pub(crate) fn backward_pass(
         &mut self,
         images: &[f32],
         targets: Targets<'_>,
@@ -150,12 +171,16 @@ impl TrainStep {
             }
             _ => self.engine.backward_output(&self.gradient)?,
         }
+        Ok(loss)
+    }
+
+    /// The hooks' work on the gradients of a backward pass.
+    pub(crate) fn after_backward(&mut self) {
         let flat = self.engine.flat_mut();
         if let Some(zeros) = &self.zeros {
             zeros.apply(flat.gradients);
         }
         self.hooks.iter_mut().for_each(|hook| hook.after_backward(&self.device, flat.gradients));
-        Ok(loss)
     }
 
     /// Updates all parameters by the gradients of the backward passes since the last update, at learning rate `lr`.

@@ -1,6 +1,7 @@
 //! Starts a new run or resumes an interrupted one.
 
 use crate::budget;
+use crate::companion::Companion;
 use crate::distill::Distillation;
 use crate::objective::{Objective, class_weights};
 use crate::prepare::Job;
@@ -28,12 +29,27 @@ pub fn train(
     stop: &Arc<AtomicBool>,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, TrainError> {
+    train_with(job, runs, options, stop, None, on_event)
+}
+
+/// As [`train`], with a companion. A time budget does not count its time.
+///
+/// # Errors
+/// As [`train`], and the companion's.
+pub fn train_with(
+    job: &Job,
+    runs: &Path,
+    options: &Options,
+    stop: &Arc<AtomicBool>,
+    companion: Option<Companion<'_>>,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Outcome, TrainError> {
     // Compiled first, so that a run that cannot start creates no folder.
-    let mut start = Start::new(job, options, 0, job.train_size(0))?;
-    let planned = match &mut start {
-        Start::Network(step) => budget::plan(job, step, options)?,
+    let mut start = Start::new(job, options, companion, 0, job.train_size(0))?;
+    let planned = match &mut start.compiled {
+        Compiled::Network(step) => budget::plan(job, step, options)?,
         // A recipe with cached features has no time budget.
-        Start::Probe(_) => None,
+        Compiled::Probe(_) => None,
     };
     let job = planned.as_ref().unwrap_or(job);
     let folder = RunFolder::create(runs, &folder_name(job))?;
@@ -60,6 +76,21 @@ pub fn resume(
     stop: &Arc<AtomicBool>,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<Outcome, TrainError> {
+    resume_with(job, folder, options, stop, None, on_event)
+}
+
+/// As [`resume`], with the companion that the run began with.
+///
+/// # Errors
+/// As [`resume`], and the companion's.
+pub fn resume_with(
+    job: &Job,
+    folder: RunFolder,
+    options: &Options,
+    stop: &Arc<AtomicBool>,
+    companion: Option<Companion<'_>>,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Outcome, TrainError> {
     let _lock = folder.lock()?;
     folder.sweep()?;
     let state = if folder.has_state()? { Some(State::load(&folder.state())?) } else { None };
@@ -67,7 +98,8 @@ pub fn resume(
     let tuning = if tuned.exists() { Some(Arc::new(read_tuning(&tuned)?)) } else { None };
     let options = &Options { tuning, ..options.clone() };
     let (epoch, sized_for) = state.as_ref().map_or((0, 0), |state| (state.progress.epoch, state.progress.size_epoch()));
-    Start::new(job, options, epoch, job.train_size(sized_for))?.run(job, folder, state, options, stop, on_event)
+    let start = Start::new(job, options, companion, epoch, job.train_size(sized_for))?;
+    start.run(job, folder, state, options, stop, on_event)
 }
 
 /// The name of a run's folder after its number.
@@ -78,8 +110,14 @@ fn folder_name(job: &Job) -> String {
     })
 }
 
+/// What a run needs before it starts.
+struct Start<'a> {
+    compiled: Compiled<'a>,
+    companion: Option<Companion<'a>>,
+}
+
 /// The engine that a run compiles before it starts.
-enum Start<'a> {
+enum Compiled<'a> {
     /// The network, to be trained on images.
     Network(Box<TrainStep>),
     /// The frozen backbone, on whose features a head is trained.
@@ -87,12 +125,20 @@ enum Start<'a> {
 }
 
 impl<'a> Start<'a> {
-    fn new(job: &'a Job, options: &Options, epoch: u64, size: [usize; 2]) -> Result<Self, TrainError> {
-        if job.recipe.cache_features {
-            return Ok(Self::Probe(Box::new(Probe::new(job, options)?)));
-        }
-        let step = train_step(job, &job.model, options, job.transfer.frozen(epoch), size)?;
-        Ok(Self::Network(Box::new(step.with_distillation(Distillation::new(job, options, size)?))))
+    fn new(
+        job: &'a Job,
+        options: &Options,
+        companion: Option<Companion<'a>>,
+        epoch: u64,
+        size: [usize; 2],
+    ) -> Result<Self, TrainError> {
+        let compiled = if job.recipe.cache_features {
+            Compiled::Probe(Box::new(Probe::new(job, options)?))
+        } else {
+            let step = train_step(job, &job.model, options, job.transfer.frozen(epoch), size)?;
+            Compiled::Network(Box::new(step.with_distillation(Distillation::new(job, options, size)?)))
+        };
+        Ok(Self { compiled, companion })
     }
 
     fn run(
@@ -104,9 +150,13 @@ impl<'a> Start<'a> {
         stop: &AtomicBool,
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<Outcome, TrainError> {
-        let probe = match self {
-            Self::Network(step) => return Run::new(job, None, folder, *step, state, options, stop)?.run(on_event),
-            Self::Probe(probe) => probe,
+        let Self { compiled, companion } = self;
+        let probe = match compiled {
+            Compiled::Network(step) => {
+                let run = Run::new(job, None, folder, *step, state, options, stop)?;
+                return run.with_companion(companion).run(on_event);
+            }
+            Compiled::Probe(probe) => probe,
         };
         let Some(Cached { job: cached, skipped, bytes }) = probe.run(stop, on_event)? else {
             let summary = Summary { run: folder.path().to_path_buf(), ..Summary::default() };
@@ -114,7 +164,7 @@ impl<'a> Start<'a> {
         };
         let step = train_step(&cached, &cached.model, options, Frozen::default(), cached.train_size(0))?;
         let run = Run::new(&cached, Some(&job.model), folder, step, state, options, stop)?;
-        run.with_cached_features(skipped, bytes).run(on_event)
+        run.with_cached_features(skipped, bytes).with_companion(companion).run(on_event)
     }
 }
 

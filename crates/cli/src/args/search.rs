@@ -12,6 +12,7 @@ use std::time::Duration;
     residual search --space cifar-resnet --max-macs 20M --trials 30\n  \
     residual search --space cifar-resnet --data cifar10 --data-dir cifar-10-batches-bin --recipe cifar-fast --epochs 8 --target-latency 2ms@1 --budget 2h -o searches/2ms\n  \
     residual search --space my-space.toml --data photos --max-params 1M --strategy asha --epochs 27 --trials 60\n  \
+    residual search --space my-space.toml --data photos --max-macs 100M --strategy supernet --epochs 40 --trials 500\n  \
     residual search --table nasbench201.csv.gz --strategy evolution --trials 300\n\n\
     The same command goes on with an interrupted search; several processes may share its folder.")]
 pub(crate) struct Search {
@@ -19,7 +20,7 @@ pub(crate) struct Search {
     #[arg(long, value_name = "NAME|FILE", required_unless_present = "table")]
     pub(crate) space: Option<String>,
     /// Train nothing, but look accuracies up in a table of NAS-Bench-201 (.csv or .csv.gz)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["space", "max_macs", "max_params", "target_latency", "screen", "budget"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["space", "max_macs", "max_params", "target_latency", "screen", "budget", "finetune_epochs"])]
     pub(crate) table: Option<PathBuf>,
     /// Only networks of at most so many multiply-accumulates, such as 20M
     #[arg(long, value_name = "N", value_parser = number, help_heading = LIMITS)]
@@ -31,12 +32,15 @@ pub(crate) struct Search {
     #[arg(long, value_name = "TIME@BATCH", help_heading = LIMITS)]
     pub(crate) target_latency: Option<LatencyLimit>,
     /// How networks are chosen: evolution, random or tpe, each trained to the end; asha or hyperband (at random) or tpe-asha: only the
-    /// better ones are trained on
+    /// better ones are trained on; supernet: all share the weights of one training, and the best three are fine-tuned
     #[arg(long, value_name = "NAME", default_value = "evolution")]
     pub(crate) strategy: Method,
     /// Of so many proposed networks try the one with the best score of its untrained activations (NASWOT)
     #[arg(long, value_name = "N", default_value = "1", value_parser = super::at_least_one)]
     pub(crate) screen: NonZeroU16,
+    /// Epochs for which the best networks of --strategy supernet are fine-tuned, 0 for none [default: a quarter of --epochs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..1 << 32))]
+    pub(crate) finetune_epochs: Option<u64>,
     /// Number of networks to try [default with --table: 300]
     #[arg(long, value_name = "N")]
     pub(crate) trials: Option<NonZeroU16>,

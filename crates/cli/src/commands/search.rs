@@ -10,7 +10,9 @@ use crate::{Done, commands, machine};
 use residual::files::atomic_write;
 use residual::report::html::{figures, paragraph};
 use residual::report::{Candidate, TradeOff, architecture};
-use residual::search::{CellTable, Cost, Found, Length, Limits, Member, NetworkSpace, Outcome, measure_latency};
+use residual::search::{
+    CellTable, Cost, Found, Length, Limits, Member, NetworkSpace, Outcome, Trials, measure_latency,
+};
 use residual::train::Recipe;
 use residual::weights::load;
 use serde_json::{Value, json};
@@ -37,7 +39,7 @@ fn on_table(arguments: &Search, file: &Path) -> Result<Done, Failure> {
         return Err(Failure::usage("--recipe: expected none with --table, which trains nothing"));
     }
     let method = arguments.strategy;
-    if method.halves() {
+    if method.halves() || method.shares_weights() {
         let expected = "evolution, random or tpe with --table, which has one accuracy for each cell";
         return Err(Failure::usage(format!("--strategy: expected {expected}, got {method}")));
     }
@@ -91,7 +93,10 @@ fn on_space(arguments: &Search, space: &str, stop: &Stop) -> Result<Done, Failur
     let length = Length { trials: arguments.trials.map(|trials| trials.get().into()), budget: arguments.budget };
     let latency = |graph: &residual::graph::Graph, batch| measure_latency(graph, batch, &options);
     let search = residual::search::Search::new(space, limits, &latency, arguments.strategy, recipe, length)?;
-    let search = search.with_screen(arguments.screen.get().into());
+    let mut search = search.with_screen(arguments.screen.get().into());
+    if let Some(epochs) = arguments.finetune_epochs {
+        search = search.with_finetune_epochs(epochs)?;
+    }
     let extremes = search.trials().space().extremes()?;
     let size = search.trials().space().size();
     let [smallest, largest] = extremes.each_ref().map(|Member { parameters, macs, .. }| {
@@ -99,6 +104,9 @@ fn on_space(arguments: &Search, space: &str, stop: &Stop) -> Result<Done, Failur
     });
     complain(&format!("space   {}: {}", search.trials().space().name(), networks(size)));
     complain(&format!("        from {smallest} to {largest}"));
+    if let Some(one_shot) = search.trials().one_shot() {
+        complain(&format!("        {}", count(one_shot.supernets().all().len() as u64, "supernet")));
+    }
 
     let Some(outcome) = trials::run(&search, &arguments.output, &options, stop, &describe)? else {
         return Ok(Done::Interrupted);
@@ -144,8 +152,13 @@ fn describe(cost: &Cost) -> String {
 /// The page of a search: every finished trial, and the best network.
 fn html(arguments: &Search, outcome: &Outcome<Cost>, space: &str, command: &str) -> Result<String, Failure> {
     let batch = arguments.target_latency.map_or(1, |limit| limit.batch);
+    let shares_weights = arguments.strategy.shares_weights();
     let candidate = |found: &Found<Cost>| Candidate {
-        name: format!("trial {}", found.trial),
+        name: match (shares_weights, found.epochs) {
+            (false, _) => format!("trial {}", found.trial),
+            (true, 0) => format!("trial {}, shared weights", found.trial),
+            (true, _) => format!("trial {}, fine-tuned", found.trial),
+        },
         file: None,
         top1: found.top1,
         interval: None,
@@ -154,8 +167,9 @@ fn html(arguments: &Search, outcome: &Outcome<Cost>, space: &str, command: &str)
         macs: found.tried.macs,
     };
     let best = &outcome.best;
-    // Accuracies after fewer epochs are no comparison.
-    let finished: Vec<&Found<Cost>> = outcome.scored.iter().filter(|found| found.epochs == best.epochs).collect();
+    // Accuracies after fewer epochs are no comparison; those of shared weights are called so.
+    let is_shown = |found: &&Found<Cost>| shares_weights || found.epochs == best.epochs;
+    let finished: Vec<&Found<Cost>> = outcome.scored.iter().filter(is_shown).collect();
     let page = TradeOff {
         title: format!("Search of {space}"),
         notes: vec![
@@ -166,7 +180,7 @@ fn html(arguments: &Search, outcome: &Outcome<Cost>, space: &str, command: &str)
                 arguments.strategy,
                 duration(outcome.seconds)
             ),
-            format!("Judged on held-out training images after {}.", count(best.epochs, "epoch")),
+            format!("Judged on held-out training images {}.", trials::trained(best.epochs)),
         ],
         candidates: finished.iter().copied().map(candidate).collect(),
         original: None,
@@ -221,12 +235,7 @@ fn report(outcome: &Outcome<Cost>, command: &str, page: &Path) -> Result<(), Fai
         ("trials", format!("{trials}{failed}; {} of training", duration(*seconds))),
         (
             "best",
-            format!(
-                "trial {}: Acc@1 {:.2} on held-out images after {}",
-                best.trial,
-                best.top1,
-                count(best.epochs, "epoch")
-            ),
+            format!("trial {}: Acc@1 {:.2} on held-out images {}", best.trial, best.top1, trials::trained(best.epochs)),
         ),
         ("network", format!("{} ({})", path_text(&outcome.description), describe(&best.tried))),
         ("weights", path_text(&outcome.weights)),

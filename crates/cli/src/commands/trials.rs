@@ -2,7 +2,7 @@
 
 use crate::args::Settings;
 use crate::failure::Failure;
-use crate::output::{complain, count, quoted_path};
+use crate::output::{complain, count, grouped, quoted_path};
 use crate::progress::Progress;
 use crate::signals::Stop;
 use residual::engine::Options;
@@ -37,18 +37,29 @@ pub(super) fn run<T: Trials>(
 /// Shows an event: a bar of the trial in progress, which has `steps`, and a line for each one's beginning and result.
 fn show<T>(event: &Event<'_, T>, progress: &Progress, steps: &mut u64, describe: &dyn Fn(&T) -> String) {
     match event {
+        Event::Supernet { supernet, epochs, network } => {
+            let (parameters, macs) = (grouped(network.parameters as u64), grouped(network.macs));
+            let epochs = count(*epochs, "epoch");
+            progress.line(&format!("supernet {supernet}: {parameters} parameters, {macs} MACs, {epochs}"));
+        }
         Event::Trial { trial, epochs, tried } => {
-            progress.line(&format!("trial {trial}: {}, {}", describe(tried), count(*epochs, "epoch")));
+            let epochs = if *epochs > 0 { format!(", {}", count(*epochs, "epoch")) } else { String::new() };
+            progress.line(&format!("trial {trial}: {}{epochs}", describe(tried)));
         }
         Event::Training(TrainEvent::Started(info)) => *steps = info.steps,
         Event::Training(TrainEvent::Step(step)) => progress.steps("training", step.step as usize, *steps as usize),
         Event::Training(TrainEvent::Skipped { reason }) => progress.line(&format!("skipped: {reason}")),
         Event::Training(_) => {}
         Event::Scored { trial, epochs, top1 } => {
-            progress.line(&format!("trial {trial}: Acc@1 {top1:.2} after {}", count(*epochs, "epoch")));
+            progress.line(&format!("trial {trial}: Acc@1 {top1:.2} {}", trained(*epochs)));
         }
         Event::Failed { trial, reason } => progress.line(&format!("trial {trial}: failed: {reason}")),
     }
+}
+
+/// How a trial of so many epochs was trained.
+pub(super) fn trained(epochs: u64) -> String {
+    if epochs > 0 { format!("after {}", count(epochs, "epoch")) } else { "with shared weights".into() }
 }
 
 /// The words of flags with the typed recipes and settings, but for those named in `without`.

@@ -126,14 +126,13 @@ fn the_result_says_what_was_found_and_how_to_train_it() {
     place.refused(&[&search("new")[..], &["--model", "resnet20"]].concat(), 2, line);
 }
 
+/// Runs the search to its end in `whole`, and in `killed`, where it is killed again and again; both results.
 #[cfg(unix)]
-#[test]
-fn a_search_that_is_killed_again_and_again_ends_as_one_that_was_not() {
-    let place = place();
+fn with_kills(place: &Place, search: &dyn Fn(&'static str) -> Vec<&'static str>) -> [Value; 2] {
     let whole = json(&place.done(&search("whole")));
     let mut kills = 0;
     let result = loop {
-        let mut child = start(&place, &search("killed"));
+        let mut child = start(place, &search("killed"));
         // A little longer every time, so that it comes to an end.
         std::thread::sleep(Duration::from_millis(60 + 40 * kills));
         if child.try_wait().unwrap().is_none() && kills < 10 {
@@ -147,6 +146,14 @@ fn a_search_that_is_killed_again_and_again_ends_as_one_that_was_not() {
         break json(&ran.stdout);
     };
     assert!(kills > 2, "{kills}");
+    [whole, result]
+}
+
+#[cfg(unix)]
+#[test]
+fn a_search_that_is_killed_again_and_again_ends_as_one_that_was_not() {
+    let place = place();
+    let [whole, result] = with_kills(&place, &search);
     let (mut expected, mut got) = (journal(&place, "whole"), journal(&place, "killed"));
     assert_eq!(expected.len(), 1 + 2 * 6);
     for entries in [&mut expected, &mut got] {
@@ -154,6 +161,49 @@ fn a_search_that_is_killed_again_and_again_ends_as_one_that_was_not() {
     }
     assert_eq!(expected, got);
     assert_eq!((&whole["best"]["trial"], &whole["best"]["top1"]), (&result["best"]["trial"], &result["best"]["top1"]));
+}
+
+/// A one-shot search in the folder `output`.
+fn one_shot(output: &'static str) -> Vec<&'static str> {
+    [&search(output)[..], &["--strategy", "supernet", "--finetune-epochs", "2"]].concat()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_one_shot_search_that_is_killed_again_and_again_ends_as_one_that_was_not() {
+    let place = place();
+    let [whole, result] = with_kills(&place, &one_shot);
+    assert_eq!(journal(&place, "whole"), journal(&place, "killed"));
+    assert_eq!(whole["best"]["epochs"], 2);
+    let [a, b] = ["whole", "killed"].map(|folder| std::fs::read(place.path(folder).join("best.safetensors")).unwrap());
+    assert!(a == b, "the best networks have other weights");
+    assert_eq!(whole["best"]["trial"], result["best"]["trial"]);
+}
+
+#[test]
+fn a_one_shot_search_says_what_shares_weights_and_what_it_refuses() {
+    let place = place();
+    let ran = place.run(&one_shot("out"));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for line in
+        ["\n        1 supernet\n", "supernet 0: ", ", 6 epochs\n", " with shared weights\n", " after 2 epochs\n"]
+    {
+        assert!(ran.stderr.contains(line), "{line}: {}", ran.stderr);
+    }
+    let page = std::fs::read_to_string(place.path("out/report.html")).unwrap();
+    assert!(page.contains(", shared weights: ") && page.contains(", fine-tuned: "));
+    let refused = |more: &[&str], line: &str| place.refused(&[&search("new")[..], more].concat(), 2, line);
+    refused(&["--finetune-epochs", "2"], "error: finetune_epochs: expected none with strategy evolution, got 2");
+    refused(
+        &["--strategy", "supernet", "--budget", "5m"],
+        "error: budget: expected none, as supernet takes as long as its epochs and trials do, got one",
+    );
+    let tune = ["tune", "--space", "lr=log(0.01,1)", "--data", "tiny.safetensors", "--epochs", "3", "--trials", "2"];
+    place.refused(
+        &[&tune[..], &["--strategy", "supernet"]].concat(),
+        2,
+        "error: strategy: expected one for settings, as only networks share weights, got supernet",
+    );
 }
 
 #[test]

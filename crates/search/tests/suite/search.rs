@@ -191,6 +191,137 @@ fn two_searches_in_one_folder_share_the_trials() {
     assert!(results(&folder).iter().all(|trial| trial.scores.len() == 1));
 }
 
+/// The bits of every tensor.
+fn bits(path: &Path) -> Vec<(String, Vec<u32>)> {
+    let tensors = load(path).unwrap().model.tensors;
+    let bits =
+        |tensor: &Tensor| tensor.as_f32().map_or(Vec::new(), |values| values.iter().map(|v| v.to_bits()).collect());
+    tensors.iter().map(|(key, tensor)| (key.clone(), bits(tensor))).collect()
+}
+
+/// The only run in a folder of runs whose name ends so.
+fn run_of(runs: &Path, name: &str) -> std::path::PathBuf {
+    let paths = std::fs::read_dir(runs).unwrap().map(|entry| entry.unwrap().path());
+    let mut of_name = paths.filter(|path| path.to_str().unwrap().ends_with(name) && path.join("config.toml").exists());
+    let run = of_name.next().unwrap();
+    assert_eq!(of_name.next(), None);
+    run
+}
+
+#[test]
+fn members_of_a_supernet_are_judged_and_fine_tuned_and_an_interruption_changes_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    with_search(Method::Supernet, recipe(&data, 4), 6, |search| {
+        let [whole, parts] = ["whole", "parts"].map(|name| place.path().join(name));
+        let outcome = run(search, &whole, &mut |_, _| ()).unwrap();
+        let trials = results(&whole);
+        assert_eq!((trials.len(), outcome.failed, outcome.best.epochs), (6, 0, 1));
+        assert!(trials.iter().all(|trial| trial.scores[0].0 == 0));
+        // The best of those that no other one beats are fine-tuned, for a quarter of the epochs.
+        let tuned = trials.iter().filter(|trial| trial.scores.len() == 2).count();
+        assert!((1..=3).contains(&tuned) && outcome.front.len() <= tuned, "{tuned}");
+        let runs = residual_train::Record::list(&whole.join("trials")).unwrap();
+        assert_eq!(runs.len(), tuned);
+        assert!(runs.iter().all(|run| run.rows.len() == 1 && (run.recipe.lr - 0.005).abs() < 1e-9));
+        let graph = residual_zoo::from_toml(&std::fs::read_to_string(&outcome.description).unwrap()).unwrap().graph();
+        assert_eq!(load(&outcome.weights).unwrap().model.graph, graph.unwrap());
+        assert!(outcome.best.tried.parameters <= 4000);
+
+        // Stops at every fifth step, and after every result.
+        let (mut steps, mut rounds) = (0, 0);
+        loop {
+            let result = run(search, &parts, &mut |event, stop| match event {
+                Event::Training(TrainEvent::Step(_)) => {
+                    steps += 1;
+                    stop.fetch_or(steps % 5 == 0, Ordering::Relaxed);
+                }
+                Event::Scored { .. } => stop.store(true, Ordering::Relaxed),
+                _ => {}
+            });
+            rounds += 1;
+            match result {
+                Ok(outcome) if !outcome.interrupted => break,
+                Ok(_) | Err(SearchError::NoResult { failure: None }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert!(rounds < 200);
+        }
+        assert!(rounds > 10, "{rounds}");
+        assert_eq!(results(&parts), trials);
+        let supernet =
+            |folder: &Path| bits(&run_of(&folder.join("supernets"), "-supernet-0").join("weights/last.safetensors"));
+        assert_eq!(supernet(&whole), supernet(&parts));
+        assert_eq!(bits(&outcome.weights), bits(&parts.join("best.safetensors")));
+        // A finished search is not repeated.
+        run(search, &whole, &mut |event, _| panic!("{event:?}")).unwrap();
+    });
+}
+
+#[test]
+fn without_fine_tuning_the_best_member_is_cut_from_the_supernet() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    let space = NetworkSpace::parse("s", SPACE).unwrap();
+    let latency = |_: &residual_graph::Graph, _| Ok(0.0);
+    let length = Length { trials: Some(40), budget: None };
+    let search = |method, epochs: u64| {
+        let limits = Limits { macs: Some(200_000), ..Limits::default() };
+        Search::new(space.clone(), limits, &latency, method, recipe(&data, 3).into(), length)
+            .and_then(|search| search.with_finetune_epochs(epochs))
+    };
+    let folder = place.path().join("search");
+    let outcome = run(&search(Method::Supernet, 0).unwrap(), &folder, &mut |_, _| ()).unwrap();
+    // The space has 16 networks, and the search ends when there is no other one within the limit.
+    assert!((2..16).contains(&outcome.trials) && outcome.best.epochs == 0, "{}", outcome.trials);
+    assert_eq!(outcome.scored.len(), outcome.trials);
+    assert_eq!(residual_train::Record::list(&folder.join("trials")).unwrap().len(), 0);
+    // Judged again as any other checkpoint, on the images that were held out.
+    let model = load(&outcome.weights).unwrap().model;
+    let source = residual_data::Source::open(&data, None).unwrap();
+    let (_, held_out) = source.training(Some(0.3), 5).unwrap();
+    let options = residual_infer::EvaluateOptions { engine: Options::threads(1), ..Default::default() };
+    let never = AtomicBool::new(false);
+    let judged = residual_infer::evaluate(&model, &held_out.unwrap(), &options, &never, &mut |_, _| ()).unwrap();
+    assert_eq!(judged.unwrap().top1, outcome.best.top1);
+
+    let error = run(&search(Method::Supernet, 2).unwrap(), &folder, &mut |_, _| ()).unwrap_err().to_string();
+    assert!(error.ends_with("journal.jsonl: finetune_epochs: expected 0, got 2"), "{error}");
+    let error = search(Method::Random, 2).map(drop).unwrap_err().to_string();
+    assert_eq!(error, "finetune_epochs: expected none with strategy random, got 2");
+}
+
+#[test]
+fn two_processes_share_the_supernet_and_its_members() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    let folder = place.path().join("search");
+    let scored = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                with_search(Method::Supernet, recipe(&data, 4), 8, |search| {
+                    let result = run(search, &folder, &mut |event, _| {
+                        if let Event::Scored { trial, epochs, .. } = event {
+                            scored.lock().unwrap().push((*epochs, *trial));
+                        }
+                    });
+                    result.unwrap();
+                });
+            });
+        }
+    });
+    run_of(&folder.join("supernets"), "-supernet-0");
+    let mut scored = scored.into_inner().unwrap();
+    scored.sort_unstable();
+    let judged: Vec<usize> = scored.iter().filter(|(epochs, _)| *epochs == 0).map(|&(_, trial)| trial).collect();
+    assert_eq!(judged, (0..8).collect::<Vec<_>>());
+    let tuned = scored.len() - judged.len();
+    scored.dedup();
+    assert!((1..=3).contains(&tuned) && scored.len() == 8 + tuned, "{scored:?}");
+    assert_eq!(read(&folder).supernets.len(), 1);
+}
+
 #[test]
 fn a_search_with_other_settings_is_refused() {
     let place = tempfile::tempdir().unwrap();
@@ -221,12 +352,21 @@ fn a_search_with_other_settings_is_refused() {
     assert_eq!(error, "val_split: expected a fraction above 0, as the data have no validation images, got 0");
     let error = new(Method::Asha, Recipe { max_steps: Some(3), ..recipe(&data, 9) });
     assert!(error.starts_with("epochs: expected alone, as asha gives its trials a part of the epochs"), "{error}");
+    let error = new(Method::Supernet, Recipe { time_budget: Some("5m".into()), ..recipe(&data, 9) });
+    assert!(error.starts_with("epochs: expected alone, as supernet trains for whole epochs"), "{error}");
+    let error = new(Method::Supernet, Recipe { bce_loss: true, ..recipe(&data, 9) });
+    assert!(error.starts_with("bce_loss: expected false, as supernet learns the softmax"), "{error}");
+    let error = new(Method::Supernet, recipe(&data, 9));
+    assert_eq!(error, "trials: expected a number, as supernet trains none of them, got none");
+    let length = Length { trials: Some(3), budget: Some(std::time::Duration::from_secs(9)) };
+    let refused = Search::new(space(), Limits::default(), &latency, Method::Supernet, recipe(&data, 9).into(), length);
+    assert!(refused.map(drop).unwrap_err().to_string().starts_with("budget: expected none, as supernet takes"));
     let error = new(Method::Random, Recipe { weights: Some("x.safetensors".into()), ..recipe(&data, 1) });
     assert!(error.starts_with("weights: expected none: the networks come from the space"), "{error}");
 }
 
 fn layers(recipe: &Recipe, more: &str) -> Vec<Layer> {
-    vec![Layer::parse("base", &format!("{}{more}", recipe.to_toml())).unwrap()]
+    vec![Layer::parse("base", &recipe.to_toml()).unwrap(), Layer::parse("more", more).unwrap()]
 }
 
 /// Settings of the tiny data: learning rates, an optimiser, and a setting that only one of the optimisers has.
@@ -235,7 +375,7 @@ const SETTINGS: &str = "lr=log(0.01,1),opt=choose(sgd,adamw),momentum=choose(0.5
 fn recipes(data: &str, epochs: u64) -> Recipes {
     Recipes::new(
         SettingSpace::open([SETTINGS]).unwrap(),
-        layers(&recipe(data, epochs), "model = \"resnet8\"\nimg_size = 12\n"),
+        layers(&recipe(data, epochs), "model = \"resnet20\"\nimg_size = 12\n"),
     )
     .unwrap()
 }
@@ -297,9 +437,14 @@ fn settings_without_effect_are_no_other_recipe() {
     assert_ne!(identity([0, 0, 0]), identity([0, 0, 1]));
     assert!(recipes.is_ordered(0) && !recipes.is_ordered(1));
 
+    let supernet = Search::of_recipes(recipes, Method::Supernet, Length { trials: Some(1), budget: None });
+    let error = supernet.map(drop).unwrap_err().to_string();
+    assert_eq!(error, "strategy: expected one for settings, as only networks share weights, got supernet");
+
     // A recipe that is invalid with every choice is refused with the reason.
     let error = |space: &str, more: &str| {
-        Recipes::new(SettingSpace::open([space]).unwrap(), layers(&Recipe::default(), more)).unwrap_err().to_string()
+        let base = Recipe { epochs: Some(1), ..Recipe::default() };
+        Recipes::new(SettingSpace::open([space]).unwrap(), layers(&base, more)).unwrap_err().to_string()
     };
     let wrong =
         error("mixup=uniform(0.1,0.5)", "weights = \"a.safetensors\"\ncache_features = true\nfreeze = \"backbone\"\n");
@@ -315,6 +460,7 @@ fn settings() -> Settings {
         max_macs: None,
         max_params: Some(5),
         target_latency: None,
+        finetune_epochs: None,
         recipe: "epochs = 1\n".into(),
     }
 }
