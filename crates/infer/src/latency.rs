@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 pub struct Repeats {
     /// Passes before the first timed one.
     pub warm_up: usize,
-    /// Timed passes: exactly as many, or as fit two seconds and at least ten.
+    /// Timed passes: exactly as many, or as fit two seconds, at least ten and at most two thousand.
     pub timed: Option<usize>,
 }
 
-/// Shortest time of a measurement without a number of passes.
-const AT_LEAST: Duration = Duration::from_secs(2);
-/// Fewest passes of such a measurement.
+/// Time of a measurement without a number of passes.
+const TIME: Duration = Duration::from_secs(2);
+/// Fewest and most passes of such a measurement. More would make no median more certain, but take longer to resample than to run.
 const FEWEST: usize = 10;
+const MOST: usize = 2000;
 
 /// The times of a pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +118,7 @@ impl Repeats {
     fn continues(self, count: usize, start: Instant) -> bool {
         match self.timed {
             Some(timed) => count < timed.max(1),
-            None => count < FEWEST || start.elapsed() < AT_LEAST,
+            None => count < FEWEST || count < MOST && start.elapsed() < TIME,
         }
     }
 }
@@ -152,6 +153,9 @@ mod tests {
             Ok::<_, ()>(f64::from(calls))
         });
         assert_eq!((latency.unwrap().quantile(0.0), calls), (4.0, 5));
+        // Passes that take no time at all.
+        let latency = measure(Repeats { warm_up: 0, timed: None }, || Ok::<_, ()>(0.0));
+        assert_eq!(latency.unwrap().count(), MOST);
         let mut order = Vec::new();
         take_turns(Repeats { warm_up: 0, timed: Some(3) }, |which| {
             order.push(which);

@@ -35,7 +35,7 @@ pub(crate) struct Bench {
     /// Untimed passes before each measurement
     #[arg(long, value_name = "N", default_value = "3")]
     pub(crate) warmup: u16,
-    /// Number of timed passes [default: as many as fit two seconds, at least 10]
+    /// Number of timed passes [default: as many as fit two seconds, 10 to 2000]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) repeats: Option<NonZeroU16>,
     /// Compare with this one: passes take turns, and the ratio of the times has a 95 % interval
