@@ -388,12 +388,13 @@ fn layers(recipe: &Recipe, more: &str) -> Vec<Layer> {
 /// Settings of the tiny data: learning rates, an optimiser, and a setting that only one of the optimisers has.
 const SETTINGS: &str = "lr=log(0.01,1),opt=choose(sgd,adamw),momentum=choose(0.5,0.9)";
 
-fn recipes(data: &str, epochs: u64) -> Recipes {
-    Recipes::new(
-        SettingSpace::open([SETTINGS]).unwrap(),
-        layers(&recipe(data, epochs), "model = \"resnet20\"\nimg_size = 12\n"),
-    )
-    .unwrap()
+/// The recipe with a tiny network, which is described in `folder`.
+fn recipes(folder: &Path, data: &str, epochs: u64) -> Recipes {
+    let network = folder.join("net.toml");
+    let text = "family = 'cifar_resnet'\ndepths = [1, 1, 1]\nwidths = [4, 4, 8]\nimage_size = 12\n";
+    std::fs::write(&network, text).unwrap();
+    let layers = layers(&recipe(data, epochs), &format!("model = {:?}\n", network.to_str().unwrap()));
+    Recipes::new(SettingSpace::open([SETTINGS]).unwrap(), layers).unwrap()
 }
 
 #[test]
@@ -401,7 +402,8 @@ fn settings_are_searched_and_the_best_recipe_trains() {
     let place = tempfile::tempdir().unwrap();
     let data = data(place.path());
     let search =
-        Search::of_recipes(recipes(&data, 3), Method::TpeAsha, Length { trials: Some(11), budget: None }).unwrap();
+        Search::of_recipes(recipes(place.path(), &data, 3), Method::TpeAsha, Length { trials: Some(11), budget: None })
+            .unwrap();
     let [whole, parts] = ["whole", "parts"].map(|name| place.path().join(name));
     let outcome = run(&search, &whole, &mut |_, _| ()).unwrap();
     assert_eq!((outcome.trials, outcome.failed, outcome.best.epochs), (11, 0, 3));
@@ -446,7 +448,7 @@ fn settings_are_searched_and_the_best_recipe_trains() {
 #[test]
 fn settings_without_effect_are_no_other_recipe() {
     let place = tempfile::tempdir().unwrap();
-    let recipes = recipes(&data(place.path()), 1);
+    let recipes = recipes(place.path(), &data(place.path()), 1);
     let identity = |choices: [usize; 3]| recipes.identity(&Candidate(choices.to_vec())).unwrap().unwrap();
     assert_eq!(identity([0, 1, 0]), "opt = \"adamw\"\nlr = 0.01\n");
     assert_eq!(identity([0, 1, 0]), identity([0, 1, 1]));
