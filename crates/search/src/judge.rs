@@ -1,9 +1,8 @@
 //! Judges members of trained supernets: their tensors are cut from the supernet's, their batch norms get statistics of their own,
 //! and they are evaluated on the held-out images.
 
-use crate::Candidate;
 use crate::one_shot::{OneShot, runs, supernet_name};
-use crate::supernet::Supernets;
+use crate::supernet::Part;
 use crate::trial::find;
 use residual_engine::{Engine, GradientOptions, Mode, Options};
 use residual_graph::Op;
@@ -43,22 +42,13 @@ impl Judge {
         Ok(Self { job, supernets })
     }
 
-    /// The network of a candidate that shares the weights of one of `supernets`, called `name`, with its slice of the weights.
+    /// The network that `part` is of a supernet, called `name`, with its slice of the weights.
     ///
     /// # Errors
     /// If the network cannot be run, or an image cannot be read.
-    ///
-    /// # Panics
-    /// If it shares none.
-    pub(crate) fn member(
-        &self,
-        supernets: &Supernets,
-        candidate: &Candidate,
-        name: String,
-        options: &Options,
-    ) -> Result<Model, TrainError> {
-        let (number, member, slice) = supernets.of(candidate).expect("candidates share the weights of a supernet");
-        let Model { tensors, preprocessing, labels, activation, .. } = &self.supernets[number];
+    pub(crate) fn member(&self, part: Part, name: String, options: &Options) -> Result<Model, TrainError> {
+        let Part { supernet, member, slice } = part;
+        let Model { tensors, preprocessing, labels, activation, .. } = &self.supernets[supernet];
         let graph = Config { name, ..member.config }.graph().map_err(residual_infer::InferError::from)?;
         let model = Model::new(graph, slice.cut(tensors), preprocessing.clone(), labels.clone())?;
         let model = model.with_activation(*activation);

@@ -7,10 +7,10 @@ use crate::journal::{Entry, Record};
 use crate::judge::Judge;
 use crate::sandwich::companion;
 use crate::search::{Claim, Session, Work, description_file, try_lock};
-use crate::supernet::Supernets;
+use crate::supernet::{Part, Supernets};
 use crate::trial::{End, TrialRun};
 use crate::trials::name;
-use crate::{Event, Found, NetworkSpace, Search, SearchError, Supernet, Trials};
+use crate::{Candidate, Event, Found, NetworkSpace, Search, SearchError, Supernet, Trials};
 use residual_files::atomic_write;
 use residual_train::{Event as TrainEvent, Job, Recipe, Resolved, TrainError};
 use residual_weights::save;
@@ -59,6 +59,14 @@ impl OneShot {
     /// Epochs that the best members are fine-tuned; 0 for none.
     pub fn finetune_epochs(&self) -> u64 {
         self.finetune_epochs
+    }
+
+    /// The part that the network of a trial has of a supernet.
+    ///
+    /// # Errors
+    /// If the journal says another candidate, which has none.
+    pub(crate) fn part(&self, trial: usize, candidate: &Candidate, session: &Session<'_>) -> Result<Part, SearchError> {
+        self.supernets.part(candidate).ok_or_else(|| session.other_candidate(trial))
     }
 
     /// Turns the recipe of a member into that of its fine-tuning from `weights`.
@@ -152,19 +160,20 @@ impl<T: Trials> Search<T> {
         Ok(true)
     }
 
-    /// Judges a member with its slice of a supernet's weights.
+    /// Judges a member, which is `part` of a supernet, with its slice of the weights.
     ///
     /// # Errors
     /// If a supernet's run or an image cannot be read, or the network cannot be run.
     pub(crate) fn judge(
         &self,
         one_shot: &OneShot,
-        claim: &Claim<T::Tried>,
+        trial: usize,
+        part: Part,
         session: &Session<'_>,
     ) -> Result<End, TrainError> {
         let (began, Session { options, stop, .. }) = (Instant::now(), session);
         let judge = session.judge(one_shot)?;
-        let model = judge.member(&one_shot.supernets, &claim.candidate, name(claim.trial), options)?;
+        let model = judge.member(part, name(trial), options)?;
         let top1 = judge.top1(&model, options, stop)?;
         let seconds = began.elapsed().as_secs_f64();
         Ok(top1.map_or(End::Interrupted { seconds }, |top1| End::Scored { top1, seconds }))
@@ -186,10 +195,10 @@ impl<T: Trials> Search<T> {
         std::fs::create_dir_all(&members).map_err(SearchError::io(&members))?;
         let weights = members.join(format!("{}.safetensors", name(trial)));
         if !weights.exists() {
-            let member =
-                |judge: &Judge| judge.member(&one_shot.supernets, &claim.candidate, name(trial), session.options);
-            let member = session.judge(one_shot).and_then(member);
-            save(&weights, &member.map_err(SearchError::trial(trial))?, None)?;
+            let part = one_shot.part(trial, &claim.candidate, session)?;
+            let member = |judge: &Judge| judge.member(part, name(trial), session.options);
+            let member = session.judge(one_shot).and_then(member).map_err(SearchError::trial(trial))?;
+            save(&weights, &member, None)?;
         }
         one_shot.fine_tune(&mut recipe.recipe, weights);
         Ok(recipe)

@@ -184,6 +184,16 @@ impl Session<'_> {
         let judge = Judge::open(&self.folder, one_shot)?;
         Ok(self.judge.get_or_init(|| judge))
     }
+
+    /// The error of a trial that is none of this search.
+    pub(crate) fn other_candidate(&self, trial: usize) -> SearchError {
+        SearchError::Content {
+            path: self.folder.join("journal.jsonl"),
+            what: format!("trial {trial}"),
+            expected: "a candidate of the space".into(),
+            got: "another one".into(),
+        }
+    }
 }
 
 impl<'a> Search<Networks<'a>> {
@@ -359,7 +369,7 @@ impl<T: Trials> Search<T> {
     /// Chooses the next work: a trial that is nobody's, else more epochs for one, else a new one.
     fn next(&self, record: &Record, session: &Session<'_>) -> Result<(Vec<Entry>, Work<T::Tried>), SearchError> {
         let Session { folder, options, .. } = session;
-        let tried = self.tried(record, folder)?;
+        let tried = self.tried(record, session)?;
         let spent: f64 = record.seconds.iter().sum();
         if self.length.budget.is_some_and(|budget| spent >= budget.as_secs_f64()) {
             return Ok((Vec::new(), Work::Done));
@@ -404,7 +414,7 @@ impl<T: Trials> Search<T> {
     }
 
     /// What the trials try, as it was proposed.
-    fn tried(&self, record: &Record, folder: &Path) -> Result<Vec<T::Tried>, SearchError> {
+    fn tried(&self, record: &Record, session: &Session<'_>) -> Result<Vec<T::Tried>, SearchError> {
         let sizes = self.trials.sizes();
         let is_candidate = |entry: &Entry| match entry {
             Entry::Proposed { candidate, .. } => {
@@ -414,12 +424,7 @@ impl<T: Trials> Search<T> {
         };
         let tried = |(number, entry): (usize, &Entry)| {
             let tried = is_candidate(entry).then(|| self.trials.tried(entry)).flatten();
-            tried.ok_or_else(|| SearchError::Content {
-                path: folder.join("journal.jsonl"),
-                what: format!("trial {number}"),
-                expected: "a candidate of the space".into(),
-                got: "another one".into(),
-            })
+            tried.ok_or_else(|| session.other_candidate(number))
         };
         record.proposals.iter().enumerate().map(tried).collect()
     }
@@ -435,7 +440,10 @@ impl<T: Trials> Search<T> {
         on_event(&Event::Trial { trial, epochs, tried });
         let one_shot = self.trials.one_shot();
         let ended = match one_shot {
-            Some(one_shot) if epochs == 0 => self.judge(one_shot, claim, session),
+            Some(one_shot) if epochs == 0 => {
+                let part = one_shot.part(trial, &claim.candidate, session)?;
+                self.judge(one_shot, trial, part, session)
+            }
             _ => {
                 let recipe = self.recipe_of(description, name(trial))?;
                 let run = TrialRun {
@@ -486,7 +494,7 @@ impl<T: Trials> Search<T> {
     /// The result of the search, with the best trial's files written.
     fn outcome(&self, record: &Record, session: &Session<'_>) -> Result<Outcome<T::Tried>, SearchError> {
         let folder = &*session.folder;
-        let tried = self.tried(record, folder)?;
+        let tried = self.tried(record, session)?;
         let found = |trial: usize| {
             let &(epochs, top1) = record.history.trials()[trial].scores.last()?;
             Some(Found { trial, epochs, top1, tried: tried[trial].clone() })
@@ -526,9 +534,9 @@ impl<T: Trials> Search<T> {
     ) -> Result<Model, SearchError> {
         if let (0, Some(one_shot)) = (epochs, self.trials.one_shot()) {
             let candidate = &record.history.trials()[trial].candidate;
-            let judge = session.judge(one_shot).map_err(SearchError::trial(trial))?;
-            let model = judge.member(one_shot.supernets(), candidate, name(trial), session.options);
-            return model.map_err(SearchError::trial(trial));
+            let part = one_shot.part(trial, candidate, session)?;
+            let member = |judge: &Judge| judge.member(part, name(trial), session.options);
+            return session.judge(one_shot).and_then(member).map_err(SearchError::trial(trial));
         }
         let trials = session.folder.join("trials");
         let run = crate::trial::find(&trials, &name(trial)).map_err(SearchError::trial(trial))?;

@@ -57,6 +57,14 @@ impl Supernet {
     }
 }
 
+/// A network that shares the weights of a supernet.
+pub(crate) struct Part {
+    /// The supernet's number.
+    pub(crate) supernet: usize,
+    pub(crate) member: Member,
+    pub(crate) slice: Slice,
+}
+
 /// All supernets of a space.
 #[derive(Clone, Debug)]
 pub struct Supernets {
@@ -76,12 +84,14 @@ impl Supernets {
         for network in 0..space.networks() {
             let Some(start) = space.start(network) else { continue };
             let (largest, member) = space.climb(start, space.dimensions(network), true)?;
-            let (mut elastic, mut separate, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut elastic, mut separate, mut why) = (Vec::new(), Vec::new(), None);
             for &dimension in space.dimensions(network) {
                 match unshared(space, &largest, &member, dimension) {
                     None => elastic.push(dimension),
                     Some(tensor) => {
-                        reasons.push(format!("; choices of {} share none: {tensor}", space.field(dimension)));
+                        why.get_or_insert_with(|| {
+                            format!("; choices of {} share none: {tensor}", space.field(dimension))
+                        });
                         separate.push(dimension);
                     }
                 }
@@ -89,7 +99,7 @@ impl Supernets {
             let count = separate.iter().fold(1usize, |all, &at| all.saturating_mul(space.sizes()[at]));
             if count.saturating_add(supernets.len()) > MAX_SUPERNETS {
                 let expected = format!("expected networks that share the weights of at most {MAX_SUPERNETS} supernets");
-                let what = format!("{expected}, got more{}", reasons.first().map_or("", String::as_str));
+                let what = format!("{expected}, got more{}", why.unwrap_or_default());
                 return Err(SearchError::Space { space: space.name().into(), what });
             }
             for choices in combinations(space, &separate) {
@@ -117,12 +127,11 @@ impl Supernets {
         &self.supernets
     }
 
-    /// The supernet whose weights a candidate shares.
-    pub(crate) fn of(&self, candidate: &Candidate) -> Option<(usize, Member, Slice)> {
-        let mut slices = self.supernets.iter().enumerate();
-        slices.find_map(|(number, supernet)| {
-            let (member, slice) = supernet.slice(&self.space, candidate)?;
-            Some((number, member, slice))
+    /// The part that a candidate has of a supernet; `None` if it has of none.
+    pub(crate) fn part(&self, candidate: &Candidate) -> Option<Part> {
+        self.supernets.iter().enumerate().find_map(|(supernet, of)| {
+            let (member, slice) = of.slice(&self.space, candidate)?;
+            Some(Part { supernet, member, slice })
         })
     }
 

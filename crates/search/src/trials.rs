@@ -87,7 +87,7 @@ impl Space for Networks<'_> {
     /// As that of the members within the limits; of a one-shot search, `None` if the candidate shares no weights.
     fn identity(&self, candidate: &Candidate) -> Result<Option<String>, SearchError> {
         match &self.one_shot {
-            Some(one_shot) if one_shot.supernets().of(candidate).is_none() => Ok(None),
+            Some(one_shot) if one_shot.supernets().part(candidate).is_none() => Ok(None),
             _ => self.members.identity(candidate),
         }
     }

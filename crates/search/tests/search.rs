@@ -265,8 +265,8 @@ fn without_fine_tuning_the_best_member_is_cut_from_the_supernet() {
     let space = NetworkSpace::parse("s", SPACE).unwrap();
     let latency = |_: &residual_graph::Graph, _| Ok(0.0);
     let length = Length { trials: Some(40), budget: None };
+    let limits = Limits { macs: Some(200_000), ..Limits::default() };
     let search = |method, epochs: u64| {
-        let limits = Limits { macs: Some(200_000), ..Limits::default() };
         Search::new(space.clone(), limits, &latency, method, recipe(&data, 3).into(), length)
             .and_then(|search| search.with_finetune_epochs(epochs))
     };
@@ -284,6 +284,22 @@ fn without_fine_tuning_the_best_member_is_cut_from_the_supernet() {
     let never = AtomicBool::new(false);
     let judged = residual_infer::evaluate(&model, &held_out.unwrap(), &options, &never, &mut |_, _| ()).unwrap();
     assert_eq!(judged.unwrap().top1, outcome.best.top1);
+
+    // A journal whose candidate is no network of the space that shares weights.
+    let path = folder.join("journal.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    // Whatever is within the limit has four channels in its first stage.
+    let invalid = NetworkSpace::parse("s", &SPACE.replace("[4, 8]", "[0, 8]")).unwrap();
+    let changed = Search::new(invalid, limits, &latency, Method::Supernet, recipe(&data, 3).into(), length);
+    let changed = changed.and_then(|search| search.with_finetune_epochs(0)).unwrap();
+    std::fs::write(&path, text.replace("[4, 8]", "[0, 8]")).unwrap();
+    let error = run(&changed, &folder, &mut |_, _| ()).unwrap_err().to_string();
+    assert!(
+        error.contains("journal.jsonl: trial ")
+            && error.ends_with("expected a candidate of the space, got another one"),
+        "{error}"
+    );
+    std::fs::write(&path, text).unwrap();
 
     let error = run(&search(Method::Supernet, 2).unwrap(), &folder, &mut |_, _| ()).unwrap_err().to_string();
     assert!(error.ends_with("journal.jsonl: finetune_epochs: expected 0, got 2"), "{error}");
