@@ -104,6 +104,7 @@ impl<T: Trials> Search<T> {
         let runs = runs(&session.folder);
         std::fs::create_dir_all(&runs).map_err(SearchError::io(&runs))?;
         let supernets = one_shot.supernets.all();
+        let mut is_waiting = false;
         loop {
             let (left, claimed) = session.journal.update(|record| {
                 let left: Vec<usize> = (0..supernets.len()).filter(|number| !record.has_supernet(*number)).collect();
@@ -119,7 +120,12 @@ impl<T: Trials> Search<T> {
             match claimed {
                 _ if left == 0 => return Ok(true),
                 _ if session.stop.load(Ordering::Relaxed) => return Ok(false),
-                None => std::thread::sleep(WAIT),
+                None => {
+                    if !std::mem::replace(&mut is_waiting, true) {
+                        on_event(&Event::Waiting { supernets: left });
+                    }
+                    std::thread::sleep(WAIT);
+                }
                 Some((number, _lock)) => {
                     if !self.train_supernet(one_shot, number, session, on_event)? {
                         return Ok(false);

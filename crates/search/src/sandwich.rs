@@ -25,8 +25,8 @@ const SANDWICH: u64 = u64::from_be_bytes(*b"sandwich");
 /// The members of a supernet that are trained beside the largest one.
 ///
 /// The gradient of a step is that of the largest network's loss plus the mean of the members'. BigNAS and once-for-all add up
-/// all of them, with learning rates made for that sum; here the largest network is trained as it would be alone, so that the
-/// recipe's learning rate fits, and the members together weigh as much as it does.
+/// all of them, with learning rates made for that sum; here the largest network's keeps the weight that it has alone, so that the
+/// recipe's learning rate fits, and the members together weigh as much.
 struct Sandwich<'a> {
     space: &'a NetworkSpace,
     supernet: &'a Supernet,

@@ -72,6 +72,11 @@ pub enum Event<'a, T> {
         /// Its largest network.
         network: &'a Member,
     },
+    /// Other processes train the supernets that are left, and this one waits for them.
+    Waiting {
+        /// How many are left.
+        supernets: usize,
+    },
     /// A trial begins or goes on.
     Trial {
         /// Its number.

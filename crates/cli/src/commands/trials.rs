@@ -42,6 +42,9 @@ fn show<T>(event: &Event<'_, T>, progress: &Progress, steps: &mut u64, describe:
             let epochs = count(*epochs, "epoch");
             progress.line(&format!("supernet {supernet}: {parameters} parameters, {macs} MACs, {epochs}"));
         }
+        Event::Waiting { supernets } => {
+            progress.line(&format!("waiting for {} that other processes train", count(*supernets as u64, "supernet")));
+        }
         Event::Trial { trial, epochs, tried } => {
             let epochs = if *epochs > 0 { format!(", {}", count(*epochs, "epoch")) } else { String::new() };
             progress.line(&format!("trial {trial}: {}{epochs}", describe(tried)));

@@ -3,7 +3,7 @@
 use residual_engine::Options;
 use residual_search::{
     Candidate, Cost, Entry, Event, Journal, Length, Limits, Method, NetworkSpace, Networks, Outcome, Recipes, Record,
-    Search, SearchError, SettingSpace, Settings, Space, Trial, Trials,
+    Search, SearchError, SettingSpace, Settings, Space, Supernets, Trial, Trials,
 };
 use residual_tensor::{NamedTensors, Stream, Tensor};
 use residual_train::{Event as TrainEvent, Layer, Recipe};
@@ -305,6 +305,34 @@ fn without_fine_tuning_the_best_member_is_cut_from_the_supernet() {
     assert!(error.ends_with("journal.jsonl: finetune_epochs: expected 0, got 2"), "{error}");
     let error = search(Method::Random, 2).map(drop).unwrap_err().to_string();
     assert_eq!(error, "finetune_epochs: expected none with strategy random, got 2");
+}
+
+#[test]
+fn a_supernet_that_another_process_trains_is_waited_for() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    let folder = place.path().join("search");
+    let space = NetworkSpace::parse("s", SPACE).unwrap().for_images(3, 3);
+    let config = Supernets::new(&space).unwrap().all()[0].network().config.clone();
+    let description = folder.join("descriptions").join("supernet-0.toml");
+    std::fs::create_dir_all(description.parent().unwrap()).unwrap();
+    std::fs::write(&description, residual_zoo::Config { name: "supernet-0".into(), ..config }.to_toml()).unwrap();
+    let mut other = Some(std::fs::File::open(&description).unwrap());
+    other.as_ref().unwrap().try_lock().unwrap();
+    let mut waited = 0;
+    with_search(Method::Supernet, recipe(&data, 1), 2, |search| {
+        let outcome = run(search, &folder, &mut |event, _| match event {
+            Event::Waiting { supernets } => {
+                waited += supernets;
+                // The other process ends before it has trained.
+                other = None;
+            }
+            Event::Supernet { .. } => assert!(other.is_none(), "a supernet is trained by one process"),
+            _ => {}
+        });
+        assert_eq!(outcome.unwrap().trials, 2);
+    });
+    assert_eq!(waited, 1);
 }
 
 #[test]
