@@ -301,6 +301,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn mul_add(self, a: Self::Reg, b: Self::Reg, c: Self::Reg) -> Self::Reg;
     /// The larger of each pair; a NaN in `a` stays NaN, as in torch, and one in `b` gives `a`.
     fn max(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// The smaller of each pair; `b` where either is NaN.
+    fn min(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
     /// The larger of each pair; a NaN in either stays NaN.
     fn max_or_nan(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
     /// `x` where `mask` is above zero, zero elsewhere.
@@ -382,6 +384,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
             self.store(lanes.as_mut_ptr(), x);
             let bytes = lanes.map(|lane: f32| lane.round_ties_even() as u8);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), p, n.min(Self::LANES));
+        }
+    }
+
+    /// Stores all lanes of `x`, vector after vector, as [`Simd::store_bytes`] does.
+    ///
+    /// # Safety
+    /// `NV · LANES` bytes can be written at `p`.
+    #[inline(always)]
+    unsafe fn store_vectors_as_bytes<const NV: usize>(self, p: *mut u8, x: [Self::Reg; NV]) {
+        for (v, x) in x.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { self.store_bytes(p.add(v * Self::LANES), Self::LANES, x) }
         }
     }
 

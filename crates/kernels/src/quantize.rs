@@ -77,7 +77,7 @@ impl Kernel for Quantize<'_> {
                 let value = s.div(s.load_up_to(x.as_ptr().add(i), n), scale);
                 // Bounds are whole numbers, so that they may come before the rounding. NaN becomes the lower one.
                 let value = s.max(least, value);
-                let value = s.where_above(value, most, most, value);
+                let value = s.min(value, most);
                 let whole = s.sub(s.add(value, round), round);
                 s.store_bytes(y.as_mut_ptr().add(i), n, s.add(whole, offset));
             }

@@ -107,6 +107,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see the impl. The instruction returns its second operand when either is NaN.
+        unsafe { _mm256_min_ps(a, b) }
+    }
+
+    #[inline(always)]
     fn max_or_nan(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: see the impl.
         unsafe { _mm256_blendv_ps(_mm256_max_ps(b, a), b, _mm256_cmp_ps::<_CMP_UNORD_Q>(b, b)) }

@@ -103,6 +103,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see the impl. The instruction returns its second operand when either is NaN.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+
+    #[inline(always)]
     fn max_or_nan(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: see the impl.
         unsafe { _mm512_mask_mov_ps(_mm512_max_ps(b, a), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(b, b), b) }
@@ -145,9 +151,32 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn store_bytes(self, p: *mut u8, n: usize, x: __m512) {
-        let lanes = if n >= 16 { !0 } else { mask(n) };
-        // SAFETY: see the impl; masked bytes are not written.
-        unsafe { _mm512_mask_cvtepi32_storeu_epi8(p.cast(), lanes, _mm512_cvtps_epi32(x)) }
+        // SAFETY: see the impl; masked bytes are not written. Conversions that store are slow.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
+            match n {
+                ..16 => _mm_mask_storeu_epi8(p.cast(), mask(n), bytes),
+                _ => _mm_storeu_si128(p.cast(), bytes),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_vectors_as_bytes<const NV: usize>(self, p: *mut u8, x: [__m512; NV]) {
+        if let [a, b, c, d] = x[..] {
+            // SAFETY: see the impl. Packing takes 128 bits of each vector in turn, which the permutation undoes.
+            unsafe {
+                let [a, b, c, d] = [a, b, c, d].map(|x| _mm512_cvtps_epi32(x));
+                let bytes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+                let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+                _mm512_storeu_si512(p.cast(), _mm512_permutexvar_epi32(order, bytes));
+            }
+        } else {
+            for (v, x) in x.into_iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { self.store_bytes(p.add(16 * v), 16, x) }
+            }
+        }
     }
 
     #[inline(always)]

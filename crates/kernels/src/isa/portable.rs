@@ -75,6 +75,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn min(self, a: [f32; N], b: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
     fn max_or_nan(self, a: [f32; N], b: [f32; N]) -> [f32; N] {
         std::array::from_fn(|i| if a[i] >= b[i] || a[i].is_nan() { a[i] } else { b[i] })
     }

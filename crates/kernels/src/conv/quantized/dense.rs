@@ -165,11 +165,12 @@ impl Block<'_> {
                 for (r, pointer) in rows.iter_mut().enumerate() {
                     *pointer = matrix.wrapping_add((tile + r.min(valid - 1)) * stride);
                 }
+                // In the forward pass the rows of the matrix are the pixels of the target.
+                let first = self.rows.start + tile;
+                self.output.prefetch(s, first..first + valid, channel);
                 let mut acc = [start; MR];
                 // SAFETY: each row has `depth` lanes, in the panel or in `x`; `packed` was checked to hold whole panels.
                 unsafe { multiply(product, 0..depth, &rows, b, &mut acc) };
-                // In the forward pass the rows of the matrix are the pixels of the target.
-                let first = self.rows.start + tile;
                 self.output.finish(s, first..first + valid, (channel, left), acc);
             }
         }

@@ -72,25 +72,51 @@ impl Output<'_> {
                 *constants = [load(scale), load(bias)];
             }
         }
-        for (sums, pixel) in sums.iter().zip(pixels) {
-            for (v, (&sum, [scale, bias])) in sums.iter().zip(constants).enumerate() {
-                let (channel, n) = (channel + v * S::LANES, left(v));
-                if n == 0 {
+        for (sums, pixel) in sums.into_iter().zip(pixels) {
+            let at = pixel * QuantizedConv::pixel(self.channels) + channel;
+            let mut values = sums;
+            for (v, (value, [scale, bias])) in values.iter_mut().zip(constants).enumerate() {
+                if left(v) == 0 {
                     break;
                 }
-                let at = pixel * QuantizedConv::pixel(self.channels) + channel;
-                let mut value = s.add(s.mul(s.integers_to_floats(sum), scale), bias);
-                // SAFETY: `at` are channels of one pixel of the target, which only this task writes; a residual has its shape.
-                unsafe {
-                    if let Some((add, factor)) = add {
-                        value = s.add(value, s.mul(s.load_bytes(add.as_ptr().add(at), n), s.splat(factor)));
+                *value = s.add(s.mul(s.integers_to_floats(*value), scale), bias);
+                if let Some((add, factor)) = add {
+                    // SAFETY: a residual has the target's shape.
+                    let add = unsafe { s.load_bytes(add.as_ptr().add(at + v * S::LANES), left(v)) };
+                    *value = s.add(*value, s.mul(add, s.splat(factor)));
+                }
+                *value = s.max(*value, least);
+            }
+            // SAFETY: these are channels of one pixel of the target, which only this task writes.
+            unsafe {
+                match self.y {
+                    Target::Bytes(y) if WHOLE => {
+                        s.store_vectors_as_bytes(y.at(at), values.map(|value| s.min(value, most)));
                     }
-                    value = s.max(value, least);
-                    match self.y {
-                        Target::Bytes(y) => s.store_bytes(y.at(at), n, s.where_above(value, most, most, value)),
-                        Target::Floats(y) => s.store_up_to(y.at(pixel * self.channels + channel), n, value),
+                    Target::Bytes(y) => {
+                        for (v, value) in values.into_iter().enumerate().take_while(|&(v, _)| left(v) > 0) {
+                            s.store_bytes(y.at(at + v * S::LANES), left(v), s.min(value, most));
+                        }
+                    }
+                    Target::Floats(y) => {
+                        for (v, value) in values.into_iter().enumerate().take_while(|&(v, _)| left(v) > 0) {
+                            s.store_up_to(y.at(pixel * self.channels + channel + v * S::LANES), left(v), value);
+                        }
                     }
                 }
+            }
+        }
+    }
+
+    /// Prefetches what [`Output::finish`] will add to these pixels, and where it will store them.
+    #[inline(always)]
+    pub(super) fn prefetch<S: Simd>(&self, s: S, pixels: Range<usize>, channel: usize) {
+        let Target::Bytes(y) = self.y else { return };
+        for pixel in pixels {
+            let at = pixel * QuantizedConv::pixel(self.channels) + channel;
+            s.prefetch_to_write(y.at(0).wrapping_add(at).cast());
+            if let Some((add, _)) = self.requantize.add {
+                s.prefetch(add.as_ptr().wrapping_add(at).cast());
             }
         }
     }
