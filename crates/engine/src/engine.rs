@@ -103,7 +103,8 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let (_, plan) = compile_model(model, mode, batch, size, &[], options)?;
         plan.memory(options.pool.threads()).check()?;
-        let convs = plan.layers.convs.iter();
+        // Algorithms are measured on floats.
+        let convs = plan.layers.convs.iter().filter(|planned| planned.conv.elements() == Elements::F32);
         convs.into_iter().try_for_each(|planned| tuning.measure(*planned.conv.shape(), batch, mode, options))
     }
 

@@ -48,6 +48,7 @@ pub use plan::{Kind, Pass, PlanStep, PlanSummary};
 pub use tune::{Tuned, Tuning};
 
 use residual_kernels::Isa;
+pub use residual_kernels::conv::Elements;
 use residual_threads::Pool;
 use std::sync::Arc;
 
@@ -85,6 +86,9 @@ pub struct Options {
 /// Options of inference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InferenceOptions {
+    /// The type of the values and packed weights of convolutions. With bf16, dense convolutions with an even number of outputs, max
+    /// pooling and what is between them compute and keep bf16, with sums in floats; all else, and what is returned, stays floats.
+    pub elements: Elements,
     /// Lazy weight packing: packs the weights of a convolution when it runs, as training always does, and does not keep them. Lower
     /// latency of the first batch, lower throughput. Such a plan shares the model's tensors, and small batches use other algorithms,
     /// whose results differ by rounding.

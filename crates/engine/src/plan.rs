@@ -18,7 +18,7 @@ pub use summary::{Kind, Pass, PlanStep, PlanSummary};
 use crate::arena::BufferId;
 use fuse::{Fused, Head, Step};
 use residual_graph::{NodeId, Pool2d};
-use residual_kernels::conv::Direction;
+use residual_kernels::conv::{Direction, Elements};
 use residual_kernels::pool::{AdaptiveShape, PoolShape};
 
 /// The index of a convolution (or linear layer) among those of the plan.
@@ -75,7 +75,7 @@ pub(crate) struct Facts {
 /// One kernel call or a few that belong together. Buffers are named as in the kernels.
 #[derive(Clone, Debug)]
 pub(crate) enum Instruction {
-    /// y = conv(x) + bias, + add, ReLU.
+    /// y = conv(x) + bias, + add, ReLU; all three in the convolution's elements.
     Conv { conv: ConvId, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId },
     /// y = conv(x) + bias, + add, ReLU, where x and what is added are bytes, and y is bytes or floats.
     QuantizedConv { conv: QuantizedConvId, x: BufferId, add: Option<BufferId>, y: BufferId },
@@ -83,6 +83,10 @@ pub(crate) enum Instruction {
     Quantize { quantization: QuantizationId, channels: usize, x: BufferId, y: BufferId },
     /// y = the floats that the bytes of x mean.
     Dequantize { quantization: QuantizationId, channels: usize, x: BufferId, y: BufferId },
+    /// y = the bf16 nearest to the floats of x.
+    Round { channels: usize, x: BufferId, y: BufferId },
+    /// y = the bf16 of x as floats.
+    Widen { channels: usize, x: BufferId, y: BufferId },
     /// y = conv(x) + bias, and the statistics of y for the following batch norm.
     ConvWithStatistics { conv: ConvId, norm: NormId, x: BufferId, y: BufferId },
     /// y = batch norm of x, + add, ReLU. It first `takes_statistics` of x in training, unless a convolution computed them
@@ -107,9 +111,9 @@ pub(crate) enum Instruction {
     /// As [`Instruction::CopyChannels`], of bytes.
     CopyChannelsOfBytes { x: BufferId, slice: Slice, y: BufferId },
     /// Some channels of y = some channels of every `stride`-th pixel of x.
-    CopyChannels { x: BufferId, slice: Slice, y: BufferId },
+    CopyChannels { elements: Elements, x: BufferId, slice: Slice, y: BufferId },
     /// y = maxima of x; `index` gets their positions in the windows, for the backward pass.
-    MaxPool { pool: Pooling, x: BufferId, index: Option<BufferId>, y: BufferId },
+    MaxPool { pool: Pooling, elements: Elements, x: BufferId, index: Option<BufferId>, y: BufferId },
     /// y = maxima of the bytes of x.
     MaxPoolOfBytes { pool: Pooling, x: BufferId, y: BufferId },
     /// y = means, in floats, of what the bytes of x mean over all pixels.
@@ -118,8 +122,8 @@ pub(crate) enum Instruction {
     AvgPool { pool: Pooling, count_include_pad: bool, x: BufferId, y: BufferId },
     /// y = means of x over as many windows as y has pixels.
     AdaptiveAvgPool { pool: AdaptiveShape, x: BufferId, y: BufferId },
-    /// y = means of x over all pixels.
-    GlobalAvgPool { pixels: usize, channels: usize, x: BufferId, y: BufferId },
+    /// y = means of x over all pixels, in floats.
+    GlobalAvgPool { elements: Elements, pixels: usize, channels: usize, x: BufferId, y: BufferId },
     /// y = x with some elements dropped; its own gradient. `node` and the engine's seed determine which.
     Dropout { node: usize, p: f32, x: BufferId, accumulate: bool, y: BufferId },
     /// y = x with some images dropped; its own gradient. `node` and the engine's seed determine which.
@@ -203,6 +207,19 @@ pub(crate) struct Pooling {
     pub(crate) channels: usize,
 }
 
+/// What a value is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Values(Elements),
+    /// Quantised.
+    Bytes,
+}
+
+impl Form {
+    pub(crate) const FLOATS: Self = Self::Values(Elements::F32);
+    pub(crate) const BF16: Self = Self::Values(Elements::Bf16);
+}
+
 impl Pooling {
     /// The description for the kernels.
     pub(crate) fn shape(self) -> PoolShape {
@@ -261,6 +278,8 @@ impl Instruction {
             }
             Quantize { x, y, .. } => other("quantize", Forward, &[x], y),
             Dequantize { x, y, .. } => other("dequantize", Forward, &[x], y),
+            Round { x, y, .. } => other("round to bf16", Forward, &[x], y),
+            Widen { x, y, .. } => other("widen bf16", Forward, &[x], y),
             ZeroBytes { y, .. } => other("zero", Forward, &[], y),
             CopyChannelsOfBytes { x, y, .. } => other("copy channels", Forward, &[x], y),
             MaxPoolOfBytes { x, y, .. } => other("max pool", Forward, &[x], y),

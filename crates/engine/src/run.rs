@@ -8,9 +8,10 @@ use crate::plan::{
 };
 use crate::weights::Weights;
 use crate::{EngineError, Mode};
-use residual_kernels::conv::{Epilogue, Quantized, QuantizedConv, Statistics};
+use residual_kernels::bf16;
+use residual_kernels::conv::{Elements, Epilogue, Quantized, QuantizedConv, Statistics};
 use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
-use residual_kernels::{activation, batch_norm, layer_norm, pool, quantize, rows, scale};
+use residual_kernels::{activation, batch_norm, convert, layer_norm, pool, quantize, rows, scale};
 use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
 use std::sync::Arc;
@@ -155,6 +156,14 @@ impl Run<'_> {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 quantize::dequantize(isa, threads, x, channels, weights.quantization(quantization), y);
             }
+            Instruction::Round { channels, x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                convert::round_to_bf16(isa, threads, x, channels, y);
+            }
+            Instruction::Widen { channels, x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                convert::widen_bf16(isa, threads, x, channels, y);
+            }
             Instruction::ZeroBytes { quantization, y } => {
                 elementwise::fill(threads, arena.get_mut(y, images), weights.quantization(quantization).zero);
             }
@@ -206,18 +215,26 @@ impl Run<'_> {
                 elementwise::accumulate_relu(isa, threads, x, y);
             }
             Instruction::Zero { y } => elementwise::zero(threads, arena.get_mut(y, images)),
-            Instruction::CopyChannels { x, slice, y } => {
+            Instruction::CopyChannels { elements: Elements::F32, x, slice, y } => {
                 let (y, [x]) = arena.write_and_read::<f32, f32, 1>(y, [x], images);
                 elementwise::copy_channels(threads, pixels(slice), x, from(slice), y, to(slice));
             }
-            Instruction::MaxPool { pool, x, index: None, y } => {
-                let (y, [x]) = arena.write_and_read(y, [x], images);
-                pool::max_pool(isa, threads, &pool.shape(), images, x, y, None);
+            Instruction::CopyChannels { elements: Elements::Bf16, x, slice, y } => {
+                let (y, [x]) = arena.write_and_read::<bf16, bf16, 1>(y, [x], images);
+                elementwise::copy_channels(threads, pixels(slice), x, from(slice), y, to(slice));
             }
-            Instruction::MaxPool { pool, x, index: Some(index), y } => {
+            Instruction::MaxPool { pool, x, index: Some(index), y, .. } => {
                 let ([y, index], [x]) = arena.write_all_and_read([y, index], [x], images);
                 let (x, y) = (bytemuck::cast_slice(x), bytemuck::cast_slice_mut(y));
-                pool::max_pool(isa, threads, &pool.shape(), images, x, y, Some(index));
+                pool::max_pool_with_index(isa, threads, &pool.shape(), images, x, y, index);
+            }
+            Instruction::MaxPool { pool, elements: Elements::F32, x, index: None, y } => {
+                let (y, [x]) = arena.write_and_read::<f32, f32, 1>(y, [x], images);
+                pool::max_pool(isa, threads, &pool.shape(), images, x, y);
+            }
+            Instruction::MaxPool { pool, elements: Elements::Bf16, x, index: None, y } => {
+                let (y, [x]) = arena.write_and_read::<bf16, bf16, 1>(y, [x], images);
+                pool::max_pool(isa, threads, &pool.shape(), images, x, y);
             }
             Instruction::AvgPool { pool, count_include_pad, x, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
@@ -227,8 +244,12 @@ impl Run<'_> {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 pool::adaptive_avg_pool(threads, &pool, images, x, y);
             }
-            Instruction::GlobalAvgPool { pixels, channels, x, y } => {
-                let (y, [x]) = arena.write_and_read(y, [x], images);
+            Instruction::GlobalAvgPool { elements: Elements::F32, pixels, channels, x, y } => {
+                let (y, [x]) = arena.write_and_read::<f32, f32, 1>(y, [x], images);
+                pool::global_avg_pool(threads, pixels, channels, x, y);
+            }
+            Instruction::GlobalAvgPool { elements: Elements::Bf16, pixels, channels, x, y } => {
+                let (y, [x]) = arena.write_and_read::<f32, bf16, 1>(y, [x], images);
                 pool::global_avg_pool(threads, pixels, channels, x, y);
             }
             Instruction::Dropout { node, p, x, accumulate, y } => {
@@ -248,7 +269,7 @@ impl Run<'_> {
                 let weight = planned.weight.as_ref().expect("a plan with gradients has all weights in its bucket");
                 let packed = &mut current[..planned.conv.packed_backward_len()];
                 planned.conv.pack_backward(threads, weights.values(weight), packed);
-                let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
+                let (dx, [dy]) = arena.write_and_read::<f32, f32, 1>(dx, [dy], images);
                 planned.conv.backward_data(threads, images, dy, packed, accumulate, dx, workspace);
             }
             Instruction::BatchNormSums { norm, x, mask, dy } => self.batch_norm_sums(norm, x, mask, dy, images),
@@ -317,9 +338,19 @@ impl Run<'_> {
         let Self { plan, weights, session } = self;
         let Session { pool, arena, conversion, current, workspace, .. } = &mut **session;
         let (packed, bias) = weights.conv(plan, id, pool, conversion, current);
-        let (y, [x, added]) = arena.write_and_read(y, [x, add.unwrap_or(x)], images);
-        let epilogue = Epilogue { accumulate: false, bias, add: add.map(|_| added), relu };
-        plan.layers.convs[id.0].conv.forward(pool, images, x, packed, epilogue, y, workspace);
+        let conv = &plan.layers.convs[id.0].conv;
+        match conv.elements() {
+            Elements::F32 => {
+                let (y, [x, added]) = arena.write_and_read::<f32, f32, 2>(y, [x, add.unwrap_or(x)], images);
+                let epilogue = Epilogue { accumulate: false, bias, add: add.map(|_| added), relu };
+                conv.forward(pool, images, x, packed, epilogue, y, workspace);
+            }
+            Elements::Bf16 => {
+                let (y, [x, added]) = arena.write_and_read::<bf16, bf16, 2>(y, [x, add.unwrap_or(x)], images);
+                let epilogue = Epilogue { accumulate: false, bias, add: add.map(|_| added), relu };
+                conv.forward(pool, images, x, packed, epilogue, y, workspace);
+            }
+        }
     }
 
     fn quantized_conv(&mut self, id: QuantizedConvId, x: BufferId, add: Option<BufferId>, y: BufferId, images: usize) {
@@ -341,7 +372,7 @@ impl Run<'_> {
         let Session { pool, arena, norms, conversion, current, workspace, statistics, .. } = &mut **session;
         let (norm, state) = (&plan.layers.norms[norm.0], &mut norms[norm.0]);
         let (packed, bias) = weights.conv(plan, id, pool, conversion, current);
-        let (y, [x]) = arena.write_and_read(y, [x], images);
+        let (y, [x]) = arena.write_and_read::<f32, f32, 1>(y, [x], images);
         let statistics = Statistics { mean: &mut state.mean, variance: &mut state.variance, workspace: statistics };
         let conv = &plan.layers.convs[id.0].conv;
         conv.forward_with_statistics(pool, images, x, packed, bias, statistics, y, workspace);

@@ -28,7 +28,8 @@ pub use quantized::{Quantized, QuantizedConv, Requantize};
 pub use winograd::WinogradTile;
 
 use crate::extents::{elements, is_product, travel};
-use crate::isa::Isa;
+use crate::isa::{Element, Isa, Sealed};
+use half::bf16;
 use im2col::Im2col;
 use residual_threads::Pool;
 use winograd::{Winograd, WinogradWeights};
@@ -124,13 +125,25 @@ impl Algorithms {
 
     /// The algorithms expected to be fastest for batches of `images`: a function of the arguments alone.
     pub fn choose(isa: Isa, shape: &ConvShape, images: usize) -> Self {
-        if !winograd::fits(isa, shape) {
+        if !winograd::fits(isa, shape, 1) {
             return Self::untransformed(isa, shape);
         }
         Self {
             forward: winograd::choose(shape.output(), images),
             backward_data: winograd::choose(shape.input, images),
             backward_weights: winograd::choose_weights(shape, images),
+        }
+    }
+
+    /// As [`Algorithms::choose`], for values of bf16 in inference.
+    pub fn choose_bf16(isa: Isa, shape: &ConvShape, images: usize) -> Self {
+        let choice = Self::choose(isa, shape, images);
+        match choice.forward {
+            Algorithm::Winograd(_) if isa.multiplies_bf16() => {
+                let forward = winograd::choose_bf16(isa, shape, images);
+                Self { forward, ..choice }
+            }
+            _ => choice,
         }
     }
 
@@ -144,12 +157,39 @@ impl Algorithms {
     }
 }
 
+/// The type of the values that a convolution reads and writes, and of its packed weights. Sums, biases and statistics are floats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Elements {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// bf16, in pixels of an even number of channels ([`Elements::pixel`]): for dense convolutions with an even number of outputs, forward
+    /// and, where the number of inputs is even, backward-data.
+    Bf16,
+}
+
+impl Elements {
+    /// Elements of a pixel with `channels` channels.
+    pub fn pixel(self, channels: usize) -> usize {
+        channels.next_multiple_of(self.group())
+    }
+
+    /// Elements of a lane of 32 bits.
+    fn group(self) -> usize {
+        match self {
+            Elements::F32 => f32::GROUP,
+            Elements::Bf16 => bf16::GROUP,
+        }
+    }
+}
+
 /// A convolution planned for one instruction set and batch size. All buffers are the caller's; nothing is allocated
 /// after planning.
 #[derive(Clone, Debug)]
 pub struct Conv {
     shape: ConvShape,
     isa: Isa,
+    elements: Elements,
     algorithms: Algorithms,
     im2col: Im2col,
     forward: Pass,
@@ -182,24 +222,30 @@ impl Pass {
         }
     }
 
-    fn workspace_len(&self, isa: Isa) -> usize {
+    fn workspace_len(&self, isa: Isa, elements: Elements) -> usize {
         match self {
-            Pass::Direct(_) => forward::PANEL_LEN,
+            Pass::Direct(phases) => {
+                let len = |phase| match elements {
+                    Elements::F32 => forward::workspace_len::<f32>(isa, phase),
+                    Elements::Bf16 => forward::workspace_len::<bf16>(isa, phase),
+                };
+                phases.iter().map(len).max().unwrap_or(0)
+            }
             Pass::Grouped(phases) => phases.iter().map(|phase| grouped::workspace_len(isa, phase)).max().unwrap_or(0),
             Pass::Winograd(winograd) => winograd.workspace_len(isa),
         }
     }
 
-    fn run(
+    fn run<E: Element>(
         &self,
         isa: Isa,
         pool: &Pool,
         images: usize,
-        x: &[f32],
+        x: &[E],
         mut packed: &[f32],
-        epilogue: Epilogue<'_>,
+        epilogue: Epilogue<'_, E>,
         mut statistics: Option<Statistics<'_>>,
-        y: &mut [f32],
+        y: &mut [E],
         workspace: &mut [f32],
     ) {
         match self {
@@ -213,6 +259,7 @@ impl Pass {
                 }
             }
             Pass::Grouped(phases) => {
+                let (x, epilogue, y) = E::floats(x, epilogue, y);
                 for phase in phases {
                     let (part, rest) = packed.split_at(grouped::packed_len(isa, phase));
                     let statistics = statistics.take();
@@ -240,12 +287,23 @@ impl Conv {
     /// # Panics
     /// As [`Conv::new`].
     pub fn with_algorithms(isa: Isa, shape: ConvShape, algorithms: Algorithms) -> Self {
+        Self::of_elements(isa, shape, algorithms, Elements::F32)
+    }
+
+    /// As [`Conv::with_algorithms`], for values of these elements.
+    ///
+    /// # Panics
+    /// As [`Conv::new`], or for bf16 if the convolution has groups or an odd number of outputs.
+    pub fn of_elements(isa: Isa, shape: ConvShape, algorithms: Algorithms, elements: Elements) -> Self {
+        let fits = elements == Elements::F32 || shape.groups == 1 && shape.out_channels.is_multiple_of(2);
+        assert!(fits, "{shape:?}: expected one group and an even number of outputs for {elements:?}");
+        let group = elements.group();
         let grouped = |channels: usize| channels.is_multiple_of(shape.groups);
         assert!(grouped(shape.in_channels) && grouped(shape.out_channels), "{shape:?}");
         // All lengths below are at most small multiples of these.
         let _ = (shape.input_len(), shape.output_len(), shape.weight_len());
         let possible = |algorithm| match algorithm {
-            Algorithm::Winograd(_) if !winograd::fits(isa, &shape) => Algorithm::Direct,
+            Algorithm::Winograd(tile) if !winograd::fits(isa, &shape, tile.group(group)) => Algorithm::Direct,
             Algorithm::Grouped if shape.groups == 1 => Algorithm::Direct,
             algorithm => algorithm,
         };
@@ -255,14 +313,17 @@ impl Conv {
             backward_weights: possible(algorithms.backward_weights),
         };
         let forward = match algorithms.forward {
-            Algorithm::Direct => Pass::Direct(vec![Im2col::forward(&shape)]),
+            Algorithm::Direct => Pass::Direct(vec![Im2col::forward(&shape).in_lanes(group)]),
             Algorithm::Grouped => Pass::Grouped(vec![Im2col::forward(&shape)]),
-            Algorithm::Winograd(tile) => Pass::Winograd(Winograd::forward(&shape, tile)),
+            Algorithm::Winograd(tile) => Pass::Winograd(Winograd::forward(&shape, tile, group)),
         };
         let backward = match algorithms.backward_data {
-            Algorithm::Direct => Pass::Direct(Im2col::backward(&shape)),
+            Algorithm::Direct => {
+                let phases = Im2col::backward(&shape).into_iter();
+                Pass::Direct(phases.map(|phase| phase.in_lanes(group)).collect())
+            }
             Algorithm::Grouped => Pass::Grouped(Im2col::backward(&shape)),
-            Algorithm::Winograd(tile) => Pass::Winograd(Winograd::backward(&shape, tile)),
+            Algorithm::Winograd(tile) => Pass::Winograd(Winograd::backward(&shape, tile, group)),
         };
         let weights = match algorithms.backward_weights {
             Algorithm::Direct => WeightsPass::Direct,
@@ -272,12 +333,17 @@ impl Conv {
                 WeightsPass::Winograd(WinogradWeights::new(&shape))
             }
         };
-        Self { shape, isa, algorithms, im2col: Im2col::forward(&shape), forward, backward, weights }
+        Self { shape, isa, elements, algorithms, im2col: Im2col::forward(&shape), forward, backward, weights }
     }
 
     /// The extents.
     pub fn shape(&self) -> &ConvShape {
         &self.shape
+    }
+
+    /// The type of the values.
+    pub fn elements(&self) -> Elements {
+        self.elements
     }
 
     /// The algorithm of each pass.
@@ -297,13 +363,17 @@ impl Conv {
 
     /// Floats of workspace that [`Conv::forward`] and [`Conv::backward_data`] need on `threads` threads.
     pub fn workspace_len(&self, threads: usize) -> usize {
-        threads * self.forward.workspace_len(self.isa).max(self.backward.workspace_len(self.isa))
+        let len = |pass: &Pass| pass.workspace_len(self.isa, self.elements);
+        threads * len(&self.forward).max(len(&self.backward))
     }
 
     /// Floats of workspace for the statistics of up to `images` images.
     pub fn statistics_workspace_len(&self, images: usize) -> usize {
         match &self.forward {
-            Pass::Direct(phases) => forward::statistics_len(self.isa, &phases[0], images),
+            Pass::Direct(phases) => match self.elements {
+                Elements::F32 => forward::statistics_len::<f32>(self.isa, &phases[0], images),
+                Elements::Bf16 => forward::statistics_len::<bf16>(self.isa, &phases[0], images),
+            },
             Pass::Grouped(phases) => grouped::statistics_len(&phases[0], images),
             Pass::Winograd(winograd) => winograd.statistics_len(self.isa, images),
         }
@@ -322,8 +392,10 @@ impl Conv {
     /// `[group][panel][tap row][tap column][input channel][output channel of the panel]`, with zeros past the group's last.
     pub fn panel_width(&self) -> Option<usize> {
         match &self.forward {
-            Pass::Direct(_) => Some(pack::panel_width(self.isa, self.shape.out_channels / self.shape.groups)),
-            Pass::Grouped(_) | Pass::Winograd(_) => None,
+            Pass::Direct(_) if self.elements == Elements::F32 => {
+                Some(pack::panel_width(self.isa, self.shape.out_channels / self.shape.groups))
+            }
+            Pass::Direct(_) | Pass::Grouped(_) | Pass::Winograd(_) => None,
         }
     }
 
@@ -334,7 +406,7 @@ impl Conv {
     pub fn pack_forward(&self, pool: &Pool, weights: &[f32], packed: &mut [f32]) {
         assert_eq!(weights.len(), self.shape.weight_len());
         match &self.forward {
-            Pass::Direct(phases) => pack::pack_forward(self.isa, pool, &self.shape, &phases[0], weights, packed),
+            Pass::Direct(phases) => pack::pack_forward(self.isa, pool, &self.shape, &phases[0], self.elements, weights, packed),
             Pass::Grouped(phases) => {
                 grouped::pack(self.isa, pool, &self.shape, &phases[0], grouped::Pass::Forward, weights, packed);
             }
@@ -353,7 +425,7 @@ impl Conv {
             Pass::Direct(phases) => {
                 for phase in phases {
                     let (part, rest) = packed.split_at_mut(pack::packed_len(self.isa, phase));
-                    pack::pack_backward(self.isa, pool, &self.shape, phase, weights, part);
+                    pack::pack_backward(self.isa, pool, &self.shape, phase, self.elements, weights, part);
                     packed = rest;
                 }
             }
@@ -371,17 +443,18 @@ impl Conv {
     /// y = x ∗ w, then the epilogue, for `images` images.
     ///
     /// # Panics
-    /// If a slice has not the length this plan states.
-    pub fn forward(
+    /// If a slice has not the length this plan states, or its elements are not the plan's.
+    pub fn forward<E: Element>(
         &self,
         pool: &Pool,
         images: usize,
-        x: &[f32],
+        x: &[E],
         packed: &[f32],
-        epilogue: Epilogue<'_>,
-        y: &mut [f32],
+        epilogue: Epilogue<'_, E>,
+        y: &mut [E],
         workspace: &mut [f32],
     ) {
+        assert_eq!(E::ELEMENTS, self.elements);
         assert_eq!(packed.len(), self.packed_forward_len());
         self.forward.run(self.isa, pool, images, x, packed, epilogue, None, y, workspace);
     }
@@ -390,17 +463,18 @@ impl Conv {
     ///
     /// # Panics
     /// If a slice has not the length this plan states.
-    pub fn forward_with_statistics(
+    pub fn forward_with_statistics<E: Element>(
         &self,
         pool: &Pool,
         images: usize,
-        x: &[f32],
+        x: &[E],
         packed: &[f32],
         bias: Option<&[f32]>,
         statistics: Statistics<'_>,
-        y: &mut [f32],
+        y: &mut [E],
         workspace: &mut [f32],
     ) {
+        assert_eq!(E::ELEMENTS, self.elements);
         let channels = self.shape.out_channels;
         assert_eq!(packed.len(), self.packed_forward_len());
         assert!(statistics.mean.len() == channels && statistics.variance.len() == channels);
@@ -413,16 +487,17 @@ impl Conv {
     ///
     /// # Panics
     /// If a slice has not the length this plan states.
-    pub fn backward_data(
+    pub fn backward_data<E: Element>(
         &self,
         pool: &Pool,
         images: usize,
-        dy: &[f32],
+        dy: &[E],
         packed: &[f32],
         accumulate: bool,
-        dx: &mut [f32],
+        dx: &mut [E],
         workspace: &mut [f32],
     ) {
+        assert_eq!(E::ELEMENTS, self.elements);
         assert_eq!(packed.len(), self.packed_backward_len());
         let epilogue = Epilogue { accumulate, ..Epilogue::default() };
         self.backward.run(self.isa, pool, images, dy, packed, epilogue, None, dx, workspace);

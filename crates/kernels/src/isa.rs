@@ -6,6 +6,9 @@ mod avx2;
 mod avx512;
 mod portable;
 
+use crate::conv::{Elements, Epilogue};
+use half::bf16;
+
 /// Proof that this machine has an instruction set. Only detection makes one, so holding it is reason enough to run
 /// the set's instructions.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -133,6 +136,26 @@ impl Isa {
         }
     }
 
+    /// Runs `kernel` on bf16 compiled for this set, with its products of bf16 where the machine has them.
+    #[inline]
+    fn run_bf16<K: ElementKernel<bf16>>(self, kernel: K) -> K::Output {
+        match self.0 {
+            // SAFETY: detected here, and by `Isa` the rest.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 if is_x86_feature_detected!("avx512bf16") => unsafe { avx512::enter_bf16(kernel) },
+            _ => self.run(OnWidened(kernel)),
+        }
+    }
+
+    /// Whether this machine multiplies bf16 faster than floats of the same vectors.
+    pub fn multiplies_bf16(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => is_x86_feature_detected!("avx512bf16"),
+            _ => false,
+        }
+    }
+
     /// Numbers of a lane of 32 bits in products of bytes.
     pub(crate) fn byte_group(self) -> usize {
         struct Group;
@@ -162,7 +185,7 @@ pub(crate) trait Kernel {
 }
 
 /// What a micro-kernel sums: products of lanes of 32 bits, each a float or a group of smaller numbers.
-pub(crate) trait Product: Copy {
+pub trait Product: Copy {
     /// The vectors.
     type Simd: Simd;
     /// Their operations.
@@ -244,11 +267,194 @@ impl<K: ByteKernel> Kernel for OnPairs<K> {
     }
 }
 
+/// A type of values in memory that convolutions read and write: f32 or bf16. Sums are floats.
+pub trait Element: Sealed + Copy + Default + Into<f32> + Send + Sync + std::fmt::Debug + 'static {}
+
+impl Element for f32 {}
+impl Element for bf16 {}
+
+/// What [`Element`] has for this crate alone.
+pub trait Sealed: Sized {
+    /// Elements of a lane of 32 bits.
+    const GROUP: usize;
+    /// This type.
+    const ELEMENTS: Elements;
+    /// Values that are known to be floats.
+    fn floats<'a>(
+        x: &'a [Self],
+        epilogue: Epilogue<'a, Self>,
+        y: &'a mut [Self],
+    ) -> (&'a [f32], Epilogue<'a>, &'a mut [f32]);
+    /// Runs `kernel` compiled for `isa`.
+    fn run<K: ElementKernel<Self>>(isa: Isa, kernel: K) -> K::Output;
+}
+
+impl Sealed for f32 {
+    const GROUP: usize = 1;
+    const ELEMENTS: Elements = Elements::F32;
+
+    fn floats<'a>(x: &'a [f32], epilogue: Epilogue<'a>, y: &'a mut [f32]) -> (&'a [f32], Epilogue<'a>, &'a mut [f32]) {
+        (x, epilogue, y)
+    }
+
+    #[inline]
+    fn run<K: ElementKernel<f32>>(isa: Isa, kernel: K) -> K::Output {
+        isa.run(OnFloats(kernel))
+    }
+}
+
+impl Sealed for bf16 {
+    const GROUP: usize = 2;
+    const ELEMENTS: Elements = Elements::Bf16;
+
+    fn floats<'a>(_: &'a [bf16], _: Epilogue<'a, bf16>, _: &'a mut [bf16]) -> (&'a [f32], Epilogue<'a>, &'a mut [f32]) {
+        unreachable!("convolutions of bf16 are dense")
+    }
+
+    #[inline]
+    fn run<K: ElementKernel<bf16>>(isa: Isa, kernel: K) -> K::Output {
+        isa.run_bf16(kernel)
+    }
+}
+
+/// The vectors of a product.
+pub(crate) type Reg<P> = <<P as Product>::Simd as Simd>::Reg;
+
+/// Products of lanes of [`Sealed::GROUP`] elements, and how vectors of elements are loaded as floats and stored.
+pub trait ElementProduct: Product {
+    /// The elements.
+    type Element: Element;
+    /// # Safety
+    /// `min(n, LANES)` elements can be read at `p`.
+    unsafe fn load_up_to(self, p: *const Self::Element, n: usize) -> Reg<Self>;
+    /// Rounds to the nearest, halves to the even one.
+    ///
+    /// # Safety
+    /// `min(n, LANES)` elements can be written at `p`.
+    unsafe fn store_up_to(self, p: *mut Self::Element, n: usize, x: Reg<Self>);
+    /// As [`Simd::store_non_temporal`], where elements are as large as lanes; else an ordinary store.
+    ///
+    /// # Safety
+    /// `LANES` elements can be written at `p`, which is aligned to a vector, and are not read before `store_fence`.
+    unsafe fn store_non_temporal(self, p: *mut Self::Element, x: Reg<Self>) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store_up_to(p, Self::Simd::LANES, x) }
+    }
+    /// One vector of lanes with the elements of `GROUP` vectors of floats, in their order.
+    fn group(self, vectors: [Reg<Self>; 2]) -> Reg<Self>;
+}
+
+/// As [`Kernel`], for values of a type.
+pub trait ElementKernel<E> {
+    /// The result.
+    type Output;
+    /// The work.
+    fn run<P: ElementProduct<Element = E>>(self, product: P) -> Self::Output;
+}
+
+/// A kernel on floats.
+struct OnFloats<K>(K);
+
+impl<K: ElementKernel<f32>> Kernel for OnFloats<K> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> K::Output {
+        self.0.run(Floats(s))
+    }
+}
+
+impl<S: Simd> ElementProduct for Floats<S> {
+    type Element = f32;
+
+    #[inline(always)]
+    unsafe fn load_up_to(self, p: *const f32, n: usize) -> S::Reg {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.load_up_to(p, n) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_up_to(self, p: *mut f32, n: usize, x: S::Reg) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.store_up_to(p, n, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_non_temporal(self, p: *mut f32, x: S::Reg) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.store_non_temporal(p, x) }
+    }
+
+    #[inline(always)]
+    fn group(self, [only, _]: [S::Reg; 2]) -> S::Reg {
+        only
+    }
+}
+
+/// Pairs of bf16, widened to floats for their products.
+#[derive(Clone, Copy)]
+pub(crate) struct Widened<S>(S);
+
+impl<S: Simd> Product for Widened<S> {
+    type Simd = S;
+
+    #[inline(always)]
+    fn simd(self) -> S {
+        self.0
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: S::Reg, b: S::Reg, acc: S::Reg) -> S::Reg {
+        let s = self.0;
+        let acc = s.mul_add(s.low_halves(a), s.low_halves(b), acc);
+        s.mul_add(s.high_halves(a), s.high_halves(b), acc)
+    }
+}
+
+impl<S: Simd> ElementProduct for Widened<S> {
+    type Element = bf16;
+
+    #[inline(always)]
+    unsafe fn load_up_to(self, p: *const bf16, n: usize) -> S::Reg {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.load_halves(p, n) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_up_to(self, p: *mut bf16, n: usize, x: S::Reg) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.store_halves(p, n, x) }
+    }
+
+    #[inline(always)]
+    fn group(self, [first, second]: [S::Reg; 2]) -> S::Reg {
+        let mut halves = [bf16::ZERO; 2 * MAX_LANES];
+        // SAFETY: there is room for two of the widest vectors.
+        unsafe {
+            self.0.store_halves(halves.as_mut_ptr(), S::LANES, first);
+            self.0.store_halves(halves.as_mut_ptr().add(S::LANES), S::LANES, second);
+            self.0.load(halves.as_ptr().cast())
+        }
+    }
+}
+
+/// A kernel on widened pairs.
+struct OnWidened<K>(K);
+
+impl<K: ElementKernel<bf16>> Kernel for OnWidened<K> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> K::Output {
+        self.0.run(Widened(s))
+    }
+}
+
 /// Floats of the widest vector.
 pub(crate) const MAX_LANES: usize = 16;
 
 /// Vector operations. A value of an implementing type proves that the machine has the instructions.
-pub(crate) trait Simd: Copy + Send + Sync + 'static {
+pub trait Simd: Copy + Send + Sync + 'static {
     /// Floats in a register.
     const LANES: usize;
     /// Registers that a micro-kernel may count on.
@@ -430,6 +636,42 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         for index in 0..n {
             // SAFETY: the caller's promise.
             unsafe { *to.add(index) = i16::from(*from.add(index)) }
+        }
+    }
+
+    /// The lower half of each lane as a float: a bf16 is the upper half of one.
+    fn low_halves(self, x: Self::Reg) -> Self::Reg;
+    /// The upper half of each lane as a float.
+    fn high_halves(self, x: Self::Reg) -> Self::Reg;
+
+    /// `min(n, LANES)` numbers at `p` as floats, zeros above.
+    ///
+    /// # Safety
+    /// As many can be read at `p`.
+    #[inline(always)]
+    unsafe fn load_halves(self, p: *const bf16, n: usize) -> Self::Reg {
+        let mut lanes = [0.0; MAX_LANES];
+        for (lane, float) in lanes.iter_mut().enumerate().take(n.min(Self::LANES)) {
+            // SAFETY: the caller lets as many be read.
+            *float = unsafe { *p.add(lane) }.to_f32();
+        }
+        // SAFETY: the array has as many floats as the widest vector.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+
+    /// Stores the first `min(n, LANES)` lanes: rounded to the nearest, halves to the even one.
+    ///
+    /// # Safety
+    /// As many can be written at `p`.
+    #[inline(always)]
+    unsafe fn store_halves(self, p: *mut bf16, n: usize, x: Self::Reg) {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: there is room for the widest vector, and at `p` for the numbers.
+        unsafe {
+            self.store(lanes.as_mut_ptr(), x);
+            for (lane, &float) in lanes.iter().enumerate().take(n.min(Self::LANES)) {
+                p.add(lane).write(bf16::from_f32(float));
+            }
         }
     }
 

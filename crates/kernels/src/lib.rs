@@ -9,6 +9,7 @@
 pub mod activation;
 pub mod batch_norm;
 pub mod conv;
+pub mod convert;
 pub mod elementwise;
 mod extents;
 mod isa;
@@ -23,5 +24,6 @@ pub mod reference;
 pub mod rows;
 pub mod scale;
 
-pub use isa::{Isa, IsaError};
+pub use half::bf16;
+pub use isa::{Element, Isa, IsaError};
 pub use peak::{peak_gflops, read_bandwidth};

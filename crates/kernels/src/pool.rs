@@ -1,7 +1,7 @@
 //! Pooling on NHWC: maxima of floats here, means in `mean`, both of bytes in `quantized`.
 
 use crate::extents::{elements, is_product, travel};
-use crate::isa::{Isa, Kernel, Simd};
+use crate::isa::{Element, ElementKernel, ElementProduct, Isa, Kernel, Simd};
 use crate::raw::SharedMut;
 use residual_threads::Pool;
 
@@ -130,53 +130,59 @@ fn for_channel_blocks(
     });
 }
 
-/// The maximum over each window, NaN if it has one; padding never wins. With `index`, as long as
-/// [`PoolShape::index_len`] says for each image, also notes which pixel of each window it is, for
-/// [`max_pool_backward`].
+/// The maximum over each window, NaN if it has one; padding never wins.
 ///
 /// # Panics
-/// If a slice has not the length stated, or an index does not fit a byte.
-pub fn max_pool(
+/// If a slice has not the length stated.
+pub fn max_pool<E: Element>(isa: Isa, pool: &Pool, shape: &PoolShape, images: usize, x: &[E], y: &mut [E]) {
+    assert!(is_product(x.len(), &[images, shape.input_len()]), "x of {}", x.len());
+    assert!(is_product(y.len(), &[images, shape.output_len()]), "y of {}", y.len());
+    for_output_rows(pool, shape.output(), shape.channels, y, |image, i, y| {
+        E::run(isa, MaxRow { shape, x: &x[image * shape.input_len()..][..shape.input_len()], i, y });
+    });
+}
+
+/// As [`max_pool`]; `index`, as long as [`PoolShape::index_len`] says for each image, gets the place of the maximum in each window,
+/// for [`max_pool_backward`].
+///
+/// # Panics
+/// As [`max_pool`], or if an index does not fit a byte.
+pub fn max_pool_with_index(
     isa: Isa,
     pool: &Pool,
     shape: &PoolShape,
     images: usize,
     x: &[f32],
     y: &mut [f32],
-    index: Option<&mut [u8]>,
+    index: &mut [u8],
 ) {
     assert!(is_product(x.len(), &[images, shape.input_len()]), "x of {}", x.len());
     assert!(is_product(y.len(), &[images, shape.output_len()]), "y of {}", y.len());
-    let input = |image: usize| &x[image * shape.input_len()..][..shape.input_len()];
-    let Some(index) = index else {
-        for_output_rows(pool, shape.output(), shape.channels, y, |image, i, y| {
-            isa.run(MaxRow { shape, x: input(image), i, y });
-        });
-        return;
-    };
     assert!(shape.has_index() && is_product(index.len(), &[images, shape.index_len()]), "index of {}", index.len());
     let index = SharedMut::new(index);
     for_output_rows(pool, shape.output(), shape.channels, y, |image, i, y| {
         let start = image * shape.index_len() + i * y.len();
         // SAFETY: every task has its own row.
         let index = unsafe { index.part(start..start + y.len()) };
-        isa.run(IndexedMaxRow { shape, x: input(image), i, y, index });
+        let x = &x[image * shape.input_len()..][..shape.input_len()];
+        isa.run(IndexedMaxRow { shape, x, i, y, index });
     });
 }
 
 /// One row of maxima.
-struct MaxRow<'a> {
+struct MaxRow<'a, E> {
     shape: &'a PoolShape,
-    x: &'a [f32],
+    x: &'a [E],
     i: usize,
-    y: &'a mut [f32],
+    y: &'a mut [E],
 }
 
-impl Kernel for MaxRow<'_> {
+impl<E: Element> ElementKernel<E> for MaxRow<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<P: ElementProduct<Element = E>>(self, product: P) {
+        let s = product.simd();
         let channels = self.shape.channels;
         let rows = self.shape.window(0, self.i);
         for (j, y) in self.y.chunks_exact_mut(channels).enumerate() {
@@ -189,12 +195,12 @@ impl Kernel for MaxRow<'_> {
                     for column in columns.clone() {
                         let at = (row * self.shape.input[1] + column) * channels + c;
                         // SAFETY: the window was clipped to the image, so the pixel has `n` channels from `c` on.
-                        value = s.max_or_nan(unsafe { s.load_up_to(self.x.as_ptr().add(at), n) }, value);
+                        value = s.max_or_nan(unsafe { product.load_up_to(self.x.as_ptr().add(at), n) }, value);
                     }
                 }
                 // SAFETY: `y` is one pixel with `n` channels from `c` on.
-                unsafe { s.store_up_to(y.as_mut_ptr().add(c), n, value) };
-                c += S::LANES;
+                unsafe { product.store_up_to(y.as_mut_ptr().add(c), n, value) };
+                c += P::Simd::LANES;
             }
         }
     }

@@ -50,6 +50,6 @@ const LARGE: usize = 12 << 20;
 
 /// Whether kernels store `y`, pixels of `channels`, with non-temporal stores: no cache line is read before it is
 /// written. For tensors larger than the caches, of whole cache lines.
-pub(crate) fn is_non_temporal(y: &[f32], channels: usize) -> bool {
+pub(crate) fn is_non_temporal<T>(y: &[T], channels: usize) -> bool {
     size_of_val(y) >= LARGE && channels.is_multiple_of(16) && y.as_ptr().addr().is_multiple_of(64)
 }

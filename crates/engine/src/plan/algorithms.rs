@@ -3,7 +3,7 @@
 use super::schedule::Layers;
 use crate::{Mode, Options};
 use residual_graph::{Graph, NodeId, Op, Shape};
-use residual_kernels::conv::{Algorithms, Conv, ConvShape};
+use residual_kernels::conv::{Algorithms, Conv, ConvShape, Elements};
 
 /// The convolutions and linear layers of `graph`, planned for batches of `batch` images.
 pub(crate) fn choose(
@@ -16,6 +16,14 @@ pub(crate) fn choose(
 ) -> Vec<Conv> {
     let plan = |&node: &NodeId| {
         let shape = conv_shape(graph, node, shapes);
+        if layers.bf16[node.0] {
+            let algorithms = match options.low_memory || options.inference.pack_on_use {
+                true => Algorithms::DIRECT,
+                false => Algorithms::choose_bf16(options.isa, &shape, batch),
+            };
+            let algorithms = Algorithms { forward: algorithms.forward, ..Algorithms::DIRECT };
+            return Conv::of_elements(options.isa, shape, algorithms, Elements::Bf16);
+        }
         let expected = expected(options, mode, &shape, batch);
         let mut algorithms = match &options.tuning {
             _ if options.low_memory => Algorithms::untransformed(options.isa, &shape),

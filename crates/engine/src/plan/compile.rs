@@ -12,7 +12,7 @@ use crate::arena::{BufferId, Places};
 use crate::parameters::{ParameterLayout, Scales};
 use crate::{EngineError, Memory, Mode, Options};
 use residual_graph::{Graph, Node, NodeId, Op, Shape};
-use residual_kernels::conv::{Conv, ConvShape};
+use residual_kernels::conv::{Conv, ConvShape, Elements};
 use residual_kernels::{Isa, rows};
 use residual_model::{Model, fold_batch_norm_but_scales, unpack_weights};
 use residual_tensor::NamedTensors;
@@ -112,7 +112,7 @@ impl Plan {
         let fused = fuse(graph, mode, &kept);
         let shapes = shapes_in_memory(graph, &logical);
         check_addressable(&shapes, batch)?;
-        let layers = Layers::of(graph);
+        let layers = Layers::of(graph, mode == Mode::Infer && options.inference.elements == Elements::Bf16);
         check_padded(graph, &layers, &shapes)?;
         let convs = choose(graph, &layers, &shapes, mode, batch, options);
         let stored = match options.gradients.checkpointing && mode != Mode::Infer {
@@ -121,7 +121,8 @@ impl Plan {
         };
         let frozen = &options.gradients.frozen;
         let mut schedule = schedule(graph, &fused, &layers, &shapes, mode, &kept, stored, frozen);
-        let depth_first = match options.packs_ahead(mode) && layers.quantized.is_empty() {
+        let all_floats = layers.quantized.is_empty() && !layers.bf16.contains(&true);
+        let depth_first = match options.packs_ahead(mode) && all_floats {
             true => depth_first::choose(&mut schedule, &convs, batch),
             false => None,
         };

@@ -1,13 +1,14 @@
 //! Turns steps into instructions, forward and backward, and determines the lifetime of each value.
 
 use super::{
-    Activation, ConvId, Factors, Fused, Head, Instruction, LayerNormId, LayerScaleId, Mask, NormId, Pass, Pooling,
+    Activation, ConvId, Factors, Form, Fused, Head, Instruction, LayerNormId, LayerScaleId, Mask, NormId, Pass, Pooling,
     QuantizationId, QuantizedConvId, Scheduled, Slice, Step,
 };
 use crate::arena::{Buffer, BufferId};
 use crate::{Frozen, Mode};
 use residual_graph::{Graph, NodeId, Op, Shape};
-use residual_kernels::conv::QuantizedConv;
+use residual_kernels::bf16;
+use residual_kernels::conv::{Elements, QuantizedConv};
 use residual_kernels::pool::{AdaptiveShape, TOO_MANY_PIXELS};
 use std::ops::Range;
 
@@ -38,12 +39,15 @@ pub(crate) struct Layers {
     /// Layer scales.
     pub(crate) scales: Vec<NodeId>,
     pub(crate) gates: Vec<NodeId>,
+    /// Whether each node of the graph is a convolution of bf16.
+    pub(crate) bf16: Vec<bool>,
     /// The index of each node of the graph in its list, if it is in one.
     places: Vec<usize>,
 }
 
 impl Layers {
-    pub(crate) fn of(graph: &Graph) -> Self {
+    /// Those of `graph`; with `bf16`, convolutions compute with bf16 where they can.
+    pub(crate) fn of(graph: &Graph, bf16: bool) -> Self {
         let mut places = vec![0; graph.nodes.len()];
         let mut all = |wanted: fn(&Op) -> bool| -> Vec<NodeId> {
             let list: Vec<NodeId> =
@@ -59,6 +63,7 @@ impl Layers {
             layer_norms: all(|op| matches!(op, Op::LayerNorm { .. })),
             scales: all(|op| matches!(op, Op::LayerScale { .. })),
             gates: all(|op| matches!(op, Op::Gate)),
+            bf16: graph.nodes.iter().map(|node| bf16 && can_be_bf16(&node.op)).collect(),
             places,
         }
     }
@@ -76,6 +81,14 @@ impl Layers {
     /// The index of a layer of this graph among those of its kind.
     fn place(&self, node: NodeId) -> usize {
         self.places[node.0]
+    }
+}
+
+/// Whether an op has a kernel of bf16 that computes its sums: dense convolutions with an even number of outputs, as two share a lane.
+fn can_be_bf16(op: &Op) -> bool {
+    match op {
+        Op::Conv2d(conv) => !op.is_quantized() && conv.groups == 1 && conv.out_channels.is_multiple_of(2),
+        _ => false,
     }
 }
 
@@ -129,8 +142,11 @@ struct Scheduler<'a> {
     /// Bytes per image of each buffer.
     lens: Vec<usize>,
     values: Vec<Option<BufferId>>,
-    /// For each value of bytes, the same in floats, once something has read those.
-    dequantized: Vec<Option<BufferId>>,
+    /// What each value is in memory.
+    forms: Vec<Form>,
+    /// For each value that is no floats, the same in floats, once something has read those; and for each that is no bf16.
+    in_floats: Vec<Option<BufferId>>,
+    in_bf16: Vec<Option<BufferId>>,
     gradients: Vec<Option<BufferId>>,
     /// For each max pooling, the buffer of its maxima's positions.
     indices: Vec<Option<BufferId>>,
@@ -177,7 +193,9 @@ impl<'a> Scheduler<'a> {
             current: NodeId(0),
             lens: Vec::new(),
             values: vec![None; count],
-            dequantized: vec![None; count],
+            forms: vec![Form::FLOATS; count],
+            in_floats: vec![None; count],
+            in_bf16: vec![None; count],
             gradients: vec![None; count],
             indices: vec![None; count],
             wanted: vec![false; count],
@@ -188,13 +206,15 @@ impl<'a> Scheduler<'a> {
         scheduler
     }
 
-    /// A buffer for the value of `node`.
+    /// A buffer for the value of `node`, in its form.
     fn allocate(&mut self, node: NodeId) -> BufferId {
-        if self.quantization_of(node).is_none() {
-            return self.allocate_floats(node);
-        }
         let Shape { height, width, channels } = self.shapes[node.0];
-        self.lens.push(height * width * QuantizedConv::pixel(channels));
+        let pixel = match self.forms[node.0] {
+            Form::Bytes => QuantizedConv::pixel(channels),
+            Form::BF16 => Elements::Bf16.pixel(channels) * size_of::<bf16>(),
+            Form::FLOATS => return self.allocate_floats(node),
+        };
+        self.lens.push(height * width * pixel);
         BufferId(self.lens.len() - 1)
     }
 
@@ -222,37 +242,83 @@ impl<'a> Scheduler<'a> {
         self.values[self.source[node.0].0].expect("steps come after what they read")
     }
 
-    /// The value of `node` in floats: one of bytes is dequantised when it is first read as floats.
-    fn floats(&mut self, node: NodeId) -> BufferId {
+    /// The value of `node` in a form; it is converted when it is first read in another than its own.
+    fn read(&mut self, node: NodeId, form: Form) -> BufferId {
         let node = self.source[node.0];
-        let x = self.value(node);
-        let Some(quantization) = self.quantization_of(node) else { return x };
-        if let Some(floats) = self.dequantized[node.0] {
-            return floats;
+        if let Some(value) = self.known(node, form) {
+            return value;
         }
-        let y = self.allocate_floats(node);
-        self.dequantized[node.0] = Some(y);
         let channels = self.shapes[node.0].channels;
-        let dequantize = Instruction::Dequantize { quantization, channels, x, y };
-        self.forward.push(Scheduled::new(node, Pass::Forward, dequantize));
+        let (y, instruction) = match form {
+            Form::FLOATS => {
+                let (x, y) = (self.value(node), self.allocate_floats(node));
+                self.in_floats[node.0] = Some(y);
+                match self.quantization_of(node) {
+                    Some(quantization) => (y, Instruction::Dequantize { quantization, channels, x, y }),
+                    None => (y, Instruction::Widen { channels, x, y }),
+                }
+            }
+            Form::BF16 => {
+                let x = self.read(node, Form::FLOATS);
+                let Shape { height, width, channels } = self.shapes[node.0];
+                self.lens.push(height * width * Elements::Bf16.pixel(channels) * size_of::<bf16>());
+                let y = BufferId(self.lens.len() - 1);
+                self.in_bf16[node.0] = Some(y);
+                (y, Instruction::Round { channels, x, y })
+            }
+            Form::Bytes => unreachable!("values become bytes by a node of their own"),
+        };
+        self.forward.push(Scheduled::new(node, Pass::Forward, instruction));
         y
     }
 
-    /// Whether a step computes with the bytes of its input.
-    fn reads_bytes(&self, step: &Step) -> bool {
-        let Head::Node(node) = step.head else { return false };
-        let can = match self.graph.node(node).op {
-            Op::MaxPool2d(_) | Op::PadShortcut { .. } => true,
-            Op::GlobalAvgPool => self.pixels(node).0 < TOO_MANY_PIXELS,
-            ref op => op.is_quantized(),
-        };
-        can && self.quantization_of(self.graph.node(node).inputs[0]).is_some()
+    /// The value of `node` in a form, if it is in memory.
+    fn known(&self, node: NodeId, form: Form) -> Option<BufferId> {
+        let node = self.source[node.0];
+        match form {
+            _ if self.forms[node.0] == form => Some(self.value(node)),
+            Form::FLOATS => self.in_floats[node.0],
+            Form::BF16 => self.in_bf16[node.0],
+            Form::Bytes => None,
+        }
     }
 
-    /// The value of `node` as a step reads it that `reads_bytes` or not.
-    fn operand(&self, node: NodeId, reads_bytes: bool) -> BufferId {
-        let floats = self.dequantized[self.source[node.0].0].filter(|_| !reads_bytes);
-        floats.unwrap_or_else(|| self.value(node))
+    /// The value of `node` in floats.
+    fn floats(&mut self, node: NodeId) -> BufferId {
+        self.read(node, Form::FLOATS)
+    }
+
+    /// The form in which a step reads its inputs.
+    fn reads(&self, step: &Step) -> Form {
+        let Head::Node(node) = step.head else { return Form::FLOATS };
+        let op = &self.graph.node(node).op;
+        let Some(&input) = self.graph.node(node).inputs.first() else { return Form::FLOATS };
+        let form = self.forms[self.source[input.0].0];
+        match (op, form) {
+            _ if op.is_quantized() => Form::Bytes,
+            _ if self.layers.bf16[node.0] => Form::BF16,
+            (Op::MaxPool2d(_) | Op::PadShortcut { .. }, Form::Bytes) => Form::Bytes,
+            (Op::GlobalAvgPool, Form::Bytes) if self.pixels(node).0 < TOO_MANY_PIXELS => Form::Bytes,
+            // Values of bf16 have an even number of channels, which these ops must keep.
+            (Op::MaxPool2d(_) | Op::GlobalAvgPool, Form::BF16) => Form::BF16,
+            (Op::PadShortcut { out_channels, .. }, Form::BF16) if out_channels.is_multiple_of(2) => Form::BF16,
+            _ => Form::FLOATS,
+        }
+    }
+
+    /// The form of a step's value.
+    fn writes(&self, step: &Step) -> Form {
+        let averages = matches!(step.head, Head::Node(node) if self.graph.node(node).op == Op::GlobalAvgPool);
+        match self.reads(step) {
+            _ if self.quantization_of(step.output).is_some() => Form::Bytes,
+            Form::BF16 if !averages => Form::BF16,
+            _ => Form::FLOATS,
+        }
+    }
+
+    /// The value of `node` in the form that a step reads.
+    fn operand(&self, node: NodeId, form: Form) -> BufferId {
+        self.known(node, form).expect("inputs are converted before the step")
     }
 
     /// The value of `node` for the backward pass, recomputed if it was not stored.
@@ -309,7 +375,7 @@ impl<'a> Scheduler<'a> {
     /// The factors of a layer scale or gate.
     fn factors(&self, node: NodeId) -> Factors {
         match self.graph.node(node).op {
-            Op::Gate => Factors::Gate(self.operand(self.graph.node(node).inputs[1], false)),
+            Op::Gate => Factors::Gate(self.operand(self.graph.node(node).inputs[1], Form::FLOATS)),
             _ => Factors::LayerScale(self.layer_scale(node)),
         }
     }
@@ -342,9 +408,11 @@ impl<'a> Scheduler<'a> {
     }
 
     fn forward(&mut self, step: &Step) {
-        if !self.reads_bytes(step) {
-            step.inputs.iter().for_each(|&input| _ = self.floats(input));
+        let form = self.reads(step);
+        if form != Form::Bytes {
+            step.inputs.iter().for_each(|&input| _ = self.read(input, form));
         }
+        self.forms[step.output.0] = self.writes(step);
         let y = self.allocate(step.output);
         self.values[step.output.0] = Some(y);
         if self.mode != Mode::Infer && self.stored[step.output.0] {
@@ -359,9 +427,9 @@ impl<'a> Scheduler<'a> {
         let node = match &step.head {
             Head::Sum(values) => {
                 let (last, rest) = values.split_last().expect("shape inference wants two inputs");
-                let x = self.operand(*last, false);
+                let x = self.operand(*last, Form::FLOATS);
                 let add = |(index, &id): (usize, &NodeId)| Instruction::Copy {
-                    x: self.operand(id, false),
+                    x: self.operand(id, Form::FLOATS),
                     accumulate: index > 0,
                     y,
                 };
@@ -373,13 +441,11 @@ impl<'a> Scheduler<'a> {
             }
             Head::Node(node) => *node,
         };
-        let reads_bytes = self.reads_bytes(step);
-        let x = self.operand(self.graph.node(node).inputs[0], reads_bytes);
-        let add = step.add.map(|id| self.operand(id, reads_bytes));
+        let form = self.reads(step);
+        let x = self.operand(self.graph.node(node).inputs[0], form);
+        let add = step.add.map(|id| self.operand(id, form));
         let relu = step.relu;
-        if reads_bytes {
-            return self.instructions_on_bytes(node, x, add, y);
-        }
+        let Form::Values(elements) = form else { return self.instructions_on_bytes(node, x, add, y) };
         vec![match self.graph.node(node).op {
             Op::Quantize => {
                 let quantization = QuantizationId(self.layers.place(node));
@@ -400,21 +466,24 @@ impl<'a> Scheduler<'a> {
             Op::Gelu => Instruction::Activate { activation: Activation::Gelu, x, y },
             Op::Sigmoid => Instruction::Activate { activation: Activation::Sigmoid, x, y },
             Op::Relu => Instruction::Relu { x, y },
-            Op::MaxPool2d(_) => Instruction::MaxPool { pool: self.pooling(node), x, index: self.indices[node.0], y },
+            Op::MaxPool2d(_) => {
+                Instruction::MaxPool { pool: self.pooling(node), elements, x, index: self.indices[node.0], y }
+            }
             Op::AvgPool2d { count_include_pad, .. } => {
                 Instruction::AvgPool { pool: self.pooling(node), count_include_pad, x, y }
             }
             Op::AdaptiveAvgPool2d { .. } => Instruction::AdaptiveAvgPool { pool: self.adaptive(node), x, y },
             Op::GlobalAvgPool => {
                 let (pixels, channels) = self.pixels(node);
-                Instruction::GlobalAvgPool { pixels, channels, x, y }
+                Instruction::GlobalAvgPool { elements, pixels, channels, x, y }
             }
             Op::Dropout { p } => Instruction::Dropout { node: node.0, p, x, accumulate: false, y },
             Op::DropPath { p } => Instruction::DropPath { node: node.0, p, x, accumulate: false, y },
             Op::Concat | Op::PadShortcut { .. } => {
                 let has_gaps = matches!(self.graph.node(node).op, Op::PadShortcut { .. });
                 let zero = has_gaps.then_some(Instruction::Zero { y });
-                let copy = |(input, slice)| Instruction::CopyChannels { x: self.operand(input, false), slice, y };
+                let copy =
+                    |(input, slice)| Instruction::CopyChannels { elements, x: self.operand(input, form), slice, y };
                 return zero.into_iter().chain(self.slices(node).into_iter().map(copy)).collect();
             }
             Op::Input { .. } | Op::Flatten | Op::Add => unreachable!("no step begins with these"),

@@ -6,7 +6,7 @@ use super::moments::{self, Moments, Statistics};
 use super::pack::{packed_len, panel_count};
 use super::tile::{multiply as multiply_tile, tile_rows, tile_vectors, with_tile};
 use crate::extents::is_batch;
-use crate::isa::{Floats, Isa, Kernel, Simd};
+use crate::isa::{Element, ElementKernel, ElementProduct, Isa, Reg, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::join_moments;
 use residual_threads::Pool;
@@ -20,43 +20,44 @@ pub(super) const PANEL_LEN: usize = 96 * (DEPTH + 16);
 
 /// The operations on a product before it is stored: accumulate, add bias, add residual, ReLU, in this order.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Epilogue<'a> {
+pub struct Epilogue<'a, E = f32> {
     /// Whether the product is added to the previous output.
     pub accumulate: bool,
     /// One number for each output channel.
     pub bias: Option<&'a [f32]>,
     /// A tensor of the output's shape.
-    pub add: Option<&'a [f32]>,
+    pub add: Option<&'a [E]>,
     /// Whether negative results become zero.
     pub relu: bool,
 }
 
-impl Epilogue<'_> {
+impl<E: Element> Epilogue<'_, E> {
     /// Finishes up to a vector of one pixel's channels. `channel` is the first of them, and `at` its index in the output;
     /// `accumulate` adds the previous output, and the rest is done only with `last`.
     ///
     /// # Safety
     /// `n` channels from `channel` on are at index `at`, and `y` is the address of the first.
     #[inline(always)]
-    pub(super) unsafe fn apply<S: Simd>(
+    pub(super) unsafe fn apply<P: ElementProduct<Element = E>>(
         &self,
-        s: S,
-        mut value: S::Reg,
+        product: P,
+        mut value: Reg<P>,
         (channel, at, n): (usize, usize, usize),
         (accumulate, last): (bool, bool),
-        y: *const f32,
-    ) -> S::Reg {
+        y: *const E,
+    ) -> Reg<P> {
+        let s = product.simd();
         // SAFETY: the caller's promise; `bias` has a number for each channel and `add` the output's length.
         unsafe {
             if accumulate {
-                value = s.add(value, s.load_up_to(y, n));
+                value = s.add(value, product.load_up_to(y, n));
             }
             if last {
                 if let Some(bias) = self.bias {
                     value = s.add(value, s.load_up_to(bias.as_ptr().add(channel), n));
                 }
                 if let Some(add) = self.add {
-                    value = s.add(value, s.load_up_to(add.as_ptr().add(at), n));
+                    value = s.add(value, product.load_up_to(add.as_ptr().add(at), n));
                 }
                 if self.relu {
                     value = s.max(value, s.zero());
@@ -68,22 +69,24 @@ impl Epilogue<'_> {
 }
 
 /// y = im2col(x) · packed, then the epilogue.
-pub(super) fn multiply(
+pub(super) fn multiply<E: Element>(
     isa: Isa,
     pool: &Pool,
     im2col: &Im2col,
     images: usize,
-    x: &[f32],
+    x: &[E],
     packed: &[f32],
-    epilogue: Epilogue<'_>,
+    epilogue: Epilogue<'_, E>,
     statistics: Option<Statistics<'_>>,
-    y: &mut [f32],
+    y: &mut [E],
     workspace: &mut [f32],
 ) {
-    assert!(is_batch(x.len(), images, im2col.source, im2col.source_channels), "source of {}", x.len());
+    assert!(is_batch(x.len(), images, im2col.source, im2col.source_channels * E::GROUP), "source of {}", x.len());
+    assert!(x.as_ptr().cast::<f32>().is_aligned(), "x at {:?}", x.as_ptr());
     assert!(is_batch(y.len(), images, im2col.target, im2col.target_channels), "target of {}", y.len());
     assert_eq!(packed.len(), packed_len(isa, im2col));
-    assert!(workspace.len() >= pool.threads() * PANEL_LEN, "workspace of {}", workspace.len());
+    let thread_len = workspace_len::<E>(isa, im2col);
+    assert!(workspace.len() >= pool.threads() * thread_len, "workspace of {}", workspace.len());
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == im2col.target_channels));
     assert!(epilogue.add.is_none_or(|add| add.len() == y.len()));
     if im2col.depth() == 0 && epilogue.accumulate {
@@ -91,17 +94,17 @@ pub(super) fn multiply(
     }
     let rows = images * im2col.rows_per_image();
     let threads = if statistics.is_some() { moments::THREADS } else { pool.threads() };
-    let work = work(isa, im2col, rows, threads);
+    let work = work::<E>(isa, im2col, rows, threads);
     let (vectors, panels) = (tile_vectors(isa, im2col.outputs), work.panels);
     let Partition { block, blocks, splits } = work.partition();
     let (mut statistics, channels) = (statistics, im2col.target_channels);
     let partial =
         statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
-    let non_temporal = !epilogue.accumulate && is_non_temporal(y, im2col.outputs);
+    let non_temporal = E::GROUP == 1 && !epilogue.accumulate && is_non_temporal(y, im2col.outputs);
     let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
     pool.run(blocks * im2col.groups * splits, |task, worker| {
         let (index, rest) = (task / (im2col.groups * splits), task % (im2col.groups * splits));
-        isa.run(Block {
+        let block = Block {
             im2col,
             vectors,
             group: rest / splits,
@@ -113,8 +116,9 @@ pub(super) fn multiply(
             non_temporal,
             moments: partial.map(|partial| partial.offset(2 * index * channels)),
             y,
-            panel: workspace.at(worker * PANEL_LEN),
-        });
+            panel: workspace.at(worker * thread_len),
+        };
+        E::run(isa, block);
     });
     if let Some(Statistics { mean, variance, workspace }) = statistics {
         let count = |index: usize| block.min(rows - index * block);
@@ -122,12 +126,12 @@ pub(super) fn multiply(
     }
 }
 
-fn work(isa: Isa, im2col: &Im2col, rows: usize, threads: usize) -> Workload {
+fn work<E: Element>(isa: Isa, im2col: &Im2col, rows: usize, threads: usize) -> Workload {
     let vectors = tile_vectors(isa, im2col.outputs);
     Workload {
         rows,
         grain: tile_rows(isa, vectors),
-        most: most_rows(im2col, tile_rows(isa, vectors)),
+        most: most_rows::<E>(isa, im2col, tile_rows(isa, vectors)),
         panels: panel_count(isa, im2col),
         groups: im2col.groups,
         threads,
@@ -138,13 +142,25 @@ fn work(isa: Isa, im2col: &Im2col, rows: usize, threads: usize) -> Workload {
 }
 
 /// Floats of workspace for the statistics of the product for up to `images` images.
-pub(super) fn statistics_len(isa: Isa, im2col: &Im2col, images: usize) -> usize {
-    2 * im2col.target_channels * work(isa, im2col, images * im2col.rows_per_image(), moments::THREADS).most_blocks()
+pub(super) fn statistics_len<E: Element>(isa: Isa, im2col: &Im2col, images: usize) -> usize {
+    2 * im2col.target_channels * work::<E>(isa, im2col, images * im2col.rows_per_image(), moments::THREADS).most_blocks()
 }
 
-/// The rows of the full depth that a panel holds, in whole tiles.
-fn most_rows(im2col: &Im2col, tile: usize) -> usize {
-    (PANEL_LEN / panel_stride(im2col.depth().min(DEPTH))).min(MAX_ROWS) / tile * tile
+/// Columns of the matrix that one panel holds: all where elements are smaller than floats, as a sum that goes on in the next panel
+/// would be rounded between.
+fn panel_depth<E: Element>(im2col: &Im2col) -> usize {
+    if E::GROUP == 1 { im2col.depth().min(DEPTH) } else { im2col.depth() }
+}
+
+/// The rows that a panel holds, in whole tiles.
+fn most_rows<E: Element>(isa: Isa, im2col: &Im2col, tile: usize) -> usize {
+    (workspace_len::<E>(isa, im2col) / panel_stride(panel_depth::<E>(im2col))).min(MAX_ROWS) / tile * tile
+}
+
+/// Floats of workspace that one thread needs: a panel of at least one tile.
+pub(super) fn workspace_len<E: Element>(isa: Isa, im2col: &Im2col) -> usize {
+    let tile = tile_rows(isa, tile_vectors(isa, im2col.outputs));
+    PANEL_LEN.max(tile * panel_stride(panel_depth::<E>(im2col)))
 }
 
 /// Floats between rows of a panel: whole vectors, and never a multiple of 512 bytes, which would put the rows of a
@@ -154,47 +170,48 @@ pub(super) fn panel_stride(depth: usize) -> usize {
     if stride.is_multiple_of(128) { stride + 16 } else { stride }
 }
 
-struct Block<'a> {
+struct Block<'a, E> {
     im2col: &'a Im2col,
     vectors: usize,
     group: usize,
     rows: std::ops::Range<usize>,
     panels: std::ops::Range<usize>,
-    x: &'a [f32],
+    x: &'a [E],
     packed: &'a [f32],
-    epilogue: Epilogue<'a>,
+    epilogue: Epilogue<'a, E>,
     /// Whether the output is stored with non-temporal stores.
     non_temporal: bool,
     /// The destination of this block's moments, if they are computed.
     moments: Option<SharedMut<'a>>,
-    y: SharedMut<'a>,
+    y: SharedMut<'a, E>,
     panel: *mut f32,
 }
 
-impl Kernel for Block<'_> {
+impl<E: Element> ElementKernel<E> for Block<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        with_tile!(self.vectors, S, self.tiles::<S>(s))
+    fn run<P: ElementProduct<Element = E>>(self, product: P) {
+        with_tile!(self.vectors, P::Simd, self.tiles::<P>(product))
     }
 }
 
-impl Block<'_> {
+impl<E: Element> Block<'_, E> {
     #[inline(always)]
-    fn tiles<S: Simd, const MR: usize, const NV: usize>(&self, s: S) {
-        let im2col = self.im2col;
-        let (depth, width) = (im2col.depth(), NV * S::LANES);
+    fn tiles<P: ElementProduct<Element = E>, const MR: usize, const NV: usize>(&self, product: P) {
+        let (s, im2col) = (product.simd(), self.im2col);
+        let (depth, width) = (im2col.depth(), NV * P::Simd::LANES);
+        let (x, most) = (self.x.as_ptr().cast::<f32>(), panel_depth::<E>(im2col));
         let mut table = [Position::default(); MAX_ROWS];
         let positions = &mut table[..self.rows.len()];
         im2col.positions(self.rows.start, positions);
         let panels_per_group = im2col.outputs.div_ceil(width);
         let mut start = 0;
         loop {
-            let end = (start + DEPTH).min(depth);
+            let end = (start + most).min(depth);
             let (matrix, stride) = if im2col.is_direct() {
                 let offset = self.rows.start * im2col.source_channels + self.group * im2col.channels + start;
-                (self.x.as_ptr().wrapping_add(offset), im2col.source_channels)
+                (x.wrapping_add(offset), im2col.source_channels)
             } else {
                 let stride = panel_stride(end - start);
                 // SAFETY: `x` was checked to be a tensor of the source with all images; the panel holds the rows of
@@ -203,7 +220,7 @@ impl Block<'_> {
                     im2col.fill(
                         s,
                         CopyLanes::FLOATS,
-                        self.x.as_ptr(),
+                        x,
                         self.group,
                         positions,
                         start..end,
@@ -237,19 +254,19 @@ impl Block<'_> {
                     let (positions, how) = (&positions[tile..tile + valid], (first, last, tile == 0));
                     let mut k = 0;
                     for position in positions.chunks(at_once) {
-                        self.prefetch::<S, NV>(s, position, panel * width);
+                        self.prefetch::<P::Simd, NV>(s, position, panel * width);
                         // SAFETY: each row has end − start floats, in the panel or in `x`; `packed` was checked to
                         // hold whole panels.
-                        unsafe { multiply_tile(Floats(s), k..(k + step).min(end - start), &rows, b, &mut acc) };
+                        unsafe { multiply_tile(product, k..(k + step).min(end - start), &rows, b, &mut acc) };
                         k += step;
                     }
                     // SAFETY: as above.
-                    unsafe { multiply_tile(Floats(s), k.min(end - start)..end - start, &rows, b, &mut acc) };
+                    unsafe { multiply_tile(product, k.min(end - start)..end - start, &rows, b, &mut acc) };
                     // A whole panel needs no check of each vector.
                     if im2col.outputs >= (panel + 1) * width {
-                        self.finish::<S, MR, NV, true>(s, positions, panel * width, how, acc, &mut moments);
+                        self.finish::<P, MR, NV, true>(product, positions, panel * width, how, acc, &mut moments);
                     } else {
-                        self.finish::<S, MR, NV, false>(s, positions, panel * width, how, acc, &mut moments);
+                        self.finish::<P, MR, NV, false>(product, positions, panel * width, how, acc, &mut moments);
                     }
                 }
                 if let Some(to) = self.moments.filter(|_| last) {
@@ -279,12 +296,12 @@ impl Block<'_> {
         let channel = self.group * im2col.outputs + column;
         for &position in positions {
             let start = im2col.target_pixel(position) * im2col.target_channels + channel;
-            for float in (0..NV * S::LANES).step_by(16) {
+            for float in (0..NV * S::LANES).step_by(16 * E::GROUP) {
                 if accumulate {
-                    s.prefetch(self.y.at(0).wrapping_add(start + float));
+                    s.prefetch(self.y.at(0).wrapping_add(start + float).cast());
                 }
                 if let Some(add) = add {
-                    s.prefetch(add.as_ptr().wrapping_add(start + float));
+                    s.prefetch(add.as_ptr().wrapping_add(start + float).cast());
                 }
             }
         }
@@ -294,38 +311,38 @@ impl Block<'_> {
     /// whether this is the first and the last part of the depth, and the first tile of the block. A `WHOLE` panel has
     /// all its channels.
     #[inline(always)]
-    fn finish<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
+    fn finish<P: ElementProduct<Element = E>, const MR: usize, const NV: usize, const WHOLE: bool>(
         &self,
-        s: S,
+        product: P,
         positions: &[Position],
         column: usize,
         (first, last, begins): (bool, bool, bool),
-        acc: [[S::Reg; NV]; MR],
-        moments: &mut Moments<S, NV>,
+        acc: [[Reg<P>; NV]; MR],
+        moments: &mut Moments<P::Simd, NV>,
     ) {
-        let im2col = self.im2col;
+        let (s, im2col, lanes) = (product.simd(), self.im2col, P::Simd::LANES);
         let left = im2col.outputs - column;
         let channel = self.group * im2col.outputs + column;
         let accumulate = self.epilogue.accumulate || !first;
         for (r, &position) in positions.iter().enumerate() {
             let start = im2col.target_pixel(position) * im2col.target_channels + channel;
             for (v, &value) in acc[r].iter().enumerate() {
-                if !WHOLE && v * S::LANES >= left {
+                if !WHOLE && v * lanes >= left {
                     break;
                 }
-                let (n, at) = (if WHOLE { S::LANES } else { left - v * S::LANES }, start + v * S::LANES);
+                let (n, at) = (if WHOLE { lanes } else { left - v * lanes }, start + v * lanes);
                 // SAFETY: `at..at + min(n, LANES)` are channels of one pixel of the target, which only this task
                 // writes in this pass.
                 unsafe {
-                    let place = (channel + v * S::LANES, at, n);
-                    let value = self.epilogue.apply(s, value, place, (accumulate, last), self.y.at(at));
+                    let place = (channel + v * lanes, at, n);
+                    let value = self.epilogue.apply(product, value, place, (accumulate, last), self.y.at(at));
                     if self.moments.is_some() && last {
                         moments.add(s, v, value, begins && r == 0);
                     }
-                    if self.non_temporal && last && n >= S::LANES {
-                        s.store_non_temporal(self.y.at(at), value);
+                    if self.non_temporal && last && n >= lanes {
+                        product.store_non_temporal(self.y.at(at), value);
                     } else {
-                        s.store_up_to(self.y.at(at), n, value);
+                        product.store_up_to(self.y.at(at), n, value);
                     }
                 }
             }

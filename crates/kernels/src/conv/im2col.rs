@@ -51,6 +51,16 @@ pub(super) struct Position {
 }
 
 impl Im2col {
+    /// The same matrix in lanes of `group` elements; channels that a lane lacks are padding between pixels.
+    pub(super) fn in_lanes(self, group: usize) -> Self {
+        if group == 1 {
+            return self;
+        }
+        assert_eq!(self.groups, 1, "lanes of several elements are of dense convolutions");
+        let lanes = self.channels.div_ceil(group);
+        Self { source_channels: lanes, channels: lanes, ..self }
+    }
+
     /// The im2col of the forward pass: x to y.
     pub(super) fn forward(shape: &ConvShape) -> Self {
         let taps = |axis: usize| -> Vec<isize> {
@@ -147,6 +157,36 @@ impl Im2col {
                 }
             }
         }
+    }
+
+    /// As [`Im2col::positions`] for matrix rows in another order, of `images` images: the first row of all, then the second.
+    #[inline(always)]
+    pub(super) fn positions_row_by_row(&self, images: usize, first: usize, table: &mut [Position]) {
+        let [_, width] = self.grid;
+        let (i, rest) = (first / (images * width), first % (images * width));
+        let mut at = Position { image: (rest / width) as u32, i: i as u32, j: (rest % width) as u32 };
+        for entry in table {
+            *entry = at;
+            at.j += 1;
+            if at.j as usize == width {
+                at = Position { image: at.image + 1, i: at.i, j: 0 };
+                if at.image as usize == images {
+                    at = Position { image: 0, i: at.i + 1, j: 0 };
+                }
+            }
+        }
+    }
+
+    /// The columns of the matrix that can be other than padding for grid pixels of rows `first` to `last`: those of the tap rows that
+    /// one of them has inside the source.
+    #[inline(always)]
+    pub(super) fn columns_inside(&self, first: u32, last: u32) -> std::ops::Range<usize> {
+        let at = |i: u32, tap: isize| (i as usize * self.source_step[0]) as isize + tap;
+        let above = self.rows.iter().take_while(|&&tap| at(last, tap) < 0).count();
+        let below = self.rows.iter().rev().take_while(|&&tap| at(first, tap) >= self.source[0] as isize).count();
+        let row = self.columns.len() * self.channels;
+        // A window that is padding alone has all its columns.
+        if above + below >= self.rows.len() { 0..self.depth() } else { above * row..(self.rows.len() - below) * row }
     }
 
     /// Whether neighbouring tap columns read neighbouring pixels with all their channels, so that a tap row is one

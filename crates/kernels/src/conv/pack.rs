@@ -1,11 +1,12 @@
 //! Weights laid out as the micro-kernels read them: `[group][panel of output channels][depth][channels of the panel]`,
 //! zero-filled to whole panels, so that a tile reads one stream of aligned vectors.
 
-use super::ConvShape;
+use super::{ConvShape, Elements};
 use super::im2col::Im2col;
 use super::tile::tile_vectors;
 use crate::isa::Isa;
 use crate::raw::SharedMut;
+use half::bf16;
 use residual_threads::Pool;
 
 /// Output channels of one panel.
@@ -29,10 +30,16 @@ pub(super) fn pack_forward(
     pool: &Pool,
     shape: &ConvShape,
     im2col: &Im2col,
+    elements: Elements,
     weights: &[f32],
     packed: &mut [f32],
 ) {
     let outputs = shape.out_channels / shape.groups;
+    if elements == Elements::Bf16 {
+        let inputs = shape.in_channels;
+        let weight = |tap: usize, input: usize, output: usize| weights[(tap * inputs + input) * outputs + output];
+        return pack_pairs(isa, pool, im2col, inputs, weight, packed);
+    }
     let depth = im2col.depth();
     pack(isa, pool, im2col, packed, |group, first, width, panel, panel_width| {
         let weights = &weights[group * depth * outputs..][..depth * outputs];
@@ -49,11 +56,18 @@ pub(super) fn pack_backward(
     pool: &Pool,
     shape: &ConvShape,
     phase: &Im2col,
+    elements: Elements,
     weights: &[f32],
     packed: &mut [f32],
 ) {
     let (inputs, outputs) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
     let taps = shape.kernel[0] * shape.kernel[1];
+    if elements == Elements::Bf16 {
+        let weight = |tap: usize, output: usize, input: usize| {
+            weights[(phase.taps[tap] * inputs + input) * outputs + output]
+        };
+        return pack_pairs(isa, pool, phase, outputs, weight, packed);
+    }
     pack(isa, pool, phase, packed, |group, first, width, panel, panel_width| {
         for (to, &tap) in panel.chunks_exact_mut(outputs * panel_width).zip(&phase.taps) {
             let weights = &weights[((group * taps + tap) * inputs + first) * outputs..][..width * outputs];
@@ -68,6 +82,30 @@ pub(super) fn pack_backward(
                 to[start * panel_width..end * panel_width]
                     .chunks_exact_mut(panel_width)
                     .for_each(|row| row[width..].fill(0.0));
+            }
+        }
+    });
+}
+
+/// Packs pairs of bf16: a lane has two of the `channels` that are summed over, a missing one being zero. `weight` is given the tap, the
+/// channel and the column.
+fn pack_pairs(
+    isa: Isa,
+    pool: &Pool,
+    im2col: &Im2col,
+    channels: usize,
+    weight: impl Fn(usize, usize, usize) -> f32 + Sync,
+    packed: &mut [f32],
+) {
+    pack(isa, pool, im2col, packed, |_, first, width, panel, panel_width| {
+        for (row, to) in panel.chunks_exact_mut(panel_width).enumerate() {
+            let (tap, channel) = (row / im2col.channels, row % im2col.channels * 2);
+            let half = |channel: usize, column: usize| match channel < channels && column < width {
+                true => u32::from(bf16::from_f32(weight(tap, channel, first + column)).to_bits()),
+                false => 0,
+            };
+            for (column, to) in to.iter_mut().enumerate() {
+                *to = f32::from_bits(half(channel, column) | half(channel + 1, column) << 16);
             }
         }
     });

@@ -103,30 +103,31 @@ pub(super) unsafe fn multiply<P: Product, const MR: usize, const NV: usize>(
 /// `MR · LANES` floats can be read at each of `blocks` places `next` floats apart from `a` on, and
 /// `blocks · LANES · NV · LANES` at `b`.
 #[inline(always)]
-pub(super) unsafe fn multiply_blocks<S: Simd, const MR: usize, const NV: usize>(
-    s: S,
+pub(super) unsafe fn multiply_blocks<P: Product, const MR: usize, const NV: usize>(
+    product: P,
     blocks: usize,
     a: *const f32,
     next: usize,
     b: *const f32,
-    acc: &mut [[S::Reg; NV]; MR],
+    acc: &mut [[<P::Simd as Simd>::Reg; NV]; MR],
 ) {
+    let (s, lanes) = (product.simd(), P::Simd::LANES);
     for block in 0..blocks {
-        let (a, b) = (a.wrapping_add(block * next), b.wrapping_add(block * S::LANES * NV * S::LANES));
+        let (a, b) = (a.wrapping_add(block * next), b.wrapping_add(block * lanes * NV * lanes));
         let mut k = 0;
-        while k < S::LANES {
+        while k < lanes {
             for step in 0..4 {
                 // SAFETY: k + step < LANES, a multiple of four.
                 unsafe {
                     let k = k + step;
                     let mut columns = [s.zero(); NV];
                     for v in 0..NV {
-                        columns[v] = s.load(b.add((k * NV + v) * S::LANES));
+                        columns[v] = s.load(b.add((k * NV + v) * lanes));
                     }
                     for r in 0..MR {
-                        let a = s.splat(*a.add(r * S::LANES + k));
+                        let a = s.splat(*a.add(r * lanes + k));
                         for v in 0..NV {
-                            acc[r][v] = s.mul_add(a, columns[v], acc[r][v]);
+                            acc[r][v] = product.multiply_add(a, columns[v], acc[r][v]);
                         }
                     }
                 }

@@ -15,7 +15,7 @@ use super::pack::panel_width;
 use super::tile::{multiply_blocks, tile_rows, tile_vectors, with_tile};
 use super::{Algorithm, ConvShape};
 use crate::extents::is_batch;
-use crate::isa::{Isa, Kernel, Simd};
+use crate::isa::{Element, ElementKernel, ElementProduct, Floats, Isa, Reg, Sealed, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::join_moments;
 use residual_threads::{Pool, split};
@@ -56,6 +56,14 @@ impl WinogradTile {
         }
     }
 
+    /// Elements of a lane of the transformed operands, where those of the input have `group`.
+    pub(super) fn group(self, group: usize) -> usize {
+        match self {
+            WinogradTile::F2x3 => group,
+            WinogradTile::F4x3 => 1,
+        }
+    }
+
     /// Products of a tile: the points of the transformed domain.
     pub(super) fn points(self) -> usize {
         match self {
@@ -80,11 +88,14 @@ pub(super) struct Winograd {
     padding: [usize; 2],
     /// Whether the weights are read rotated by 180° with their channels exchanged.
     rotated: bool,
+    /// Elements of a lane of the transformed input and weights: floats, or with the small tile, whose errors allow it, two bf16.
+    group: usize,
 }
 
-/// Whether a convolution is one that these algorithms compute: 3×3, stride 1, dense, in whole vectors of channels.
-pub(super) fn fits(isa: Isa, shape: &ConvShape) -> bool {
-    let whole = |channels: usize| channels.is_multiple_of(isa.lanes());
+/// Whether a convolution is one that these algorithms compute: 3×3, stride 1, dense, in whole vectors of channels, each of lanes of
+/// `group` elements.
+pub(super) fn fits(isa: Isa, shape: &ConvShape, group: usize) -> bool {
+    let whole = |channels: usize| channels.is_multiple_of(isa.lanes() * group);
     shape.kernel == [3; 2]
         && shape.stride == [1; 2]
         && shape.dilation == [1; 2]
@@ -103,6 +114,16 @@ pub(super) fn choose(target: [usize; 2], images: usize) -> Algorithm {
     [WinogradTile::F4x3, WinogradTile::F2x3].into_iter().find(fills).map_or(Algorithm::Direct, Algorithm::Winograd)
 }
 
+/// As [`choose`], where products of bf16 are faster than those of floats: the small tile wherever its operands may be bf16.
+pub(super) fn choose_bf16(isa: Isa, shape: &ConvShape, images: usize) -> Algorithm {
+    let small = WinogradTile::F2x3;
+    let tiles = images * shape.output().map(|side| side.div_ceil(small.outputs())).iter().product::<usize>();
+    match fits(isa, shape, small.group(2)) && shape.in_channels >= 64 && tiles >= TILE_GRAIN {
+        true => Algorithm::Winograd(small),
+        false => choose(shape.output(), images),
+    }
+}
+
 /// The algorithm for the gradient of the weights: with few tiles the transform of the sums costs more than Winograd saves.
 pub(super) fn choose_weights(shape: &ConvShape, images: usize) -> Algorithm {
     let tiles = images * shape.output().map(|side| side.div_ceil(F4::M)).iter().product::<usize>();
@@ -111,7 +132,7 @@ pub(super) fn choose_weights(shape: &ConvShape, images: usize) -> Algorithm {
 
 impl Winograd {
     /// The forward pass.
-    pub(super) fn forward(shape: &ConvShape, tile: WinogradTile) -> Self {
+    pub(super) fn forward(shape: &ConvShape, tile: WinogradTile, group: usize) -> Self {
         Self {
             tile,
             source: shape.input,
@@ -120,11 +141,12 @@ impl Winograd {
             outputs: shape.out_channels,
             padding: shape.padding,
             rotated: false,
+            group: tile.group(group),
         }
     }
 
     /// The backward-data pass.
-    pub(super) fn backward(shape: &ConvShape, tile: WinogradTile) -> Self {
+    pub(super) fn backward(shape: &ConvShape, tile: WinogradTile, group: usize) -> Self {
         Self {
             tile,
             source: shape.output(),
@@ -133,7 +155,13 @@ impl Winograd {
             outputs: shape.in_channels,
             padding: shape.padding.map(|padding| 2 - padding),
             rotated: true,
+            group: tile.group(group),
         }
+    }
+
+    /// Lanes of a pixel's transformed channels.
+    fn lanes(&self) -> usize {
+        self.channels / self.group
     }
 
     fn grid(&self) -> [usize; 2] {
@@ -146,26 +174,26 @@ impl Winograd {
 
     /// Tiles of a block, by which its transformed input fits the cache.
     fn block_tiles(&self) -> usize {
-        let fitting = BLOCK_LEN / (self.tile.points() * self.channels) / TILE_GRAIN * TILE_GRAIN;
+        let fitting = BLOCK_LEN / (self.tile.points() * self.lanes()) / TILE_GRAIN * TILE_GRAIN;
         fitting.clamp(TILE_GRAIN, MAX_TILES)
     }
 
     /// Floats of the transformed weights: `[point][panel][channel][output of the panel]`.
     pub(super) fn packed_len(&self, isa: Isa) -> usize {
         let width = panel_width(isa, self.outputs);
-        self.tile.points() * self.outputs.div_ceil(width) * self.channels * width
+        self.tile.points() * self.outputs.div_ceil(width) * self.lanes() * width
     }
 
     /// Floats of one thread's workspace: a block's transformed input, and its products for one panel.
     pub(super) fn workspace_len(&self, isa: Isa) -> usize {
         let width = panel_width(isa, self.outputs);
-        let channels = if self.is_in_place(width) { self.channels } else { self.channels + width };
-        self.tile.points() * (self.block_tiles() * channels + 2 * SKEW)
+        let lanes = if self.is_in_place(width) { self.lanes() } else { self.lanes() + width };
+        self.tile.points() * (self.block_tiles() * lanes + 2 * SKEW)
     }
 
     /// Whether a tile's products take the place of its input: where one panel reads all of it and is as wide.
     fn is_in_place(&self, width: usize) -> bool {
-        self.outputs <= width && width == self.channels
+        self.outputs <= width && width == self.lanes()
     }
 
     /// Transforms the weights.
@@ -181,16 +209,16 @@ impl Winograd {
     }
 
     /// target = source ∗ weights, then the epilogue.
-    pub(super) fn run(
+    pub(super) fn run<E: Element>(
         &self,
         isa: Isa,
         pool: &Pool,
         images: usize,
-        x: &[f32],
+        x: &[E],
         packed: &[f32],
-        epilogue: Epilogue<'_>,
+        epilogue: Epilogue<'_, E>,
         statistics: Option<Statistics<'_>>,
-        y: &mut [f32],
+        y: &mut [E],
         workspace: &mut [f32],
     ) {
         assert!(is_batch(x.len(), images, self.source, self.channels), "source of {}", x.len());
@@ -208,10 +236,10 @@ impl Winograd {
         let (mut statistics, channels) = (statistics, self.outputs);
         let partial =
             statistics.as_mut().map(|statistics| SharedMut::new(&mut statistics.workspace[..2 * blocks * channels]));
-        let non_temporal = !epilogue.accumulate && is_non_temporal(y, channels);
+        let non_temporal = E::GROUP == 1 && !epilogue.accumulate && is_non_temporal(y, channels);
         let (y, workspace) = (SharedMut::new(y), SharedMut::new(workspace));
         pool.run(blocks * splits, |task, worker| {
-            isa.run(Block {
+            let block = Block {
                 winograd: self,
                 vectors,
                 tiles: task / splits * block..((task / splits + 1) * block).min(tiles),
@@ -223,7 +251,8 @@ impl Winograd {
                 moments: partial.map(|partial| partial.offset(2 * (task / splits) * channels)),
                 y,
                 scratch: workspace.at(worker * share),
-            });
+            };
+            E::run(isa, block);
         });
         if let Some(Statistics { mean, variance, workspace }) = statistics {
             let count = |index: usize| self.pixels(index * block..((index + 1) * block).min(tiles));
@@ -242,8 +271,8 @@ impl Winograd {
             threads,
             // Each transform loads, adds and stores about all points of a vector of channels.
             row: 8 * points * self.channels / isa.lanes(),
-            product: points * vectors * (self.channels + 8),
-            panel_len: points * self.channels * panel_width(isa, self.outputs),
+            product: points * vectors * (self.lanes() + 8),
+            panel_len: points * self.lanes() * panel_width(isa, self.outputs),
         }
     }
 
@@ -304,47 +333,60 @@ impl Iterator for TilePositions {
 }
 
 /// Some tiles, and some panels of their outputs.
-struct Block<'a> {
+struct Block<'a, E> {
     winograd: &'a Winograd,
     vectors: usize,
     tiles: Range<usize>,
     panels: Range<usize>,
-    x: &'a [f32],
+    x: &'a [E],
     packed: &'a [f32],
-    epilogue: Epilogue<'a>,
+    epilogue: Epilogue<'a, E>,
     /// Whether the output is stored with non-temporal stores.
     non_temporal: bool,
     /// The destination of this block's moments, if they are computed.
     moments: Option<SharedMut<'a>>,
-    y: SharedMut<'a>,
+    y: SharedMut<'a, E>,
     scratch: *mut f32,
 }
 
-impl Kernel for Block<'_> {
+impl<E: Element> ElementKernel<E> for Block<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        match self.winograd.tile {
-            WinogradTile::F2x3 => self.of_width::<S, F2>(s),
-            WinogradTile::F4x3 => self.of_width::<S, F4>(s),
+    fn run<P: ElementProduct<Element = E>>(self, product: P) {
+        match (self.winograd.tile, self.winograd.group) {
+            (WinogradTile::F4x3, _) => self.of_width::<P, _, F4>(product, Floats(product.simd())),
+            (WinogradTile::F2x3, 1) => self.of_width::<P, _, F2>(product, Floats(product.simd())),
+            (WinogradTile::F2x3, _) => self.of_width::<P, P, F2>(product, product),
         }
     }
 }
 
-impl Block<'_> {
+impl<E: Element> Block<'_, E> {
     #[inline(always)]
-    fn of_width<S: Simd, T: Transform>(&self, s: S) {
-        with_tile!(self.vectors, S, self.run_block::<S, T>(s))
+    fn of_width<P, Q, T>(&self, product: P, points: Q)
+    where
+        P: ElementProduct<Element = E>,
+        Q: ElementProduct<Simd = P::Simd>,
+        T: Transform,
+    {
+        with_tile!(self.vectors, P::Simd, self.run_block::<P, Q, T>((product, points)))
     }
 
+    /// Values are those of `P`, transformed operands those of `Q`.
     #[inline(always)]
-    fn run_block<S: Simd, T: Transform, const MR: usize, const NV: usize>(&self, s: S) {
+    fn run_block<P, Q, T, const MR: usize, const NV: usize>(&self, (product, operands): (P, Q))
+    where
+        P: ElementProduct<Element = E>,
+        Q: ElementProduct<Simd = P::Simd>,
+        T: Transform,
+    {
+        let s = product.simd();
         let winograd = self.winograd;
-        let (channels, tiles) = (winograd.channels, self.tiles.len());
+        let (channels, lanes, tiles) = (winograd.channels, winograd.lanes(), self.tiles.len());
         let points = T::N * T::N;
-        let width = NV * S::LANES;
-        let input_stride = tiles * channels + SKEW;
+        let width = NV * P::Simd::LANES;
+        let input_stride = tiles * lanes + SKEW;
         let (products, product_stride) = if winograd.is_in_place(width) {
             (self.scratch, input_stride)
         } else {
@@ -364,14 +406,14 @@ impl Block<'_> {
             corner(ahead).prefetch(s, source, T::N - T::M);
             // SAFETY: `x` was checked to hold every image; the scratch holds `points` times the block's tiles.
             unsafe {
-                let to = self.scratch.wrapping_add(index * S::LANES);
-                transform_input::<S, T>(s, source, corner(place), to, input_stride, tiles);
+                let to = self.scratch.wrapping_add(index * P::Simd::LANES);
+                transform_input::<P, Q, T>(product, operands, source, corner(place), to, (input_stride, tiles));
             }
         }
         let panels = winograd.outputs.div_ceil(width);
         for panel in self.panels.clone() {
             for point in 0..points {
-                let b = self.packed.as_ptr().wrapping_add((point * panels + panel) * channels * width);
+                let b = self.packed.as_ptr().wrapping_add((point * panels + panel) * lanes * width);
                 let a = self.scratch.cast_const().wrapping_add(point * input_stride);
                 let products = products.wrapping_add(point * product_stride);
                 for first in (0..tiles).step_by(MR) {
@@ -380,12 +422,12 @@ impl Block<'_> {
                     // SAFETY: a row is a tile, with a vector in each of the blocks. Rows past the last tile are the next
                     // block's or, at the end, products: they are not stored. `packed` was checked.
                     unsafe {
-                        let a = a.wrapping_add(first * S::LANES);
-                        multiply_blocks(s, channels / S::LANES, a, tiles * S::LANES, b, &mut acc);
+                        let a = a.wrapping_add(first * P::Simd::LANES);
+                        multiply_blocks(operands, lanes / P::Simd::LANES, a, tiles * P::Simd::LANES, b, &mut acc);
                     }
                     for (r, values) in acc.iter().enumerate().take(valid) {
                         for (v, &value) in values.iter().enumerate() {
-                            let at = (v * tiles + first + r) * S::LANES;
+                            let at = (v * tiles + first + r) * P::Simd::LANES;
                             // SAFETY: the scratch has room for the products of a panel. If they replace the input, no later
                             // row reads these tiles.
                             unsafe { s.store(products.add(at), value) };
@@ -394,20 +436,20 @@ impl Block<'_> {
                 }
             }
             let left = winograd.outputs - panel * width;
-            let mut moments = Moments::<S, NV>::new(s);
+            let mut moments = Moments::<P::Simd, NV>::new(s);
             let ahead = places(self.tiles.start + AHEAD_STORED);
             for (index, (place, ahead)) in places(self.tiles.start).zip(ahead).take(tiles).enumerate() {
-                self.prefetch::<S, T, NV>(s, ahead, panel * width);
+                self.prefetch::<P::Simd, T, NV>(s, ahead, panel * width);
                 for v in 0..NV {
-                    if v * S::LANES >= left {
+                    if v * P::Simd::LANES >= left {
                         break;
                     }
-                    let from = products.cast_const().wrapping_add((v * tiles + index) * S::LANES);
-                    let channel = panel * width + v * S::LANES;
+                    let from = products.cast_const().wrapping_add((v * tiles + index) * P::Simd::LANES);
+                    let channel = panel * width + v * P::Simd::LANES;
                     // SAFETY: one vector of each point's products for this tile.
                     unsafe {
                         let tile = (place, index == 0);
-                        self.transform_output::<S, T, NV>(s, from, product_stride, tile, channel, v, &mut moments);
+                        self.transform_output::<P, T, NV>(product, from, product_stride, tile, channel, v, &mut moments);
                     }
                 }
             }
@@ -436,12 +478,12 @@ impl Block<'_> {
             for column in 0..T::M {
                 // Past the end of a row or of the tensor is other memory, which is only prefetched.
                 let at = (first + row * width + column) * winograd.outputs + channel;
-                for float in (0..NV * S::LANES).step_by(16) {
+                for element in (0..NV * S::LANES).step_by(16 * E::GROUP) {
                     if !self.non_temporal {
-                        s.prefetch_to_write(self.y.at(0).wrapping_add(at + float));
+                        s.prefetch_to_write(self.y.at(0).wrapping_add(at + element).cast());
                     }
                     if let Some(add) = add {
-                        s.prefetch(add.as_ptr().wrapping_add(at + float));
+                        s.prefetch(add.as_ptr().wrapping_add(at + element).cast());
                     }
                 }
             }
@@ -451,17 +493,17 @@ impl Block<'_> {
     /// # Safety
     /// A vector can be read at `from + point · stride` for every point.
     #[inline(always)]
-    unsafe fn transform_output<S: Simd, T: Transform, const NV: usize>(
+    unsafe fn transform_output<P: ElementProduct<Element = E>, T: Transform, const NV: usize>(
         &self,
-        s: S,
+        product: P,
         from: *const f32,
         stride: usize,
         (place, begins): (TilePosition, bool),
         channel: usize,
         v: usize,
-        moments: &mut Moments<S, NV>,
+        moments: &mut Moments<P::Simd, NV>,
     ) {
-        let winograd = self.winograd;
+        let (s, winograd) = (product.simd(), self.winograd);
         let mut half = [[s.zero(); 6]; 4];
         for column in 0..T::N {
             let mut points = [s.zero(); 6];
@@ -488,7 +530,7 @@ impl Block<'_> {
             }
             // SAFETY: all pixels lie inside the target and have a whole vector from `channel` on; only this task writes
             // them.
-            unsafe { self.store_tile::<S, T>(s, &mut tile, channel, at, (below, next)) };
+            unsafe { self.store_tile::<P, T>(product, &mut tile, channel, at, (below, next)) };
             if self.moments.is_some() {
                 for row in 0..T::M {
                     for column in 0..T::M {
@@ -504,11 +546,12 @@ impl Block<'_> {
                     let how = (self.epilogue.accumulate, true);
                     // SAFETY: as above, for this pixel.
                     unsafe {
-                        let value = self.epilogue.apply(s, values[column], (channel, at, S::LANES), how, self.y.at(at));
+                        let place = (channel, at, P::Simd::LANES);
+                        let value = self.epilogue.apply(product, values[column], place, how, self.y.at(at));
                         if self.moments.is_some() {
                             moments.add(s, v, value, begins && row == 0 && column == 0);
                         }
-                        self.store(s, self.y.at(at), value);
+                        self.store(product, self.y.at(at), value);
                     }
                 }
             }
@@ -518,10 +561,16 @@ impl Block<'_> {
     /// # Safety
     /// A vector can be written at `to`, in whole vectors from the beginning of the output.
     #[inline(always)]
-    unsafe fn store<S: Simd>(&self, s: S, to: *mut f32, value: S::Reg) {
+    unsafe fn store<P: ElementProduct<Element = E>>(&self, product: P, to: *mut E, value: Reg<P>) {
         // SAFETY: the caller's promise; an output that is stored non-temporally begins at a cache line, and `store_fence`
         // follows.
-        unsafe { if self.non_temporal { s.store_non_temporal(to, value) } else { s.store(to, value) } }
+        unsafe {
+            if self.non_temporal {
+                product.store_non_temporal(to, value);
+            } else {
+                product.store_up_to(to, P::Simd::LANES, value);
+            }
+        }
     }
 
     /// [`Epilogue::apply`] for the pixels of a tile, whose options are checked once; stores it.
@@ -530,20 +579,21 @@ impl Block<'_> {
     /// The pixels of the tile, `below` and `next` floats apart, lie inside the target and have a whole vector from
     /// `channel` on; the first has index `at`.
     #[inline(always)]
-    unsafe fn store_tile<S: Simd, T: Transform>(
+    unsafe fn store_tile<P: ElementProduct<Element = E>, T: Transform>(
         &self,
-        s: S,
-        tile: &mut [[S::Reg; 4]; 4],
+        product: P,
+        tile: &mut [[Reg<P>; 4]; 4],
         channel: usize,
         at: usize,
         (below, next): (usize, usize),
     ) {
+        let s = product.simd();
         let Epilogue { accumulate, bias, add, relu } = self.epilogue;
         let y = self.y.at(at);
         // SAFETY: the caller's promise; `bias` has a number for each channel and `add` the output's length.
         unsafe {
             if accumulate {
-                add_tile::<S, T>(s, tile, y, (below, next));
+                add_tile::<P, T>(product, tile, y, (below, next));
             }
             if let Some(bias) = bias {
                 let bias = s.load(bias.as_ptr().add(channel));
@@ -554,7 +604,7 @@ impl Block<'_> {
                 }
             }
             if let Some(add) = add {
-                add_tile::<S, T>(s, tile, add.as_ptr().add(at), (below, next));
+                add_tile::<P, T>(product, tile, add.as_ptr().add(at), (below, next));
             }
             if relu {
                 for row in 0..T::M {
@@ -565,7 +615,7 @@ impl Block<'_> {
             }
             for row in 0..T::M {
                 for column in 0..T::M {
-                    self.store(s, y.add(row * below + column * next), tile[row][column]);
+                    self.store(product, y.add(row * below + column * next), tile[row][column]);
                 }
             }
         }
@@ -577,16 +627,17 @@ impl Block<'_> {
 /// # Safety
 /// A vector can be read at each.
 #[inline(always)]
-unsafe fn add_tile<S: Simd, T: Transform>(
-    s: S,
-    tile: &mut [[S::Reg; 4]; 4],
-    from: *const f32,
+unsafe fn add_tile<P: ElementProduct, T: Transform>(
+    product: P,
+    tile: &mut [[Reg<P>; 4]; 4],
+    from: *const P::Element,
     (below, next): (usize, usize),
 ) {
     for row in 0..T::M {
         for column in 0..T::M {
             // SAFETY: the caller's promise.
-            tile[row][column] = s.add(tile[row][column], unsafe { s.load(from.add(row * below + column * next)) });
+            let value = unsafe { product.load_up_to(from.add(row * below + column * next), P::Simd::LANES) };
+            tile[row][column] = product.simd().add(tile[row][column], value);
         }
     }
 }
@@ -629,7 +680,7 @@ impl TileCorner {
     /// Prefetches a square of 4×4 pixels from `skip` pixels below and right of here: those that the tile before and the
     /// row of tiles above have not read.
     #[inline(always)]
-    fn prefetch<S: Simd>(&self, s: S, source: *const f32, skip: usize) {
+    fn prefetch<S: Simd, E>(&self, s: S, source: *const E, skip: usize) {
         if self.channels > SHORT {
             return;
         }
@@ -638,45 +689,44 @@ impl TileCorner {
         let first = source.wrapping_add(self.image).wrapping_offset(first * self.channels as isize);
         for row in 0..4 {
             let row = first.wrapping_add(row * self.size[1] * self.channels);
-            for float in (0..4 * self.channels).step_by(16) {
-                s.prefetch(row.wrapping_add(float));
+            for element in (0..4 * self.channels).step_by(64 / size_of::<E>()) {
+                s.prefetch(row.wrapping_add(element).cast());
             }
         }
     }
 }
 
-/// Transforms one tile of input: the vector of channels from c on of point p goes to `to + p · stride + c · next`.
+/// Transforms one tile of input: the vector of lanes from l on of point p goes to `to + p · stride + l · next`.
 ///
 /// # Safety
-/// `source` holds the image of `corner`, whose channels are whole vectors; `to` can be written as stated.
+/// `source` holds the image of `corner`, whose channels are whole vectors of lanes; `to` can be written as stated.
 #[inline(always)]
-unsafe fn transform_input<S: Simd, T: Transform>(
-    s: S,
-    source: *const f32,
+unsafe fn transform_input<P, Q, T>(
+    product: P,
+    operands: Q,
+    source: *const P::Element,
     corner: TileCorner,
     to: *mut f32,
-    stride: usize,
-    next: usize,
-) {
+    (stride, next): (usize, usize),
+) where
+    P: ElementProduct,
+    Q: ElementProduct<Simd = P::Simd>,
+    T: Transform,
+{
+    let step = P::Simd::LANES * Q::Element::GROUP;
     // A tile inside the image needs no bounds check for each pixel.
     if corner.is_inside(T::N) {
         let start = source.wrapping_add(corner.pixel(0, 0).unwrap_or(0));
         let below = corner.size[1] * corner.channels;
-        for channel in (0..corner.channels).step_by(S::LANES) {
-            let mut half = [[s.zero(); 6]; 6];
-            for column in 0..T::N {
-                let mut values = [s.zero(); 6];
-                for row in 0..T::N {
-                    // SAFETY: the pixel lies in the image and has a whole vector from `channel` on.
-                    values[row] = unsafe { s.load(start.add(row * below + column * corner.channels + channel)) };
-                }
-                let rows = T::input(s, values);
-                for row in 0..T::N {
-                    half[row][column] = rows[row];
-                }
-            }
+        for channel in (0..corner.channels).step_by(step) {
+            let load = |row: usize, column: usize, channel: usize| {
+                let at = start.wrapping_add(row * below + column * corner.channels + channel);
+                // SAFETY: the pixel lies in the image and has a whole vector from `channel` on.
+                unsafe { product.load_up_to(at, P::Simd::LANES) }
+            };
+            let to = to.wrapping_add(channel / Q::Element::GROUP * next);
             // SAFETY: the caller's promise.
-            unsafe { store_points::<S, T>(s, &half, to.add(channel * next), stride) };
+            unsafe { transform_channels::<Q, T>(operands, load, channel, to, stride) };
         }
         return;
     }
@@ -686,37 +736,51 @@ unsafe fn transform_input<S: Simd, T: Transform>(
             pixels[row][column] = corner.pixel(row, column);
         }
     }
-    for channel in (0..corner.channels).step_by(S::LANES) {
-        let mut half = [[s.zero(); 6]; 6];
+    for channel in (0..corner.channels).step_by(step) {
+        let load = |row: usize, column: usize, channel: usize| match pixels[row][column] {
+            // SAFETY: the pixel lies in the image and has a whole vector from `channel` on.
+            Some(pixel) => unsafe { product.load_up_to(source.add(pixel + channel), P::Simd::LANES) },
+            None => product.simd().zero(),
+        };
+        let to = to.wrapping_add(channel / Q::Element::GROUP * next);
+        // SAFETY: the caller's promise.
+        unsafe { transform_channels::<Q, T>(operands, load, channel, to, stride) };
+    }
+}
+
+/// Transforms a vector of lanes of channels from `channel` on, `load`ed by row, column and channel.
+///
+/// # Safety
+/// A vector can be written at `to + point · stride` for every point.
+#[inline(always)]
+unsafe fn transform_channels<Q: ElementProduct, T: Transform>(
+    operands: Q,
+    load: impl Fn(usize, usize, usize) -> Reg<Q>,
+    channel: usize,
+    to: *mut f32,
+    stride: usize,
+) {
+    let s = operands.simd();
+    let mut halves = [[[s.zero(); 6]; 6]; 2];
+    for (vector, half) in halves.iter_mut().enumerate().take(Q::Element::GROUP) {
         for column in 0..T::N {
             let mut values = [s.zero(); 6];
             for row in 0..T::N {
-                if let Some(pixel) = pixels[row][column] {
-                    // SAFETY: the pixel lies in the image and has a whole vector from `channel` on.
-                    values[row] = unsafe { s.load(source.add(pixel + channel)) };
-                }
+                values[row] = load(row, column, channel + vector * Q::Simd::LANES);
             }
             let rows = T::input(s, values);
             for row in 0..T::N {
                 half[row][column] = rows[row];
             }
         }
-        // SAFETY: the caller's promise.
-        unsafe { store_points::<S, T>(s, &half, to.add(channel * next), stride) };
     }
-}
-
-/// The second half of the input transform, along rows; stores the points.
-///
-/// # Safety
-/// A vector can be written at `to + point · stride` for every point.
-#[inline(always)]
-unsafe fn store_points<S: Simd, T: Transform>(s: S, half: &[[S::Reg; 6]; 6], to: *mut f32, stride: usize) {
     for row in 0..T::N {
-        let points = T::input(s, half[row]);
+        let first = T::input(s, halves[0][row]);
+        let second = if Q::Element::GROUP == 1 { first } else { T::input(s, halves[1][row]) };
         for column in 0..T::N {
+            let point = operands.group([first[column], second[column]]);
             // SAFETY: the caller's promise.
-            unsafe { s.store(to.add((row * T::N + column) * stride), points[column]) };
+            unsafe { s.store(to.add((row * T::N + column) * stride), point) };
         }
     }
 }

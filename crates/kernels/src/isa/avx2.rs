@@ -1,6 +1,7 @@
 //! AVX2 with FMA: vectors of eight floats.
 
 use super::{ByteKernel, ByteProduct, Kernel, Product, Simd};
+use half::bf16;
 use std::arch::x86_64::*;
 
 /// Made only inside [`enter`], where the machine is known to have AVX2 and FMA.
@@ -217,6 +218,55 @@ impl Simd for Avx2 {
         unsafe {
             let products = _mm256_madd_epi16(_mm256_castps_si256(a), _mm256_castps_si256(b));
             _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(acc), products))
+        }
+    }
+
+    #[inline(always)]
+    fn low_halves(self, x: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(x))) }
+    }
+
+    #[inline(always)]
+    fn high_halves(self, x: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(0xffff_0000_u32 as i32))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_halves(self, p: *const bf16, n: usize) -> __m256 {
+        let mut halves = [bf16::ZERO; 8];
+        // SAFETY: see the impl; as many are read as the caller lets be.
+        unsafe {
+            let p = if n >= 8 {
+                p
+            } else {
+                std::ptr::copy_nonoverlapping(p, halves.as_mut_ptr(), n);
+                halves.as_ptr()
+            };
+            self.low_halves(_mm256_castsi256_ps(_mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()))))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_halves(self, p: *mut bf16, n: usize, x: __m256) {
+        // SAFETY: see the impl; as many are written as the caller lets be.
+        unsafe {
+            let bits = _mm256_castps_si256(x);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            // A NaN must not be rounded to infinity.
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+            let halves = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
+            let halves = _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
+            if n >= 8 {
+                _mm_storeu_si128(p.cast(), halves);
+            } else {
+                let mut lanes = [bf16::ZERO; 8];
+                _mm_storeu_si128(lanes.as_mut_ptr().cast(), halves);
+                std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! AVX-512 (F, VL, BW, DQ): vectors of sixteen floats.
 
-use super::{ByteKernel, ByteProduct, Kernel, Product, Simd};
+use super::{ByteKernel, ByteProduct, ElementKernel, ElementProduct, Kernel, Product, Simd};
+use half::bf16;
 use std::arch::x86_64::*;
 
 /// Made only inside [`enter`], where the machine is known to have AVX-512.
@@ -225,6 +226,41 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn low_halves(self, x: __m512) -> __m512 {
+        // SAFETY: see the impl.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(x))) }
+    }
+
+    #[inline(always)]
+    fn high_halves(self, x: __m512) -> __m512 {
+        // SAFETY: see the impl.
+        unsafe { _mm512_and_ps(x, _mm512_castsi512_ps(_mm512_set1_epi32(0xffff_0000_u32 as i32))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_halves(self, p: *const bf16, n: usize) -> __m512 {
+        // SAFETY: see the impl; masked halves are not read.
+        unsafe {
+            let halves = if n >= 16 { _mm256_loadu_si256(p.cast()) } else { _mm256_maskz_loadu_epi16(mask(n), p.cast()) };
+            self.low_halves(_mm512_castsi512_ps(_mm512_cvtepu16_epi32(halves)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_halves(self, p: *mut bf16, n: usize, x: __m512) {
+        // SAFETY: see the impl; masked halves are not written.
+        unsafe {
+            let bits = _mm512_castps_si512(x);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            // A NaN must not be rounded to infinity.
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+            let rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000));
+            store_halves(p, n, _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn widen_bytes(self, from: *const u8, to: *mut i16, n: usize) {
         let mut i = 0;
         // SAFETY: see the impl; what is masked is neither read nor written.
@@ -272,4 +308,69 @@ impl Product for Vnni {
 
 impl ByteProduct for Vnni {
     const GROUP: usize = 4;
+}
+
+/// AVX-512 with BF16: sums of two products of bf16. Its products take subnormal numbers for zero.
+#[derive(Clone, Copy)]
+pub(crate) struct Bf16(Avx512);
+
+/// Runs `kernel` in a function that has the features.
+///
+/// # Safety
+/// The machine has AVX-512 F, VL, BW, DQ and BF16, AVX2 and FMA.
+#[target_feature(enable = "avx512bf16,avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+pub(super) unsafe fn enter_bf16<K: ElementKernel<bf16>>(kernel: K) -> K::Output {
+    kernel.run(Bf16(Avx512(())))
+}
+
+impl Product for Bf16 {
+    type Simd = Avx512;
+
+    #[inline(always)]
+    fn simd(self) -> Avx512 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: __m512, b: __m512, acc: __m512) -> __m512 {
+        // SAFETY: `self` exists, so the machine has BF16; vectors of 64 bytes are of any type.
+        unsafe { _mm512_dpbf16_ps(acc, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b)) }
+    }
+}
+
+impl ElementProduct for Bf16 {
+    type Element = bf16;
+
+    #[inline(always)]
+    unsafe fn load_up_to(self, p: *const bf16, n: usize) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.load_halves(p, n) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_up_to(self, p: *mut bf16, n: usize, x: __m512) {
+        // SAFETY: `self` exists, so the machine has BF16; the caller's promise.
+        unsafe { store_halves(p, n, std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x))) }
+    }
+
+    #[inline(always)]
+    fn group(self, [first, second]: [__m512; 2]) -> __m512 {
+        // SAFETY: `self` exists, so the machine has BF16; vectors of 64 bytes are of any type.
+        unsafe { std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
+    }
+}
+
+/// Stores the first `min(n, 16)` halves.
+///
+/// # Safety
+/// The machine has AVX-512 VL and BW, and as many can be written at `p`.
+#[inline(always)]
+unsafe fn store_halves(p: *mut bf16, n: usize, halves: __m256i) {
+    // SAFETY: the caller's promise; masked halves are not written.
+    unsafe {
+        match n {
+            ..16 => _mm256_mask_storeu_epi16(p.cast(), mask(n), halves),
+            _ => _mm256_storeu_si256(p.cast(), halves),
+        }
+    }
 }

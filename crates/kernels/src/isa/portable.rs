@@ -137,4 +137,14 @@ impl Simd for Portable {
             f32::from_bits(sum as u32)
         })
     }
+
+    #[inline(always)]
+    fn low_halves(self, x: [f32; N]) -> [f32; N] {
+        x.map(|x| f32::from_bits(x.to_bits() << 16))
+    }
+
+    #[inline(always)]
+    fn high_halves(self, x: [f32; N]) -> [f32; N] {
+        x.map(|x| f32::from_bits(x.to_bits() & 0xffff_0000))
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::{CHANNEL_BLOCK, PoolShape, for_channel_blocks, for_output_rows};
 use crate::extents::{is_batch, is_product};
+use crate::isa::Element;
 use crate::raw::SharedMut;
 use residual_threads::Pool;
 use std::ops::Range;
@@ -182,11 +183,11 @@ pub fn adaptive_avg_pool_backward(
     backward(pool, shape, images, dy, accumulate, dx);
 }
 
-/// The mean over all pixels of each image. `x` is images × pixels × channels, `y` images × channels.
+/// The mean over all pixels of each image, in floats. `x` is images × pixels × channels, `y` images × channels.
 ///
 /// # Panics
 /// If a slice has not the length stated.
-pub fn global_avg_pool(pool: &Pool, pixels: usize, channels: usize, x: &[f32], y: &mut [f32]) {
+pub fn global_avg_pool<E: Element>(pool: &Pool, pixels: usize, channels: usize, x: &[E], y: &mut [f32]) {
     assert!(y.len().is_multiple_of(channels) && is_product(x.len(), &[y.len(), pixels]));
     let images = y.len() / channels;
     let blocks = channels.div_ceil(CHANNEL_BLOCK);
@@ -197,7 +198,7 @@ pub fn global_avg_pool(pool: &Pool, pixels: usize, channels: usize, x: &[f32], y
         let mut sums = [0.0; CHANNEL_BLOCK];
         let sums = &mut sums[..own.len()];
         for x in x[image * pixels * channels..][..pixels * channels].chunks_exact(channels) {
-            sums.iter_mut().zip(&x[own.clone()]).for_each(|(sum, x)| *sum += x);
+            sums.iter_mut().zip(&x[own.clone()]).for_each(|(sum, &x)| *sum += x.into());
         }
         // SAFETY: every task has its own channels of an image.
         let y = unsafe { y.part(image * channels + own.start..image * channels + own.end) };

@@ -196,7 +196,7 @@ fn max_pools_are_torch_s(isa: Isa) {
         let Pooling { images, shape, x, y, dy, dx } = Pooling::new(&case);
         let mut got = vec![f32::NAN; y.len()];
         let mut index = vec![0; images * shape.index_len()];
-        pool::max_pool(isa, &pool, &shape, images, &x, &mut got, Some(&mut index));
+        pool::max_pool_with_index(isa, &pool, &shape, images, &x, &mut got, &mut index);
         close(&got, &y, 1e-7, &case.what());
         let mut gradient = vec![f32::NAN; x.len()];
         pool::max_pool_backward(&pool, &shape, images, &index, &dy, false, &mut gradient);

@@ -3,6 +3,7 @@
 
 mod activation;
 mod batch_norm;
+mod bf16;
 mod conv;
 mod distillation;
 mod elementwise;

@@ -72,14 +72,14 @@ fn distinct(seed: u64, len: usize) -> Vec<f32> {
 
 fn max_pool(isa: Isa, pool: &Pool, shape: &PoolShape, images: usize, x: &[f32]) -> Vec<f32> {
     let mut y = vec![f32::NAN; lens(images, shape)[1]];
-    pool::max_pool(isa, pool, shape, images, x, &mut y, None);
+    pool::max_pool(isa, pool, shape, images, x, &mut y);
     y
 }
 
 /// The maxima and their places.
 fn max_pool_with_index(isa: Isa, pool: &Pool, shape: &PoolShape, images: usize, x: &[f32]) -> (Vec<f32>, Vec<u8>) {
     let (mut y, mut index) = (vec![f32::NAN; lens(images, shape)[1]], vec![77; images * shape.index_len()]);
-    pool::max_pool(isa, pool, shape, images, x, &mut y, Some(&mut index));
+    pool::max_pool_with_index(isa, pool, shape, images, x, &mut y, &mut index);
     (y, index)
 }
 
@@ -288,10 +288,10 @@ fn an_image_larger_than_memory_is_refused() {
     let panics = |run: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err();
     assert_eq!(wraps.wrapping_mul(3), 1);
     let shape = square([wraps, 3], 1, 1, 1, 0);
-    assert!(panics(&|| pool::max_pool(Isa::detect(), &pool, &shape, 1, &[0.0], &mut [0.0], None)));
+    assert!(panics(&|| pool::max_pool(Isa::detect(), &pool, &shape, 1, &[0.0], &mut [0.0])));
     assert!(panics(&|| pool::avg_pool(&pool, &shape, true, 1, &[0.0], &mut [0.0])));
     let shape = square([3, 1], 1, 1, 1, 0);
-    assert!(panics(&|| pool::max_pool(Isa::detect(), &pool, &shape, wraps, &[0.0], &mut [0.0], None)));
+    assert!(panics(&|| pool::max_pool(Isa::detect(), &pool, &shape, wraps, &[0.0], &mut [0.0])));
     assert!(panics(&|| pool::max_pool_backward(&pool, &shape, wraps, &[0], &[0.0], false, &mut [0.0])));
     assert!(panics(&|| pool::global_avg_pool(&pool, wraps, 1, &[0.0], &mut [0.0; 3])));
     let shape = AdaptiveShape { input: [wraps, 3], output: [1, 1], channels: 1 };

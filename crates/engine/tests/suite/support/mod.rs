@@ -15,7 +15,7 @@ pub(crate) fn options(threads: usize) -> Options {
 }
 
 pub(crate) fn packed_on_use(pack_on_use: bool, options: Options) -> Options {
-    Options { inference: InferenceOptions { pack_on_use }, ..options }
+    Options { inference: InferenceOptions { pack_on_use, ..InferenceOptions::default() }, ..options }
 }
 
 pub(crate) fn checkpointed(checkpointing: bool, options: Options) -> Options {

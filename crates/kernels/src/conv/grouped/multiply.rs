@@ -14,7 +14,7 @@ use crate::conv::forward::Epilogue;
 use crate::conv::im2col::{Im2col, Position};
 use crate::conv::moments::{Moments, Statistics};
 use crate::extents::is_batch;
-use crate::isa::{Isa, Kernel, Simd};
+use crate::isa::{Floats, Isa, Kernel, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::join_moments;
 use residual_threads::Pool;
@@ -197,7 +197,7 @@ impl Block<'_> {
                         // SAFETY: `left` channels of this pixel from here on, which only this task writes in this pass.
                         unsafe {
                             let how = (self.epilogue.accumulate, true);
-                            let value = self.epilogue.apply(s, value, place, how, self.y.at(at));
+                            let value = self.epilogue.apply(Floats(s), value, place, how, self.y.at(at));
                             if self.moments.is_some() {
                                 moments.add(s, 0, value, row == self.rows.start && start + r == 0);
                             }

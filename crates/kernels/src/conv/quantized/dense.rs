@@ -23,8 +23,7 @@ pub(super) struct Dense {
 
 impl Dense {
     pub(super) fn new(shape: &ConvShape) -> Self {
-        let lanes = shape.in_channels.div_ceil(LANE);
-        Self { im2col: Im2col { source_channels: lanes, channels: lanes, ..Im2col::forward(shape) } }
+        Self { im2col: Im2col::forward(shape).in_lanes(LANE) }
     }
 
     /// The im2col matrix as its panels hold it: lanes of the product's groups.
@@ -93,6 +92,7 @@ impl Dense {
             let index = task / splits;
             isa.run_bytes(Block {
                 im2col,
+                images,
                 depth,
                 vectors,
                 rows: index * block..((index + 1) * block).min(rows),
@@ -109,6 +109,7 @@ impl Dense {
 
 struct Block<'a> {
     im2col: &'a Im2col,
+    images: usize,
     /// Lanes of a row of the panel.
     depth: usize,
     vectors: usize,
@@ -136,12 +137,24 @@ impl Block<'_> {
         let (s, im2col) = (product.simd(), self.im2col);
         let (depth, width) = (self.depth, NV * P::Simd::LANES);
         let count = self.rows.len();
-        let (matrix, stride) = if im2col.is_direct() && P::GROUP == LANE {
+        let (mut table, mut pixels) = ([Position::default(); MAX_ROWS], [0; MAX_ROWS]);
+        let (positions, pixels) = (&mut table[..count], &mut pixels[..count]);
+        // Padding that is zero adds nothing: tiles with pixels of one row or a few neighbouring ones skip tap rows outside the image.
+        let skips = self.zero == 0 && im2col.rows.len() > 1;
+        let is_direct = im2col.is_direct() && P::GROUP == LANE;
+        if is_direct {
+            pixels.iter_mut().zip(self.rows.clone()).for_each(|(pixel, row)| *pixel = row);
+        } else {
+            if skips {
+                im2col.positions_row_by_row(self.images, self.rows.start, positions);
+            } else {
+                im2col.positions(self.rows.start, positions);
+            }
+            pixels.iter_mut().zip(&*positions).for_each(|(pixel, &position)| *pixel = im2col.target_pixel(position));
+        }
+        let (matrix, stride) = if is_direct {
             (self.x.wrapping_add(self.rows.start * im2col.source_channels), im2col.source_channels)
         } else {
-            let mut table = [Position::default(); MAX_ROWS];
-            let positions = &mut table[..count];
-            im2col.positions(self.rows.start, positions);
             let (all, stride) = (0..im2col.depth(), panel_stride(depth));
             // SAFETY: `x` was checked to be a tensor of the source with all images, and aligned; the panel holds the rows of a
             // block at this stride and belongs to this thread.
@@ -165,13 +178,18 @@ impl Block<'_> {
                 for (r, pointer) in rows.iter_mut().enumerate() {
                     *pointer = matrix.wrapping_add((tile + r.min(valid - 1)) * stride);
                 }
-                // In the forward pass the rows of the matrix are the pixels of the target.
-                let first = self.rows.start + tile;
-                self.output.prefetch(s, first..first + valid, channel);
+                let pixels = &pixels[tile..tile + valid];
+                self.output.prefetch(s, pixels, channel);
+                let depth = if skips {
+                    let inside = im2col.columns_inside(positions[tile].i, positions[tile + valid - 1].i);
+                    inside.start * (LANE / P::GROUP)..inside.end * (LANE / P::GROUP)
+                } else {
+                    0..depth
+                };
                 let mut acc = [start; MR];
-                // SAFETY: each row has `depth` lanes, in the panel or in `x`; `packed` was checked to hold whole panels.
-                unsafe { multiply(product, 0..depth, &rows, b, &mut acc) };
-                self.output.finish(s, first..first + valid, (channel, left), acc);
+                // SAFETY: each row has all lanes of the matrix, in the panel or in `x`; `packed` was checked to hold whole panels.
+                unsafe { multiply(product, depth, &rows, b, &mut acc) };
+                self.output.finish(s, pixels, (channel, left), acc);
             }
         }
     }

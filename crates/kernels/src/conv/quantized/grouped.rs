@@ -288,7 +288,8 @@ impl Block<'_> {
                     let mut acc = [start; MR];
                     // SAFETY: the copy has all taps of the band's pixels; `packed` was checked to hold whole panels.
                     unsafe { M::multiply(product, &plan.taps, &rows, b, &mut acc) };
-                    self.output.finish(s, first + tile..first + tile + valid, channels, acc);
+                    let pixels: [usize; MR] = std::array::from_fn(|r| first + tile + r);
+                    self.output.finish(s, &pixels[..valid], channels, acc);
                 }
             }
         }

@@ -3,7 +3,6 @@
 use super::{QuantizedConv, Requantize};
 use crate::isa::Simd;
 use crate::raw::SharedMut;
-use std::ops::Range;
 
 /// The destination of a convolution, which its tasks share.
 #[derive(Clone, Copy)]
@@ -40,7 +39,7 @@ impl Output<'_> {
     pub(super) fn finish<S: Simd, const MR: usize, const NV: usize>(
         &self,
         s: S,
-        pixels: Range<usize>,
+        pixels: &[usize],
         (channel, left): (usize, usize),
         sums: [[S::Reg; NV]; MR],
     ) {
@@ -56,7 +55,7 @@ impl Output<'_> {
     fn store<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
         &self,
         s: S,
-        pixels: Range<usize>,
+        pixels: &[usize],
         (channel, left): (usize, usize),
         sums: [[S::Reg; NV]; MR],
     ) {
@@ -72,7 +71,7 @@ impl Output<'_> {
                 *constants = [load(scale), load(bias)];
             }
         }
-        for (sums, pixel) in sums.into_iter().zip(pixels) {
+        for (sums, &pixel) in sums.into_iter().zip(pixels) {
             let at = pixel * QuantizedConv::pixel(self.channels) + channel;
             let mut values = sums;
             for (v, (value, [scale, bias])) in values.iter_mut().zip(constants).enumerate() {
@@ -110,9 +109,9 @@ impl Output<'_> {
 
     /// Prefetches what [`Output::finish`] will add to these pixels, and where it will store them.
     #[inline(always)]
-    pub(super) fn prefetch<S: Simd>(&self, s: S, pixels: Range<usize>, channel: usize) {
+    pub(super) fn prefetch<S: Simd>(&self, s: S, pixels: &[usize], channel: usize) {
         let Target::Bytes(y) = self.y else { return };
-        for pixel in pixels {
+        for &pixel in pixels {
             let at = pixel * QuantizedConv::pixel(self.channels) + channel;
             s.prefetch_to_write(y.at(0).wrapping_add(at).cast());
             if let Some((add, _)) = self.requantize.add {

@@ -2,7 +2,8 @@
 
 use super::transform::{F2, F4, Transform};
 use super::{Winograd, WinogradTile};
-use crate::isa::{Kernel, Simd};
+use crate::isa::{Kernel, MAX_LANES, Simd};
+use half::bf16;
 use crate::raw::SharedMut;
 
 /// Transforms the weights of a vector of channels of the source.
@@ -83,10 +84,22 @@ impl Pack<'_> {
         for row in 0..T::N {
             let points = T::filter(s, half[row]);
             for column in 0..T::N {
-                let point = row * T::N + column;
-                let at = ((point * self.panels + panel) * self.winograd.channels + channel) * self.width + within;
-                // SAFETY: a whole vector of this channel's row of the panel, which only this task writes.
-                unsafe { s.store(self.packed.at(at), points[column]) };
+                let (point, group) = (row * T::N + column, self.winograd.group);
+                let lane = (point * self.panels + panel) * self.winograd.lanes() + channel / group;
+                let to = self.packed.at(lane * self.width + within);
+                // SAFETY: a whole vector of this channel's row of the panel, which only this task writes; of pairs the halves
+                // of this channel.
+                unsafe {
+                    if group == 1 {
+                        s.store(to, points[column]);
+                    } else {
+                        let mut rounded = [bf16::ZERO; MAX_LANES];
+                        s.store_halves(rounded.as_mut_ptr(), S::LANES, points[column]);
+                        for (output, &weight) in rounded.iter().enumerate().take(S::LANES) {
+                            to.cast::<bf16>().add(2 * output + channel % 2).write(weight);
+                        }
+                    }
+                }
             }
         }
     }
@@ -96,7 +109,8 @@ impl Pack<'_> {
     fn clear_tail(&self, channel: usize) {
         let used = self.winograd.outputs - (self.panels - 1) * self.width;
         for point in 0..self.winograd.tile.points() {
-            let row = ((point * self.panels + self.panels - 1) * self.winograd.channels + channel) * self.width;
+            let lane = (point * self.panels + self.panels - 1) * self.winograd.lanes() + channel / self.winograd.group;
+            let row = lane * self.width;
             // SAFETY: the end of this channel's row of the last panel, which only this task writes.
             unsafe { self.packed.part(row + used..row + self.width) }.fill(0.0);
         }

@@ -10,7 +10,7 @@ use super::transform::{F4, Transform, gradient_input, gradient_output};
 use super::{AHEAD, BLOCK_LEN, SKEW, TILE_GRAIN, TileCorner, TilePosition, TilePositions, transform_input};
 use crate::conv::ConvShape;
 use crate::conv::tile::{outer, outer_tile};
-use crate::isa::{Isa, Kernel, Simd};
+use crate::isa::{Floats, Isa, Kernel, Simd};
 use crate::raw::SharedMut;
 use residual_threads::{Pool, split};
 use std::ops::Range;
@@ -342,6 +342,7 @@ impl Block<'_> {
             size: self.plan.target,
             channels: shape.out_channels,
         };
+        let floats = Floats(s);
         let places = self.plan.places(tiles.start).zip(self.plan.places(tiles.start + AHEAD));
         for (index, (place, ahead)) in tiles.zip(places) {
             let to = (index - self.tiles.start) * S::LANES;
@@ -350,7 +351,7 @@ impl Block<'_> {
             // SAFETY: the caller's promise; `x` was checked to hold every image.
             unsafe {
                 let to = inputs.wrapping_add(to);
-                transform_input::<S, F4>(s, self.x.as_ptr(), input(place), to, input_stride, count);
+                transform_input::<_, _, F4>(floats, floats, self.x.as_ptr(), input(place), to, (input_stride, count));
             }
             let to = gradients.wrapping_add(to);
             // SAFETY: the caller's promise; `dy` was checked to hold every image.
