@@ -5,7 +5,7 @@ use crate::parameters::{Entry, Flat, Parameters};
 use crate::plan::{DepthFirst, Kept, Plan, PlanStep, PlanSummary, Scheduled, compile_model};
 use crate::run::{Run, Session};
 use crate::weights::Weights;
-use crate::{EngineError, Memory, Mode, Options, Tuning};
+use crate::{Elements, EngineError, Memory, Mode, Options, Tuning};
 use residual_graph::Shape;
 use residual_model::Model;
 use residual_tensor::{AlignedBuffer, NamedTensors};

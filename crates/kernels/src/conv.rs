@@ -169,6 +169,22 @@ pub enum Elements {
 }
 
 impl Elements {
+    /// All of them, by name.
+    pub const NAMES: [(&'static str, Self); 2] = [("f32", Self::F32), ("bf16", Self::Bf16)];
+
+    /// Those called `name`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, elements)| elements)
+    }
+
+    /// The name that [`Elements::from_name`] takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Elements::F32 => "f32",
+            Elements::Bf16 => "bf16",
+        }
+    }
+
     /// Elements of a pixel with `channels` channels.
     pub fn pixel(self, channels: usize) -> usize {
         channels.next_multiple_of(self.group())
@@ -406,7 +422,9 @@ impl Conv {
     pub fn pack_forward(&self, pool: &Pool, weights: &[f32], packed: &mut [f32]) {
         assert_eq!(weights.len(), self.shape.weight_len());
         match &self.forward {
-            Pass::Direct(phases) => pack::pack_forward(self.isa, pool, &self.shape, &phases[0], self.elements, weights, packed),
+            Pass::Direct(phases) => {
+                pack::pack_forward(self.isa, pool, &self.shape, &phases[0], self.elements, weights, packed)
+            }
             Pass::Grouped(phases) => {
                 grouped::pack(self.isa, pool, &self.shape, &phases[0], grouped::Pass::Forward, weights, packed);
             }

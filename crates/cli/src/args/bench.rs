@@ -1,6 +1,6 @@
 //! The arguments of `residual bench`.
 
-use super::{COMPUTE, Compute, Download, Format, OUTPUT, Threads, at_least_one};
+use super::{COMPUTE, Compute, Download, Format, OUTPUT, Precision, Threads, at_least_one};
 use clap::{Args, ValueEnum};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -57,6 +57,8 @@ pub(crate) struct Bench {
     pub(crate) download: Download,
     #[command(flatten)]
     pub(crate) compute: BenchCompute,
+    #[command(flatten)]
+    pub(crate) precision: Precision,
     #[command(flatten)]
     pub(crate) format: Format,
 }

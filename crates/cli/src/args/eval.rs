@@ -1,6 +1,6 @@
 //! The arguments of `residual eval`.
 
-use super::{Compute, Format, ImageArgs, Judged, OUTPUT, Reading, TestTime, Weights, at_least_one};
+use super::{Compute, Format, ImageArgs, Judged, OUTPUT, Precision, Reading, TestTime, Weights, at_least_one};
 use clap::Args;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -32,6 +32,8 @@ pub(crate) struct Eval {
     pub(crate) test_time: TestTime,
     #[command(flatten)]
     pub(crate) compute: Compute,
+    #[command(flatten)]
+    pub(crate) precision: Precision,
     /// Other weights to compare with on the same images: the difference, its interval and McNemar's test
     #[arg(long, value_name = "FILE|RUN|NAME", conflicts_with = "fit_temperature")]
     pub(crate) vs: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! The arguments of `residual features`.
 
-use super::{Compute, Format, ImageArgs, Images, OUTPUT, Reading, Weights, at_least_one};
+use super::{Compute, Format, ImageArgs, Images, OUTPUT, Precision, Reading, Weights, at_least_one};
 use clap::Args;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -30,6 +30,8 @@ pub(crate) struct Features {
     pub(crate) image: ImageArgs,
     #[command(flatten)]
     pub(crate) compute: Compute,
+    #[command(flatten)]
+    pub(crate) precision: Precision,
     /// The file to write: .npy (one layer), .safetensors or .parquet
     #[arg(long, short, visible_alias = "out", value_name = "FILE", help_heading = OUTPUT)]
     pub(crate) output: PathBuf,

@@ -53,6 +53,7 @@ pub(crate) use tune::Tune;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use residual::Isa;
+use residual::engine::Elements;
 use residual::preprocess::Views;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -219,6 +220,23 @@ pub(crate) struct Compute {
     /// Measure the fastest algorithm for each convolution on this machine, and cache the results
     #[arg(long, help_heading = COMPUTE, conflicts_with = "low_memory")]
     pub(crate) autotune: bool,
+}
+
+/// The type of the numbers of inference.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct Precision {
+    /// Numbers that convolutions read, multiply and write: f32, or bf16 with sums in f32: half the memory, and faster on processors that
+    /// multiply bf16 (AVX512_BF16)
+    #[arg(long, value_name = "TYPE", default_value = "f32", help_heading = COMPUTE, value_parser = elements, conflicts_with = "autotune")]
+    pub(crate) precision: Elements,
+}
+
+/// The elements of this name.
+fn elements(text: &str) -> Result<Elements, String> {
+    match Elements::from_name(text) {
+        Some(elements) => Ok(elements),
+        None => Err(format!("expected {}", Elements::NAMES.map(|(name, _)| name).join(" or "))),
+    }
 }
 
 /// Test-time augmentation.

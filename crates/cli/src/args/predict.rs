@@ -1,6 +1,6 @@
 //! The arguments of `residual predict`.
 
-use super::{Compute, Format, ImageArgs, Images, OUTPUT, Reading, TestTime, Weights, at_least_one};
+use super::{Compute, Format, ImageArgs, Images, OUTPUT, Precision, Reading, TestTime, Weights, at_least_one};
 use clap::Args;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -33,6 +33,8 @@ pub(crate) struct Predict {
     pub(crate) test_time: TestTime,
     #[command(flatten)]
     pub(crate) compute: Compute,
+    #[command(flatten)]
+    pub(crate) precision: Precision,
     /// Classes to show for each image
     #[arg(long, short = 'k', value_name = "K", default_value = "5", help_heading = OUTPUT, value_parser = at_least_one)]
     pub(crate) top: NonZeroU16,

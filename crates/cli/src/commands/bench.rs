@@ -5,14 +5,14 @@ mod picture;
 mod serve;
 mod subject;
 
-use crate::args::{Bench, Compute};
+use crate::args::{Bench, BenchMode, Compute};
 use crate::drawing;
 use crate::failure::Failure;
 use crate::output::{bytes, print, print_json, table};
 use crate::weights::Named;
 use crate::{Done, machine, weights};
 use layers::{Layer, Layers};
-use residual::engine::Options;
+use residual::engine::{Elements, Options};
 use residual::graph::Graph;
 use residual::infer::{self, Latency, Repeats, Turns};
 use residual::kernels::peak_gflops;
@@ -78,7 +78,8 @@ pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
         results: Vec::new(),
         comparisons: Vec::new(),
     };
-    let machines = arguments.compute.each().into_iter().map(Machine::new).collect::<Result<Vec<_>, _>>()?;
+    let machines = arguments.compute.each().into_iter().map(|compute| Machine::new(arguments, compute));
+    let machines = machines.collect::<Result<Vec<_>, _>>()?;
     document.isa = machines[0].options.isa.name();
     document.peak_gflops = machines[0].peak;
     let other = arguments.vs.as_deref().map(|name| Ok::<_, Failure>((name, model(arguments, name)?))).transpose()?;
@@ -120,11 +121,24 @@ fn serve_one(arguments: &Bench) -> Result<Done, Failure> {
     let [compute] = arguments.compute.each()[..] else {
         return Err(Failure::usage("--serve: expected one number of threads"));
     };
-    let options = machine::compute_options(compute)?;
+    let options = options(arguments, compute)?;
     // The model itself is not kept: the process's memory is measured too.
     let mut subject = Subject::new(arguments, name, &model(arguments, name)?, batch.get().into(), &options)?;
     serve(&mut subject, arguments.warmup.into(), &options)?;
     Ok(Done::Finished)
+}
+
+fn options(arguments: &Bench, compute: Compute) -> Result<Options, Failure> {
+    let elements = arguments.precision.precision;
+    if arguments.mode == BenchMode::Train && elements != Elements::F32 {
+        return Err(Failure::usage(format!(
+            "--precision {}: expected --mode infer; training computes with f32",
+            elements.name()
+        )));
+    }
+    let mut options = machine::compute_options(compute)?;
+    options.inference.elements = elements;
+    Ok(options)
 }
 
 /// The options of a measurement, and the measured peak of as many threads.
@@ -134,8 +148,8 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(compute: Compute) -> Result<Self, Failure> {
-        let options = machine::compute_options(compute)?;
+    fn new(arguments: &Bench, compute: Compute) -> Result<Self, Failure> {
+        let options = options(arguments, compute)?;
         let peak = peak_gflops(options.isa, &options.pool);
         Ok(Self { options, peak })
     }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     check(arguments)?;
     let mut options = machine::compute_options(arguments.compute)?;
+    options.inference.elements = arguments.precision.precision;
     let opened = weights::open(&arguments.weights)?;
     let recipe_text = opened.recipe().map(str::to_owned);
     let found = Found::new(&arguments.judged, &arguments.weights.weights, recipe_text.as_deref())?;

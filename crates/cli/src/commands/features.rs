@@ -41,6 +41,7 @@ struct Layer {
 pub(crate) fn run(arguments: &Features, stop: &Stop) -> Result<Done, Failure> {
     let began = Instant::now();
     let mut options = machine::compute_options(arguments.compute)?;
+    options.inference.elements = arguments.precision.precision;
     let images = Images::open(&arguments.images, None)?;
     let typed = if images.is_none() { Some(listed(&arguments.inputs)?) } else { None };
     weights::fetch(&arguments.weights.weights, arguments.weights.download)?;

@@ -46,7 +46,8 @@ impl Input {
 }
 
 pub(crate) fn run(arguments: &Predict, stop: &Stop) -> Result<Done, Failure> {
-    let options = machine::compute_options(arguments.compute)?;
+    let mut options = machine::compute_options(arguments.compute)?;
+    options.inference.elements = arguments.precision.precision;
     if let Some(images) = Images::open(&arguments.images, None)? {
         let opened = weights::open(&arguments.weights)?;
         let model = weights::resolve(&arguments.weights.weights, opened, Some(images.dataset.format()))?;

@@ -1,8 +1,8 @@
 //! Turns steps into instructions, forward and backward, and determines the lifetime of each value.
 
 use super::{
-    Activation, ConvId, Factors, Form, Fused, Head, Instruction, LayerNormId, LayerScaleId, Mask, NormId, Pass, Pooling,
-    QuantizationId, QuantizedConvId, Scheduled, Slice, Step,
+    Activation, ConvId, Factors, Form, Fused, Head, Instruction, LayerNormId, LayerScaleId, Mask, NormId, Pass,
+    Pooling, QuantizationId, QuantizedConvId, Scheduled, Slice, Step,
 };
 use crate::arena::{Buffer, BufferId};
 use crate::{Frozen, Mode};

@@ -143,7 +143,8 @@ fn work<E: Element>(isa: Isa, im2col: &Im2col, rows: usize, threads: usize) -> W
 
 /// Floats of workspace for the statistics of the product for up to `images` images.
 pub(super) fn statistics_len<E: Element>(isa: Isa, im2col: &Im2col, images: usize) -> usize {
-    2 * im2col.target_channels * work::<E>(isa, im2col, images * im2col.rows_per_image(), moments::THREADS).most_blocks()
+    2 * im2col.target_channels
+        * work::<E>(isa, im2col, images * im2col.rows_per_image(), moments::THREADS).most_blocks()
 }
 
 /// Columns of the matrix that one panel holds: all where elements are smaller than floats, as a sum that goes on in the next panel
@@ -216,18 +217,7 @@ impl<E: Element> Block<'_, E> {
                 let stride = panel_stride(end - start);
                 // SAFETY: `x` was checked to be a tensor of the source with all images; the panel holds the rows of
                 // a block at this stride, which has `most_rows` at most, and belongs to this thread.
-                unsafe {
-                    im2col.fill(
-                        s,
-                        CopyLanes::FLOATS,
-                        x,
-                        self.group,
-                        positions,
-                        start..end,
-                        self.panel,
-                        stride,
-                    )
-                };
+                unsafe { im2col.fill(s, CopyLanes::FLOATS, x, self.group, positions, start..end, self.panel, stride) };
                 (self.panel.cast_const(), stride)
             };
             let (first, last) = (start == 0, end == depth);

@@ -1,9 +1,9 @@
 //! Weights laid out as the micro-kernels read them: `[group][panel of output channels][depth][channels of the panel]`,
 //! zero-filled to whole panels, so that a tile reads one stream of aligned vectors.
 
-use super::{ConvShape, Elements};
 use super::im2col::Im2col;
 use super::tile::tile_vectors;
+use super::{ConvShape, Elements};
 use crate::isa::Isa;
 use crate::raw::SharedMut;
 use half::bf16;
@@ -63,9 +63,8 @@ pub(super) fn pack_backward(
     let (inputs, outputs) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
     let taps = shape.kernel[0] * shape.kernel[1];
     if elements == Elements::Bf16 {
-        let weight = |tap: usize, output: usize, input: usize| {
-            weights[(phase.taps[tap] * inputs + input) * outputs + output]
-        };
+        let weight =
+            |tap: usize, output: usize, input: usize| weights[(phase.taps[tap] * inputs + input) * outputs + output];
         return pack_pairs(isa, pool, phase, outputs, weight, packed);
     }
     pack(isa, pool, phase, packed, |group, first, width, panel, panel_width| {

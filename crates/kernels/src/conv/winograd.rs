@@ -449,7 +449,15 @@ impl<E: Element> Block<'_, E> {
                     // SAFETY: one vector of each point's products for this tile.
                     unsafe {
                         let tile = (place, index == 0);
-                        self.transform_output::<P, T, NV>(product, from, product_stride, tile, channel, v, &mut moments);
+                        self.transform_output::<P, T, NV>(
+                            product,
+                            from,
+                            product_stride,
+                            tile,
+                            channel,
+                            v,
+                            &mut moments,
+                        );
                     }
                 }
             }

@@ -241,7 +241,8 @@ impl Simd for Avx512 {
     unsafe fn load_halves(self, p: *const bf16, n: usize) -> __m512 {
         // SAFETY: see the impl; masked halves are not read.
         unsafe {
-            let halves = if n >= 16 { _mm256_loadu_si256(p.cast()) } else { _mm256_maskz_loadu_epi16(mask(n), p.cast()) };
+            let halves =
+                if n >= 16 { _mm256_loadu_si256(p.cast()) } else { _mm256_maskz_loadu_epi16(mask(n), p.cast()) };
             self.low_halves(_mm512_castsi512_ps(_mm512_cvtepu16_epi32(halves)))
         }
     }
@@ -334,7 +335,13 @@ impl Product for Bf16 {
     #[inline(always)]
     fn multiply_add(self, a: __m512, b: __m512, acc: __m512) -> __m512 {
         // SAFETY: `self` exists, so the machine has BF16; vectors of 64 bytes are of any type.
-        unsafe { _mm512_dpbf16_ps(acc, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b)) }
+        unsafe {
+            _mm512_dpbf16_ps(
+                acc,
+                std::mem::transmute::<__m512, __m512bh>(a),
+                std::mem::transmute::<__m512, __m512bh>(b),
+            )
+        }
     }
 }
 

@@ -102,9 +102,8 @@ impl Case {
         let sums = conv_forward(shape, *images, x, w);
         let magnitude = |values: &[f32]| values.iter().map(|value| value.abs()).collect::<Vec<_>>();
         let terms = conv_forward(shape, *images, &magnitude(x), &magnitude(w));
-        let with_all = |index: usize, sum: f32| {
-            (sum + self.bias[index % shape.out_channels] + self.add[index]).max(0.0)
-        };
+        let with_all =
+            |index: usize, sum: f32| (sum + self.bias[index % shape.out_channels] + self.add[index]).max(0.0);
         let finished: Vec<f32> = sums.iter().enumerate().map(|(index, &sum)| with_all(index, sum)).collect();
         let (x, add) = (Pixels::new(x, shape.in_channels), Pixels::new(&self.add, shape.out_channels));
         let run = |threads: usize, epilogue: Epilogue<'_, bf16>| {
@@ -212,7 +211,16 @@ fn statistics_are_those_of_the_unrounded_output(isa: Isa) {
         let x = Pixels::new(&case.x, shape.in_channels);
         let mut out = Pixels::new(&y, shape.out_channels);
         let mut scratch = AlignedBuffer::zeros(conv.workspace_len(2));
-        conv.forward_with_statistics(&pool, images, x.values(), &packed, None, statistics, out.values_mut(), &mut scratch);
+        conv.forward_with_statistics(
+            &pool,
+            images,
+            x.values(),
+            &packed,
+            None,
+            statistics,
+            out.values_mut(),
+            &mut scratch,
+        );
         for c in 0..shape.out_channels {
             let deviation = channel(c).map(|y| (y - means[c]).powi(2)).sum::<f64>() / count;
             assert!((f64::from(mean[c]) - means[c]).abs() < 1e-5, "{shape:?}: mean of {c}");
@@ -222,7 +230,8 @@ fn statistics_are_those_of_the_unrounded_output(isa: Isa) {
 }
 
 fn rounding_is_to_the_nearest_even(isa: Isa) {
-    let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE, 1.0, 1.003_906_2, 1.011_718_8];
+    let special =
+        [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE, 1.0, 1.003_906_2, 1.011_718_8];
     let halves = (0..200).map(|i| f32::from_bits(0x3f80_8000 + (i << 16)));
     let values: Vec<f32> = special.into_iter().chain(halves).chain(uniform(9, 300)).collect();
     for channels in [1, 3, 4, 509] {
@@ -246,7 +255,8 @@ fn rounding_is_to_the_nearest_even(isa: Isa) {
 }
 
 fn pooling_is_that_of_floats(isa: Isa) {
-    let shape = PoolShape { input: [9, 7], channels: 38, kernel: [3; 2], stride: [2; 2], padding: [1; 2], ceil_mode: false };
+    let shape =
+        PoolShape { input: [9, 7], channels: 38, kernel: [3; 2], stride: [2; 2], padding: [1; 2], ceil_mode: false };
     let mut x = rounded(11, 2 * 9 * 7 * 38);
     x[5] = f32::NAN;
     let halves = Pixels::new(&x, 38);

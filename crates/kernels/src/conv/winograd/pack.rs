@@ -3,8 +3,8 @@
 use super::transform::{F2, F4, Transform};
 use super::{Winograd, WinogradTile};
 use crate::isa::{Kernel, MAX_LANES, Simd};
-use half::bf16;
 use crate::raw::SharedMut;
+use half::bf16;
 
 /// Transforms the weights of a vector of channels of the source.
 pub(super) struct Pack<'a> {
