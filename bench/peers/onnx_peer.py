@@ -14,9 +14,12 @@ import numpy
 WARM_UP = 3
 
 
-def onnxruntime_session(model, threads):
+def onnxruntime_session(model, threads, precision="f32"):
     """A function from a batch to its logits; `model` is a path or the bytes of a file."""
     import onnxruntime as ort
+
+    if precision != "f32":
+        raise SystemExit(f"--precision {precision}: ONNX Runtime computes in the precision of the file")
 
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
@@ -28,13 +31,13 @@ def onnxruntime_session(model, threads):
     return lambda x: session.run(None, {name: x})[0]
 
 
-def openvino_session(model, threads):
+def openvino_session(model, threads, precision="f32"):
     import openvino as ov
 
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
         "NUM_STREAMS": 1,
     }
     request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
@@ -55,13 +58,14 @@ def main():
     parser.add_argument("--onnx", required=True)
     parser.add_argument("--input", required=True, help="an .npy file with the batch, f32 and normalised")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="OpenVINO's inference precision")
     options = parser.parse_args()
 
     # Only this script's lines may reach stdout.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     x = numpy.load(options.input)
-    run = sessions[options.program](options.onnx, options.threads)
+    run = sessions[options.program](options.onnx, options.threads, options.precision)
 
     def timed():
         start = time.perf_counter()

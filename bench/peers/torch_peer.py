@@ -89,6 +89,32 @@ def infer_compile(model, x):
     return torch.compile(model), x
 
 
+def in_bf16(forward):
+    """Under autocast: convolutions and linear layers in bf16."""
+
+    def run(x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return forward(x)
+
+    return run
+
+
+def infer_channels_last_bf16(model, x):
+    model, x = infer_channels_last(model, x)
+    return in_bf16(model), x
+
+
+def infer_compile_bf16(model, x):
+    model, x = infer_compile(model, x)
+    return in_bf16(model), x
+
+
+def infer_jit_frozen_bf16(model, x):
+    """All weights and values in bf16."""
+    model, x = infer_channels_last(model.to(torch.bfloat16), x.to(torch.bfloat16))
+    return infer_jit_frozen(model, x)
+
+
 def infer_onnxruntime(model, x):
     from onnx_peer import onnxruntime_session
 
@@ -154,6 +180,9 @@ VARIANTS = {
             infer_jit_frozen,
             infer_jit_frozen_channels_last,
             infer_compile,
+            infer_channels_last_bf16,
+            infer_compile_bf16,
+            infer_jit_frozen_bf16,
             infer_onnxruntime,
         )
     },

@@ -540,6 +540,18 @@ pub trait Simd: Copy + Send + Sync + 'static {
         let _ = p;
     }
 
+    /// As [`Simd::prefetch`], into the second-level cache.
+    #[inline(always)]
+    fn prefetch_for_later(self, p: *const f32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as for `prefetch`.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = p;
+    }
+
     /// Prefetches the cache line at `p`, which need not be writable, to write to it.
     #[inline(always)]
     fn prefetch_to_write(self, p: *const f32) {

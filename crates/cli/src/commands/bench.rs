@@ -24,6 +24,7 @@ use subject::Subject;
 #[derive(Serialize)]
 struct Document {
     isa: &'static str,
+    precision: &'static str,
     /// With the first number of threads.
     peak_gflops: f64,
     warmup: usize,
@@ -73,6 +74,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<Done, Failure> {
     arguments.svg.as_deref().map(drawing::check).transpose()?;
     let mut document = Document {
         isa: "",
+        precision: arguments.precision.precision.name(),
         peak_gflops: 0.0,
         warmup: arguments.warmup.into(),
         results: Vec::new(),
@@ -275,9 +277,9 @@ fn text(arguments: &Bench, document: &Document) -> String {
         (least, most) => format!("{least} to {most}"),
     };
     text + &format!(
-        "\n{}, peak {:.0} GFLOP/s; {} warm-up and {repeats} timed passes; IQR: between the quartiles\n\
+        "\n{}, {}, peak {:.0} GFLOP/s in f32; {} warm-up and {repeats} timed passes; IQR: between the quartiles\n\
          GFLOP/s count the multiply-adds of direct convolution, of which Winograd's algorithms need fewer\n",
-        document.isa, document.peak_gflops, document.warmup
+        document.isa, document.precision, document.peak_gflops, document.warmup
     )
 }
 

@@ -12,7 +12,7 @@ use crate::tuning::tune;
 use crate::{Done, machine, weights};
 use report::{Compared, Fit, print_report};
 use residual::data::{self, Dataset, HeldOut, Part, Selection, stratified_split};
-use residual::engine::{Mode, Options, PlanSummary};
+use residual::engine::{Elements, Mode, Options, PlanSummary};
 use residual::infer::{self, ClassList, EvaluateOptions, Evaluation, ModelRequest, PredictionFileFormat};
 use residual::model::Model;
 use residual::preprocess::Views;
@@ -94,11 +94,23 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
     let Some(evaluation) = result.map_err(|error| Failure::from(error).or_skip())? else {
         return Ok(Done::Interrupted);
     };
+    let elements = arguments.precision.precision;
+    let other = match &arguments.vs {
+        Some(path) => {
+            weights::fetch(path, arguments.weights.download)?;
+            let opened = ModelRequest::new(path).open()?;
+            let other = arguments.image.apply(weights::resolve(path, opened, Some(dataset.format()))?)?;
+            Some((path_text(path), other, options.clone()))
+        }
+        None if elements != Elements::F32 => {
+            let mut options = options.clone();
+            options.engine.inference.elements = Elements::F32;
+            Some((format!("{}, in f32", path_text(&arguments.weights.weights)), model.clone(), options))
+        }
+        None => None,
+    };
     let mut compared = None;
-    if let Some(path) = &arguments.vs {
-        weights::fetch(path, arguments.weights.download)?;
-        let opened = ModelRequest::new(path).open()?;
-        let other = arguments.image.apply(weights::resolve(path, opened, Some(dataset.format()))?)?;
+    if let Some((weights, other, options)) = other {
         let result = infer::evaluate(&other, &dataset, &options, stop, &mut |done, total| {
             progress.images("evaluating the other weights", done, total)
         });
@@ -107,7 +119,7 @@ pub(crate) fn run(arguments: &Eval, stop: &Stop) -> Result<Done, Failure> {
             return Ok(Done::Interrupted);
         };
         let comparison = evaluation.compare(&other, &options.engine);
-        compared = Some(Compared { weights: path_text(path), top1: other.top1, comparison });
+        compared = Some(Compared { weights, top1: other.top1, comparison });
     }
     let evaluation = Evaluation { data: found.source.name().to_owned(), split, ..evaluation };
     evaluation.skipped.iter().for_each(|reason| progress.line(&format!("skipped: {reason}")));
@@ -164,10 +176,11 @@ fn header(
     };
     let (name, weights) = (&model.graph.name, path_text(&arguments.weights.weights));
     let (threads, memory) = (count(options.pool.threads() as u64, "thread"), bytes(plan.memory().total() as u64));
+    let elements = options.inference.elements.name();
     Ok(vec![
         ("network", format!("{name}, {} parameters, of {weights}", grouped(parameters as u64))),
         ("data", images),
         ("input", format!("{channels}×{height}×{width}, batch size {batch_size}{views}")),
-        ("compute", format!("{threads}, {}, {memory} of memory without the dataset", options.isa.name())),
+        ("compute", format!("{threads}, {}, {elements}, {memory} of memory without the dataset", options.isa.name())),
     ])
 }

@@ -107,6 +107,11 @@ impl Dense {
     }
 }
 
+/// Lanes of the depth that are multiplied between prefetches.
+const STEPS: usize = 32;
+/// Lanes of a cache line.
+const LINE: usize = 16;
+
 struct Block<'a> {
     im2col: &'a Im2col,
     images: usize,
@@ -171,6 +176,10 @@ impl Block<'_> {
             let b = self.packed.as_ptr().wrapping_add(panel * depth * width);
             let (channel, left) = (panel * width, im2col.outputs - panel * width);
             let start = self.output.start::<P::Simd, NV>(s, channel, left);
+            // The next panel's cache lines are prefetched while this one is multiplied, a few for every part of a tile.
+            let next = if panel + 1 < self.panels.end { depth * width..2 * depth * width } else { 0..0 };
+            let parts = count.div_ceil(MR) * depth.div_ceil(STEPS);
+            let (lines, mut ahead) = ((depth * width / LINE).div_ceil(parts), next.step_by(LINE));
             for tile in (0..count).step_by(MR) {
                 let valid = (count - tile).min(MR);
                 // Rows past the end repeat the last one and are not stored.
@@ -187,8 +196,15 @@ impl Block<'_> {
                     0..depth
                 };
                 let mut acc = [start; MR];
-                // SAFETY: each row has all lanes of the matrix, in the panel or in `x`; `packed` was checked to hold whole panels.
-                unsafe { multiply(product, depth, &rows, b, &mut acc) };
+                for first in depth.clone().step_by(STEPS) {
+                    let part = first..(first + STEPS).min(depth.end);
+                    for line in ahead.by_ref().take(lines) {
+                        s.prefetch_for_later(b.wrapping_add(line));
+                    }
+                    // SAFETY: each row has all lanes of the matrix, in the panel or in `x`; `packed` was checked to hold whole
+                    // panels.
+                    unsafe { multiply(product, part, &rows, b, &mut acc) };
+                }
                 self.output.finish(s, pixels, (channel, left), acc);
             }
         }
