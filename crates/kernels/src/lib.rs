@@ -1,6 +1,7 @@
 //! SIMD kernels on slices: convolution, normalisation, pooling, losses and optimiser steps.
 //!
-//! Activations are NHWC: floats, or bytes in pixels of whole groups of four channels ([`conv::QuantizedConv::pixel`]). Every kernel takes an [`Isa`], which only detection can make, so that the token is the
+//! Activations are NHWC: floats, bf16 in pixels of an even number of channels ([`conv::Elements::pixel`]), or bytes in pixels of whole
+//! groups of four channels ([`conv::QuantizedConv::pixel`]). Every kernel takes an [`Isa`], which only detection can make, so that the token is the
 //! proof that its instructions exist here; it reads no environment, allocates nothing and owns no threads. Results are
 //! bit-identical for any number of threads of the pool.
 //!

@@ -15,6 +15,7 @@ mod help;
 mod hub;
 mod inspect;
 mod models;
+mod precision;
 mod predict;
 mod prune;
 mod quantize;
