@@ -104,10 +104,7 @@ checks! {
 impl Check {
     /// Whether it names images that can be moved away: see [`crate::Quarantine`].
     pub fn names_images(self) -> bool {
-        !matches!(
-            self,
-            Self::Classes | Self::EmptyClasses | Self::Names | Self::Shortcut | Self::Imbalance | Self::Extension
-        )
+        !matches!(self, Self::Classes | Self::EmptyClasses | Self::Names | Self::Shortcut | Self::Imbalance)
     }
 }
 
@@ -166,6 +163,11 @@ impl Group {
     pub(crate) fn of_one(image: usize, detail: impl Into<String>) -> Self {
         Self { images: vec![image], detail: detail.into() }
     }
+}
+
+/// `100 images`, or where they are not all `a sample of 100 of 200 images`.
+pub(crate) fn sampled(images: usize, of: usize) -> String {
+    if images < of { format!("a sample of {images} of {}", counted(of, "image")) } else { counted(images, "image") }
 }
 
 /// A number with its noun: `1 image`, `2 images`, `3 classes`.
