@@ -54,7 +54,8 @@ impl Collection {
             None => collection.add_datasets(source, &mut numbers)?,
         }
         if collection.places.is_empty() {
-            return Err(DoctorError::invalid(&collection.name, "images", "none"));
+            let expected = if collection.survey.is_some() { "images in class folders" } else { "images" };
+            return Err(DoctorError::invalid(&collection.name, expected, "none"));
         }
         Ok(collection)
     }

@@ -165,6 +165,11 @@ impl Group {
     }
 }
 
+/// A number with its noun and verb: `1 image that is`, `2 images that are`.
+pub(crate) fn counted_that(number: usize, noun: &str) -> String {
+    format!("{} that {}", counted(number, noun), if number == 1 { "is" } else { "are" })
+}
+
 /// `100 images`, or where they are not all `a sample of 100 of 200 images`.
 pub(crate) fn sampled(images: usize, of: usize) -> String {
     if images < of { format!("a sample of {images} of {}", counted(of, "image")) } else { counted(images, "image") }

@@ -183,13 +183,16 @@ fn table(
         let Finding { check, severity, message, groups } = finding;
         print(&format!("\n{:<8} {check}: {}\n", severity.name(), line(message)))?;
         for group in groups.iter().take(SHOWN) {
-            let places: Vec<String> = group.images.iter().take(SHOWN).map(|&image| images.describe(image)).collect();
-            let more = group.images.len() - places.len();
+            let more = group.images.len().saturating_sub(SHOWN);
+            // The last one is of another split, if there are several.
+            let shown = group.images.iter().take(SHOWN - 1).chain(group.images.iter().skip(SHOWN - 1 + more));
+            let places: Vec<String> = shown.map(|&image| images.describe(image)).collect();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let detail = if group.detail.is_empty() { String::new() } else { format!("  ({})", group.detail) };
             let between = match check {
                 Check::Duplicates | Check::Leakage | Check::Contradictory => " = ",
-                Check::NearDuplicates | Check::NearLeakage => " ~ ",
+                // Near is not transitive.
+                Check::NearDuplicates | Check::NearLeakage if group.images.len() == 2 => " ~ ",
                 _ => ", ",
             };
             print(&format!("         {}\n", line(&format!("{}{more}{detail}", places.join(between)))))?;

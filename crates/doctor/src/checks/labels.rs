@@ -4,7 +4,7 @@
 use crate::confident_learning::{label_scores, prune_by_noise_rate};
 use crate::examine::{Context, Progress};
 use crate::features::{FeatureRows, Features};
-use crate::finding::{counted, sampled};
+use crate::finding::{counted_that, sampled};
 use crate::probe::{self, FOLDS, Rows, highest};
 use crate::{Check, DoctorError, Group, Severity};
 use residual_tensor::Stream;
@@ -89,8 +89,8 @@ pub(crate) fn check(
         suspects: groups.len(),
     };
     if !groups.is_empty() {
-        let count = counted(groups.len(), "label");
-        let message = format!("{count} of {} are probably wrong, the surest first", sampled(kept.len(), of));
+        let count = counted_that(groups.len(), "label");
+        let message = format!("{count} probably wrong, the surest first, of {}", sampled(kept.len(), of));
         context.report(Check::Labels, Severity::Warning, message, groups);
     }
     Ok(Some(Some(check)))

@@ -3,7 +3,7 @@
 use super::duplicates::{class_names, split_names};
 use crate::examine::{Context, Progress};
 use crate::features::Features;
-use crate::finding::counted;
+use crate::finding::{counted, counted_that};
 use crate::perceptual_hash::HashIndex;
 use crate::{Check, Collection, DoctorError, Group, Severity};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -60,15 +60,17 @@ fn report(context: &mut Context<'_>, mut found: Found) {
     if !found.leaked.is_empty() {
         let names = images.split_names();
         let leaked = found.leaked.iter();
-        let counts: Vec<String> =
-            leaked.map(|(&split, leaked)| format!("{} of {}", counted(leaked.len(), "image"), names[split])).collect();
-        let message = format!("{} that are nearly the same as images of an earlier split", counts.join(" and "));
+        let of_split = |(&split, leaked): (&usize, &HashSet<usize>)| {
+            format!("{} of {}", counted(leaked.len(), "image"), names[split])
+        };
+        let counts: Vec<String> = leaked.map(of_split).collect();
+        let message = format!("nearly the same as an image of an earlier split: {}", counts.join(" and "));
         let groups = found.across(images);
         context.report(Check::NearLeakage, Severity::Warning, message, groups);
     }
     if !found.firsts.is_empty() {
-        let count = counted(found.followers.len(), "image");
-        let message = format!("{count} that are nearly the same as an earlier one of their split");
+        let count = counted_that(found.followers.len(), "image");
+        let message = format!("{count} nearly the same as an earlier one of their split");
         let groups = found.within(images);
         context.report(Check::NearDuplicates, Severity::Warning, message, groups);
     }
