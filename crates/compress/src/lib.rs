@@ -29,7 +29,9 @@ pub use error::CompressError;
 pub use fine_tuning::{FineTuning, Tuned};
 pub use images::{CalibrationImages, choose_images};
 pub use outcome::{LatencyChange, Outcome, compare_latency};
-pub use pipeline::{Budget, Compressed, Event, Pipeline, Point, Settings, Size, Sizes, Start, Student};
+pub use pipeline::{
+    Budget, Compressed, Event, ImageSet, Pipeline, Point, PruningTarget, PruningTargets, Settings, Start, Student,
+};
 pub use prune::{
     Allocation, Approach, Criterion, Goal, LatencyCost, LatencySearch, LatencyTable, LatencyTarget, LayerCost, Macs,
     MacsTarget, Pattern, PruneEvent, Pruned, Pruner, Saliency, SelectOptions, Selection, Sparsity, SpeedupTarget,

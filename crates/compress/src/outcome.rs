@@ -87,7 +87,7 @@ impl Outcome {
     /// If a network cannot be run.
     pub fn timed(mut self, before: &Model, after: &Model, options: &Options) -> Result<Self, CompressError> {
         for batch in BATCHES {
-            self.latency.insert(batch, compare_latency(before, after, batch, options)?);
+            self.latency.insert(batch, compare_latency(before, after, batch, None, options)?);
         }
         Ok(self)
     }
@@ -98,7 +98,8 @@ impl Outcome {
     }
 }
 
-/// The latency of two networks on batches of noise of their sizes, in inference; their passes take turns.
+/// The latency of two networks on batches of noise of their sizes, in inference; their passes take turns. Each has `repeats` timed passes, or
+/// as many as fit two seconds.
 ///
 /// # Errors
 /// If a network cannot be run.
@@ -106,6 +107,7 @@ pub fn compare_latency(
     before: &Model,
     after: &Model,
     batch: usize,
+    repeats: Option<usize>,
     options: &Options,
 ) -> Result<LatencyChange, CompressError> {
     let mut networks = Vec::new();
@@ -116,7 +118,7 @@ pub fn compare_latency(
         let images: Vec<f32> = (0..len).map(|_| random.normal()).collect();
         networks.push((Engine::new(model, Mode::Infer, batch, size, &[], options)?, images));
     }
-    let turns = take_turns(Repeats { warm_up: 2, timed: None }, |which| {
+    let turns = take_turns(Repeats { warm_up: 2, timed: repeats }, |which| {
         let (engine, images) = &mut networks[which];
         let start = Instant::now();
         engine.forward(images)?;

@@ -8,13 +8,13 @@
 mod budget;
 mod journal;
 mod point;
-mod sizes;
+mod targets;
 mod work;
 
 pub use budget::Budget;
-pub use journal::Settings;
+pub use journal::{ImageSet, Settings};
 pub use point::Point;
-pub use sizes::{Size, Sizes};
+pub use targets::{PruningTarget, PruningTargets};
 
 use crate::{CompressError, Criterion, FineTuning, PruneEvent, TrainingImages};
 use journal::Journal;
@@ -58,6 +58,8 @@ pub struct Pipeline<'a> {
     pub settings: Settings,
     /// The file that keeps the times of single layers, if one does.
     pub measurements: Option<PathBuf>,
+    /// Timed passes of each network in a comparison of latencies; by default as many as fit two seconds.
+    pub repeats: Option<usize>,
     /// Instruction set and threads.
     pub options: &'a Options,
 }

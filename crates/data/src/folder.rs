@@ -25,7 +25,10 @@ pub fn read_image(path: &Path) -> Result<Image, DataError> {
 }
 
 /// The bytes of an image file.
-pub(crate) fn read_image_file(path: &Path) -> Result<Vec<u8>, DataError> {
+///
+/// # Errors
+/// [`DataError::File`] if it is not a regular file, cannot be read or is larger than 256 MiB.
+pub fn read_image_file(path: &Path) -> Result<Vec<u8>, DataError> {
     Ok(read_file(path, MAX_FILE_BYTES)?)
 }
 

@@ -28,13 +28,13 @@ impl Layout {
             return Ok(layout);
         }
         for folder in &folders {
-            if holds_images(folder)? {
+            if holds_images(folder) {
                 layout.note_classes(&folders)?;
                 return Ok(layout);
             }
         }
         let mut deeper = Vec::new();
-        for folder in &folders {
+        for folder in folders.iter().filter(|folder| is_readable(folder)) {
             let mut inner = Self { root: folder.clone(), splits: Vec::new(), notes: Vec::new() };
             let folders = inner.data_folders(folder)?;
             inner.take_splits(folder, &folders)?;
@@ -133,7 +133,7 @@ impl Layout {
             }
         }
         if let [only] = folders {
-            let only = if has_folders(only)? {
+            let only = if is_readable(only) && has_folders(only)? {
                 format!("{}; to take its folders for classes, name {}", name(only), shown(only))
             } else {
                 name(only)
@@ -155,7 +155,8 @@ pub(crate) fn data_folders(root: &Path) -> Result<(Vec<PathBuf>, Vec<String>), D
     Ok((folders, runs))
 }
 
-/// Whether `path` is a run folder, or contains only run folders.
+/// Whether `path` is a run folder, or contains only run folders. A folder that cannot be read is none: reading its images is an error of
+/// its own.
 fn holds_runs(path: &Path) -> Result<bool, DataError> {
     let is_run = |path: &Path| {
         path.join("config.toml").is_file() && (path.join("weights").is_dir() || path.join("state").is_dir())
@@ -163,9 +164,10 @@ fn holds_runs(path: &Path) -> Result<bool, DataError> {
     if is_run(path) {
         return Ok(true);
     }
+    let Ok(entries) = unsorted_entries(path) else { return Ok(false) };
     // The first entry that is no run decides: a class folder may hold very many files.
     let mut is_empty = true;
-    for entry in unsorted_entries(path)? {
+    for entry in entries {
         if !is_run(&entry?.path()) {
             return Ok(false);
         }
@@ -174,9 +176,13 @@ fn holds_runs(path: &Path) -> Result<bool, DataError> {
     Ok(!is_empty)
 }
 
-/// Whether there are images in `folder` itself.
-fn holds_images(folder: &Path) -> Result<bool, DataError> {
-    Ok(visible_entries(folder)?.iter().any(|path| is_image(path) && !path.is_dir()))
+/// Whether there are images in `folder` itself; none are known of one that cannot be read.
+fn holds_images(folder: &Path) -> bool {
+    visible_entries(folder).is_ok_and(|entries| entries.iter().any(|path| is_image(path) && !path.is_dir()))
+}
+
+fn is_readable(folder: &Path) -> bool {
+    unsorted_entries(folder).is_ok()
 }
 
 /// Whether there are folders in `folder`.

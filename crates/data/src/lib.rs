@@ -61,7 +61,7 @@ pub use classes::{ClassMap, UnknownClasses, are_names, match_classes};
 pub use convert::{Container, Converted, convert, export};
 pub use dataset::{Dataset, Format, Sample};
 pub use error::DataError;
-pub use folder::{Folder, read_image};
+pub use folder::{Folder, read_image, read_image_file};
 pub use list::{ImageList, ListedImages};
 pub use loader::{Batch, Loader, LoaderOptions, Skipped};
 pub use mix::Mix;

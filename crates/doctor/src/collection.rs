@@ -2,15 +2,11 @@
 
 use crate::DoctorError;
 use crate::finding::counted;
-use residual_data::{DataError, Dataset, Sample, Source, Split, Survey, read_image};
-use residual_files::read_file;
+use residual_data::{DataError, Dataset, Sample, Source, Split, Survey, read_image, read_image_file};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use unicode_normalization::UnicodeNormalization;
-
-/// Maximum size of an image file, as for training.
-const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// The images of all splits of a source, in order, with their classes.
 pub struct Collection {
@@ -58,7 +54,8 @@ impl Collection {
             None => collection.add_datasets(source, &mut numbers)?,
         }
         if collection.places.is_empty() {
-            return Err(DoctorError::invalid(&collection.name, "images", "none"));
+            let expected = if collection.survey.is_some() { "images in class folders" } else { "images" };
+            return Err(DoctorError::invalid(&collection.name, expected, "none"));
         }
         Ok(collection)
     }
@@ -149,6 +146,13 @@ impl Collection {
         self.splits.iter().map(|images| images.split.map_or("all", Split::name)).collect()
     }
 
+    /// The name of each split with the number of its images, in order.
+    pub fn split_sizes(&self) -> Vec<(&'static str, usize)> {
+        let ends = self.splits.iter().skip(1).map(|images| images.first).chain([self.places.len()]);
+        let sizes = self.splits.iter().zip(ends).map(|(images, end)| end - images.first);
+        self.split_names().into_iter().zip(sizes).collect()
+    }
+
     /// The number of image `index`'s split.
     pub fn split(&self, index: usize) -> usize {
         self.places[index].split.into()
@@ -196,7 +200,7 @@ impl Collection {
     /// If the file cannot be read.
     pub fn bytes(&self, index: usize) -> Result<Option<Vec<u8>>, DataError> {
         match &self.places[index].file {
-            Some(path) => Ok(Some(read_file(path, MAX_FILE_BYTES)?)),
+            Some(path) => read_image_file(path).map(Some),
             None => {
                 let (dataset, index) = self.in_dataset(index);
                 dataset.encoded(index)

@@ -1,8 +1,9 @@
-//! The examination of a dataset: one pass over its images, then the checks.
+//! The examination of a dataset: one pass over its images, then the checks. Those of labels, and of near duplicates by a network, read the
+//! images that they judge again.
 
 use crate::checks::{appearance, classes, duplicates, files, groups, labels, near, shortcut};
 use crate::features::Features;
-use crate::record::Record;
+use crate::record::{FaultKind, Record};
 use crate::scan::scan;
 use crate::{Check, Collection, DoctorError, Finding, Group, LabelCheck, Severity, ShortcutCheck, Thresholds};
 use residual_engine::Options;
@@ -67,9 +68,9 @@ impl Examination {
         self.findings.iter().find(|finding| finding.check == check)
     }
 
-    /// Whether image `index` cannot be read, and that is its own fault and not the system's.
-    pub(crate) fn is_of_image(&self, index: usize) -> bool {
-        self.records[index].fault.as_ref().is_some_and(|fault| fault.is_of_image)
+    /// Whether image `index` cannot be read, and that is the system's fault and not its own.
+    pub(crate) fn is_fault_of_system(&self, index: usize) -> bool {
+        self.records[index].fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::System)
     }
 }
 

@@ -104,10 +104,7 @@ checks! {
 impl Check {
     /// Whether it names images that can be moved away: see [`crate::Quarantine`].
     pub fn names_images(self) -> bool {
-        !matches!(
-            self,
-            Self::Classes | Self::EmptyClasses | Self::Names | Self::Shortcut | Self::Imbalance | Self::Extension
-        )
+        !matches!(self, Self::Classes | Self::EmptyClasses | Self::Names | Self::Shortcut | Self::Imbalance)
     }
 }
 
@@ -166,6 +163,16 @@ impl Group {
     pub(crate) fn of_one(image: usize, detail: impl Into<String>) -> Self {
         Self { images: vec![image], detail: detail.into() }
     }
+}
+
+/// A number with its noun and verb: `1 image that is`, `2 images that are`.
+pub(crate) fn counted_that(number: usize, noun: &str) -> String {
+    format!("{} that {}", counted(number, noun), if number == 1 { "is" } else { "are" })
+}
+
+/// `100 images`, or where they are not all `a sample of 100 of 200 images`.
+pub(crate) fn sampled(images: usize, of: usize) -> String {
+    if images < of { format!("a sample of {images} of {}", counted(of, "image")) } else { counted(images, "image") }
 }
 
 /// A number with its noun: `1 image`, `2 images`, `3 classes`.

@@ -1,6 +1,6 @@
 //! What is wrong with a dataset of images, before anything is trained on it.
 //!
-//! A [`Collection`] is the images of a source as they are, also where training would refuse them. [`examine`] reads each of them once
+//! A [`Collection`] is the images of a source as they are, also where training would refuse them. [`examine`] reads them
 //! and reports [`Finding`]s: unreadable files, duplicates within and across splits, classes that differ, labels that are probably wrong,
 //! images that look unlike others, properties of the files that tell the class. [`Quarantine`] moves files at fault away, and back.
 //!
@@ -45,7 +45,7 @@ pub use confident_learning::{LabelScore, label_scores, prune_by_noise_rate};
 pub use error::DoctorError;
 pub use examine::{Examination, ExamineOptions, Progress, examine};
 pub use finding::{Check, Finding, Group, Severity};
-pub use quarantine::{MANIFEST, Quarantine, Quarantined};
+pub use quarantine::{Kept, MANIFEST, Quarantine, QuarantineFolder, Quarantined};
 pub use thresholds::Thresholds;
 
 /// The reader of foreign bytes, as a fuzz target calls it.

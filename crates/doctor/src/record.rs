@@ -4,8 +4,10 @@ use crate::Collection;
 use crate::appearance::Appearance;
 use crate::jpeg::{JpegFacts, jpeg_facts};
 use residual_data::{DataError, Sample};
-use residual_preprocess::Image;
+use residual_files::{FileCause, FileError};
+use residual_preprocess::{Image, ImageError};
 use sha2::{Digest, Sha256};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// An image that was read once.
@@ -37,17 +39,66 @@ pub(crate) struct FileFacts {
 pub(crate) struct Fault {
     /// In one line.
     pub(crate) reason: String,
-    /// Whether the image is at fault, and not the system.
-    pub(crate) is_of_image: bool,
+    /// What is at fault.
+    pub(crate) kind: FaultKind,
+}
+
+/// What is at fault where an image cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FaultKind {
+    /// The bytes: damaged ones, or those of something else.
+    Damaged,
+    /// A limit, of bytes or of pixels.
+    TooLarge,
+    /// A kind of image that is not read.
+    Unsupported,
+    /// There is no file.
+    Missing,
+    /// The system: a permission, a disk. The image may be in order.
+    System,
+}
+
+impl FaultKind {
+    /// For people: what images are that have it.
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged or no image",
+            Self::TooLarge => "larger than what is read",
+            Self::Unsupported => "of a kind that is not read",
+            Self::Missing => "missing or no file",
+            Self::System => "not given by the system",
+        }
+    }
+}
+
+impl From<ImageError> for Fault {
+    fn from(cause: ImageError) -> Self {
+        let kind = match &cause {
+            ImageError::TooLarge { .. } => FaultKind::TooLarge,
+            ImageError::Unsupported(_) => FaultKind::Unsupported,
+            _ => FaultKind::Damaged,
+        };
+        Self { reason: cause.to_string(), kind }
+    }
 }
 
 impl From<DataError> for Fault {
     fn from(error: DataError) -> Self {
-        let reason = match &error {
-            DataError::Image { cause, .. } => cause.to_string(),
-            error => error.to_string(),
+        let kind = match &error {
+            DataError::File(FileError { cause: FileCause::TooLarge { .. }, .. }) => FaultKind::TooLarge,
+            DataError::File(FileError { cause: FileCause::Kind { .. }, .. }) => FaultKind::Missing,
+            DataError::File(FileError { cause: FileCause::Read(cause), .. })
+                if cause.kind() == io::ErrorKind::NotFound =>
+            {
+                FaultKind::Missing
+            }
+            error if error.is_bad_image() => FaultKind::Damaged,
+            _ => FaultKind::System,
         };
-        Self { is_of_image: error.is_bad_image(), reason }
+        match error {
+            DataError::Image { cause, .. } => cause.into(),
+            error => Self { reason: error.to_string(), kind },
+        }
     }
 }
 
@@ -56,7 +107,7 @@ impl Record {
     pub(crate) fn read(images: &Collection, index: usize) -> Self {
         let read = catch_unwind(AssertUnwindSafe(|| Self::try_read(images, index)));
         read.unwrap_or_else(|_| {
-            let fault = Fault { reason: "its reader failed".into(), is_of_image: true };
+            let fault = Fault { reason: "its reader failed".into(), kind: FaultKind::Damaged };
             Self { fault: Some(fault), ..Self::default() }
         })
     }
@@ -91,10 +142,7 @@ impl Record {
                 fault: None,
                 appearance: Appearance::of(&image).map(Box::new),
             },
-            Err(cause) => {
-                let fault = Fault { reason: cause.to_string(), is_of_image: true };
-                Self { file, fault: Some(fault), ..Self::default() }
-            }
+            Err(cause) => Self { file, fault: Some(cause.into()), ..Self::default() },
         }
     }
 }

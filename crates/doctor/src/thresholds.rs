@@ -5,9 +5,10 @@ use crate::{Check, DoctorError};
 /// The limits of the checks that have one. Those of single images are CleanVision's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
-    /// Near duplicates differ in at most so many of the 63 bits of their perceptual hashes. On CIFAR-10 pairs of training and test
-    /// images up to 8, which correlate, are all of one class.
-    pub near: u32,
+    /// Near duplicates of a split differ in at most so many of the 63 bits of their perceptual hashes.
+    pub near_duplicates: u32,
+    /// And those of two splits. On CIFAR-10 pairs of training and test images up to 8, which correlate, are all of one class.
+    pub near_leakage: u32,
     /// The largest class has at least so many times the images of the smallest.
     pub imbalance: f32,
     /// Aspect ratio (shorter through longer side) below this.
@@ -24,7 +25,16 @@ pub struct Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { near: 8, imbalance: 10.0, aspect: 0.35, blurry: 0.29, dark: 0.32, light: 0.05, flat: 0.3 }
+        Self {
+            near_duplicates: 8,
+            near_leakage: 8,
+            imbalance: 10.0,
+            aspect: 0.35,
+            blurry: 0.29,
+            dark: 0.32,
+            light: 0.05,
+            flat: 0.3,
+        }
     }
 }
 
@@ -43,7 +53,11 @@ impl Thresholds {
                 if value < 0.0 || value > most as f32 || value.fract() != 0.0 {
                     return Err(DoctorError::invalid(check, format!("a number of bits of 0 to {most}"), value));
                 }
-                self.near = value as u32;
+                let limit = match check {
+                    Check::NearLeakage => &mut self.near_leakage,
+                    _ => &mut self.near_duplicates,
+                };
+                *limit = value as u32;
                 return Ok(());
             }
             Check::Imbalance => (&mut self.imbalance, 1.0..=f32::MAX, "a ratio of at least 1"),
@@ -53,7 +67,7 @@ impl Thresholds {
             Check::Light => (&mut self.light, 0.0..=1.0, SHARE),
             Check::Flat => (&mut self.flat, 0.0..=1.0, SHARE),
             _ => {
-                let expected = "near-duplicates, imbalance, aspect, blurry, dark, light or flat";
+                let expected = "near-duplicates, near-leakage, imbalance, aspect, blurry, dark, light or flat";
                 return Err(DoctorError::invalid("threshold", expected, check));
             }
         };
@@ -76,7 +90,7 @@ mod tests {
         let mut thresholds = Thresholds::default();
         thresholds.set(Check::NearLeakage, 4.0).unwrap();
         thresholds.set(Check::Dark, 0.5).unwrap();
-        assert_eq!(thresholds, Thresholds { near: 4, dark: 0.5, ..Thresholds::default() });
+        assert_eq!(thresholds, Thresholds { near_leakage: 4, dark: 0.5, ..Thresholds::default() });
         for (check, value, message) in [
             (Check::NearDuplicates, 17.0, "near-duplicates: expected a number of bits of 0 to 16, got 17"),
             (Check::NearDuplicates, f32::NAN, "near-duplicates: expected a number of bits of 0 to 16, got NaN"),
@@ -85,7 +99,7 @@ mod tests {
             (
                 Check::Alpha,
                 0.5,
-                "threshold: expected near-duplicates, imbalance, aspect, blurry, dark, light or flat, got alpha",
+                "threshold: expected near-duplicates, near-leakage, imbalance, aspect, blurry, dark, light or flat, got alpha",
             ),
         ] {
             assert_eq!(thresholds.set(check, value).unwrap_err().to_string(), message);

@@ -43,7 +43,7 @@ pub use gradient_statistics::GradientStatistics;
 pub use latency::{Latency, Repeats, Turns, measure, take_turns};
 pub use metrics::{
     Calibration, ClassMetrics, Comparison, ImageResult, Interval, Metrics, MultiLabelMetrics, PrecisionRecall, Ranking,
-    TemperatureError, fit_temperature,
+    TemperatureError, fit_temperature, wilson,
 };
 pub use missing::no_weights;
 pub use network::{is_description, network};

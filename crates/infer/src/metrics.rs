@@ -7,6 +7,7 @@ mod image;
 mod multi_label;
 mod paired;
 mod temperature;
+mod wilson;
 
 pub use bootstrap::Interval;
 pub(crate) use bootstrap::intervals;
@@ -20,6 +21,7 @@ pub use multi_label::{MultiLabelMetrics, Ranking};
 pub use paired::Comparison;
 pub(crate) use paired::compare;
 pub use temperature::{TemperatureError, fit_temperature};
+pub use wilson::wilson;
 
 use residual_kernels::loss::{Targets, cross_entropy_sum};
 use serde::{Deserialize, Serialize};

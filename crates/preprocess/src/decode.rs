@@ -22,8 +22,9 @@ impl Image {
     ///
     /// # Errors
     /// [`ImageError::TooLarge`] before anything is allocated for an image beyond [`Decoding::max_pixels`] of the process or the
-    /// sides that belong to it; [`ImageError::Decode`] for bytes of any other format and for damaged or truncated files. A
-    /// decoder that panics is caught: its file is damaged too.
+    /// sides that belong to it; [`ImageError::Unsupported`] for a kind of image that is not read, such as one of floats;
+    /// [`ImageError::Decode`] for bytes of any other format and for damaged or truncated files. A decoder that panics is caught: its
+    /// file is damaged too.
     pub fn decode(bytes: &[u8]) -> Result<Self, ImageError> {
         Self::decode_with(bytes, &Decoding::of_process())
     }
@@ -90,7 +91,8 @@ impl TryFrom<DynamicImage> for Image {
     /// The image with its own channels, 8 bits each: 16-bit values become bytes as [`Decoding::sixteen_bit`] of the process says.
     ///
     /// # Errors
-    /// [`ImageError::Size`] for an image without pixels, [`ImageError::Decode`] for floats, whose range is not known.
+    /// [`ImageError::Size`] for an image without pixels, [`ImageError::Unsupported`] for floats, whose range is not
+    /// known, and for 16-bit values that are refused.
     fn try_from(image: DynamicImage) -> Result<Self, ImageError> {
         from_dynamic(image, Decoding::of_process().sixteen_bit)
     }
@@ -108,7 +110,7 @@ fn from_dynamic(image: DynamicImage, sixteen_bit: SixteenBit) -> Result<Image, I
         DynamicImage::ImageLumaA16(image) => (2, bytes(image.into_raw(), 2)?),
         DynamicImage::ImageRgb16(image) => (3, bytes(image.into_raw(), 3)?),
         DynamicImage::ImageRgba16(image) => (4, bytes(image.into_raw(), 4)?),
-        _ => return Err(fault("pixels of floating-point values are not supported")),
+        _ => return Err(ImageError::Unsupported("pixels of floating-point values".into())),
     };
     Image::new(height, width, channels, pixels)
 }
@@ -118,7 +120,7 @@ fn to_bytes(values: &[u16], channels: usize, sixteen_bit: SixteenBit) -> Result<
     let upper = |value: u16| (value >> 8) as u8;
     match sixteen_bit {
         SixteenBit::UpperByte => Ok(values.iter().copied().map(upper).collect()),
-        SixteenBit::Refuse => Err(fault("an image of 16 bits per value, which are refused")),
+        SixteenBit::Refuse => Err(ImageError::Unsupported("16 bits per value, which are refused".into())),
         SixteenBit::Scale => {
             // The last one of two or four channels is alpha.
             let colors = channels - usize::from(channels.is_multiple_of(2));
@@ -143,15 +145,15 @@ fn decode_format(bytes: &[u8], format: ImageFormat, decoding: &Decoding) -> Resu
     limits.max_alloc = Some(decoding.scaled(Image::MAX_DECODER_BYTES));
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder().map_err(fault)?;
+    let mut decoder = reader.into_decoder().map_err(decoder_fault)?;
     let (width, height) = decoder.dimensions();
     if decoding.refuses(height.into(), width.into()) {
         return Err(ImageError::too_large(height.into(), width.into(), decoding));
     }
-    decoder.set_limits(limits).map_err(fault)?;
+    decoder.set_limits(limits).map_err(decoder_fault)?;
     // An orientation that cannot be read is none: the pixels may be good.
     let orientation = decoder.orientation().map(Orientation::from).unwrap_or_default();
-    let image = from_dynamic(DynamicImage::from_decoder(decoder).map_err(fault)?, decoding.sixteen_bit)?;
+    let image = from_dynamic(DynamicImage::from_decoder(decoder).map_err(decoder_fault)?, decoding.sixteen_bit)?;
     Ok(image.with_orientation(orientation))
 }
 
@@ -201,6 +203,17 @@ fn kind(bytes: &[u8]) -> &'static str {
 }
 
 fn fault(cause: impl std::fmt::Display) -> ImageError {
-    // Some decoders' messages run over several lines.
-    ImageError::Decode(cause.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+    ImageError::Decode(in_one_line(cause))
+}
+
+fn decoder_fault(cause: image::ImageError) -> ImageError {
+    match cause {
+        image::ImageError::Unsupported(cause) => ImageError::Unsupported(in_one_line(cause)),
+        cause => fault(cause),
+    }
+}
+
+/// Some decoders' messages run over several lines.
+fn in_one_line(cause: impl std::fmt::Display) -> String {
+    cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -42,6 +42,9 @@ pub enum ImageError {
     /// The bytes are no image of a supported format, or a damaged one.
     #[error("not a readable image: {0}")]
     Decode(String),
+    /// The bytes are an image of a kind that is not read, or that [`Decoding::sixteen_bit`](crate::Decoding::sixteen_bit) refuses.
+    #[error("not a supported image: {0}")]
+    Unsupported(String),
     /// The image is larger than [`Decoding::max_pixels`](crate::Decoding::max_pixels) allows.
     #[error("image of {height}x{width}: expected sides of at most {max_side} and at most {max_pixels} pixels")]
     TooLarge {

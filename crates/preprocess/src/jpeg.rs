@@ -23,11 +23,11 @@ const MAX_VISITS: u64 = 64 << 20;
 /// Decodes `bytes` to one channel for a grey image, else three.
 ///
 /// # Errors
-/// [`ImageError::TooLarge`] before anything is allocated; [`ImageError::Decode`] for a kind of JPEG that is not
-/// handled, with its name, and for a truncated or inconsistent file.
+/// [`ImageError::TooLarge`] before anything is allocated; [`ImageError::Unsupported`] for a kind of JPEG that is not
+/// handled, with its name; [`ImageError::Decode`] for a truncated or inconsistent file.
 pub(crate) fn decode(bytes: &[u8], decoding: &Decoding) -> Result<Image, ImageError> {
     decode_file(bytes, decoding).map_err(|fault| match fault {
-        Fault::Unsupported(what) => ImageError::Decode(format!("a JPEG with {what} is not supported")),
+        Fault::Unsupported(what) => ImageError::Unsupported(format!("a JPEG with {what}")),
         Fault::TooLarge { height, width } => ImageError::too_large(height, width, decoding),
         Fault::Broken(what) => ImageError::Decode(format!("damaged JPEG: {what}")),
     })

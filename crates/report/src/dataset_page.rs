@@ -36,9 +36,7 @@ fn header(images: &Collection, examination: &Examination) -> String {
         1 => "Training on these data would be wrong: 1 error was found.".to_owned(),
         errors => format!("Training on these data would be wrong: {errors} errors were found."),
     };
-    let mut sizes = vec![0; images.split_names().len()];
-    (0..images.len()).for_each(|image| sizes[images.split(image)] += 1);
-    let splits = images.split_names().into_iter().zip(sizes).map(|(name, len)| format!("{} {name}", grouped(len)));
+    let splits = images.split_sizes().into_iter().map(|(name, len)| format!("{} {name}", grouped(len as u64)));
     let rows = [
         ("images", splits.collect::<Vec<_>>().join(", ")),
         ("classes", grouped(images.classes().len() as u64)),
@@ -128,14 +126,19 @@ fn picture(images: &Collection, index: usize) -> Option<Picture> {
     thumbnail(&sample, &Preprocessing::unscaled([1, 1], mean, std)).ok()
 }
 
+/// `100`, or where they are not all `a sample of 100 of 200`.
+fn sampled(images: usize, of: usize) -> String {
+    let [some, all] = [images, of].map(|count| grouped(count as u64));
+    if images < of { format!("a sample of {some} of {all}") } else { some }
+}
+
 fn label_check(check: &LabelCheck) -> String {
     let LabelCheck { features, images, of, classes, top1, suspects } = check;
     paragraph(&format!(
-        "{} of {} training images of {} classes were judged, each by a linear probe of {features} that was trained on the others (five \
+        "Judged were {} training images of {} classes, each by a linear probe of {features} that was trained on the others (five \
          folds), which is right for {top1:.1} %. {} labels are probably wrong by confident learning. The weaker the probe, the more of \
          these are right after all.",
-        grouped(*images as u64),
-        grouped(*of as u64),
+        sampled(*images, *of),
         grouped(*classes as u64),
         grouped(*suspects as u64),
     ))
@@ -146,7 +149,7 @@ fn shortcuts(check: &ShortcutCheck) -> String {
         "What a linear probe scores that sees one property of an image and nothing else, on {} training images (five folds). Guessing the \
          most frequent class scores {:.1} %. A property of the files that tells much more than that tells how the classes were \
          collected.",
-        grouped(check.images as u64),
+        sampled(check.images, check.of),
         check.chance
     );
     let rows: Vec<Vec<Cell>> = check

@@ -1,6 +1,7 @@
 //! Accuracy on parts of the images: by size, brightness, sharpness and class.
 
 use residual_data::Sample;
+use residual_infer::wilson;
 use residual_preprocess::Image;
 use serde::Serialize;
 
@@ -176,27 +177,9 @@ fn slice(images: &[&Judged<'_>], by: &str, name: &str, is_in: impl Fn(&Judged<'_
     })
 }
 
-/// Wilson's score interval of a proportion at 95 %, in percent.
-fn wilson(right: u64, all: u64) -> [f64; 2] {
-    const Z: f64 = 1.959_964;
-    let (n, p) = (all as f64, right as f64 / all as f64);
-    let centre = p + Z * Z / (2.0 * n);
-    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    [-1.0, 1.0].map(|sign| (100.0 * (centre + sign * half) / (1.0 + Z * Z / n)).clamp(0.0, 100.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn intervals_are_wilsons() {
-        // statsmodels.stats.proportion.proportion_confint(45, 50, method="wilson"), and of 0 of 20.
-        for (right, all, expected) in [(45, 50, [78.639_8, 95.652_4]), (0, 20, [0.0, 16.112_5])] {
-            let got = wilson(right, all);
-            assert!((got[0] - expected[0]).abs() < 1e-3 && (got[1] - expected[1]).abs() < 1e-3, "{got:?}");
-        }
-    }
 
     #[test]
     fn a_weak_part_is_found_and_comes_first() {

@@ -2,6 +2,7 @@
 
 use crate::html::{Cell, Page, figures, paragraph, table};
 use crate::{Axis, Bar, BarChart, Chart, Paint, Point, ReportError, Series, Svg};
+use std::collections::BTreeSet;
 
 /// A trial of a search of settings.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,9 +62,14 @@ impl Tuning {
             },
         );
         page.section("importance", "Importance of the settings", importance);
-        let slices = (0..self.settings.len()).map(|index| Ok(self.slice(index)?.to_html()));
-        let slices: Vec<String> = slices.collect::<Result<_, ReportError>>()?;
-        page.section("settings", "Accuracy by setting", figures(&slices));
+        let slices = (0..self.settings.len()).map(|index| Ok(self.slice(index)?.map(|chart| chart.to_html())));
+        let slices: Vec<Option<String>> = slices.collect::<Result<_, ReportError>>()?;
+        let slices: Vec<String> = slices.into_iter().flatten().collect();
+        let settings = match slices.is_empty() {
+            true => paragraph("No setting has two values whose accuracies could be compared."),
+            false => figures(&slices),
+        };
+        page.section("settings", "Accuracy by setting", settings);
         page.section("trials", "Trials", self.table());
         Ok(page.finish())
     }
@@ -126,19 +132,30 @@ impl Tuning {
         Some(BarChart::new("Importance", bars).draw())
     }
 
-    /// Accuracy against the values of a setting: numbers, or names in the order of their best accuracy.
-    fn slice(&self, setting: usize) -> Result<Svg, ReportError> {
+    /// Accuracy against the values of a setting: numbers, or names in the order of their best accuracy. `None` where there are no two
+    /// values to compare: the setting had no effect, or the same value, in all trials.
+    fn slice(&self, setting: usize) -> Result<Option<Svg>, ReportError> {
         let Searched { name, is_logarithmic, .. } = &self.settings[setting];
+        let values: BTreeSet<&str> =
+            self.trials.iter().filter_map(|trial| trial.values.get(setting)?.as_deref()).collect();
+        if values.len() < 2 {
+            return Ok(None);
+        }
         let value = |trial: &Trial| trial.values.get(setting).cloned().flatten();
         let numbers: Option<Vec<f64>> = self.trials.iter().filter_map(value).map(|value| value.parse().ok()).collect();
         if numbers.is_some() {
             let axis = Axis::new(name);
             let axis = if *is_logarithmic { axis.logarithmic() } else { axis };
             let chart = Chart::new(format!("Accuracy by {name}"), axis, Axis::new("top-1 in %"));
-            return self.with_trials(chart, |trial| value(trial)?.parse().ok()).draw();
+            return match self.with_trials(chart, |trial| value(trial)?.parse().ok()).draw() {
+                // None of the values has a place on the axis.
+                Err(ReportError::Empty { .. }) => Ok(None),
+                drawn => drawn.map(Some),
+            };
         }
+        let longest = self.longest();
         let mut bars: Vec<Bar> = Vec::new();
-        for trial in self.trials.iter().filter(|trial| trial.epochs == self.longest()) {
+        for trial in self.trials.iter().filter(|trial| trial.epochs == longest) {
             let Some(name) = value(trial) else { continue };
             match bars.iter_mut().find(|bar| bar.name == name) {
                 Some(bar) => bar.value = bar.value.max(trial.top1),
@@ -147,7 +164,7 @@ impl Tuning {
         }
         bars.iter_mut().for_each(|bar| bar.text = format!("{:.2} %", bar.value));
         bars.sort_by(|a, b| b.value.total_cmp(&a.value));
-        Ok(BarChart::new(format!("Best accuracy by {name}"), bars).draw())
+        Ok((bars.len() > 1).then(|| BarChart::new(format!("Best accuracy by {name}"), bars).draw()))
     }
 
     fn table(&self) -> String {
@@ -208,8 +225,30 @@ mod tests {
             assert!(page.contains(title), "{title}");
         }
         // The trial without the setting, and the one that was stopped, decide nothing about it.
-        let slice = tuning().slice(1).unwrap().to_svg();
+        let slice = tuning().slice(1).unwrap().unwrap().to_svg();
         assert!(slice.contains("71.00 %") && slice.contains("75.00 %") && !slice.contains("40.00"), "{slice}");
+    }
+
+    #[test]
+    fn a_setting_without_effect_or_with_one_value_has_no_chart() {
+        for (lr, sched) in [(None, None), (Some("0.1"), Some("cosine"))] {
+            let mut tuning = tuning();
+            tuning
+                .trials
+                .iter_mut()
+                .for_each(|trial| trial.values = vec![lr.map(str::to_owned), sched.map(str::to_owned)]);
+            let page = tuning.html(&[]).unwrap();
+            assert!(!page.contains("Accuracy by lr") && !page.contains("accuracy by sched"), "{lr:?}");
+            assert!(page.contains("No setting has two values"));
+        }
+        // A logarithmic axis has no place for zero.
+        let mut tuning = tuning();
+        tuning.trials.iter_mut().for_each(|trial| trial.values[0] = Some(["0", "0.0"][trial.number % 2].into()));
+        assert!(tuning.slice(0).unwrap().is_none() && tuning.slice(1).unwrap().is_some());
+        // Only the trial that was stopped has another schedule.
+        tuning.trials[1].values[1] = Some("cosine".into());
+        tuning.trials[0].values[1] = Some("linear".into());
+        assert!(tuning.slice(1).unwrap().is_none());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:\n  \
     residual compress --weights runs/1-resnet20-shapes10 --val-split 0.1 --budget \"latency<=1ms@1, drop<=1\" --finetune shapes-quick --epochs 4\n  \
     residual compress --weights runs/1-resnet20-shapes10 --val-split 0.1 --budget \"size<=200KB\" --macs 0.5 --finetune shapes-quick\n  \
-    residual compress --weights runs/2-resnet50-photos --budget \"drop<=0.5\" --finetune folder-quick --sizes 160,192\n\n\
-    Of the networks within the budget the most accurate is chosen; the fastest, if the budget is an accuracy alone. If none is\n\
+    residual compress --weights runs/2-resnet50-photos --budget \"drop<=0.5\" --finetune folder-quick --img-sizes 160,192\n\n\
+    Of the networks within the budget the most accurate is chosen; the fastest, if the only limit is the accuracy limit. If none is\n\
     within it, the exit code is 1. Another --budget chooses anew among the networks that there are.\n\
     The same command goes on with interrupted work.")]
 pub(crate) struct Compress {
@@ -42,7 +42,7 @@ pub(crate) struct Compress {
     pub(crate) macs: Vec<f64>,
     /// Judge all networks on images of these sizes too, where they take them
     #[arg(long, value_name = "PIXELS,…", value_delimiter = ',', value_parser = at_least_one, help_heading = NETWORKS)]
-    pub(crate) sizes: Vec<NonZeroU16>,
+    pub(crate) img_sizes: Vec<NonZeroU16>,
     /// Distil a network first, which takes the original's place in pruning: a name, or a TOML file that describes one
     #[arg(long, value_name = "NAME|FILE", requires = "distill", help_heading = NETWORKS)]
     pub(crate) student: Option<String>,
@@ -64,6 +64,9 @@ pub(crate) struct Compress {
     pub(crate) finetune: String,
     #[command(flatten)]
     pub(crate) settings: FinetuneSettings,
+    /// Timed passes of each network in a comparison of latencies [default: as many as fit two seconds, 10 to 2000]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = NETWORKS)]
+    pub(crate) repeats: Option<NonZeroU16>,
     /// The folder of all networks, and of the work
     #[arg(long, short, visible_alias = "out", value_name = "DIR", default_value = "compressed", help_heading = OUTPUT)]
     pub(crate) output: PathBuf,

@@ -27,7 +27,7 @@ pub(crate) struct Doctor {
     /// All checks but these
     #[arg(long, value_name = "CHECK,…", value_delimiter = ',')]
     pub(crate) skip: Vec<Check>,
-    /// The limit of a check: near-duplicates=N bits, imbalance=RATIO, or aspect, blurry, dark, light or flat=0…1
+    /// The limit of a check: near-duplicates=N or near-leakage=N bits, imbalance=RATIO, or aspect, blurry, dark, light or flat=0…1
     #[arg(long, value_name = "CHECK=VALUE", value_parser = threshold)]
     pub(crate) threshold: Vec<(Check, f32)>,
     /// Judge labels and near duplicates by the features of a network: a checkpoint, a run folder, a state dict or a name
@@ -38,7 +38,8 @@ pub(crate) struct Doctor {
     pub(crate) model: Option<String>,
     #[command(flatten)]
     pub(crate) download: Download,
-    /// The random seed of the folds and samples of the label check
+    /// The random seed of the probes' folds and filters, and of the sample of images where there are too many: labels are judged of up to
+    /// 50,000 training images, of many classes or features fewer, and shortcuts of up to 20,000
     #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) seed: u64,
     /// Move files at fault to a new folder beside the dataset's, from where --undo moves them back

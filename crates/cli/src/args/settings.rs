@@ -92,6 +92,12 @@ impl FinetuneSettings {
         self.0.typed.first().map(|(setting, _)| format!("--{}", setting.flag()))
     }
 
+    /// A flag that was typed of one of these settings.
+    pub(crate) fn typed_of(&self, names: &[&str]) -> Option<String> {
+        let typed = self.0.typed.iter().find(|(setting, _)| names.contains(&setting.name));
+        typed.map(|(setting, _)| format!("--{}", setting.flag()))
+    }
+
     fn settings() -> impl Iterator<Item = &'static Setting> {
         SETTINGS.iter().filter(|setting| !OWN.contains(&setting.name))
     }

@@ -11,10 +11,11 @@ use crate::signals::Stop;
 use crate::tuning::measurements;
 use crate::{Done, machine, weights};
 use residual::compress::{
-    Budget, Compressed, Event, FineTuning, Pipeline, Point, Settings, Sizes, Start, Student, TrainingImages,
-    choose_images,
+    Budget, Compressed, Event, FineTuning, ImageSet, Pipeline, Point, PruningTargets, Settings, Start, Student,
+    TrainingImages, choose_images,
 };
 use residual::data::{Dataset, Split as Part};
+use residual::engine::Options;
 use residual::files::atomic_write;
 use residual::infer::network;
 use residual::model::{Model, ModelError};
@@ -37,6 +38,11 @@ pub(crate) fn run(arguments: &Compress, stop: &Stop) -> Result<Done, Failure> {
     if model.graph.is_quantized() {
         return Err(ModelError::Quantized.into());
     }
+    if let Some(flag) = arguments.settings.typed_of(&["teacher", "keep_zeros"]) {
+        return Err(Failure::usage(format!(
+            "{flag}: expected none, as the original teaches the others and pruned channels are gone"
+        )));
+    }
     let training = |recipe: &str| {
         let typed = (recipe, &arguments.settings);
         fine_tuning(typed, &found, images.part, arguments.reading, arguments.seed, &model, "")
@@ -56,7 +62,7 @@ pub(crate) fn run(arguments: &Compress, stop: &Stop) -> Result<Done, Failure> {
         recipe: recipe.as_deref(),
         budget: arguments.budget,
         criterion: arguments.criterion,
-        settings: settings(arguments, &images, &finetune, student.as_ref())?,
+        settings: settings(arguments, &options, &images, &finetune, student.as_ref())?,
         calibration: TrainingImages {
             dataset: Arc::clone(&images.calibration),
             workers: arguments.reading.workers.into(),
@@ -67,6 +73,7 @@ pub(crate) fn run(arguments: &Compress, stop: &Stop) -> Result<Done, Failure> {
         finetune,
         student,
         measurements: measurements(&options, "latency"),
+        repeats: arguments.repeats.map(|repeats| repeats.get().into()),
         options: &options,
     };
     let mut shown = Shown(Progress::new());
@@ -138,31 +145,34 @@ fn test_images(arguments: &Compress, found: &Found) -> Result<Option<Arc<dyn Dat
 /// What decides the networks. Settings that do not go together are an error before any work.
 fn settings(
     arguments: &Compress,
+    options: &Options,
     images: &Images,
     finetune: &FineTuning,
     student: Option<&Student>,
 ) -> Result<Settings, Failure> {
     let sizes = match (&arguments.speedups[..], &arguments.macs[..]) {
-        ([], []) => Sizes::Usual,
-        ([], shares) => Sizes::Macs(shares.to_vec()),
-        (factors, _) => Sizes::Speedups(factors.to_vec()),
+        ([], []) => PruningTargets::Usual,
+        ([], shares) => PruningTargets::Macs(shares.to_vec()),
+        (factors, _) => PruningTargets::Speedups(factors.to_vec()),
     };
     sizes.check().map_err(|error| Failure::usage(error.to_string()))?;
     let recipe = |training: &FineTuning, start| {
         let resolved = training.resolve(&Pipeline::given(Path::new(""), start)?)?;
         Ok::<_, Failure>(resolved.recipe.to_toml())
     };
-    let weights = &arguments.weights.weights;
+    let student_network = student.map(|student| Ok::<_, Failure>(format!("{:?}", network(&student.network)?)));
+    let threads = count(options.pool.threads() as u64, "thread");
     Ok(Settings {
-        weights: path_text(&std::fs::canonicalize(weights).unwrap_or_else(|_| weights.clone())),
-        judged: format!("{}, {}", images.judged.describe_set(), count(images.judged.len() as u64, "image")),
-        calibration: arguments.calib.get().into(),
+        compute: format!("{threads}, {}, {}", options.isa.name(), machine::processor()),
+        judged: ImageSet::of(&*images.judged),
+        calibration: ImageSet::of(&*images.calibration),
         seed: arguments.seed,
         criterion: arguments.criterion.to_string(),
         sizes,
-        image_sizes: arguments.sizes.iter().map(|side| side.get().into()).collect(),
+        image_sizes: arguments.img_sizes.iter().map(|side| side.get().into()).collect(),
         finetune: recipe(finetune, Start::Weights(Path::new("pruned")))?,
         student: student.map(|student| recipe(&student.training, Start::Network(&student.network))).transpose()?,
+        student_network: student_network.transpose()?,
     })
 }
 

@@ -7,8 +7,8 @@ use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::{Done, commands, machine, weights};
 use residual::doctor::{
-    Check, Collection, Examination, ExamineOptions, Finding, Group, LabelCheck, Quarantine, Severity, ShortcutCheck,
-    examine,
+    Check, Collection, Examination, ExamineOptions, Finding, Group, Kept, LabelCheck, Quarantine, QuarantineFolder,
+    Severity, ShortcutCheck, examine,
 };
 use residual::files::AtomicFile;
 use residual::infer::{Head, ModelRequest};
@@ -34,13 +34,16 @@ pub(crate) fn run(arguments: &Doctor, stop: &Stop) -> Result<Done, Failure> {
         true => Quarantine::DEFAULT.into(),
         false => arguments.fix_kinds.iter().copied().collect(),
     };
-    if let Some(check) = arguments.fix_kinds.iter().find(|check| !check.names_images()) {
-        return Err(Failure::usage(format!("--fix-kinds: expected checks that name images, got {check}")));
-    }
-    if arguments.fix.is_some()
-        && let Some(check) = arguments.fix_kinds.iter().find(|check| !options.checks.contains(check))
-    {
-        return Err(Failure::usage(format!("--fix-kinds: expected checks that are made, got {check}")));
+    Quarantine::check_kinds(&arguments.fix_kinds).map_err(|error| Failure::usage(format!("--{error}")))?;
+    if arguments.fix.is_some() {
+        if let Some(check) = arguments.fix_kinds.iter().find(|check| !options.checks.contains(check)) {
+            return Err(Failure::usage(format!("--fix-kinds: expected checks that are made, got {check}")));
+        }
+        if kinds.is_disjoint(&options.checks) {
+            let names: Vec<&str> = kinds.iter().map(|check| check.name()).collect();
+            let expected = format!("one of the checks {}, or --fix-kinds", names.join(", "));
+            return Err(Failure::usage(format!("--fix: expected {expected}, got none of them")));
+        }
     }
     let source = commands::data::open(name, arguments.data_dir.as_deref())?;
     let images = Collection::open(&source)?;
@@ -48,7 +51,11 @@ pub(crate) fn run(arguments: &Doctor, stop: &Stop) -> Result<Done, Failure> {
         return Err(Failure::usage(format!("--fix: expected a folder of class folders, got {name}")));
     }
     let model = arguments.weights.as_deref().map(|path| model(path, arguments)).transpose()?;
-
+    let folder = match (arguments.fix, &arguments.quarantine) {
+        (None, _) => None,
+        (Some(_), Some(folder)) => Some(QuarantineFolder::create(&images, folder)?),
+        (Some(_), None) => Some(QuarantineFolder::beside(&images)?),
+    };
     let page = arguments.output.as_deref().map(AtomicFile::create).transpose()?;
 
     let progress = Progress::new();
@@ -67,10 +74,7 @@ pub(crate) fn run(arguments: &Doctor, stop: &Stop) -> Result<Done, Failure> {
         page.write_all(dataset_page(&images, &examination).as_bytes())?;
         page.finish()?;
     }
-    let moved = match arguments.fix {
-        Some(_) => quarantine(&images, &examination, &kinds, arguments.quarantine.as_deref())?,
-        None => None,
-    };
+    let moved = folder.map(|folder| quarantine(&images, &examination, &kinds, folder)).transpose()?;
     match arguments.format.json {
         true => print_json(&document(&images, &examination, arguments, moved.as_ref()))?,
         false => table(&images, &examination, arguments, moved.as_ref())?,
@@ -78,11 +82,12 @@ pub(crate) fn run(arguments: &Doctor, stop: &Stop) -> Result<Done, Failure> {
     let is_left = |finding: &&Finding| {
         finding.severity == Severity::Error && !moved.as_ref().is_some_and(|moved| moved.plan.settles(finding))
     };
-    match examination.findings.iter().filter(is_left).count() {
-        0 => Ok(Done::Finished),
-        errors => {
-            Err(Failure::new(format!("{name}: training on it would be wrong: {}", count(errors as u64, "error"))))
-        }
+    let errors = examination.findings.iter().filter(is_left).count();
+    let emptied = moved.as_ref().and_then(|moved| moved.plan.emptied());
+    match emptied.filter(|finding| finding.severity == Severity::Error) {
+        Some(finding) => Err(Failure::new(format!("{name}: training on it would be wrong: {}", finding.message))),
+        None if errors == 0 => Ok(Done::Finished),
+        None => Err(Failure::new(format!("{name}: training on it would be wrong: {}", count(errors as u64, "error")))),
     }
 }
 
@@ -95,7 +100,10 @@ fn options(arguments: &Doctor) -> Result<ExamineOptions, Failure> {
     arguments.skip.iter().for_each(|check| {
         options.checks.remove(check);
     });
-    for &(check, value) in &arguments.threshold {
+    for (at, &(check, value)) in arguments.threshold.iter().enumerate() {
+        if arguments.threshold[..at].iter().any(|(other, _)| *other == check) {
+            return Err(Failure::usage(format!("--threshold: expected one limit of {check}, got two")));
+        }
         options.thresholds.set(check, value).map_err(|error| Failure::usage(format!("--threshold: {error}")))?;
         if !options.checks.contains(&check) {
             return Err(Failure::usage(format!("--threshold: expected a check that is made, got {check}")));
@@ -117,7 +125,7 @@ fn model(path: &Path, arguments: &Doctor) -> Result<Model, Failure> {
     weights::resolve(path, request.open()?, None)
 }
 
-/// Files that were moved away.
+/// Files that were moved away; the folder is gone if there were none.
 struct Moved {
     folder: PathBuf,
     plan: Quarantine,
@@ -129,21 +137,19 @@ impl Moved {
     }
 }
 
-/// Moves the files of some findings away; `None` if there are none.
+/// Moves the files of some findings away.
 fn quarantine(
     images: &Collection,
     examination: &Examination,
     kinds: &BTreeSet<Check>,
-    folder: Option<&Path>,
-) -> Result<Option<Moved>, Failure> {
+    folder: QuarantineFolder,
+) -> Result<Moved, Failure> {
     let plan = Quarantine::plan(images, examination, kinds)?;
-    if plan.files().is_empty() {
-        return Ok(None);
+    if !plan.files().is_empty() {
+        let undo = format!("residual doctor --undo {}", quoted_path(folder.path()));
+        plan.apply(&folder).inspect_err(|_| complain(&format!("note: {undo} moves back what was moved")))?;
     }
-    let folder = folder.map_or_else(|| plan.default_folder(), Path::to_path_buf);
-    let undo = format!("residual doctor --undo {}", quoted_path(&folder));
-    plan.apply(&folder).inspect_err(|_| complain(&format!("note: {undo} moves back what was moved")))?;
-    Ok(Some(Moved { folder, plan }))
+    Ok(Moved { folder: folder.path().to_path_buf(), plan })
 }
 
 fn undo(folder: &Path) -> Result<Done, Failure> {
@@ -158,18 +164,18 @@ fn table(
     arguments: &Doctor,
     moved: Option<&Moved>,
 ) -> Result<(), Failure> {
-    let splits = split_sizes(images).into_iter().map(|(name, len)| format!("{} {name}", grouped(len as u64)));
+    let splits = images.split_sizes().into_iter().map(|(name, len)| format!("{} {name}", grouped(len as u64)));
     let mut rows = vec![
         ("data", format!("{}, {}", images.name(), count(images.classes().len() as u64, "class"))),
         ("images", splits.collect::<Vec<_>>().join(", ")),
     ];
     if let Some(LabelCheck { features, images, of, classes, top1, .. }) = &examination.labels {
-        let sample = if images < of { format!(" of {}", grouped(*of as u64)) } else { String::new() };
-        let (images, classes) = (count(*images as u64, "image"), count(*classes as u64, "class"));
-        rows.push((
-            "labels",
-            format!("{images}{sample}, {classes}: a linear probe of {features} is right for {top1:.1} %"),
-        ));
+        let judged = match images < of {
+            true => format!("a sample of {} of {}", grouped(*images as u64), count(*of as u64, "image")),
+            false => count(*images as u64, "image"),
+        };
+        let classes = count(*classes as u64, "class");
+        rows.push(("labels", format!("{judged}, {classes}: a linear probe of {features} is right for {top1:.1} %")));
     }
     rows.extend(examination.shortcut.as_ref().map(|shortcut| ("shortcut", shortcut.describe())));
     print(&facts(&rows))?;
@@ -177,11 +183,19 @@ fn table(
         let Finding { check, severity, message, groups } = finding;
         print(&format!("\n{:<8} {check}: {}\n", severity.name(), line(message)))?;
         for group in groups.iter().take(SHOWN) {
-            let places: Vec<String> = group.images.iter().take(SHOWN).map(|&image| images.describe(image)).collect();
-            let more = group.images.len() - places.len();
+            let more = group.images.len().saturating_sub(SHOWN);
+            // The last one is of another split, if there are several.
+            let shown = group.images.iter().take(SHOWN - 1).chain(group.images.iter().skip(SHOWN - 1 + more));
+            let places: Vec<String> = shown.map(|&image| images.describe(image)).collect();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let detail = if group.detail.is_empty() { String::new() } else { format!("  ({})", group.detail) };
-            print(&format!("         {}\n", line(&format!("{}{more}{detail}", places.join(" = ")))))?;
+            let between = match check {
+                Check::Duplicates | Check::Leakage | Check::Contradictory => " = ",
+                // Near is not transitive.
+                Check::NearDuplicates | Check::NearLeakage if group.images.len() == 2 => " ~ ",
+                _ => ", ",
+            };
+            print(&format!("         {}\n", line(&format!("{}{more}{detail}", places.join(between)))))?;
         }
         if groups.len() > SHOWN {
             let what = if groups.iter().any(|group| group.images.len() > 1) { "group" } else { "image" };
@@ -197,8 +211,20 @@ fn table(
     let mut rows = vec![("result", counted.join(", "))];
     rows.extend(arguments.output.as_deref().map(|page| ("page", path_text(page))));
     if let Some(moved) = moved {
-        rows.push(("moved", format!("{} to {}", count(moved.files(), "file"), path_text(&moved.folder))));
-        rows.push(("undo", format!("residual doctor --undo {}", quoted_path(&moved.folder))));
+        if moved.files() == 0 {
+            rows.push(("moved", "no files: none is at fault that can be moved".into()));
+        } else {
+            rows.push(("moved", format!("{} to {}", count(moved.files(), "file"), path_text(&moved.folder))));
+        }
+        if let Some(kept) = moved.plan.kept().first() {
+            let files = count(moved.plan.kept().len() as u64, "file");
+            let first = images.describe(kept.image);
+            rows.push(("stays", line(&format!("{files} at fault, such as {first}: {}", kept.reason))));
+        }
+        rows.extend(moved.plan.emptied().map(|finding| ("emptied", line(&finding.message))));
+        if moved.files() > 0 {
+            rows.push(("undo", format!("residual doctor --undo {}", quoted_path(&moved.folder))));
+        }
     }
     print(&format!("\n{}", facts(&rows)))
 }
@@ -213,13 +239,6 @@ fn skipped(examination: &Examination) -> Vec<(&str, Vec<&'static str>)> {
         }
     }
     reasons
-}
-
-/// Each split's name and number of images.
-fn split_sizes(images: &Collection) -> Vec<(&'static str, usize)> {
-    let mut sizes: Vec<(&'static str, usize)> = images.split_names().into_iter().map(|name| (name, 0)).collect();
-    (0..images.len()).for_each(|image| sizes[images.split(image)].1 += 1);
-    sizes
 }
 
 fn document(images: &Collection, examination: &Examination, arguments: &Doctor, moved: Option<&Moved>) -> Value {
@@ -253,15 +272,25 @@ fn document(images: &Collection, examination: &Examination, arguments: &Doctor, 
         let score = |score: &residual::doctor::ShortcutScore| json!({ "property": score.property, "top1": score.top1, "interval": score.interval });
         json!({
             "images": check.images,
+            "of": check.of,
             "chance": check.chance,
             "scores": check.scores.iter().map(score).collect::<Vec<_>>(),
+        })
+    };
+    let kept = |kept: &Kept| json!({ "image": images.describe(kept.image), "reason": kept.reason });
+    let quarantine = |moved: &Moved| {
+        json!({
+            "folder": (moved.files() > 0).then(|| path_text(&moved.folder)),
+            "files": moved.files(),
+            "stays": moved.plan.kept().iter().map(kept).collect::<Vec<_>>(),
+            "emptied": moved.plan.emptied().map(|finding| &finding.message),
         })
     };
     json!({
         "data": images.name(),
         "images": images.len(),
         "classes": images.classes(),
-        "splits": split_sizes(images).into_iter().map(|(name, len)| json!({ "split": name, "images": len })).collect::<Vec<_>>(),
+        "splits": images.split_sizes().into_iter().map(|(name, len)| json!({ "split": name, "images": len })).collect::<Vec<_>>(),
         "errors": examination.count(Severity::Error),
         "warnings": examination.count(Severity::Warning),
         "notes": examination.count(Severity::Note),
@@ -270,6 +299,6 @@ fn document(images: &Collection, examination: &Examination, arguments: &Doctor, 
         "labels": examination.labels.as_ref().map(labels),
         "shortcut": examination.shortcut.as_ref().map(shortcut),
         "report": arguments.output.as_deref().map(path_text),
-        "quarantine": moved.map(|moved| json!({ "folder": path_text(&moved.folder), "files": moved.files() })),
+        "quarantine": moved.map(quarantine),
     })
 }

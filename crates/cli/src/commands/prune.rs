@@ -98,6 +98,7 @@ pub(crate) fn run(arguments: &Prune, stop: &Stop) -> Result<Done, Failure> {
         images: &training,
         seed: arguments.seed,
         measurements: measurements.as_deref(),
+        repeats: None,
         options: &options,
     };
     let steps = usize::from(arguments.steps.get());
@@ -208,7 +209,7 @@ fn outcome(
     if !arguments.no_latency {
         outcome = outcome.timed(pruner.original, pruned, options)?;
         if let Some(batch) = pruner.goal.batch().filter(|batch| !outcome.latency.contains_key(batch)) {
-            outcome.latency.insert(batch, compare_latency(pruner.original, pruned, batch, options)?);
+            outcome.latency.insert(batch, compare_latency(pruner.original, pruned, batch, None, options)?);
         }
     }
     Ok(Some(outcome))

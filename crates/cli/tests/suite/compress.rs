@@ -21,7 +21,7 @@ fn tiny_run(place: &Place) {
 
 /// `residual compress` of a run on one thread, to half of its multiply-accumulates, with a short training.
 fn compress_run<'a>(run: &'a str, budget: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let command = "compress --threads 1 --json -o out --macs 0.5 --finetune shapes-quick --max-steps 4 -b 4 --warmup-epochs 0 \
+    let command = "compress --threads 1 --repeats 3 --json -o out --macs 0.5 --finetune shapes-quick --max-steps 4 -b 4 --warmup-epochs 0 \
                    --checkpoint-every 1 --weights";
     command.split_whitespace().chain([run, "--budget", budget]).chain(more.iter().copied()).collect()
 }
@@ -36,7 +36,7 @@ fn every_point_is_a_checkpoint_that_is_judged_timed_and_chosen_by_its_budget() {
     let place = Place::new();
     place.done(&["train", "--val-split", "0.1", "--max-steps", "4", "-b", "8", "--no-report", "--threads", "1"]);
     let compress = |budget: &'static str, more: &[&'static str]| {
-        compress_run(SHAPES_RUN, budget, &[&["--sizes", "32,24"], more].concat())
+        compress_run(SHAPES_RUN, budget, &[&["--img-sizes", "32,24"], more].concat())
     };
     let result = json(&place.done(&compress("macs<=0.6", &[])));
     let points = result["points"].as_array().unwrap();
@@ -141,13 +141,19 @@ fn what_was_typed_is_done_or_refused_before_any_work() {
     refused(&compress("drop<=1", &["--speedups", "2"]), 2, "cannot be used with");
     refused(&compress("drop<=1", &["--macs", "2"]), 2, "macs: expected shares below 1, as 0.7,0.5, got \"2\"");
     refused(&compress("drop<=1", &["--student", "resnet8"]), 2, "--distill");
+    refused(
+        &compress("drop<=1", &["--teacher", "w.safetensors"]),
+        2,
+        "--teacher: expected none, as the original teaches",
+    );
+    refused(&compress("drop<=1", &["--keep-zeros"]), 2, "--keep-zeros: expected none, as the original teaches");
     refused(&compress("drop<=1", &["--student", "resnet8x", "--distill", "shapes-quick"]), 2, "resnet8x");
     refused(
         &compress("drop<=1", &["--mixup", "0.2", "--kd-loss", "dkd"]),
         2,
         "kd-loss: expected kd with mixup or cutmix",
     );
-    refused(&compress("drop<=1", &["--sizes", "16"]), 1, "dataset: expected images of 16x16");
+    refused(&compress("drop<=1", &["--img-sizes", "16"]), 1, "dataset: expected images of 16x16");
     place.photos();
     small_model(&place);
     let everything = [

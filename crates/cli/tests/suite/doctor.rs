@@ -41,7 +41,11 @@ fn a_clean_folder_passes_and_one_with_a_leak_fails() {
     assert_eq!(ran.code, Some(1));
     let last = ran.stderr.lines().last().unwrap_or_default();
     assert_eq!(last, "error: photos: training on it would be wrong: 2 errors");
-    assert!(ran.stdout.contains("\nerror    unreadable: 1 image cannot be read\n"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("\nerror    unreadable: 1 image cannot be read: damaged or no image\n"),
+        "{}",
+        ran.stdout
+    );
     assert!(ran.stdout.contains("\nerror    leakage: 1 file in several splits\n"), "{}", ran.stdout);
     assert!(
         ran.stdout.contains("photos/train/ants/0.png = photos/val/ants/copy.png  (train, val)\n"),
@@ -143,6 +147,14 @@ fn wrong_usage_is_refused_before_anything_is_read() {
             &["photos", "--fix", "quarantine", "--fix-kinds", "dark", "--skip", "dark"],
             "error: --fix-kinds: expected checks that are made, got dark",
         ),
+        (
+            &["photos", "--fix", "quarantine", "--checks", "dark,labels"],
+            "error: --fix: expected one of the checks unreadable, contradictory, leakage, duplicates, or --fix-kinds, got none of them",
+        ),
+        (
+            &["photos", "--threshold", "dark=.5", "--threshold", "dark=.4"],
+            "error: --threshold: expected one limit of dark, got two",
+        ),
         (&["shapes10", "--fix", "quarantine"], "error: --fix: expected a folder of class folders, got shapes10"),
     ] {
         let ran = place.run(&[&["doctor"], arguments].concat());
@@ -177,6 +189,80 @@ fn a_quarantine_settles_errors_and_is_undone() {
     assert_eq!(place.run(&["doctor", "photos"]).code, Some(1));
     // What is not moved is still an error.
     assert_eq!(place.run(&["doctor", "photos", "--fix", "quarantine", "--fix-kinds", "leakage"]).code, Some(1));
+}
+
+#[test]
+fn a_folder_that_cannot_take_files_is_refused_before_the_survey() {
+    let place = Place::new();
+    photos(&place);
+    let fix = ["doctor", "photos", "-o", "page.html", "--fix", "quarantine"];
+    let line = "error: photos/new/q: expected a folder outside the dataset's, got one inside";
+    place.refused(&[&fix[..], &["--quarantine", "photos/new/q"]].concat(), 1, line);
+    assert!(!place.path("photos/new").exists(), "what was made is removed");
+    place.write("taken/file", b"x");
+    let line = "error: taken: expected a new folder, got one that exists";
+    place.refused(&[&fix[..], &["--quarantine", "taken"]].concat(), 1, line);
+    assert!(!place.path("page.html").exists(), "the images were examined");
+    // Without a file at fault the folder is not left.
+    let stdout = place.done(&[&fix[..], &["--quarantine", "new/q"]].concat());
+    assert!(stdout.contains("\nmoved   no files: "), "{stdout}");
+    assert!(place.path("page.html").is_file() && !place.path("new").exists());
+}
+
+#[test]
+fn a_quarantine_that_empties_a_class_says_so_and_fails() {
+    let place = Place::new();
+    photos(&place);
+    for index in (1..32).step_by(2) {
+        place.write(&format!("photos/train/bees/{index}.png"), b"x");
+    }
+    let ran = place.run(&["doctor", "photos", "--fix", "quarantine"]);
+    let message = "1 class folder left without images: photos/train/bees";
+    let last = ran.stderr.lines().last().unwrap_or_default();
+    assert_eq!((ran.code, last), (Some(1), &*format!("error: photos: training on it would be wrong: {message}")));
+    assert!(ran.stdout.contains(&format!("\nemptied  {message}\nundo     residual doctor --undo ")), "{}", ran.stdout);
+    place.done(&["doctor", "--undo", "photos-quarantine"]);
+    let document = json(&place.run(&["doctor", "photos", "--fix", "quarantine", "--json"]).stdout);
+    assert_eq!((&document["quarantine"]["files"], &document["quarantine"]["emptied"]), (&16.into(), &message.into()));
+}
+
+/// Folders that cannot be read are readable for root, who is another user here.
+#[cfg(unix)]
+#[test]
+fn a_class_folder_that_cannot_be_read_is_a_finding() {
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+    let place = Place::new();
+    photos(&place);
+    std::fs::rename(place.path("photos/val"), place.path("val")).unwrap();
+    let mode = |name: &str, mode| {
+        std::fs::set_permissions(place.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (data, images) in [("photos/train", 16), ("photos", 24)] {
+        let folder = "photos/train/bees";
+        let mut command = place.command(&["doctor", data, "--json"]);
+        mode(folder, 0o000);
+        if std::fs::read_dir(place.path(folder)).is_ok() {
+            mode("", 0o755);
+            std::fs::copy(env!("CARGO_BIN_EXE_residual"), place.path("program")).unwrap();
+            let arguments = ["doctor", data, "--json"];
+            command = std::process::Command::new(place.path("program"));
+            command.args(arguments).current_dir(place.path("")).uid(65_534).gid(65_534);
+        }
+        let output = command.output().unwrap();
+        mode(folder, 0o755);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let document = json(&String::from_utf8_lossy(&output.stdout));
+        let finding = &document["findings"][0];
+        let message = format!(
+            "1 class folder of which nothing is known: {folder}: cannot be read: Permission denied (os error 13)"
+        );
+        assert_eq!((&finding["check"], &finding["message"]), (&"unreadable".into(), &message.into()));
+        assert_eq!((&document["errors"], &document["images"]), (&1.into(), &images.into()));
+        if data == "photos/train" {
+            std::fs::rename(place.path("val"), place.path("photos/val")).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -158,11 +158,13 @@ fn fine_tuning_goes_on_where_it_was_interrupted() {
     std::fs::remove_dir_all(place.path("pruned.steps/2")).unwrap();
     place.done(&command);
     assert!(bytes() == whole);
-    // A training run is resumed with the settings that it began with.
-    std::fs::remove_file(place.path("pruned.steps/2/tuned.safetensors")).unwrap();
+    // Finished steps are those of the settings that they were made with, also where a run may be resumed with others.
     let other = place.run(&[&command[..], &["--lr", "0.5"]].concat());
     assert_ne!(other.code, Some(0));
     assert!(other.stderr.contains("lr: expected "), "{}", other.stderr);
+    let other = place.run(&[&command[..], &["--time-budget", "10m"]].concat());
+    assert_eq!(other.code, Some(2), "{}", other.stderr);
+    assert!(other.stderr.contains("time_budget: expected none, got "), "{}", other.stderr);
     let other = place.run(&[&command[..], &["--seed", "1"]].concat());
     assert_eq!(other.code, Some(2), "{}", other.stderr);
     assert!(

@@ -210,7 +210,7 @@ fn the_environment_says_what_is_accepted_of_images() {
         (
             "RESIDUAL_SIXTEEN_BIT",
             "refuse",
-            "error: grey.pgm: not a readable image: an image of 16 bits per value, which are refused",
+            "error: grey.pgm: not a supported image: 16 bits per value, which are refused",
         ),
         (
             "RESIDUAL_SIXTEEN_BIT",

@@ -1,7 +1,7 @@
 //! The stages of a pipeline, each of which adds a point to the journal.
 
 use super::journal::Journal;
-use super::{Compressed, Event, ORIGINAL, Pipeline, Point, Size, Start, Student};
+use super::{Compressed, Event, ImageSet, ORIGINAL, Pipeline, Point, PruningTarget, Start, Student};
 use crate::outcome::BATCHES;
 use crate::{
     Allocation, Calibration, CalibrationImages, CompressError, FineTuning, LatencyChange, Outcome, Pruner,
@@ -174,7 +174,8 @@ impl<'a> Work<'a> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(Halt::Stopped);
         }
-        let change = compare_latency(self.pipeline.original, model, batch, self.pipeline.options)?;
+        let change =
+            compare_latency(self.pipeline.original, model, batch, self.pipeline.repeats, self.pipeline.options)?;
         Ok(match name {
             ORIGINAL => LatencyChange { after_ms: change.before_ms, ratio: 1.0, interval: [1.0; 2], ..change },
             _ => change,
@@ -189,7 +190,7 @@ impl<'a> Work<'a> {
     }
 
     /// `base`, pruned to `size` and trained: whether there is such a network.
-    fn pruned(&mut self, name: &str, size: Size, base: &str) -> Result<bool, Halt> {
+    fn pruned(&mut self, name: &str, size: PruningTarget, base: &str) -> Result<bool, Halt> {
         if self.journal.skipped().contains_key(name) {
             return Ok(false);
         }
@@ -209,7 +210,7 @@ impl<'a> Work<'a> {
         Ok(false)
     }
 
-    fn pruned_and_trained(&mut self, name: &str, size: Size, base: &str) -> Result<Checkpoint, Halt> {
+    fn pruned_and_trained(&mut self, name: &str, size: PruningTarget, base: &str) -> Result<Checkpoint, Halt> {
         let folder = self.stage(name)?;
         let [file, what] = ["pruned.safetensors", "pruned.json"].map(|name| folder.join(name));
         // Latencies are never measured twice alike, so that what was pruned by them is kept.
@@ -223,6 +224,7 @@ impl<'a> Work<'a> {
                 images: &pipeline.calibration,
                 seed: pipeline.settings.seed,
                 measurements: pipeline.measurements.as_deref(),
+                repeats: pipeline.repeats,
                 options: pipeline.options,
             };
             let model = self.load(base)?.model;
@@ -318,12 +320,13 @@ impl<'a> Work<'a> {
 
     /// Top-1 on the test images in percent, which are read once for each network.
     fn test(&mut self, name: &str, images: &Arc<dyn Dataset>) -> Result<f64, Halt> {
-        if let Some(top1) = self.journal.test(name) {
+        let set = ImageSet::of(&**images);
+        if let Some(top1) = self.journal.test(name, set) {
             return Ok(top1);
         }
         let model = self.load(name)?.model;
         let top1 = self.evaluate(&model, images, name)?.top1;
-        self.journal.add_test(name, top1)?;
+        self.journal.add_test(name, set, top1)?;
         Ok(top1)
     }
 

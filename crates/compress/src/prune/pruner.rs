@@ -94,6 +94,8 @@ pub struct Pruner<'a> {
     pub seed: u64,
     /// The file that keeps the times of single layers, if one does.
     pub measurements: Option<&'a Path>,
+    /// Timed passes of each network in a comparison of latencies; by default as many as fit two seconds.
+    pub repeats: Option<usize>,
     /// Instruction set and threads.
     pub options: &'a Options,
 }
@@ -128,7 +130,7 @@ impl Pruner<'_> {
                 (select(&model.graph, &groups, &saliency, &mut costs, budget, &self.select)?, None)
             }
             Goal::Latency(LatencyTarget { milliseconds, batch }) => {
-                let now = compare_latency(self.original, self.original, batch, self.options)?.before_ms;
+                let now = compare_latency(self.original, self.original, batch, self.repeats, self.options)?.before_ms;
                 if milliseconds >= now {
                     return Err(CompressError::Latency { goal: milliseconds, now });
                 }
@@ -165,7 +167,7 @@ impl Pruner<'_> {
         let cost: f64 = times.values().sum();
         let present = match model == self.original {
             true => 1.0,
-            false => 1.0 / compare_latency(self.original, model, batch, options)?.ratio,
+            false => 1.0 / compare_latency(self.original, model, batch, self.repeats, options)?.ratio,
         };
         let size = model.preprocessing.size;
         // Both closures below report.
@@ -181,7 +183,7 @@ impl Pruner<'_> {
             select(&model.graph, groups, saliency, &mut costs, share * cost, &self.select)
         };
         let measure = |selection: &Selection| {
-            let change = compare_latency(self.original, &selection.apply(model)?, batch, options)?;
+            let change = compare_latency(self.original, &selection.apply(model)?, batch, self.repeats, options)?;
             on_event.borrow_mut()(&PruneEvent::Measured { batch, change, goal });
             Ok::<_, CompressError>(1.0 / change.ratio)
         };

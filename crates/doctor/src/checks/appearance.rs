@@ -2,7 +2,7 @@
 
 use crate::appearance::Appearance;
 use crate::examine::Context;
-use crate::finding::counted;
+use crate::finding::{counted, counted_that};
 use crate::{Check, Group, Severity, Thresholds};
 
 /// Sizes are compared among at least so many images.
@@ -18,11 +18,11 @@ const GREY: f32 = 2.0;
 type Limit = (Check, &'static str, fn(&Thresholds) -> f32, fn(&Appearance) -> f32);
 
 const LIMITS: [Limit; 5] = [
-    (Check::Aspect, "that are very long or wide", |limits| limits.aspect, aspect),
-    (Check::Blurry, "that are blurry", |limits| limits.blurry, |image| image.sharpness),
-    (Check::Dark, "that are dark all over", |limits| limits.dark, |image| image.brightest),
-    (Check::Light, "that are bright all over", |limits| limits.light, |image| image.darkest),
-    (Check::Flat, "with hardly any content", |limits| limits.flat, |image| image.entropy / 10.0),
+    (Check::Aspect, "very long or wide", |limits| limits.aspect, aspect),
+    (Check::Blurry, "blurry", |limits| limits.blurry, |image| image.sharpness),
+    (Check::Dark, "dark all over", |limits| limits.dark, |image| image.brightest),
+    (Check::Light, "bright all over", |limits| limits.light, |image| image.darkest),
+    (Check::Flat, "nearly without content", |limits| limits.flat, |image| image.entropy / 10.0),
 ];
 
 pub(crate) fn check(context: &mut Context<'_>) {
@@ -56,7 +56,7 @@ fn aspect(look: &Appearance) -> f32 {
     short as f32 / long.max(1) as f32
 }
 
-/// Reports images, those with the lowest values first.
+/// Reports images, those with the lowest values first; `what` they are.
 fn report_sorted(
     context: &mut Context<'_>,
     check: Check,
@@ -68,7 +68,7 @@ fn report_sorted(
         return;
     }
     found.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    let message = format!("{} {what}", counted(found.len(), "image"));
+    let message = format!("{} {what}", counted_that(found.len(), "image"));
     let groups = found.into_iter().map(|(value, index)| Group::of_one(index, detail(value))).collect();
     context.report(check, Severity::Warning, message, groups);
 }
@@ -92,8 +92,8 @@ fn sizes(context: &mut Context<'_>, looks: &[(usize, &Appearance)]) {
     let tiny = of(&|side| side < low - range && TIMES * side < median);
     let huge = of(&|side| side > high + range && side > TIMES * median);
     let detail = |side: f32| format!("a square of {side:.0} pixels has its area; the median is {median:.0}");
-    report_sorted(context, Check::Tiny, "that are far smaller than the others", tiny, detail);
-    report_sorted(context, Check::Huge, "that are far larger than the others", huge, detail);
+    report_sorted(context, Check::Tiny, "far smaller than the others", tiny, detail);
+    report_sorted(context, Check::Huge, "far larger than the others", huge, detail);
 }
 
 fn orientation(context: &mut Context<'_>, looks: &[(usize, &Appearance)]) {

@@ -2,11 +2,11 @@
 
 use crate::examine::Context;
 use crate::finding::counted;
-use crate::{Check, Severity};
-use residual_data::{Split, Survey, SurveyedSplit};
+use crate::{Check, Finding, Severity};
+use residual_data::{Split, Survey, SurveyedClass, SurveyedSplit};
 use residual_files::printable;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use unicode_normalization::UnicodeNormalization;
 
 /// Names in a message.
@@ -45,10 +45,15 @@ fn differing(context: &mut Context<'_>, counts: &[Vec<usize>]) {
         context.skip(Check::Classes, "there is one split only, or none for training");
         return;
     };
+    // Of a folder that cannot be read it is not known whether it has images.
+    let folders = images.survey().into_iter().flat_map(|survey| &survey.splits).flat_map(|split| &split.classes);
+    let unread = folders.filter(|folder| folder.fault.is_some()).map(|folder| folder.name.nfc().collect::<String>());
+    let unread: BTreeSet<String> = unread.collect();
+    let is_known = |class: usize| unread.is_empty() || !unread.contains(&classes[class].nfc().collect::<String>());
     let (mut unknown, mut absent) = (Vec::new(), Vec::new());
     for (split, own) in counts.iter().enumerate().filter(|(split, _)| *split != training) {
         let of = |is_one: &dyn Fn(usize) -> bool| -> Vec<&str> {
-            (0..classes.len()).filter(|&class| is_one(class)).map(|class| &*classes[class]).collect()
+            (0..classes.len()).filter(|&class| is_one(class) && is_known(class)).map(|class| &*classes[class]).collect()
         };
         let extra = of(&|class| own[class] > 0 && counts[training][class] == 0);
         if !extra.is_empty() {
@@ -82,7 +87,7 @@ fn classes_of(names: &[&str]) -> String {
     counted(names.len(), "class")
 }
 
-/// Empty class folders: of the training split training refuses them.
+/// Empty class folders: of the training split training refuses them, and of another one if all are empty.
 fn empty(context: &mut Context<'_>, counts: &[Vec<usize>]) {
     let Some(survey) = context.images.survey() else {
         let classes = context.images.classes();
@@ -97,15 +102,14 @@ fn empty(context: &mut Context<'_>, counts: &[Vec<usize>]) {
     };
     let (mut severity, mut folders) = (Severity::Warning, Vec::new());
     for split in &survey.splits {
-        for class in split.classes.iter().filter(|class| class.images.is_empty()) {
-            if matches!(split.split, None | Some(Split::Train)) {
-                severity = Severity::Error;
-            }
+        let is_empty = |class: &SurveyedClass| class.images.is_empty() && class.fault.is_none();
+        let refused = if is_needed(split, is_empty) { Severity::Error } else { Severity::Warning };
+        for class in split.classes.iter().filter(|class| is_empty(class)) {
+            severity = severity.min(refused);
             let path = class.folder.display().to_string();
-            folders.push(match (&class.fault, class.ignored.len()) {
-                (Some(fault), _) => fault.to_string(),
-                (None, 0) => path,
-                (None, ignored) => format!("{path} (with {} that are no images)", counted(ignored, "file")),
+            folders.push(match class.ignored.len() {
+                0 => path,
+                ignored => format!("{path} (with {} that are no images)", counted(ignored, "file")),
             });
         }
     }
@@ -114,6 +118,28 @@ fn empty(context: &mut Context<'_>, counts: &[Vec<usize>]) {
         let message = format!("{} without images: {}", counted(folders.len(), "class folder"), listed(&names));
         context.report(Check::EmptyClasses, severity, message, Vec::new());
     }
+}
+
+/// Whether training refuses a split some of whose classes are empty.
+fn is_needed(split: &SurveyedSplit, is_empty: impl Fn(&SurveyedClass) -> bool) -> bool {
+    matches!(split.split, None | Some(Split::Train)) || split.classes.iter().all(is_empty)
+}
+
+/// The class folders that have images, and none without the files that are `moved`; as a finding.
+pub(crate) fn emptied(survey: &Survey, moved: &BTreeSet<&Path>) -> Option<Finding> {
+    let is_left = |path: &PathBuf| !moved.contains(&**path);
+    let is_empty = |class: &SurveyedClass| class.fault.is_none() && !class.images.iter().any(is_left);
+    let (mut severity, mut folders) = (Severity::Warning, Vec::new());
+    for split in &survey.splits {
+        let refused = if is_needed(split, is_empty) { Severity::Error } else { Severity::Warning };
+        for class in split.classes.iter().filter(|class| !class.images.is_empty() && is_empty(class)) {
+            severity = severity.min(refused);
+            folders.push(class.folder.display().to_string());
+        }
+    }
+    let names: Vec<&str> = folders.iter().map(String::as_str).collect();
+    let message = format!("{} left without images: {}", counted(names.len(), "class folder"), listed(&names));
+    (!names.is_empty()).then(|| Finding { check: Check::EmptyClasses, severity, message, groups: Vec::new() })
 }
 
 fn imbalance(context: &mut Context<'_>, counts: &[Vec<usize>]) {
@@ -187,7 +213,7 @@ fn shown(names: &[&str]) -> String {
     names.iter().map(|name| format!("\"{}\"", printable(name, 60).escape_default())).collect::<Vec<_>>().join(" and ")
 }
 
-fn listed(names: &[&str]) -> String {
+pub(crate) fn listed(names: &[&str]) -> String {
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| printable(name, 200)).collect();
     let more = names.len().saturating_sub(SHOWN);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -3,7 +3,7 @@
 use crate::examine::Context;
 use crate::finding::counted;
 use crate::{Check, Collection, Group, Severity};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub(crate) fn check(context: &mut Context<'_>) {
     let images = context.images;
@@ -12,15 +12,15 @@ pub(crate) fn check(context: &mut Context<'_>) {
         let classes: BTreeSet<u32> = members.iter().map(|&image| images.class(image)).collect();
         let splits: BTreeSet<usize> = members.iter().map(|&image| images.split(image)).collect();
         if classes.len() > 1 && !images.is_multi_label() {
-            contradictory.push(Group { detail: class_names(images, &classes), images: members });
-            continue;
+            contradictory.push(Group { detail: class_names(images, &classes), images: members.clone() });
         }
-        for &split in &splits {
-            let of_split: Vec<usize> = members.iter().copied().filter(|&image| images.split(image) == split).collect();
-            if of_split.len() > 1 {
-                repeated.push(Group { images: of_split, detail: String::new() });
-            }
+        let mut places: BTreeMap<(usize, Option<u32>), Vec<usize>> = BTreeMap::new();
+        for &image in &members {
+            let class = (!images.is_multi_label()).then(|| images.class(image));
+            places.entry((images.split(image), class)).or_default().push(image);
         }
+        let several = places.into_values().filter(|images| images.len() > 1);
+        repeated.extend(several.map(|images| Group { images, detail: String::new() }));
         if splits.len() > 1 {
             leaked.push(Group { detail: split_names(images, &splits), images: members });
         }

@@ -1,9 +1,12 @@
 //! Files that cannot be read, and files whose extension says another format than they have.
 
+use super::classes::listed;
 use crate::examine::Context;
 use crate::finding::counted;
+use crate::record::FaultKind;
 use crate::{Check, Group, Severity};
-use residual_files::is_image;
+use residual_files::{is_image, one_line};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(crate) fn check(context: &mut Context<'_>) {
@@ -17,15 +20,33 @@ pub(crate) fn check(context: &mut Context<'_>) {
 }
 
 fn unreadable(context: &mut Context<'_>) {
-    let faults = context.records.iter().enumerate();
-    let groups: Vec<Group> = faults
-        .filter_map(|(index, record)| Some(Group::of_one(index, record.fault.as_ref()?.reason.clone())))
-        .collect();
-    if groups.is_empty() {
-        return;
+    let (mut kinds, mut groups) = (BTreeMap::<FaultKind, usize>::new(), Vec::new());
+    for (index, record) in context.records.iter().enumerate() {
+        if let Some(fault) = &record.fault {
+            *kinds.entry(fault.kind).or_default() += 1;
+            groups.push(Group::of_one(index, fault.reason.clone()));
+        }
     }
-    let count = counted(groups.len(), "image");
-    context.report(Check::Unreadable, Severity::Error, format!("{count} cannot be read"), groups);
+    let mut messages = Vec::new();
+    if !groups.is_empty() {
+        let count = counted(groups.len(), "image");
+        let kinds: Vec<String> = match kinds.len() {
+            1 => kinds.keys().map(|kind| kind.describe().to_owned()).collect(),
+            _ => kinds.iter().map(|(kind, count)| format!("{count} {}", kind.describe())).collect(),
+        };
+        messages.push(format!("{count} cannot be read: {}", kinds.join(", ")));
+    }
+    let classes =
+        context.images.survey().into_iter().flat_map(|survey| &survey.splits).flat_map(|split| &split.classes);
+    let faults: Vec<String> = classes.filter_map(|class| class.fault.as_ref()).map(|fault| one_line(fault)).collect();
+    if !faults.is_empty() {
+        let faults: Vec<&str> = faults.iter().map(String::as_str).collect();
+        let count = counted(faults.len(), "class folder");
+        messages.push(format!("{count} of which nothing is known: {}", listed(&faults)));
+    }
+    if !messages.is_empty() {
+        context.report(Check::Unreadable, Severity::Error, messages.join("; "), groups);
+    }
 }
 
 fn extension(context: &mut Context<'_>) {

@@ -4,7 +4,7 @@
 use crate::confident_learning::{label_scores, prune_by_noise_rate};
 use crate::examine::{Context, Progress};
 use crate::features::{FeatureRows, Features};
-use crate::finding::counted;
+use crate::finding::{counted_that, sampled};
 use crate::probe::{self, FOLDS, Rows, highest};
 use crate::{Check, DoctorError, Group, Severity};
 use residual_tensor::Stream;
@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 const FEWEST_OF_CLASS: usize = 10;
 /// Fewer images say nothing.
 const FEWEST: usize = 50;
-/// More are sampled.
+/// More are sampled; docs/doctor.md and the help of the command say how many are judged.
 const MOST: usize = 50_000;
 /// Maximum number of products of a step of the probe, images × features × classes: some minutes for all folds.
 const MOST_PRODUCTS: usize = 2_000_000_000;
@@ -89,8 +89,8 @@ pub(crate) fn check(
         suspects: groups.len(),
     };
     if !groups.is_empty() {
-        let count = counted(groups.len(), "label");
-        let message = format!("{count} of {} are probably wrong, the surest first", kept.len());
+        let count = counted_that(groups.len(), "label");
+        let message = format!("{count} probably wrong, the surest first, of {}", sampled(kept.len(), of));
         context.report(Check::Labels, Severity::Warning, message, groups);
     }
     Ok(Some(Some(check)))

@@ -4,10 +4,11 @@
 
 use crate::appearance::Appearance;
 use crate::examine::Context;
-use crate::finding::counted;
+use crate::finding::sampled;
 use crate::probe::{self, Rows};
 use crate::record::FileFacts;
 use crate::{Check, Severity};
+use residual_infer::wilson;
 use residual_tensor::Stream;
 use std::sync::atomic::AtomicBool;
 
@@ -20,14 +21,14 @@ const MOST: usize = 20_000;
 const MOST_PROBABILITIES: usize = 4_000_000;
 /// Salt of the sample's random numbers.
 const SAMPLE: u64 = u64::from_be_bytes(*b"shortcut");
-/// The 97.5th percentile of the normal distribution.
-const Z: f64 = 1.96;
 
 /// How well properties of the files tell the class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShortcutCheck {
     /// The number of images.
     pub images: usize,
+    /// The number of training images, of which these may be a sample.
+    pub of: usize,
     /// The share of the most frequent class in percent, which knowing nothing scores.
     pub chance: f64,
     /// What each property scores alone, the best one first.
@@ -81,7 +82,7 @@ pub(crate) fn check(context: &mut Context<'_>, stop: &AtomicBool) -> Option<Opti
     if !context.wants(Check::Shortcut) {
         return Some(None);
     }
-    let chosen = match chosen(context) {
+    let (of, chosen) = match chosen(context) {
         Ok(chosen) => chosen,
         Err(reason) => {
             context.skip(Check::Shortcut, reason);
@@ -99,17 +100,17 @@ pub(crate) fn check(context: &mut Context<'_>, stop: &AtomicBool) -> Option<Opti
         let engine = &context.options.engine;
         let probabilities = probe::out_of_fold(&rows, context.options.seed, engine, stop, &mut |_| {})?;
         let top1 = probe::accuracy(&probabilities, &labels, rows.classes);
-        let interval = wilson(top1, chosen.len() as f64);
-        let score = ShortcutScore { property, top1: 100.0 * top1, interval: interval.map(|bound| 100.0 * bound) };
+        let right = (top1 * chosen.len() as f64).round() as u64;
+        let score = ShortcutScore { property, top1: 100.0 * top1, interval: wilson(right, chosen.len() as u64) };
         scores.push(score);
         let limit = if is_of_file { OF_FILE } else { OF_PICTURE };
         let excess = (top1 - chance) / (1.0 - chance).max(f64::MIN_POSITIVE) / limit;
-        if excess >= 1.0 && interval[0] > chance && worst.is_none_or(|(most, _)| excess > most) {
+        if excess >= 1.0 && score.interval[0] > 100.0 * chance && worst.is_none_or(|(most, _)| excess > most) {
             worst = Some((excess, score));
         }
     }
     scores.sort_by(|a, b| b.top1.total_cmp(&a.top1));
-    let check = ShortcutCheck { images: chosen.len(), chance: 100.0 * chance, scores };
+    let check = ShortcutCheck { images: chosen.len(), of, chance: 100.0 * chance, scores };
     if let Some((_, score)) = worst {
         context.report(Check::Shortcut, Severity::Warning, check.sentence(&score), Vec::new());
     }
@@ -136,8 +137,8 @@ fn rows(context: &Context<'_>, chosen: &[usize], labels: &[u32], values: fn(&Kno
     Some(Rows { values, features: 2 * features, ..rows })
 }
 
-/// The training images that are judged: in order, and a sample if there are many.
-fn chosen(context: &Context<'_>) -> Result<Vec<usize>, &'static str> {
+/// The number of training images that can be judged, and those that are: in order, and a sample if there are many.
+fn chosen(context: &Context<'_>) -> Result<(usize, Vec<usize>), &'static str> {
     let images = context.images;
     if images.is_multi_label() {
         return Err("an image may have several labels");
@@ -155,51 +156,36 @@ fn chosen(context: &Context<'_>) -> Result<Vec<usize>, &'static str> {
     if chosen.len() < FEWEST || classes < 2 {
         return Err("there are fewer than 50 images that can be read, or than two classes of 10");
     }
+    let of = chosen.len();
     let most = MOST.min(MOST_PROBABILITIES / counts.len()).max(FEWEST);
-    if chosen.len() > most {
+    if of > most {
         Stream::new(context.options.seed, &[SAMPLE]).shuffle(&mut chosen);
         chosen.truncate(most);
         chosen.sort_unstable();
     }
-    Ok(chosen)
-}
-
-/// The 95 % interval of a share (Wilson, "Probable inference, the law of succession, and statistical inference", 1927).
-fn wilson(share: f64, count: f64) -> [f64; 2] {
-    let square = Z * Z / count;
-    let middle = share + square / 2.0;
-    let half = Z * (share * (1.0 - share) / count + square / (4.0 * count)).sqrt();
-    [(middle - half) / (1.0 + square), (middle + half) / (1.0 + square)]
+    Ok((of, chosen))
 }
 
 impl ShortcutCheck {
     /// The result in one line.
     pub fn describe(&self) -> String {
         match self.scores.first() {
-            None => format!("{} do not differ in size, colour and file", counted(self.images, "image")),
+            None => format!("{} do not differ in size, colour and file", self.judged()),
             Some(score) => self.sentence(score),
         }
     }
 
+    /// `100 images`, or `a sample of 100 of 200 images`.
+    fn judged(&self) -> String {
+        sampled(self.images, self.of)
+    }
+
     fn sentence(&self, score: &ShortcutScore) -> String {
         let ShortcutScore { property, top1, interval: [low, high] } = score;
-        let images = counted(self.images, "image");
+        let images = self.judged();
         format!(
             "{property} alone tells the class of {top1:.1} % ({low:.1} to {high:.1}) of {images}; a guess: {:.1} %",
             self.chance
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// statsmodels' `proportion_confint(30, 100, method="wilson")`.
-    #[test]
-    fn the_interval_is_wilsons() {
-        let [low, high] = wilson(0.3, 100.0);
-        assert!((low - 0.2189).abs() < 1e-4 && (high - 0.3958).abs() < 1e-4, "{low} {high}");
-        assert_eq!(wilson(0.0, 10.0)[0], 0.0);
     }
 }

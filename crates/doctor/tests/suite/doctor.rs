@@ -2,10 +2,11 @@
 
 use crate::support;
 
-use residual_doctor::{Check, Examination, Finding, Quarantine, Severity};
+use residual_doctor::{Check, Examination, ExamineOptions, Finding, Quarantine, QuarantineFolder, Severity};
+use residual_preprocess::Image;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use support::{Place, blurry, exif, photograph};
 
 /// The names of the images of a check's finding, by group.
@@ -221,13 +222,17 @@ fn a_quarantine_leaves_a_folder_without_errors_and_is_undone_exactly() {
             "train/castle/contradiction.png"
         ]
     );
-    let folder = plan.default_folder();
+    assert!(examination.findings.iter().all(|finding| plan.settles(finding)));
+    assert_eq!((plan.kept(), plan.emptied()), (&[][..], None));
+    let folder = applied(&place, &plan);
     assert_eq!(folder, fs::canonicalize(place.data()).unwrap().with_file_name("data-quarantine"));
-    plan.apply(&folder).unwrap();
     assert!(place.examine().findings.is_empty());
-    assert_eq!(plan.default_folder().file_name().unwrap(), "data-quarantine-2");
-    let error = plan.apply(&folder).unwrap_err().to_string();
-    assert!(error.ends_with("expected a new folder, got one that exists"), "{error}");
+    // A second one has a name of its own, and is removed if nothing is put into it.
+    let second = QuarantineFolder::beside(&place.collection()).unwrap();
+    let path = second.path().to_path_buf();
+    assert_eq!((path.file_name().unwrap().to_str(), path.is_dir()), (Some("data-quarantine-2"), true));
+    drop(second);
+    assert!(!path.exists() && folder.is_dir());
 
     // As after a kill in the middle: some files are where they belong.
     let killed = folder.join("train/bridge/same.png");
@@ -242,8 +247,7 @@ fn an_undo_never_replaces_a_file_and_never_leaves_the_dataset() {
     let place = faulty();
     let examination = place.examine();
     let plan = Quarantine::plan(&place.collection(), &examination, &Quarantine::DEFAULT.into()).unwrap();
-    let folder = plan.default_folder();
-    plan.apply(&folder).unwrap();
+    let folder = applied(&place, &plan);
     let after = content(&folder);
     place.write("train/bridge/1.png", b"another file of this name");
     let error = Quarantine::undo(&folder).unwrap_err().to_string();
@@ -274,9 +278,181 @@ fn what_cannot_be_moved_is_refused_by_name() {
     let plan =
         |checks: &[Check]| Quarantine::plan(&place.collection(), &examination, &checks.iter().copied().collect());
     let error = plan(&[Check::Imbalance]).unwrap_err().to_string();
-    assert_eq!(error, "fix: expected a check that names images, got imbalance");
-    let inside = place.path("train/quarantine");
-    let error = plan(&[Check::Unreadable]).unwrap().apply(&inside).unwrap_err().to_string();
-    assert!(error.ends_with("expected a folder outside the dataset's, got one inside"), "{error}");
-    assert!(!inside.exists());
+    assert_eq!(error, "fix-kinds: expected checks that name images, got imbalance");
+    for (folder, message) in [
+        (place.path("train/new/quarantine"), "expected a folder outside the dataset's, got one inside"),
+        (place.path("train"), "expected a new folder, got one that exists"),
+        (place.path("train/bridge/0.png/quarantine"), "cannot be written: Not a directory (os error 20)"),
+    ] {
+        let error = QuarantineFolder::create(&place.collection(), &folder).unwrap_err().to_string();
+        assert!(error.ends_with(message) || cfg!(not(unix)), "{error}");
+    }
+    assert!(!place.path("train/new").exists(), "what was made is removed");
+}
+
+/// Moves the files of a plan to a folder beside the dataset's.
+fn applied(place: &Place, plan: &Quarantine) -> PathBuf {
+    let folder = QuarantineFolder::beside(&place.collection()).unwrap();
+    plan.apply(&folder).unwrap();
+    folder.path().to_path_buf()
+}
+
+#[cfg(unix)]
+#[test]
+fn links_keep_leading_to_their_files_and_what_lies_outside_stays() {
+    use std::os::unix::fs::symlink;
+    let place = Place::new();
+    place.clean();
+    let outside = place.data().with_file_name("outside");
+    fs::create_dir(&outside).unwrap();
+    // A class of linked folder; one of its files is damaged.
+    fs::rename(place.path("train/castle"), outside.join("castle")).unwrap();
+    symlink("../../outside/castle", place.path("train/castle")).unwrap();
+    place.write("train/castle/damaged.png", b"x");
+    // Links before and behind their target, and one to another link.
+    symlink("0.png", place.path("train/bridge/!before.png")).unwrap();
+    symlink("!before.png", place.path("train/bridge/zz.png")).unwrap();
+    // A link to a file outside, of which there is a copy in the test split.
+    fs::write(outside.join("leaked.png"), photograph(700, [60, 60]).to_png().unwrap()).unwrap();
+    symlink("../../../outside/leaked.png", place.path("train/bridge/linked.png")).unwrap();
+    fs::copy(outside.join("leaked.png"), place.path("test/bridge/copy.png")).unwrap();
+    // The test split has a link to a training image.
+    symlink("../../train/bridge/2.png", place.path("test/bridge/training.png")).unwrap();
+    let (before, around) = (content(&place.data()), content(&outside));
+
+    let examination = place.examine();
+    let plan = Quarantine::plan(&place.collection(), &examination, &Quarantine::DEFAULT.into()).unwrap();
+    let moved: Vec<&str> = plan.files().iter().map(|file| file.path.to_str().unwrap()).collect();
+    assert_eq!(moved, ["train/bridge/!before.png", "train/bridge/linked.png", "train/bridge/zz.png"]);
+    let kept: Vec<(String, &str)> = plan.kept().iter().map(|kept| (place.name(kept.image), kept.reason)).collect();
+    let expected = [
+        ("train/bridge/2.png".to_owned(), "a link that stays leads to it"),
+        ("train/castle/damaged.png".to_owned(), "it is in a linked folder"),
+    ];
+    assert_eq!(kept, expected);
+    let settled = |check| plan.settles(examination.finding(check).unwrap());
+    assert_eq!([Check::Duplicates, Check::Leakage, Check::Unreadable].map(settled), [true, false, false]);
+
+    let folder = applied(&place, &plan);
+    assert_eq!(content(&outside), around);
+    let left = place.examine();
+    let errors: BTreeSet<Check> = checks(&left.findings);
+    assert_eq!(errors, [Check::Unreadable, Check::Leakage].into(), "every other image can still be read");
+    assert_eq!(left.finding(Check::Unreadable).unwrap().images(), 1);
+    assert_eq!(Quarantine::undo(&folder).unwrap(), 3);
+    assert_eq!((content(&place.data()), content(&outside)), (before, around));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_undo_whose_folders_are_gone_or_lead_elsewhere_moves_nothing() {
+    let place = faulty();
+    let examination = place.examine();
+    let plan = Quarantine::plan(&place.collection(), &examination, &Quarantine::DEFAULT.into()).unwrap();
+    let folder = applied(&place, &plan);
+    let after = content(&folder);
+    let refused = |message: &str| {
+        let error = Quarantine::undo(&folder).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+        assert_eq!(content(&folder), after);
+    };
+    let elsewhere = place.data().with_file_name("elsewhere");
+    for name in ["", "train", "train/bridge"] {
+        let home = if name.is_empty() { place.data() } else { place.path(name) };
+        fs::rename(&home, &elsewhere).unwrap();
+        refused(": expected the folder that files were moved from, got none");
+        assert!(!home.exists(), "nothing is made");
+        std::os::unix::fs::symlink(&elsewhere, &home).unwrap();
+        refused(", from where files were moved, got a link to ");
+        fs::remove_file(&home).unwrap();
+        fs::rename(&elsewhere, &home).unwrap();
+    }
+    // A quarantine whose folder leads elsewhere moves no file of there.
+    fs::rename(folder.join("train"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, folder.join("train")).unwrap();
+    let error = Quarantine::undo(&folder).unwrap_err().to_string();
+    assert!(error.contains(", from where files were moved, got a link to "), "{error}");
+    fs::remove_file(folder.join("train")).unwrap();
+    fs::rename(&elsewhere, folder.join("train")).unwrap();
+    assert_eq!(Quarantine::undo(&folder).unwrap(), 5);
+}
+
+#[test]
+fn a_class_that_a_quarantine_would_empty_is_named() {
+    let place = Place::new();
+    place.clean();
+    let damage = |split: &str| {
+        for path in fs::read_dir(place.path(split)).unwrap() {
+            fs::write(path.unwrap().path(), b"x").unwrap();
+        }
+    };
+    let emptied = || {
+        let examination = place.examine();
+        let plan = Quarantine::plan(&place.collection(), &examination, &Quarantine::DEFAULT.into()).unwrap();
+        plan.emptied().map(|finding| (finding.severity, finding.message.clone()))
+    };
+    assert_eq!(emptied(), None);
+    // One of two classes of the test split may be missing; all of them, or one for training, may not.
+    damage("test/bridge");
+    let (severity, message) = emptied().unwrap();
+    assert!(
+        message.starts_with("1 class folder left without images: ") && message.ends_with("test/bridge"),
+        "{message}"
+    );
+    assert_eq!(severity, Severity::Warning);
+    damage("test/castle");
+    assert_eq!(emptied().unwrap().0, Severity::Error);
+    place.clean();
+    damage("train/castle");
+    assert_eq!(emptied().unwrap().0, Severity::Error);
+}
+
+#[test]
+fn a_contradictory_file_is_a_leak_and_a_duplicate_as_well() {
+    let place = Place::new();
+    place.clean();
+    let first = fs::read(place.path("train/bridge/0.png")).unwrap();
+    for name in ["train/bridge/same.png", "train/castle/other.png", "test/castle/leaked.png"] {
+        place.write(name, &first);
+    }
+    let examination = place.examine();
+    let all = ["train/bridge/0.png", "train/bridge/same.png", "train/castle/other.png", "test/castle/leaked.png"];
+    assert_eq!(named(&place, &examination, Check::Contradictory), [all]);
+    assert_eq!(named(&place, &examination, Check::Leakage), [all]);
+    assert_eq!(named(&place, &examination, Check::Duplicates), [&all[..2]]);
+}
+
+#[test]
+fn near_duplicates_are_near_to_the_first_of_their_group_and_have_limits_of_their_own() {
+    let place = Place::new();
+    place.clean();
+    for (number, name) in ["c1", "c2", "c3"].iter().enumerate() {
+        let from = if number == 0 { "train/castle/3.png".to_owned() } else { format!("train/castle/c{number}.png") };
+        place.write(&format!("train/castle/{name}.png"), place.brighter(&from));
+    }
+    let image = Image::decode(&fs::read(place.path("train/castle/4.png")).unwrap()).unwrap();
+    let grain = |(at, &value): (usize, &u8)| value.saturating_add((at / 3 * 37 % 50) as u8);
+    let pixels = image.pixels().iter().enumerate().map(grain).collect();
+    let grained = Image::new(image.height(), image.width(), 3, pixels).unwrap();
+    place.write("test/castle/grained.png", grained.to_png().unwrap());
+    let examination = place.examine();
+    let groups = named(&place, &examination, Check::NearDuplicates);
+    assert_eq!(groups, [["train/castle/3.png", "train/castle/c1.png", "train/castle/c2.png", "train/castle/c3.png"]]);
+    let finding = examination.finding(Check::NearDuplicates).unwrap();
+    assert_eq!(finding.message, "3 images that are nearly the same as an earlier one of their split");
+    assert!(finding.groups[0].detail.ends_with(" of 63 bits differ from the first"), "{}", finding.groups[0].detail);
+    let plan = Quarantine::plan(&place.collection(), &examination, &[Check::NearDuplicates].into()).unwrap();
+    assert_eq!(plan.files().len(), 3);
+    assert!(plan.files().iter().all(|file| file.path != Path::new("train/castle/3.png")), "the first stays");
+
+    let with = |changes: &[(Check, f32)]| {
+        let mut options = ExamineOptions::new(residual_engine::Options::threads(2));
+        options.checks = [Check::NearDuplicates, Check::NearLeakage].into();
+        changes.iter().for_each(|(check, limit)| options.thresholds.set(*check, *limit).unwrap());
+        let examined = residual_doctor::examine(&place.collection(), None, &options, &Default::default(), &mut |_| {});
+        checks(&examined.unwrap().unwrap().findings)
+    };
+    // A limit of one does not change the other.
+    assert_eq!(with(&[]), [Check::NearDuplicates, Check::NearLeakage].into());
+    assert_eq!(with(&[(Check::NearLeakage, 0.0)]), [Check::NearDuplicates].into());
 }

@@ -45,14 +45,25 @@ impl Recipe {
     /// The first setting, in file order, that a resumed run may not change and that differs from `other`'s: its name, and
     /// both values.
     pub fn difference(&self, other: &Self) -> Option<Difference> {
+        self.first_difference(other, |resume| match resume {
+            Resume::Fixed | Resume::Path => false,
+            Resume::Free | Resume::Onward => true,
+            Resume::Length => !self.rates_depend_on_length(),
+        })
+    }
+
+    /// The first setting, in file order, that decides what a run ends with and differs from `other`'s: its name, and both values. Unlike in
+    /// [`difference`](Self::difference), it may be one that a resumed run may change, such as the number of epochs.
+    pub fn difference_in_result(&self, other: &Self) -> Option<Difference> {
+        self.first_difference(other, |resume| resume == Resume::Free)
+    }
+
+    /// The first setting that differs, unless it is free; paths are the same.
+    fn first_difference(&self, other: &Self, is_free: impl Fn(Resume) -> bool) -> Option<Difference> {
         SETTINGS.iter().find_map(|setting| {
             let (ours, theirs) = (self.effective(setting), other.effective(setting));
-            let may_differ = match setting.resume {
-                Resume::Fixed => false,
-                Resume::Free => true,
-                Resume::Path => is_path(ours.as_ref()) && is_path(theirs.as_ref()),
-                Resume::Length => !self.rates_depend_on_length(),
-            };
+            let are_paths = setting.resume == Resume::Path && is_path(ours.as_ref()) && is_path(theirs.as_ref());
+            let may_differ = are_paths || is_free(setting.resume);
             let show = |value: Option<toml::Value>| value.map_or_else(|| "none".into(), |value| value.to_string());
             (ours != theirs && !may_differ).then(|| Difference {
                 setting: setting.name,

@@ -43,8 +43,10 @@ pub struct Setting {
 pub enum Resume {
     /// None: it determines the result.
     Fixed,
-    /// Any.
+    /// Any: it changes no result, but for a path to the same data.
     Free,
+    /// Any: it changes what follows, and so what a run ends with.
+    Onward,
     /// A path may be replaced by another path, but a name not by another name.
     Path,
     /// Any, if the [learning rates](Recipe::rates_depend_on_length) of the steps so far do not depend on it.

@@ -257,7 +257,7 @@ settings! {
     /// Time that the run may take, such as 30m or 1h30m: the first steps are timed, and as many are planned as fit, which the
     /// run records as `max_steps`. With `epochs` or `max_steps` as well, the shorter one applies
     time_budget: Option<String> = None => {
-        value_name: "TIME", unset: "no limit", aliases: &["max_time"], resume: Resume::Free,
+        value_name: "TIME", unset: "no limit", aliases: &["max_time"], resume: Resume::Onward,
     }
 
     /// Optimiser
@@ -540,7 +540,7 @@ settings! {
     /// Weights of a teacher, or of several whose softened probabilities are averaged: files, run folders or names as in
     /// `weights`, of any network, quantised ones too; separated by commas or repeated. Its classes are matched by name
     teacher: Option<Vec<String>> = None => {
-        value_name: "FILE|RUN|NAME", unset: "no distillation", resume: Resume::Free,
+        value_name: "FILE|RUN|NAME", unset: "no distillation", resume: Resume::Onward,
     }
 
     /// What the student learns from the teacher: kd, its softened probabilities (Hinton et al. 2015); dkd, the same decoupled
@@ -612,7 +612,7 @@ settings! {
     /// Early stopping: end the run after this many epochs without a better `eval_metric`
     patience: Option<u64> = None => {
         range: whole(1, u32::MAX as i64), unset: "no early stopping", aliases: &["early_stopping_patience"],
-        resume: Resume::Free,
+        resume: Resume::Onward,
     }
 
     /// Write TensorBoard event files to the run folder

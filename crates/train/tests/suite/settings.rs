@@ -116,7 +116,7 @@ fn tables() -> String {
         }
         match setting.resume {
             Resume::Fixed => {}
-            Resume::Free => notes.push("A resume may change it".into()),
+            Resume::Free | Resume::Onward => notes.push("A resume may change it".into()),
             Resume::Path => notes.push("A resume may give another path".into()),
             Resume::Length => notes.push("A resume may change it if `sched` does not depend on it".into()),
         }

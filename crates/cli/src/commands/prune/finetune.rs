@@ -13,19 +13,21 @@ use residual::data::Part;
 use residual::engine::Options;
 use residual::files::{atomic_write, read_text};
 use residual::model::Model;
-use residual::train::Layer;
+use residual::train::{Difference, Layer, Recipe};
 use residual::weights::{load, save};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The largest of our own files that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What a folder's steps depend on, besides settings of training, which its runs compare.
-#[derive(Serialize)]
-struct Settings<'a> {
+/// What a folder's steps depend on.
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
     weights: PathBuf,
-    finetune: &'a str,
+    /// The resolved recipe, as TOML.
+    finetune: String,
     target: String,
     criterion: String,
     uniform: bool,
@@ -53,9 +55,14 @@ impl Finetune {
         file: &Path,
     ) -> Result<Self, Failure> {
         let folder = file.with_extension("steps");
+        let own = if goal.is_structured() { "" } else { "keep_zeros = true\n" };
+        let settings_of_training = (recipe, &arguments.settings);
+        let training = fine_tuning(settings_of_training, found, judged, arguments.reading, arguments.seed, model, own)?;
+        // What is wrong with the settings is said before the pruning, which takes minutes.
+        let resolved = training.resolve(&weights(Path::new("pruned"))?)?;
         let settings = Settings {
             weights: std::fs::canonicalize(&arguments.weights.weights).unwrap_or(arguments.weights.weights.clone()),
-            finetune: recipe,
+            finetune: resolved.recipe.to_toml(),
             target: goal.to_string(),
             criterion: arguments.criterion.to_string(),
             uniform: arguments.uniform,
@@ -65,12 +72,7 @@ impl Finetune {
             seed: arguments.seed,
             steps: arguments.steps.get(),
         };
-        let own = if goal.is_structured() { "" } else { "keep_zeros = true\n" };
-        let settings_of_training = (recipe, &arguments.settings);
-        let training = fine_tuning(settings_of_training, found, judged, arguments.reading, arguments.seed, model, own)?;
-        // What is wrong with the settings is said before the pruning, which takes minutes.
-        training.resolve(&weights(&arguments.weights.weights)?)?;
-        begin(&folder, &serde_json::to_string_pretty(&settings)?)?;
+        begin(&folder, &settings)?;
         Ok(Self { folder, training })
     }
 
@@ -127,18 +129,26 @@ fn weights(path: &Path) -> Result<Layer, Failure> {
 }
 
 /// Makes the folder, or checks that its steps are of these settings.
-fn begin(folder: &Path, settings: &str) -> Result<(), Failure> {
+fn begin(folder: &Path, settings: &Settings) -> Result<(), Failure> {
     let path = folder.join("settings.json");
     if path.exists() {
-        return match read_text(&path, MAX_BYTES)? == settings {
-            true => Ok(()),
-            false => Err(Failure::usage(format!(
-                "{}: expected steps of the same command, got those of other settings (settings.json); remove the folder or give \
-                 another --output",
-                path_text(folder)
-            ))),
+        let refused = |what: &str| {
+            let folder = path_text(folder);
+            Failure::usage(format!("{folder}: expected {what}; remove the folder or give another --output"))
         };
+        let others = || refused("steps of the same command, got those of other settings (settings.json)");
+        let begun: Settings = serde_json::from_str(&read_text(&path, MAX_BYTES)?).map_err(|_| others())?;
+        let recipe = |text: &str| Ok::<_, Failure>(Recipe::resolve(&[Layer::parse("recipe", text)?])?.recipe);
+        if let Some(difference) = recipe(&begun.finetune)?.difference_in_result(&recipe(&settings.finetune)?) {
+            let Difference { setting, expected, got } = difference;
+            return Err(refused(&format!(
+                "steps of the same training, got other settings: {setting}: expected {expected}, got {got}"
+            )));
+        }
+        let is_same = Settings { finetune: settings.finetune.clone(), ..begun } == *settings;
+        return if is_same { Ok(()) } else { Err(others()) };
     }
     std::fs::create_dir_all(folder).map_err(|error| Failure::at(folder.display(), &error))?;
+    let settings = serde_json::to_string_pretty(settings)?;
     Ok(atomic_write(&path, |file| file.write_all(settings.as_bytes()))?)
 }

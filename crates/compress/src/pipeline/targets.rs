@@ -8,7 +8,7 @@ use std::fmt;
 /// The size of a pruned network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Size {
+pub enum PruningTarget {
     /// So many times as fast as the original, in batches of a size.
     Speedup {
         /// Above 1.
@@ -20,7 +20,7 @@ pub enum Size {
     Macs(f64),
 }
 
-impl Size {
+impl PruningTarget {
     /// What pruning aims at.
     pub(super) fn goal(self) -> Goal {
         match self {
@@ -40,7 +40,7 @@ impl Size {
     }
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for PruningTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Speedup { factor, .. } => write!(f, "{factor}x"),
@@ -52,7 +52,7 @@ impl fmt::Display for Size {
 /// The sizes that were asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Sizes {
+pub enum PruningTargets {
     /// 1.5, 2 and 3 times as fast, and with a limit of the latency as fast as it asks for.
     Usual,
     /// So many times as fast.
@@ -66,7 +66,7 @@ const USUAL: [f64; 3] = [1.5, 2.0, 3.0];
 /// How near a factor may be to another one.
 const NEAR: f64 = 1.05;
 
-impl Sizes {
+impl PruningTargets {
     /// Checks the numbers.
     ///
     /// # Errors
@@ -86,11 +86,11 @@ impl Sizes {
     }
 
     /// The sizes for this budget, from the largest network to the smallest.
-    pub(super) fn resolve(&self, budget: &Budget, original: &Point) -> Vec<Size> {
+    pub(super) fn resolve(&self, budget: &Budget, original: &Point) -> Vec<PruningTarget> {
         let batch = budget.batch();
         let speedups = |mut factors: Vec<f64>| {
             factors.sort_by(f64::total_cmp);
-            factors.into_iter().map(|factor| Size::Speedup { factor, batch }).collect()
+            factors.into_iter().map(|factor| PruningTarget::Speedup { factor, batch }).collect()
         };
         match self {
             Self::Usual => speedups(USUAL.into_iter().chain(limit(budget, original)).collect()),
@@ -98,7 +98,7 @@ impl Sizes {
             Self::Macs(shares) => {
                 let mut shares = shares.clone();
                 shares.sort_by(|a, b| b.total_cmp(a));
-                shares.into_iter().map(Size::Macs).collect()
+                shares.into_iter().map(PruningTarget::Macs).collect()
             }
         }
     }
@@ -138,9 +138,9 @@ mod tests {
     #[test]
     fn a_limit_of_the_latency_is_among_the_sizes_unless_one_is_near() {
         let factors = |budget: &str, ms: f64| -> Vec<f64> {
-            let sizes = Sizes::Usual.resolve(&budget.parse().unwrap(), &original(ms));
-            let factor = |size: &Size| match size {
-                Size::Speedup { factor, batch: 1 } => *factor,
+            let sizes = PruningTargets::Usual.resolve(&budget.parse().unwrap(), &original(ms));
+            let factor = |size: &PruningTarget| match size {
+                PruningTarget::Speedup { factor, batch: 1 } => *factor,
                 other => panic!("{other:?}"),
             };
             sizes.iter().map(factor).collect()
@@ -154,17 +154,18 @@ mod tests {
 
     #[test]
     fn sizes_go_from_the_largest_network_to_the_smallest_and_are_checked() {
-        let of = |sizes: Sizes| sizes.resolve(&Budget::default(), &original(4.0));
-        assert_eq!(of(Sizes::Macs(vec![0.3, 0.6])), [Size::Macs(0.6), Size::Macs(0.3)]);
-        let factors: Vec<String> = of(Sizes::Speedups(vec![2.0, 1.25])).iter().map(Size::to_string).collect();
+        let of = |sizes: PruningTargets| sizes.resolve(&Budget::default(), &original(4.0));
+        assert_eq!(of(PruningTargets::Macs(vec![0.3, 0.6])), [PruningTarget::Macs(0.6), PruningTarget::Macs(0.3)]);
+        let factors: Vec<String> =
+            of(PruningTargets::Speedups(vec![2.0, 1.25])).iter().map(PruningTarget::to_string).collect();
         assert_eq!(factors, ["1.25x", "2x"]);
-        assert!(Size::Macs(0.5).is_met(
+        assert!(PruningTarget::Macs(0.5).is_met(
             &original(4.0),
             &Point { outcome: Outcome { macs: 2000, ..original(4.0).outcome }, ..original(4.0) }
         ));
-        assert!(!Size::Macs(0.5).is_met(&original(4.0), &original(4.0)));
-        let error = Sizes::Speedups(vec![2.0, 1.0]).check().unwrap_err().to_string();
+        assert!(!PruningTarget::Macs(0.5).is_met(&original(4.0), &original(4.0)));
+        let error = PruningTargets::Speedups(vec![2.0, 1.0]).check().unwrap_err().to_string();
         assert_eq!(error, "speedups: expected factors above 1, as 1.5,2,3, got \"1\"");
-        assert!(Sizes::Macs(vec![1.0]).check().is_err() && Sizes::Usual.check().is_ok());
+        assert!(PruningTargets::Macs(vec![1.0]).check().is_err() && PruningTargets::Usual.check().is_ok());
     }
 }
