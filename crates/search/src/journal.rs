@@ -51,7 +51,7 @@ pub enum Entry {
         /// Seconds of training in all.
         seconds: f64,
     },
-    /// A trial was interrupted, and goes on from its last checkpoint.
+    /// A trial was interrupted, and is resumed from its last checkpoint.
     Paused {
         /// Its number.
         trial: usize,
@@ -78,7 +78,7 @@ pub enum Entry {
     },
 }
 
-/// What decides the trials of a search. A search only goes on with the same settings.
+/// What decides the trials of a search. A search is only resumed with the same settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -94,7 +94,7 @@ pub struct Settings {
     pub max_macs: Option<u64>,
     /// The limit of trainable values.
     pub max_params: Option<usize>,
-    /// The limit of the time of inference, such as `2ms@1`.
+    /// The latency limit, such as `2ms@1`.
     pub target_latency: Option<String>,
     /// Epochs of fine-tuning, of a one-shot search.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
 //! Search: which network of a space is the most accurate within a limit of size or time, and which settings of a recipe are the best.
 //!
 //! A [`Space`] has a choice for every dimension, and a [`Strategy`] proposes the [`Candidate`] of the next trial from the
-//! [`History`] of all trials so far. A strategy has no other state, so a search goes on from its history alone.
+//! [`History`] of all trials so far. A strategy has no other state, so a search is resumed from its history alone.
 //! [`NetworkSpace`] is a space of the zoo's networks, [`SettingSpace`] one of a recipe's settings. A [`Search`] trains its trials as
 //! ordinary runs, and keeps their history in a journal that several processes may share; in a one-shot search they share the weights
 //! of trained [`Supernets`] instead. [`CellTable`] is a space whose accuracies are

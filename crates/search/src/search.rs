@@ -3,7 +3,7 @@
 //! The folder of a search holds `journal.jsonl`, the description of every trial's network or settings in `descriptions/`, the trials'
 //! run folders in `trials/`, and at the end the best one: `best.toml` and `best.safetensors`; a one-shot search has more (see
 //! `one_shot.rs`). A process claims a trial by the
-//! lock of its description, which ends with the process: a trial whose process was killed is free again, and goes on from its
+//! lock of its description, which ends with the process: a trial whose process was killed is free again, and is resumed from its
 //! last checkpoint.
 
 use crate::journal::{Entry, Journal, Record, Settings};
@@ -63,7 +63,7 @@ pub struct Length {
 /// An event of a search.
 #[derive(Clone, Debug)]
 pub enum Event<'a, T> {
-    /// The training of a supernet begins or goes on.
+    /// The training of a supernet begins or is resumed.
     Supernet {
         /// Its number.
         supernet: usize,
@@ -77,7 +77,7 @@ pub enum Event<'a, T> {
         /// How many are left.
         supernets: usize,
     },
-    /// A trial begins or goes on.
+    /// A trial begins, is resumed, or gets more epochs.
     Trial {
         /// Its number.
         trial: usize,
@@ -298,7 +298,7 @@ impl<T: Trials> Search<T> {
         Ok(Self { trials, method, seed, val_split, epochs, length })
     }
 
-    /// Searches in `folder`, or goes on with the search that is there, until its length is reached or `stop` is set. Other
+    /// Searches in `folder`, or resumes the search that is there, until its length is reached or `stop` is set. Other
     /// processes may do the same in the same folder.
     ///
     /// # Errors

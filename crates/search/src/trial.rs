@@ -1,4 +1,4 @@
-//! The training of a trial: an ordinary run, which goes on where it was left.
+//! The training of a trial: an ordinary run, which is resumed where it was interrupted or paused.
 
 use residual_engine::Options;
 use residual_train::{

@@ -28,7 +28,7 @@ pub(super) fn run<T: Trials>(
         if !matches!(result, Ok(_) | Err(SearchError::NoResult { .. })) {
             result?;
         }
-        complain("interrupted, after a checkpoint; the same command goes on");
+        complain("interrupted, after a checkpoint; the same command resumes the search");
         return Ok(None);
     }
     Ok(Some(result?))

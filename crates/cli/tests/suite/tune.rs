@@ -1,4 +1,4 @@
-//! `residual tune`: settings that are searched, killed and gone on with, and the guide's commands.
+//! `residual tune`: settings that are searched, killed and resumed, and the guide's commands.
 
 use crate::support;
 

@@ -1,4 +1,4 @@
-//! Searches that train: interrupted ones go on, several processes share one, and the best network is an ordinary checkpoint.
+//! Searches that train: interrupted ones are resumed, several processes share one, and the best network is an ordinary checkpoint.
 
 use residual_engine::Options;
 use residual_search::{
@@ -50,7 +50,7 @@ fn recipe(data: &str, epochs: u64) -> Recipe {
 
 fn with_search<T>(method: Method, recipe: Recipe, trials: usize, run: impl FnOnce(&Search<Networks<'_>>) -> T) -> T {
     let space = NetworkSpace::parse("s", SPACE).unwrap();
-    let latency = |_: &residual_graph::Graph, _| panic!("no limit of latency is set");
+    let latency = |_: &residual_graph::Graph, _| panic!("no latency limit is set");
     let length = Length { trials: Some(trials), budget: None };
     run(&Search::new(
         space,
