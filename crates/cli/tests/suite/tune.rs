@@ -93,6 +93,14 @@ fn what_cannot_be_searched_is_refused() {
         &["--space", "lr=log(1,2)", "--max-steps", "5"],
         "error: epochs: expected alone, as tpe-asha gives its trials a part of the epochs, got none, or another length",
     );
+    refused(
+        &["--space", "lr=log(0.01,1)", "--epochs", "3", "--lr", "0.1"],
+        "error: --lr: expected none, as --space chooses lr, got one",
+    );
+    refused(
+        &["--space", "lr=log(0.01,1)", "--epochs", "3", "--lr-base", "0.1"],
+        "error: --lr-base: expected none, as --space chooses lr, got one",
+    );
     let line = "error: --trials or --budget is required: how long to search";
     place.refused(&["tune", "--space", "lr=log(1,2)", "--data", "tiny.safetensors", "--epochs", "1"], 2, line);
     let error =
