@@ -157,8 +157,11 @@ impl<'a> Run<'a> {
         self.start(on_event)?;
         while !self.is_done() {
             if !self.epoch(on_event)? {
-                let snapshots = self.snapshots()?;
-                self.checkpoint(&snapshots, &snapshots, on_event)?;
+                // The checkpoint at the end of an epoch has the weights as they were evaluated.
+                if self.saved != Some(self.progress.step) {
+                    let snapshots = self.snapshots()?;
+                    self.checkpoint(&snapshots, &snapshots, on_event)?;
+                }
                 return Ok(Outcome::Interrupted(Box::new(self.summary(None))));
             }
         }
