@@ -45,6 +45,9 @@ fn show<T>(event: &Event<'_, T>, progress: &Progress, steps: &mut u64, describe:
         Event::Waiting { supernets } => {
             progress.line(&format!("waiting for {} that other processes train", count(*supernets as u64, "supernet")));
         }
+        Event::WaitingForTrials { trials } => {
+            progress.line(&format!("waiting for {} that other processes train", count(*trials as u64, "trial")));
+        }
         Event::Trial { trial, epochs, tried } => {
             let epochs = if *epochs > 0 { format!(", {}", count(*epochs, "epoch")) } else { String::new() };
             progress.line(&format!("trial {trial}: {}{epochs}", describe(tried)));

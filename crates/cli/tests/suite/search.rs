@@ -210,15 +210,13 @@ fn a_one_shot_search_says_what_shares_weights_and_what_it_refuses() {
 fn two_processes_share_the_trials_of_one_folder() {
     let place = place();
     let children: Vec<Child> = (0..2).map(|_| start(&place, &search("shared"))).collect();
-    for child in children {
+    let results = children.into_iter().map(|child| {
         let ran = support::ran(child.wait_with_output().unwrap());
-        // One may end before the other has the first result.
-        assert!(
-            ran.code == Some(0) || ran.stderr.contains("expected at least one trial with a result"),
-            "{}",
-            ran.stderr
-        );
-    }
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        json(&ran.stdout)
+    });
+    let results: Vec<Value> = results.collect();
+    assert_eq!(results[0], results[1]);
     let scored = journal(&place, "shared");
     let mut scored: Vec<u64> = scored
         .iter()
