@@ -69,8 +69,8 @@ pub enum SearchError {
         /// The number of trials.
         tried: usize,
     },
-    /// No network of the space is within the limits.
-    #[error("limits: expected networks of the space within them, got none among the smallest one and random ones")]
+    /// No member of the space is within the limits.
+    #[error("space: expected a member within the limits, got none, neither the smallest nor a random one")]
     Limits,
     /// A setting of the search has no meaning with others.
     #[error("{field}: expected {expected}, got {got}")]

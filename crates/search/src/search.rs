@@ -342,19 +342,17 @@ impl<T: Trials> Search<T> {
         stop: &AtomicBool,
         on_event: &mut dyn FnMut(&Event<'_, T::Tried>),
     ) -> Result<Outcome<T::Tried>, SearchError> {
-        for folder in [DESCRIPTIONS, JUDGED, "trials"].map(|name| folder.join(name)) {
+        for folder in [DESCRIPTIONS, "trials"].map(|name| folder.join(name)) {
             std::fs::create_dir_all(&folder).map_err(SearchError::io(&folder))?;
         }
         // Runs keep the path of their network.
         let folder = folder.canonicalize().map_err(SearchError::io(folder))?;
         let journal = Journal::new(&folder.join("journal.jsonl"));
         let session = Session { folder, journal, options, stop, judge: OnceCell::new() };
+        self.check_limits(&session)?;
         session.journal.begin(&self.settings())?;
         let is_prepared = match self.trials.one_shot() {
-            Some(one_shot) => {
-                self.check_limits(&session)?;
-                self.train_supernets(one_shot, &session, on_event)?
-            }
+            Some(one_shot) => self.train_supernets(one_shot, &session, on_event)?,
             None => true,
         };
         if is_prepared {
@@ -363,7 +361,7 @@ impl<T: Trials> Search<T> {
         self.outcome(&session.journal.read()?, &session)
     }
 
-    /// Checks that there is a first trial, before hours are spent on supernets.
+    /// Checks that there is a first trial, before the search begins and hours are spent on supernets.
     fn check_limits(&self, session: &Session<'_>) -> Result<(), SearchError> {
         let history = session.journal.read()?.history;
         let is_known = !history.trials().is_empty() || self.trials.smallest(&history)?.is_some();

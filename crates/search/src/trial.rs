@@ -60,6 +60,9 @@ impl TrialRun<'_> {
             // It was not resumed since.
             let weights = run.last();
             let bytes = std::fs::read(&weights).map_err(io(&weights))?;
+            if let Some(folder) = judged.parent() {
+                std::fs::create_dir_all(folder).map_err(io(folder))?;
+            }
             atomic_write(judged, |file| file.write_all(&bytes))?;
         }
         let mut job = match &run {

@@ -8,8 +8,10 @@ use crate::signals::Stop;
 use residual::engine::Options;
 use residual::search::{Event, Outcome, Search, SearchError, Trials};
 use residual::train::Event as TrainEvent;
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Searches in `folder`; `describe` says in a line what a trial tries. `None` if a signal ended the search.
 pub(super) fn run<T: Trials>(
@@ -32,6 +34,15 @@ pub(super) fn run<T: Trials>(
         return Ok(None);
     }
     Ok(Some(result?))
+}
+
+/// Says that a search ended before all of its trials, as it found no other `what` to try.
+pub(super) fn note_exhausted<T>(outcome: &Outcome<T>, asked: Option<NonZeroU16>, budget: Option<Duration>, what: &str) {
+    if let (Some(asked), None) = (asked, budget)
+        && outcome.trials < asked.get().into()
+    {
+        complain(&format!("ended after {} of {asked} trials: no other {what} found", outcome.trials));
+    }
 }
 
 /// Shows an event: a bar of the trial in progress, which has `steps`, and a line for each one's beginning and result.

@@ -39,6 +39,7 @@ pub(crate) fn run(arguments: &Tune, stop: &Stop) -> Result<Done, Failure> {
     let Some(outcome) = trials::run(&search, &arguments.output, &options, stop, &describe)? else {
         return Ok(Done::Interrupted);
     };
+    trials::note_exhausted(&outcome, arguments.trials, arguments.budget, "settings of the space were");
     let command = format!("residual train --recipe {}", quoted_path(&outcome.description));
     let page = arguments.output.join("report.html");
     let text = html(arguments, &outcome, space, &command)?;

@@ -126,6 +126,19 @@ fn the_result_says_what_was_found_and_how_to_train_it() {
     place.refused(&[&search("new")[..], &["--model", "resnet20"]].concat(), 2, line);
 }
 
+#[test]
+fn a_search_of_a_space_without_more_networks_says_so() {
+    let place = place();
+    let ran = place.run(
+        &"search --space space.toml --data tiny.safetensors -b 4 --max-steps 1 --trials 50 --threads 1 --json -o out"
+            .split(' ')
+            .collect::<Vec<_>>(),
+    );
+    assert_eq!((ran.code, &json(&ran.stdout)["trials"]), (Some(0), &16.into()), "{}", ran.stderr);
+    let line = "\nended after 16 of 50 trials: no other network of the space within the limits was found\n";
+    assert!(ran.stderr.contains(line), "{}", ran.stderr);
+}
+
 /// Runs the search to its end in `whole`, and in `killed`, where it is killed again and again; both results.
 #[cfg(unix)]
 fn with_kills(place: &Place, search: &dyn Fn(&'static str) -> Vec<&'static str>) -> [Value; 2] {
