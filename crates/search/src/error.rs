@@ -69,6 +69,9 @@ pub enum SearchError {
         /// The number of trials.
         tried: usize,
     },
+    /// No member of the space is within the limits.
+    #[error("space: expected a member within the limits, got none, neither the smallest nor a random one")]
+    Limits,
     /// A setting of the search has no meaning with others.
     #[error("{field}: expected {expected}, got {got}")]
     Field {
@@ -84,6 +87,14 @@ pub enum SearchError {
     NoResult {
         /// Why the first trial failed, if one did.
         failure: Option<String>,
+    },
+    /// All of the first trials failed.
+    #[error("search: expected a result among the first {failed} trials, got none; the first one failed: {reason}")]
+    AllFailed {
+        /// The number of trials that failed.
+        failed: usize,
+        /// Why the first one did.
+        reason: String,
     },
     /// A network is invalid.
     #[error("{}", one_line(.0))]
@@ -111,7 +122,7 @@ pub enum SearchError {
         /// Why.
         source: Box<TrainError>,
     },
-    /// A trial cannot be trained.
+    /// A trial cannot be trained, for a reason that is not its own.
     #[error("trial {trial}: {}", one_line(.source))]
     Trial {
         /// The trial's number.

@@ -9,7 +9,7 @@ use crate::{History, Trial};
 /// spent a budget has not been given the next larger one, η times as much, it is given it; else a new trial begins. Budgets
 /// are whole numbers of any unit, such as epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Halving {
+pub(crate) struct Halving {
     /// The smallest budget.
     min: u64,
     /// The largest.
@@ -22,7 +22,7 @@ pub struct Halving {
 
 /// What is done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// A new trial, with this budget.
     New {
         /// Its budget.
@@ -39,17 +39,17 @@ pub enum Next {
 
 impl Halving {
     /// Every trial gets the same budget.
-    pub fn none(budget: u64) -> Self {
+    pub(crate) fn none(budget: u64) -> Self {
         Self { min: budget, max: budget, eta: 2, brackets: 1 }
     }
 
     /// ASHA: one bracket that begins with `min`. `None` unless 1 ≤ `min` ≤ `max` and `eta` ≥ 2.
-    pub fn asha(min: u64, max: u64, eta: u64) -> Option<Self> {
+    pub(crate) fn asha(min: u64, max: u64, eta: u64) -> Option<Self> {
         (1 <= min && min <= max && eta >= 2).then_some(Self { min, max, eta, brackets: 1 })
     }
 
     /// Hyperband: as many brackets as there are budgets. `None` as [`Halving::asha`].
-    pub fn hyperband(min: u64, max: u64, eta: u64) -> Option<Self> {
+    pub(crate) fn hyperband(min: u64, max: u64, eta: u64) -> Option<Self> {
         let one = Self::asha(min, max, eta)?;
         Some(Self { brackets: one.budgets(0).len() as u32, ..one })
     }
@@ -92,7 +92,7 @@ impl Halving {
     }
 
     /// What follows the trials so far.
-    pub fn next(&self, history: &History) -> Next {
+    pub(crate) fn next(&self, history: &History) -> Next {
         for bracket in 0..self.brackets {
             let budgets = self.budgets(bracket);
             // From the largest budget down, so that the most promising trials go on first.

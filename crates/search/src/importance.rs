@@ -12,7 +12,7 @@ const LEAST: usize = 10;
 /// the choices of that dimension alone, by the Pearson divergence of their distributions (PED-ANOVA; Watanabe et al.,
 /// arXiv:2304.10255). Trials count by their score after the smallest budget, if they have one. `None` with fewer than ten such scores,
 /// or if no dimension differs.
-pub fn importance(space: &dyn Space, history: &History) -> Option<Vec<f64>> {
+pub(crate) fn importance(space: &dyn Space, history: &History) -> Option<Vec<f64>> {
     let firsts = || history.trials().iter().filter_map(|trial| Some((trial, *trial.scores.first()?)));
     let smallest = firsts().map(|(_, (budget, _))| budget).min()?;
     let scored = firsts().filter(|(_, (budget, _))| *budget == smallest);
@@ -61,7 +61,7 @@ mod tests {
         let mut history = History::default();
         assert_eq!(importance(&space, &history), None);
         for number in 0..100 {
-            let candidate = crate::space::uniform(&space, &mut Stream::new(0, &[number]));
+            let candidate = crate::space::uniform(space.sizes(), &mut Stream::new(0, &[number]));
             let [a, b, _] = candidate.0[..] else { panic!("three dimensions") };
             let score = -(a as f64 / 48.0 - 0.6).powi(2) - 0.05 * (b as f64 / 48.0 - 0.3).powi(2);
             let trial = history.propose(candidate, number.to_string(), 1);

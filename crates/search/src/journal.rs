@@ -51,7 +51,7 @@ pub enum Entry {
         /// Seconds of training in all.
         seconds: f64,
     },
-    /// A trial was interrupted, and goes on from its last checkpoint.
+    /// A trial was interrupted, and is resumed from its last checkpoint.
     Paused {
         /// Its number.
         trial: usize,
@@ -62,10 +62,6 @@ pub enum Entry {
     Supernet {
         /// Its number, counted from 0.
         supernet: usize,
-        /// Epochs that it was trained.
-        epochs: u64,
-        /// Top-1 of its largest network on held-out images in percent.
-        top1: f64,
         /// Seconds of training in all.
         seconds: f64,
     },
@@ -78,7 +74,7 @@ pub enum Entry {
     },
 }
 
-/// What decides the trials of a search. A search only goes on with the same settings.
+/// What decides the trials of a search. A search is only resumed with the same settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -94,7 +90,7 @@ pub struct Settings {
     pub max_macs: Option<u64>,
     /// The limit of trainable values.
     pub max_params: Option<usize>,
-    /// The limit of the time of inference, such as `2ms@1`.
+    /// The latency limit, such as `2ms@1`.
     pub target_latency: Option<String>,
     /// Epochs of fine-tuning, of a one-shot search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +145,8 @@ pub struct Record {
     pub failures: Vec<(usize, String)>,
     /// The trained supernets, and the seconds of training of each.
     pub supernets: Vec<(usize, f64)>,
+    /// The number of entries.
+    pub(crate) entries: usize,
 }
 
 impl Record {
@@ -159,6 +157,7 @@ impl Record {
 
     /// Adds an entry; an error is what belonged in its place.
     fn add(&mut self, entry: &Entry) -> Result<(), String> {
+        self.entries += 1;
         let known = self.history.trials().len();
         let is_known = |trial: usize| if trial < known { Ok(()) } else { Err(format!("a trial below {known}")) };
         match entry {
@@ -186,7 +185,7 @@ impl Record {
                 is_known(*trial)?;
                 self.seconds[*trial] = *seconds;
             }
-            Entry::Supernet { supernet, seconds, .. } => {
+            Entry::Supernet { supernet, seconds } => {
                 if self.has_supernet(*supernet) {
                     return Err("a supernet that was not trained before".into());
                 }

@@ -1,4 +1,4 @@
-//! The time of inference, measured on this machine.
+//! Latency: the time of inference, measured on this machine.
 
 use crate::SearchError;
 use residual_engine::{Engine, Mode, Options};

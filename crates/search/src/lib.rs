@@ -1,7 +1,7 @@
 //! Search: which network of a space is the most accurate within a limit of size or time, and which settings of a recipe are the best.
 //!
 //! A [`Space`] has a choice for every dimension, and a [`Strategy`] proposes the [`Candidate`] of the next trial from the
-//! [`History`] of all trials so far. A strategy has no other state, so a search goes on from its history alone.
+//! [`History`] of all trials so far. A strategy has no other state, so a search is resumed from its history alone.
 //! [`NetworkSpace`] is a space of the zoo's networks, [`SettingSpace`] one of a recipe's settings. A [`Search`] trains its trials as
 //! ordinary runs, and keeps their history in a journal that several processes may share; in a one-shot search they share the weights
 //! of trained [`Supernets`] instead. [`CellTable`] is a space whose accuracies are
@@ -53,9 +53,7 @@ mod trial;
 mod trials;
 
 pub use error::SearchError;
-pub use halving::{Halving, Next};
 pub use history::{History, Trial};
-pub use importance::importance;
 pub use journal::{Entry, Journal, Record, Settings};
 pub use latency::measure_latency;
 pub use limits::{Bounded, Cost, Latency, LatencyLimit, Limits};
@@ -66,9 +64,8 @@ pub use one_shot::OneShot;
 pub use recipes::Recipes;
 pub use search::{Event, Found, Length, Outcome, Search};
 pub use setting_space::{Dimension, SettingSpace};
-pub use slice::Slice;
 pub use space::{Candidate, Space};
-pub use strategy::{Evolution, RandomSearch, Screened, Strategy, Tpe};
+pub use strategy::{Evolution, RandomSearch, Strategy, Tpe};
 pub use supernet::{Supernet, Supernets};
 pub use table::{CellTable, TableRow};
 pub use trials::{Networks, Trials};

@@ -15,11 +15,11 @@ pub struct Limits {
     pub macs: Option<u64>,
     /// Trainable values.
     pub parameters: Option<usize>,
-    /// Time of inference.
+    /// Latency.
     pub latency: Option<LatencyLimit>,
 }
 
-/// A limit of the time of inference, written `2ms@8`: 2 milliseconds for a batch of 8 images. Without a batch size it is 1.
+/// A latency limit, written `2ms@8`: 2 milliseconds for a batch of 8 images. Without a batch size it is 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LatencyLimit {
     /// In seconds.

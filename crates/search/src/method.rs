@@ -1,6 +1,7 @@
 //! Methods of search by name: a strategy, and how long each trial is trained.
 
-use crate::{Evolution, Halving, RandomSearch, SearchError, Strategy, Tpe};
+use crate::halving::Halving;
+use crate::{Evolution, RandomSearch, SearchError, Strategy, Tpe};
 use std::fmt;
 use std::str::FromStr;
 
@@ -66,7 +67,7 @@ impl Method {
     }
 
     /// How long each trial is trained, at most `budget`; not at all if it shares the weights of a supernet.
-    pub fn halving(self, budget: u64) -> Halving {
+    pub(crate) fn halving(self, budget: u64) -> Halving {
         let min = (budget / ETA.pow(RUNGS)).max(1);
         let halving = match self {
             Self::Random | Self::Evolution | Self::Tpe => None,

@@ -1,6 +1,7 @@
 //! Spaces of networks, described in TOML: a network whose fields are values or choices.
 
 use crate::cell::canonical;
+use crate::space::uniform;
 use crate::template::{Choices, Template};
 use crate::{Candidate, SearchError};
 use residual_files::{nearest, read_text};
@@ -240,16 +241,11 @@ impl NetworkSpace {
         &self.dimensions[dimension].field
     }
 
-    /// A candidate with a uniform choice in every dimension.
-    pub(crate) fn draw(&self, random: &mut Stream) -> Candidate {
-        Candidate(self.sizes.iter().map(|&size| random.below(size as u32) as usize).collect())
-    }
-
     /// A valid candidate with the network of this number.
     pub(crate) fn start(&self, network: usize) -> Option<Candidate> {
         const DRAWS: u64 = 1000;
         (0..DRAWS).find_map(|draw| {
-            let mut candidate = self.draw(&mut Stream::new(0, &[network as u64, draw]));
+            let mut candidate = uniform(&self.sizes, &mut Stream::new(0, &[network as u64, draw]));
             if self.networks.len() > 1 {
                 candidate.0[0] = network;
             }

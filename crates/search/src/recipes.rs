@@ -1,9 +1,11 @@
 //! The trials of a search of settings: one recipe, with other settings for every trial.
 
+use crate::importance::importance;
 use crate::journal::{Entry, Settings};
 use crate::setting_space::line;
 use crate::{Candidate, History, SearchError, SettingSpace, Space, Strategy, Trials};
 use residual_engine::Options;
+use residual_infer::network;
 use residual_tensor::Stream;
 use residual_train::{Layer, Recipe, RecipeError, Resolved};
 use std::path::Path;
@@ -28,19 +30,23 @@ impl Recipes {
     /// # Errors
     /// If the layers are invalid by themselves, no combination of settings is valid with them, or there is no such network.
     pub fn new(space: SettingSpace, layers: Vec<Layer>) -> Result<Self, SearchError> {
-        let models = space.dimensions().iter().filter(|dimension| dimension.setting == "model");
-        for name in models.flat_map(|dimension| &dimension.values).filter_map(|value| value.as_str()) {
-            // A trial would find out after others had been trained.
-            if !name.ends_with(".toml") {
-                residual_zoo::build(name, 10)?;
-            }
-        }
         let recipe = Recipe::resolve(&layers).map_err(invalid)?.recipe;
+        // A trial would find out after others had been trained.
+        let of = |setting| space.dimensions().iter().find(move |dimension| dimension.setting == setting);
+        let names: Vec<&str> = match of("model") {
+            Some(models) => models.values.iter().filter_map(|value| value.as_str()).collect(),
+            // Weights may be those of a network that only their file describes.
+            None if recipe.weights.is_some() || of("weights").is_some() => Vec::new(),
+            None => vec![&recipe.model],
+        };
+        for name in names {
+            network(name).map_err(|error| SearchError::Recipe(Box::new(error.into())))?;
+        }
         let sizes = space.dimensions().iter().map(|dimension| dimension.values.len()).collect();
         let recipes = Self { space, sizes, layers, recipe };
         let mut error = None;
         for draw in 0..DRAWS {
-            let candidate = crate::space::uniform(&recipes, &mut Stream::new(0, &[draw]));
+            let candidate = crate::space::uniform(recipes.sizes(), &mut Stream::new(0, &[draw]));
             match recipes.resolve(&recipes.text(&candidate)) {
                 Ok(_) => return Ok(recipes),
                 Err(of_this) => error = error.or(Some(of_this)),
@@ -142,5 +148,9 @@ impl Trials for Recipes {
 
     fn price(&self, _settings: &Table) -> f64 {
         0.0
+    }
+
+    fn importance(&self, history: &History) -> Option<Vec<f64>> {
+        importance(self, history)
     }
 }

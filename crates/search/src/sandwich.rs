@@ -56,21 +56,26 @@ pub(crate) fn companion<'a>(
     job: &Job,
     options: &Options,
 ) -> Companion<'a> {
-    let gradients = GradientOptions { checkpointing: job.recipe.grad_checkpointing, ..GradientOptions::default() };
-    let mut sandwich = Sandwich {
-        space,
-        supernet,
-        seed: job.recipe.seed,
-        batch: job.recipe.batch_size.min(job.train.len()),
-        options: Options { gradients, ..options.clone() },
-        compiled: Vec::new(),
-        probabilities: Vec::new(),
-        gradient: Vec::new(),
-    };
-    Box::new(move |engine, pass| sandwich.add_gradients(engine, pass))
+    let mut sandwich = Sandwich::new(space, supernet, job, options);
+    let name = format!("the smallest and {} random members of a supernet, drawn every {STEPS} steps", MEMBERS - 1);
+    Companion::new(name, move |engine, pass| sandwich.add_gradients(engine, pass))
 }
 
-impl Sandwich<'_> {
+impl<'a> Sandwich<'a> {
+    fn new(space: &'a NetworkSpace, supernet: &'a Supernet, job: &Job, options: &Options) -> Self {
+        let gradients = GradientOptions { checkpointing: job.recipe.grad_checkpointing, ..GradientOptions::default() };
+        Self {
+            space,
+            supernet,
+            seed: job.recipe.seed,
+            batch: job.recipe.batch_size.min(job.train.len()),
+            options: Options { gradients, ..options.clone() },
+            compiled: Vec::new(),
+            probabilities: Vec::new(),
+            gradient: Vec::new(),
+        }
+    }
+
     /// Adds the members' gradients to those of the largest network, of which `engine` is.
     fn add_gradients(&mut self, engine: &mut Engine, pass: &Pass<'_>) -> Result<(), TrainError> {
         let weights = engine.state_dict();
@@ -193,11 +198,11 @@ image_size = 8
         };
         let job = Job::prepare(recipe).unwrap();
         let options = Options::threads(1);
-        let mut companion = companion(&space, supernet, &job, &options);
+        let mut sandwich = Sandwich::new(&space, supernet, &job, &options);
         let mut checked = 0;
-        let around: Companion<'_> = Box::new(|engine, pass| {
+        let around = Companion::new("checked", |engine, pass| {
             let before = engine.gradients();
-            companion(engine, pass)?;
+            sandwich.add_gradients(engine, pass)?;
             let after = engine.gradients();
             let weights = engine.state_dict();
             let mut probabilities = engine.output().to_vec();

@@ -1,19 +1,19 @@
 //! A search: trials are proposed, trained as ordinary runs and recorded in a journal, by one or several processes.
 //!
 //! The folder of a search holds `journal.jsonl`, the description of every trial's network or settings in `descriptions/`, the trials'
-//! run folders in `trials/`, and at the end the best one: `best.toml` and `best.safetensors`; a one-shot search has more (see
-//! `one_shot.rs`). A process claims a trial by the
-//! lock of its description, which ends with the process: a trial whose process was killed is free again, and goes on from its
+//! run folders in `trials/`, the weights by which trials were judged before they got more epochs in `judged/`, and at the end the best
+//! one: `best.toml` and `best.safetensors`, the weights that it was judged by; a one-shot search has more (see `one_shot.rs`). A process claims a trial by the
+//! lock of its description, which ends with the process: a trial whose process was killed is free again, and is resumed from its
 //! last checkpoint.
 
+use crate::halving::Next;
 use crate::journal::{Entry, Journal, Record, Settings};
 use crate::judge::Judge;
 use crate::limits::Bounded;
-use crate::trial::{End, TrialRun};
+use crate::trial::{End, TrialRun, is_of_trial};
 use crate::trials::name;
 use crate::{
-    Candidate, Latency, Limits, Member, Method, NetworkSpace, Networks, Next, OneShot, Recipes, SearchError, Trials,
-    importance,
+    Candidate, History, Latency, Limits, Member, Method, NetworkSpace, Networks, OneShot, Recipes, SearchError, Trials,
 };
 use residual_data::{DataError, Dataset, Source, Split};
 use residual_engine::Options;
@@ -36,8 +36,16 @@ const HELD_OUT: f64 = 0.1;
 /// Pause before the journal is read again, when another process has just changed it.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Pause before the journal is read again, while other processes train the last trials.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// Failures without any result after which a search gives up.
+const MAX_FAILURES: usize = 10;
+
 /// The folder of the trials' descriptions.
 const DESCRIPTIONS: &str = "descriptions";
+/// The folder of weights that were judged, of trials that were trained for more epochs since.
+const JUDGED: &str = "judged";
 
 /// What is searched for, and how.
 pub struct Search<T> {
@@ -63,7 +71,7 @@ pub struct Length {
 /// An event of a search.
 #[derive(Clone, Debug)]
 pub enum Event<'a, T> {
-    /// The training of a supernet begins or goes on.
+    /// The training of a supernet begins or is resumed.
     Supernet {
         /// Its number.
         supernet: usize,
@@ -77,7 +85,12 @@ pub enum Event<'a, T> {
         /// How many are left.
         supernets: usize,
     },
-    /// A trial begins or goes on.
+    /// Other processes train the trials that are left, and this one waits for them.
+    WaitingForTrials {
+        /// How many are left.
+        trials: usize,
+    },
+    /// A trial begins, is resumed, or gets more epochs.
     Trial {
         /// Its number.
         trial: usize,
@@ -139,7 +152,8 @@ pub struct Outcome<T> {
     pub description: PathBuf,
     /// Its checkpoint.
     pub weights: PathBuf,
-    /// The importance of every dimension of the space (see [`importance`]), if it is known.
+    /// The importance of every setting of the space, the sum of which is 1, if it is known: how much the best tenth of the trials
+    /// differs from all of them in that setting alone (PED-ANOVA; Watanabe et al., arXiv:2304.10255). Of networks it is not.
     pub importance: Option<Vec<f64>>,
     /// Whether a signal ended the search.
     pub interrupted: bool,
@@ -151,8 +165,17 @@ pub(crate) enum Work<T> {
     Train(Claim<T>),
     /// Looks again.
     Again,
+    /// Waits until the journal has other entries than so many, or other processes train other trials than so many.
+    Wait { entries: usize, trials: usize },
     /// Nothing is left.
     Done,
+}
+
+impl<T> Work<T> {
+    /// What a process does that has nothing to train, while others train so many trials: their results are part of the outcome.
+    pub(crate) fn after(record: &Record, others: usize) -> Self {
+        if others > 0 { Self::Wait { entries: record.entries, trials: others } } else { Self::Done }
+    }
 }
 
 /// A trial that is this process's.
@@ -161,6 +184,8 @@ pub(crate) struct Claim<T> {
     pub(crate) candidate: Candidate,
     epochs: u64,
     tried: T,
+    /// Epochs after which it was judged the last time, if it was.
+    judged: Option<u64>,
     /// Seconds of training in all trials together.
     spent: f64,
     /// The description of the trial, with its lock.
@@ -207,9 +232,10 @@ impl<'a> Search<Networks<'a>> {
     /// of the training images is.
     ///
     /// # Errors
-    /// If the data cannot be read, or the recipe names a network or weights, holds no images out, or has no number of epochs
-    /// although the method needs one; if the method shares weights, also if the space needs too many supernets (see
-    /// [`Supernets::new`](crate::Supernets::new)), the number of trials is open, or the loss is none of a softmax.
+    /// If the data cannot be read, or the recipe names a network or weights, holds no images out, has no number of epochs
+    /// although the method needs one, or does not evaluate every epoch although trials are halved; if the method shares weights, also if the space needs too many supernets (see
+    /// [`Supernets::new`](crate::Supernets::new)), its members cannot be fine-tuned by the recipe, the number of trials is open, or the
+    /// loss is none of a softmax.
     pub fn new(
         space: NetworkSpace,
         limits: Limits,
@@ -231,7 +257,7 @@ impl<'a> Search<Networks<'a>> {
         let channels = in_chans.unwrap_or(images.format().channels);
         let space = space.for_images(channels, num_classes.unwrap_or(images.class_names().len()));
         let one_shot = match method.shares_weights() {
-            true => Some(OneShot::new(&space, recipe.recipe.epochs.unwrap_or(1))?),
+            true => Some(OneShot::new(&space, &recipe)?),
             false => None,
         };
         let trials = Networks { members: Bounded::new(space, limits, latency), recipe, screen: 1, one_shot };
@@ -248,13 +274,14 @@ impl<'a> Search<Networks<'a>> {
     /// none.
     ///
     /// # Errors
-    /// If trials share no weights.
+    /// If trials share no weights, or the recipe of fine-tuning, which has a share of the supernet's epochs and of its learning rate, is
+    /// invalid.
     pub fn with_finetune_epochs(mut self, epochs: u64) -> Result<Self, SearchError> {
-        let Some(one_shot) = self.trials.one_shot else {
+        let Some(one_shot) = self.trials.one_shot.take() else {
             let (expected, got) = (format!("none with strategy {}", self.method), epochs.to_string());
             return Err(SearchError::Field { field: "finetune_epochs", expected, got });
         };
-        self.trials.one_shot = Some(one_shot.with_finetune_epochs(epochs));
+        self.trials.one_shot = Some(one_shot.with_finetune_epochs(epochs, &self.trials.recipe)?);
         Ok(self)
     }
 }
@@ -265,7 +292,7 @@ impl Search<Recipes> {
     ///
     /// # Errors
     /// If the data cannot be read, the method is one for networks, or the recipe holds no images out, or has no number of epochs
-    /// although trials are halved.
+    /// or does not evaluate every one although trials are halved.
     pub fn of_recipes(recipes: Recipes, method: Method, length: Length) -> Result<Self, SearchError> {
         if method.shares_weights() {
             let expected = "one for settings, as only networks share weights".into();
@@ -278,12 +305,16 @@ impl Search<Recipes> {
 
 impl<T: Trials> Search<T> {
     fn of(trials: T, val_split: Option<f64>, method: Method, length: Length) -> Result<Self, SearchError> {
-        let Recipe { epochs, max_steps, time_budget, seed, bce_loss, .. } = trials.recipe();
+        let Recipe { epochs, max_steps, time_budget, seed, bce_loss, val_interval, .. } = trials.recipe();
         let field = |field, expected, got: &str| Err(SearchError::Field { field, expected, got: got.into() });
         let needs_epochs = method.halves() || method.shares_weights();
         if needs_epochs && (epochs.is_none() || max_steps.is_some() || time_budget.is_some()) {
             let why = if method.halves() { "gives its trials a part of the epochs" } else { "trains for whole epochs" };
             return field("epochs", format!("alone, as {method} {why}"), "none, or another length");
+        }
+        if method.halves() && *val_interval != 1 {
+            let expected = format!("1, as {method} compares trials after some of their epochs");
+            return field("val_interval", expected, &val_interval.to_string());
         }
         if method.shares_weights() && *bce_loss {
             return field("bce_loss", format!("false, as {method} learns the softmax of the largest network"), "true");
@@ -298,12 +329,12 @@ impl<T: Trials> Search<T> {
         Ok(Self { trials, method, seed, val_split, epochs, length })
     }
 
-    /// Searches in `folder`, or goes on with the search that is there, until its length is reached or `stop` is set. Other
+    /// Searches in `folder`, or resumes the search that is there, until its length is reached or `stop` is set. Other
     /// processes may do the same in the same folder.
     ///
     /// # Errors
-    /// If the folder holds another search, no network is within the limits, a trial cannot be trained, a file cannot be read or
-    /// written, or no trial has a result.
+    /// If the folder holds another search, no network is within the limits, the first ten trials failed, a file cannot be read or written,
+    /// or no trial has a result.
     pub fn run(
         &self,
         folder: &Path,
@@ -311,13 +342,14 @@ impl<T: Trials> Search<T> {
         stop: &AtomicBool,
         on_event: &mut dyn FnMut(&Event<'_, T::Tried>),
     ) -> Result<Outcome<T::Tried>, SearchError> {
-        for folder in [folder.join(DESCRIPTIONS), folder.join("trials")] {
+        for folder in [DESCRIPTIONS, "trials"].map(|name| folder.join(name)) {
             std::fs::create_dir_all(&folder).map_err(SearchError::io(&folder))?;
         }
         // Runs keep the path of their network.
         let folder = folder.canonicalize().map_err(SearchError::io(folder))?;
         let journal = Journal::new(&folder.join("journal.jsonl"));
         let session = Session { folder, journal, options, stop, judge: OnceCell::new() };
+        self.check_limits(&session)?;
         session.journal.begin(&self.settings())?;
         let is_prepared = match self.trials.one_shot() {
             Some(one_shot) => self.train_supernets(one_shot, &session, on_event)?,
@@ -329,25 +361,60 @@ impl<T: Trials> Search<T> {
         self.outcome(&session.journal.read()?, &session)
     }
 
-    /// Trains trials until nothing is left for this process, or it is to stop.
+    /// Checks that there is a first trial, before the search begins and hours are spent on supernets.
+    fn check_limits(&self, session: &Session<'_>) -> Result<(), SearchError> {
+        let history = session.journal.read()?.history;
+        let is_known = !history.trials().is_empty() || self.trials.smallest(&history)?.is_some();
+        match is_known || self.propose(&history, session.options)?.is_some() {
+            true => Ok(()),
+            false => Err(SearchError::Limits),
+        }
+    }
+
+    /// The candidate of the next trial: where the strategy finds none, the smallest one that was not tried.
+    fn propose(&self, history: &History, options: &Options) -> Result<Option<Candidate>, SearchError> {
+        let mut random = Stream::new(self.seed, &[history.trials().len() as u64]);
+        let strategy = self.method.strategy(self.length.trials);
+        match self.trials.propose(&*strategy, history, &mut random, options)? {
+            Some(candidate) => Ok(Some(candidate)),
+            None => self.trials.smallest(history),
+        }
+    }
+
+    /// Trains trials until nothing is left for this process or any other one, or it is to stop.
     fn train_trials(
         &self,
         session: &Session<'_>,
         on_event: &mut dyn FnMut(&Event<'_, T::Tried>),
     ) -> Result<(), SearchError> {
-        loop {
-            let is_over = match session.journal.update(|record| self.next(record, session))? {
-                Work::Train(claim) => !self.train(&claim, session, on_event)?,
-                Work::Again => {
-                    std::thread::sleep(PAUSE);
-                    false
-                }
-                Work::Done => true,
+        // Whether a trial was paused at the end of the budget: then this process trains no other one.
+        let (mut is_spent, mut is_waiting) = (false, false);
+        while !session.stop.load(Ordering::Relaxed) {
+            let next = |record: &Record| match is_spent {
+                true => Ok((Vec::new(), Work::after(record, others(record, &session.folder)?))),
+                false => self.next(record, session),
             };
-            if is_over || session.stop.load(Ordering::Relaxed) {
-                return Ok(());
+            match session.journal.update(next)? {
+                Work::Train(claim) => {
+                    is_spent = !self.train(&claim, session, on_event)?;
+                    is_waiting = false;
+                }
+                Work::Again => std::thread::sleep(PAUSE),
+                Work::Wait { entries, trials } => {
+                    if !std::mem::replace(&mut is_waiting, true) {
+                        on_event(&Event::WaitingForTrials { trials });
+                    }
+                    let has_changed = |record: &Record| {
+                        Ok((Vec::new(), record.entries != entries || others(record, &session.folder)? != trials))
+                    };
+                    while !session.stop.load(Ordering::Relaxed) && !session.journal.update(has_changed)? {
+                        std::thread::sleep(WAIT);
+                    }
+                }
+                Work::Done => break,
             }
         }
+        Ok(())
     }
 
     /// What the trials are.
@@ -375,17 +442,26 @@ impl<T: Trials> Search<T> {
     fn next(&self, record: &Record, session: &Session<'_>) -> Result<(Vec<Entry>, Work<T::Tried>), SearchError> {
         let Session { folder, options, .. } = session;
         let tried = self.tried(record, session)?;
+        if let (Some((_, reason)), failed @ MAX_FAILURES.., true) =
+            (record.failures.first(), record.failures.len(), record.history.best().is_none())
+        {
+            return Err(SearchError::AllFailed { failed, reason: reason.clone() });
+        }
         let spent: f64 = record.seconds.iter().sum();
         if self.length.budget.is_some_and(|budget| spent >= budget.as_secs_f64()) {
-            return Ok((Vec::new(), Work::Done));
+            return Ok((Vec::new(), Work::after(record, others(record, folder)?)));
         }
+        let mut others = 0;
         for (number, trial) in record.history.trials().iter().enumerate().filter(|(_, trial)| trial.is_running()) {
             let description = description_file(folder, &name(number));
-            if let Some(lock) = try_lock(&description)? {
-                let (candidate, tried, epochs) = (trial.candidate.clone(), tried[number].clone(), trial.budget);
-                let claim = Claim { trial: number, candidate, epochs, tried, spent, description, _lock: lock };
-                return Ok((Vec::new(), Work::Train(claim)));
-            }
+            let Some(lock) = try_lock(&description)? else {
+                others += 1;
+                continue;
+            };
+            let (candidate, tried, epochs) = (trial.candidate.clone(), tried[number].clone(), trial.budget);
+            let judged = trial.scores.last().map(|&(epochs, _)| epochs);
+            let claim = Claim { trial: number, candidate, epochs, tried, judged, spent, description, _lock: lock };
+            return Ok((Vec::new(), Work::Train(claim)));
         }
         let number = record.history.trials().len();
         let budget = match self.method.halving(self.epochs).next(&record.history) {
@@ -395,14 +471,12 @@ impl<T: Trials> Search<T> {
             Next::New { budget } => budget,
         };
         if self.length.trials.is_some_and(|trials| number >= trials) {
-            return Ok(self.after_trials(record, &tried));
+            return Ok(self.after_trials(record, &tried, others));
         }
-        let mut random = Stream::new(self.seed, &[number as u64]);
-        let strategy = self.method.strategy(self.length.trials);
-        let Some(candidate) = self.trials.propose(&*strategy, &record.history, &mut random, options)? else {
+        let Some(candidate) = self.propose(&record.history, options)? else {
             return match number {
-                0 => Err(SearchError::Exhausted { tried: 0 }),
-                _ => Ok(self.after_trials(record, &tried)),
+                0 => Err(SearchError::Limits),
+                _ => Ok(self.after_trials(record, &tried, others)),
             };
         };
         let (entry, text) = self.trials.describe(number, &candidate, budget)?;
@@ -411,7 +485,8 @@ impl<T: Trials> Search<T> {
         let tried = self.trials.tried(&entry).expect("a proposal says what is tried");
         let work = match try_lock(&description)? {
             Some(lock) => {
-                Work::Train(Claim { trial: number, candidate, epochs: budget, tried, spent, description, _lock: lock })
+                let (epochs, judged) = (budget, None);
+                Work::Train(Claim { trial: number, candidate, epochs, tried, judged, spent, description, _lock: lock })
             }
             None => Work::Again,
         };
@@ -441,7 +516,7 @@ impl<T: Trials> Search<T> {
         session: &Session<'_>,
         on_event: &mut dyn FnMut(&Event<'_, T::Tried>),
     ) -> Result<bool, SearchError> {
-        let &Claim { trial, epochs, ref tried, spent, ref description, .. } = claim;
+        let &Claim { trial, epochs, ref tried, judged, spent, ref description, .. } = claim;
         on_event(&Event::Trial { trial, epochs, tried });
         let one_shot = self.trials.one_shot();
         let ended = match one_shot {
@@ -461,6 +536,9 @@ impl<T: Trials> Search<T> {
                     // A trial is paused at its budget, unless it is trained to the end.
                     pause_at: (one_shot.is_none() && epochs < self.epochs).then_some(epochs),
                     seconds: self.length.budget.map(|budget| (budget.as_secs_f64() - spent).max(0.0)),
+                    judged: judged
+                        .filter(|&epochs| epochs > 0)
+                        .map(|epochs| judged_file(&session.folder, trial, epochs)),
                     companion: None,
                 };
                 run.train(session.options, session.stop, &mut |event| on_event(&Event::Training(event)))
@@ -472,7 +550,7 @@ impl<T: Trials> Search<T> {
                 Entry::Scored { trial, epochs, top1, seconds }
             }
             Ok(End::Interrupted { seconds }) => Entry::Paused { trial, seconds },
-            Err(error @ (TrainError::Diverged { .. } | TrainError::Engine(_))) => {
+            Err(error) if is_of_trial(&error) => {
                 let reason = residual_files::one_line(&error);
                 on_event(&Event::Failed { trial, reason: &reason });
                 Entry::Failed { trial, reason }
@@ -524,12 +602,12 @@ impl<T: Trials> Search<T> {
             best,
             description,
             weights,
-            importance: importance(&self.trials, &record.history),
+            importance: self.trials.importance(&record.history),
             interrupted: session.stop.load(Ordering::Relaxed),
         })
     }
 
-    /// The model of a trial that was trained for so many epochs.
+    /// The model of a trial that was judged after so many epochs, as it was then.
     fn model_of(
         &self,
         trial: usize,
@@ -543,10 +621,15 @@ impl<T: Trials> Search<T> {
             let member = |judge: &Judge| judge.member(part, name(trial), session.options);
             return session.judge(one_shot).and_then(member).map_err(SearchError::trial(trial));
         }
+        let judged = judged_file(&session.folder, trial, epochs);
+        if judged.exists() {
+            return Ok(load(&judged)?.model);
+        }
+        // It was judged by its last weights, and was not resumed since.
         let trials = session.folder.join("trials");
         let run = crate::trial::find(&trials, &name(trial)).map_err(SearchError::trial(trial))?;
         let run = run.ok_or_else(|| SearchError::io(&trials.join(name(trial)))(ErrorKind::NotFound.into()))?;
-        Ok(load(&run.best())?.model)
+        Ok(load(&run.last())?.model)
     }
 
     /// The trials that no other one beats in both cost and accuracy, by rising cost.
@@ -583,6 +666,20 @@ const MAX_DESCRIPTION: u64 = 1 << 20;
 /// The description of the trial or supernet called `name`.
 pub(crate) fn description_file(folder: &Path, name: &str) -> PathBuf {
     folder.join(DESCRIPTIONS).join(format!("{name}.toml"))
+}
+
+/// The weights of a trial that was judged after so many epochs, once it is trained for more.
+fn judged_file(folder: &Path, trial: usize, epochs: u64) -> PathBuf {
+    folder.join(JUDGED).join(format!("{}-{epochs}.safetensors", name(trial)))
+}
+
+/// The number of trials that other processes train.
+fn others(record: &Record, folder: &Path) -> Result<usize, SearchError> {
+    let mut others = 0;
+    for (number, _) in record.history.trials().iter().enumerate().filter(|(_, trial)| trial.is_running()) {
+        others += usize::from(try_lock(&description_file(folder, &name(number)))?.is_none());
+    }
+    Ok(others)
 }
 
 /// Claims a trial or supernet for this process, by the lock of its description; `None` if it is another one's.

@@ -45,8 +45,8 @@ pub struct Dimension {
 /// Settings, each with the values that a search chooses from.
 ///
 /// Described as `lr=log(1e-3,1),opt=choose(sgd,adamw)`, or in TOML as `lr = { log = [1e-3, 1] }`: `log(low,high)` and
-/// `uniform(low,high)` are 49 numbers from `low` to `high`, rising by a factor or by a difference, to three digits, or all whole numbers
-/// of a setting of whole numbers if they are no more; `choose(a,b,…)` is a list.
+/// `uniform(low,high)` are 49 numbers from `low` to `high`, rising by a factor or by a difference, to three digits; of a setting of whole
+/// numbers they are rounded to different ones, with `uniform` to all in the range if these are no more; `choose(a,b,…)` is a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SettingSpace {
     dimensions: Vec<Dimension>,
@@ -223,7 +223,7 @@ fn dimension(setting: &'static Setting, description: &Value) -> Result<Dimension
             }
             let values = match setting.kind {
                 Kind::Number => numbers(low, high, is_logarithmic),
-                Kind::Whole => wholes(low, high, is_logarithmic),
+                Kind::Whole => wholes(low, high, is_logarithmic)?,
                 _ => return Err(format!("expected choose(A,B,…), as it is no number, got {function}")),
             };
             Ok(Dimension { setting: setting.name, values, is_range: true, is_logarithmic })
@@ -255,26 +255,27 @@ fn numbers(low: f64, high: f64, is_logarithmic: bool) -> Vec<Value> {
     values.into_iter().map(Value::Float).collect()
 }
 
-/// Whole numbers from `low` to `high`.
-fn wholes(low: f64, high: f64, is_logarithmic: bool) -> Vec<Value> {
-    let [low, high] = [low.ceil(), high.floor()];
-    let count = if is_logarithmic { VALUES } else { VALUES.min((high - low) as usize + 1) };
-    let mut values: Vec<i64> = Vec::new();
-    if count == 1 || low >= high {
-        return vec![Value::Integer(low as i64)];
+/// Whole numbers from `low` to `high`, both included if they are whole; an error is a line.
+fn wholes(low: f64, high: f64, is_logarithmic: bool) -> Result<Vec<Value>, String> {
+    let [first, last] = [low.ceil(), high.floor()];
+    if first > last {
+        return Err(format!("expected a range with a whole number, got none between {low} and {high}"));
     }
-    for place in 0..count {
-        let whole = between(low, high, is_logarithmic, place, count).round() as i64;
+    let count = if is_logarithmic { VALUES } else { ((last - first) as usize).saturating_add(1).min(VALUES) };
+    let mut values = vec![first as i64];
+    for place in 1..count {
+        let whole = between(first, last, is_logarithmic, place, count).round().min(last) as i64;
         if values.last().is_none_or(|last| whole > *last) {
             values.push(whole);
         }
     }
-    values.into_iter().map(Value::Integer).collect()
+    Ok(values.into_iter().map(Value::Integer).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn values(text: &str) -> Vec<String> {
         SettingSpace::open([text]).unwrap().dimensions()[0].values.iter().map(Value::to_string).collect()
@@ -292,6 +293,28 @@ mod tests {
         assert!(["32", "64", "128", "256"].iter().all(|size| batches.iter().any(|value| value == size)));
         assert_eq!(values("sched=choose(cosine,linear,cosine)"), ["\"cosine\"", "\"linear\""]);
         assert_eq!(values("nesterov=choose(true,false)"), ["true", "false"]);
+    }
+
+    proptest! {
+        #[test]
+        fn whole_numbers_of_a_range_rise_from_its_first_to_its_last(
+            low in 0.0f64..2000.0, span in 0.0f64..2000.0, round in any::<[bool; 2]>(), is_logarithmic in any::<bool>(),
+        ) {
+            let rounded = |number: f64, round| if round { number.round() } else { number };
+            let low = rounded(low, round[0]) + if is_logarithmic { 1.0 } else { 0.0 };
+            let high = low + rounded(span, round[1]);
+            let expected = (low.ceil() as i64, high.floor() as i64);
+            match wholes(low, high, is_logarithmic) {
+                Err(_) => prop_assert!(expected.0 > expected.1),
+                Ok(values) => {
+                    let values: Vec<i64> = values.iter().filter_map(Value::as_integer).collect();
+                    prop_assert_eq!((values[0], values[values.len() - 1]), expected);
+                    prop_assert!(values.windows(2).all(|pair| pair[0] < pair[1]));
+                    let all = (expected.1 - expected.0) as usize + 1;
+                    prop_assert!(values.len() <= VALUES && (is_logarithmic || values.len() == all.min(VALUES)));
+                }
+            }
+        }
     }
 
     #[test]
@@ -317,6 +340,10 @@ mod tests {
             ("lr=log(0,1)", "space: lr: expected two numbers above 0 of which the second is larger, got 0 and 1"),
             ("lr=uniform(1,1)", "space: lr: expected two numbers of which the second is larger, got 1 and 1"),
             ("lr=log(0.1,1),lr=log(0.1,1)", "space: lr: expected once, got twice"),
+            (
+                "grad-accum-steps=uniform(1.2,1.8)",
+                "space: grad_accum_steps: expected a range with a whole number, got none between 1.2 and 1.8",
+            ),
             ("sched=log(1,2)", "space: sched: expected choose(A,B,…), as it is no number, got log"),
             ("seed=uniform(1,5)", "space: seed: expected a setting that trials may differ in, got one that they share"),
             ("learning_rate=log(0.1,1)", "space: unknown key \"learning_rate\" (did you mean \"lr\"?)"),
@@ -324,6 +351,8 @@ mod tests {
             assert_eq!(error(text), expected);
         }
         assert!(error("smoothing=uniform(0,2)").contains("smoothing"));
+        // More whole numbers than can be counted.
+        assert!(error("grad-accum-steps=uniform(1,1e30)").contains("grad_accum_steps"));
         assert!(error("sched=choose(cosine,round)").contains("sched"));
     }
 }

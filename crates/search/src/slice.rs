@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 /// The elements of a member's tensors among those of its supernet.
 #[derive(Clone, Debug)]
-pub struct Slice {
+pub(crate) struct Slice {
     parts: Vec<Part>,
 }
 
@@ -31,7 +31,7 @@ impl Slice {
     ///
     /// # Errors
     /// If it is none: a line with the first tensor that is no part of the supernet's, or with the image size if it is another.
-    pub fn new(member: &Graph, supernet: &Graph) -> Result<Self, String> {
+    pub(crate) fn new(member: &Graph, supernet: &Graph) -> Result<Self, String> {
         let ([_, height, width], [_, supernet_height, supernet_width]) = (member.input_size(), supernet.input_size());
         if (height, width) != (supernet_height, supernet_width) {
             return Err(format!("image size: expected {supernet_height}x{supernet_width}, got {height}x{width}"));
@@ -53,7 +53,7 @@ impl Slice {
     ///
     /// # Panics
     /// If it is another network's.
-    pub fn cut(&self, supernet: &NamedTensors) -> NamedTensors {
+    pub(crate) fn cut(&self, supernet: &NamedTensors) -> NamedTensors {
         let cut = |part: &Part| {
             let whole = &supernet[&part.key];
             if part.is_counter {
@@ -70,7 +70,7 @@ impl Slice {
     ///
     /// # Panics
     /// If a tensor is another network's.
-    pub fn add(&self, member: &NamedTensors, supernet: &mut NamedTensors) {
+    pub(crate) fn add(&self, member: &NamedTensors, supernet: &mut NamedTensors) {
         for part in self.parts.iter().filter(|part| !part.is_counter) {
             let (Some(tensor), Some(sum)) = (member.get(&part.key), supernet.get_mut(&part.key)) else { continue };
             let values = tensor.as_f32().expect("gradients are floats");
@@ -120,6 +120,10 @@ fn rows(shapes: [&[usize]; 2], groups: [usize; 2]) -> Option<(Vec<usize>, usize)
 mod tests {
     use super::*;
     use crate::NetworkSpace;
+    use residual_engine::{Engine, Mode, Options};
+    use residual_model::{Initialisation, Model, initialise};
+    use residual_preprocess::Preprocessing;
+    use residual_tensor::Stream;
 
     /// By hand, on 4×4 matrices whose element (output, input) is 10·output + input.
     #[test]
@@ -164,8 +168,7 @@ mod tests {
         };
         let (member, supernet) = (of("[1, 2, 1]", "[4, 8, 8]"), of("[2, 2, 3]", "[8, 8, 16]"));
         let slice = Slice::new(&member, &supernet).unwrap();
-        let how = residual_model::Initialisation::Torch;
-        let whole = residual_model::initialise(&supernet, how, 1);
+        let whole = initialise(&supernet, Initialisation::Torch, 1);
         let cut = slice.cut(&whole);
         residual_model::check_tensors(&member, &cut).unwrap();
         let mut sum: NamedTensors =
@@ -192,5 +195,56 @@ mod tests {
         );
         let sized = format!("{base}image_size = 16");
         assert_eq!(error(&sized, base), "image size: expected 32x32, got 16x16");
+    }
+
+    /// The logits of a network in evaluation, for a batch of noise.
+    fn logits(graph: &Graph, tensors: NamedTensors) -> Vec<f32> {
+        let size = [12; 2];
+        let preprocessing = Preprocessing::unscaled(size, &[0.0; 3], &[1.0; 3]);
+        let model = Model::new(graph.clone(), tensors, preprocessing, Vec::new()).unwrap();
+        let mut engine = Engine::new(&model, Mode::Eval, 4, size, &[], &Options::threads(1)).unwrap();
+        let mut random = Stream::new(8, &[]);
+        let images: Vec<f32> = (0..4 * 3 * 144).map(|_| random.normal()).collect();
+        engine.forward(&images).unwrap();
+        engine.output().to_vec()
+    }
+
+    /// Blocks whose last batch norm is zero are their shortcut, and channels whose batch norm is zero add nothing.
+    #[test]
+    fn a_member_computes_what_its_supernet_does_without_the_other_weights() {
+        let graph = |text: &str| {
+            let text = format!("family = 'cifar_resnet'\nimage_size = 12\n{text}");
+            residual_zoo::from_toml(&text).unwrap().graph().unwrap()
+        };
+        let cases = [
+            ("depths = [2, 3, 2]\nwidths = [8, 16, 24]", "depths = [1, 2, 2]\nwidths = [8, 12, 16]"),
+            (
+                "block = 'bottleneck'\ndepths = [1, 2, 2]\nwidths = [8, 12, 16]\nsqueeze_excitation = true",
+                "block = 'bottleneck'\ndepths = [1, 1, 2]\nwidths = [4, 12, 8]\nsqueeze_excitation = true\ncardinality = 2",
+            ),
+        ];
+        for (supernet, member) in cases {
+            let (supernet, member) = (graph(supernet), graph(member));
+            let slice = Slice::new(&member, &supernet).unwrap();
+            let mut random = Stream::new(4, &[]);
+            let mut whole = initialise(&supernet, Initialisation::Torch, 3);
+            // Statistics and batch norms that are not those of a new network.
+            for (key, tensor) in &mut whole {
+                let is_norm = key.contains("running") || key.contains("bn") || key.contains("downsample.1");
+                if let (true, Some(values)) = (is_norm, tensor.as_f32_mut()) {
+                    values.iter_mut().for_each(|value| *value += 0.5 * random.uniform());
+                }
+            }
+            let cut = slice.cut(&whole);
+            let zero = |(key, tensor): (&String, &Tensor)| {
+                let zero = if tensor.as_f32().is_some() { Tensor::full(tensor.shape(), 0.0) } else { tensor.clone() };
+                (key.clone(), zero)
+            };
+            let mut without: NamedTensors = whole.iter().map(zero).collect();
+            slice.add(&cut, &mut without);
+            let (expected, got) = (logits(&supernet, without), logits(&member, cut));
+            let largest = expected.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+            assert!(expected.iter().zip(&got).all(|(a, b)| (a - b).abs() < 1e-4 * largest), "{expected:?} {got:?}");
+        }
     }
 }

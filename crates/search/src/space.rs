@@ -31,9 +31,9 @@ pub trait Space {
 /// Draws of a new candidate before a strategy gives up.
 const DRAWS: usize = 2000;
 
-/// A candidate with a uniform choice in every dimension.
-pub(crate) fn uniform(space: &dyn Space, random: &mut Stream) -> Candidate {
-    Candidate(space.sizes().iter().map(|&size| random.below(size as u32) as usize).collect())
+/// A candidate with a uniform choice in every dimension, given their sizes.
+pub(crate) fn uniform(sizes: &[usize], random: &mut Stream) -> Candidate {
+    Candidate(sizes.iter().map(|&size| random.below(size as u32) as usize).collect())
 }
 
 /// The first candidate that is a member and was not tried; `draw` gets the number of the draw, from 0. `None` after so many

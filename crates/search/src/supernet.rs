@@ -9,8 +9,8 @@ const MAX_SUPERNETS: usize = 4;
 /// Draws of a random member before the smallest takes its place.
 const MEMBER_DRAWS: usize = 100;
 
-/// A supernet: a network of a space, and the dimensions in which others with smaller choices share its weights (see
-/// [`Slice`]).
+/// A supernet: a network of a space, and the dimensions in which others with smaller choices share its weights: they have the first
+/// blocks of each stage and the first channels of each layer.
 #[derive(Clone, Debug)]
 pub struct Supernet {
     /// The largest network.
@@ -160,4 +160,26 @@ fn combinations(space: &NetworkSpace, dimensions: &[usize]) -> Vec<Vec<usize>> {
         };
         known.iter().flat_map(more).collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::uniform;
+
+    #[test]
+    fn every_network_of_a_built_in_space_is_a_part_of_a_supernet() {
+        let space = NetworkSpace::open("cifar-resnet").unwrap();
+        let supernets = Supernets::new(&space).unwrap();
+        let mut parts = [0; 3];
+        for number in 0..200 {
+            let candidate = uniform(space.sizes(), &mut Stream::new(1, &[number]));
+            if let Ok(member) = space.member(&candidate) {
+                let part = supernets.part(&candidate).unwrap_or_else(|| panic!("{:?}", member.config));
+                assert_eq!(part.member.config, member.config);
+                parts[part.supernet] += 1;
+            }
+        }
+        assert!(parts.iter().all(|&count| count > 10), "{parts:?}");
+    }
 }

@@ -1,6 +1,9 @@
-//! The training of a trial: an ordinary run, which goes on where it was left.
+//! The training of a trial: an ordinary run, which is resumed where it was interrupted or paused.
 
+use residual_data::DataError;
 use residual_engine::Options;
+use residual_files::atomic_write;
+use residual_infer::InferError;
 use residual_train::{
     Companion, Event, Job, Layer, Outcome, Recipe, Record, Resolved, RunFolder, TrainError, resume_with, train_with,
 };
@@ -20,6 +23,8 @@ pub(crate) struct TrialRun<'a> {
     pub(crate) pause_at: Option<u64>,
     /// Pauses after so many seconds.
     pub(crate) seconds: Option<f64>,
+    /// Where the weights are kept that it was judged by after fewer epochs, if it was.
+    pub(crate) judged: Option<PathBuf>,
     /// What is trained beside its network.
     pub(crate) companion: Option<&'a dyn Fn(&Job) -> Companion<'a>>,
 }
@@ -49,10 +54,16 @@ impl TrialRun<'_> {
         on_event: &mut dyn FnMut(&Event),
     ) -> Result<End, TrainError> {
         let run = find(&self.trials, &self.name)?;
-        if let (Some(run), Some(epoch)) = (&run, self.pause_at)
-            && let Some(end) = result_at(run, epoch)?
+        if let (Some(run), Some(judged)) = (&run, &self.judged)
+            && !judged.exists()
         {
-            return Ok(end);
+            // It was not resumed since.
+            let weights = run.last();
+            let bytes = std::fs::read(&weights).map_err(io(&weights))?;
+            if let Some(folder) = judged.parent() {
+                std::fs::create_dir_all(folder).map_err(io(folder))?;
+            }
+            atomic_write(judged, |file| file.write_all(&bytes))?;
         }
         let mut job = match &run {
             Some(run) => Job::resume(Recipe::resolve(&[Layer::run(&run.config())?])?, run)?,
@@ -60,6 +71,18 @@ impl TrialRun<'_> {
         };
         // Trials are compared by held-out images; the test images are not looked at.
         job.test = None;
+        if let (Some(run), Some(epoch)) = (&run, self.pause_at)
+            && let Some(row) = Record::read(run.path())?.rows.iter().find(|row| row.epoch == epoch)
+            && let Some(top1) = row.top1
+        {
+            // It was killed before its result was recorded, and maybe before the checkpoint of that epoch; the weights are those of the
+            // checkpoint.
+            let stop = Arc::new(AtomicBool::new(true));
+            let outcome = resume_with(&job, run.clone(), options, &stop, None, &mut |_| {})?;
+            if outcome.summary().epochs == epoch {
+                return Ok(End::Scored { top1, seconds: row.seconds });
+            }
+        }
         let companion = self.companion.map(|companion| companion(&job));
         let began = Instant::now();
         let pause = Arc::new(AtomicBool::new(stop.load(Ordering::Relaxed)));
@@ -95,10 +118,9 @@ impl TrialRun<'_> {
 
 /// The run of this name in the folder of all trials' runs: the last one, if a killed process left an empty folder before it.
 pub(crate) fn find(trials: &Path, name: &str) -> Result<Option<RunFolder>, TrainError> {
-    let io = |source| TrainError::Io { path: trials.to_path_buf(), source };
     let mut found: Option<(u64, PathBuf)> = None;
-    for entry in std::fs::read_dir(trials).map_err(io)? {
-        let path = entry.map_err(io)?.path();
+    for entry in std::fs::read_dir(trials).map_err(io(trials))? {
+        let path = entry.map_err(io(trials))?.path();
         let number = path.file_name().and_then(|file| file.to_str()?.split_once('-')).and_then(|(number, rest)| {
             let number: u64 = number.parse().ok()?;
             (rest == name).then_some(number)
@@ -111,9 +133,20 @@ pub(crate) fn find(trials: &Path, name: &str) -> Result<Option<RunFolder>, Train
     found.map(|(_, path)| RunFolder::open(&path)).transpose()
 }
 
-/// The result of a run after an epoch, if it was trained so far.
-fn result_at(run: &RunFolder, epoch: u64) -> Result<Option<End>, TrainError> {
-    let rows = Record::read(run.path())?.rows;
-    let row = rows.iter().find(|row| row.epoch == epoch);
-    Ok(row.and_then(|row| Some(End::Scored { top1: row.top1?, seconds: row.seconds })))
+/// Whether an error is one of what a trial tries, so that others may do better; not one of the machine, or of files that all share.
+pub(crate) fn is_of_trial(error: &TrainError) -> bool {
+    use TrainError as E;
+    match error {
+        E::Recipe(_) | E::Graph(_) | E::Model(_) | E::Engine(_) | E::Diverged { .. } | E::Memory { .. } => true,
+        E::TeacherWeights { .. } | E::TeacherClasses { .. } | E::Teacher { .. } => true,
+        E::Infer(error) => !matches!(error, InferError::Data(_) | InferError::File(_)),
+        E::Data(error) => {
+            matches!(error, DataError::Invalid { .. } | DataError::Preprocessing(_) | DataError::Memory { .. })
+        }
+        _ => false,
+    }
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> TrainError {
+    move |source| TrainError::Io { path: path.to_path_buf(), source }
 }

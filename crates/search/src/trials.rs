@@ -2,7 +2,8 @@
 
 use crate::journal::{Entry, Settings};
 use crate::limits::Bounded;
-use crate::{Candidate, Cost, History, Limits, NetworkSpace, OneShot, Screened, SearchError, Space, Strategy, naswot};
+use crate::strategy::Screened;
+use crate::{Candidate, Cost, History, Limits, NetworkSpace, OneShot, SearchError, Space, Strategy, naswot};
 use residual_engine::Options;
 use residual_tensor::Stream;
 use residual_train::{Recipe, Resolved};
@@ -32,6 +33,15 @@ pub trait Trials: Space {
         options: &Options,
     ) -> Result<Option<Candidate>, SearchError>;
 
+    /// A candidate that is within the limits if any is and was not tried, found without chance; `None` if there is none, or trials
+    /// have no costs.
+    ///
+    /// # Errors
+    /// As [`Space::identity`].
+    fn smallest(&self, _history: &History) -> Result<Option<Candidate>, SearchError> {
+        Ok(None)
+    }
+
     /// The proposal of a member, and the description of its trial: a TOML file.
     ///
     /// # Errors
@@ -56,6 +66,11 @@ pub trait Trials: Space {
     /// The costs of trials are compared by this; equal for all if none is cheaper than another.
     fn price(&self, tried: &Self::Tried) -> f64;
 
+    /// The importance of every dimension for the score, if it is known and says something.
+    fn importance(&self, _history: &History) -> Option<Vec<f64>> {
+        None
+    }
+
     /// The supernets whose weights the trials share, if they do.
     fn one_shot(&self) -> Option<&OneShot> {
         None
@@ -76,6 +91,16 @@ impl Networks<'_> {
     /// The space, with networks for the images of the recipe.
     pub fn space(&self) -> &NetworkSpace {
         self.members.space()
+    }
+
+    /// The network with the fewest multiply-accumulates of each of the space's networks; where weights are shared, of each supernet.
+    fn smallest_of_each(&self) -> Result<Vec<Candidate>, SearchError> {
+        if let Some(one_shot) = &self.one_shot {
+            return Ok(one_shot.supernets().all().iter().map(|supernet| supernet.smallest.clone()).collect());
+        }
+        let space = self.space();
+        let networks = (0..space.networks()).filter_map(|network| Some((network, space.start(network)?)));
+        networks.map(|(network, start)| Ok(space.climb(start, space.dimensions(network), false)?.0)).collect()
     }
 }
 
@@ -121,6 +146,15 @@ impl Trials for Networks<'_> {
         }
         let score = |candidate: &Candidate| naswot(&self.space().member(candidate)?.graph, options);
         Screened { strategy, count: self.screen, score: &score }.propose(self, history, random)
+    }
+
+    fn smallest(&self, history: &History) -> Result<Option<Candidate>, SearchError> {
+        for candidate in self.smallest_of_each()? {
+            if self.identity(&candidate)?.is_some_and(|identity| !history.has_tried(&identity)) {
+                return Ok(Some(candidate));
+            }
+        }
+        Ok(None)
     }
 
     fn describe(&self, trial: usize, candidate: &Candidate, epochs: u64) -> Result<(Entry, String), SearchError> {

@@ -147,17 +147,21 @@ impl<'a> Run<'a> {
         Self { skipped, cached_bytes, ..self }
     }
 
-    /// With what adds to the gradients of every backward pass.
+    /// With what adds to the gradients of every backward pass; of a resumed run the companion that it began with.
     pub(crate) fn with_companion(self, companion: Option<Companion<'a>>) -> Self {
-        Self { companion, ..self }
+        let progress = Progress { companion: companion.as_ref().map(|with| with.name().to_owned()), ..self.progress };
+        Self { companion, progress, ..self }
     }
 
     pub(crate) fn run(mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Outcome, TrainError> {
         self.start(on_event)?;
         while !self.is_done() {
             if !self.epoch(on_event)? {
-                let snapshots = self.snapshots()?;
-                self.checkpoint(&snapshots, &snapshots, on_event)?;
+                // The checkpoint at the end of an epoch has the weights as they were evaluated.
+                if self.saved != Some(self.progress.step) {
+                    let snapshots = self.snapshots()?;
+                    self.checkpoint(&snapshots, &snapshots, on_event)?;
+                }
                 return Ok(Outcome::Interrupted(Box::new(self.summary(None))));
             }
         }
@@ -436,7 +440,7 @@ impl<'a> Run<'a> {
         }
         if let Some(companion) = &mut self.companion {
             let pass = Pass { batch, size: self.size, step, index, batches };
-            companion(self.step.engine_mut(), &pass)?;
+            companion.add(self.step.engine_mut(), &pass)?;
         }
         self.step.after_backward();
         let logits = self.step.logits();

@@ -64,6 +64,9 @@ pub(crate) struct Progress {
     /// The checksums of the teachers at the start of the run; states of earlier versions have none.
     #[serde(default)]
     pub(crate) teachers: Vec<u32>,
+    /// The name of the companion that the run was started with, if it has one; states of earlier versions have none.
+    #[serde(default)]
+    pub(crate) companion: Option<String>,
     /// The instruction set at the start of the run.
     pub(crate) isa: String,
 }
@@ -193,6 +196,17 @@ impl State {
         }
         let averaged = Some(averaged).filter(|averaged| !averaged.is_empty());
         Ok(Self { progress, recipe, model, optimizer, averaged, distillation, zeros })
+    }
+
+    /// Whether this is the state of a run in `folder` with the companion of this name, or with none.
+    pub(crate) fn check_companion(&self, companion: Option<&str>, folder: &RunFolder) -> Result<(), TrainError> {
+        let began = self.progress.companion.as_deref();
+        if began == companion {
+            return Ok(());
+        }
+        let show = |name: Option<&str>| name.map_or_else(|| "none".to_owned(), |name| format!("\"{name}\""));
+        let (path, what) = (folder.path().to_path_buf(), "companion".to_owned());
+        Err(TrainError::OtherRun { path, what, expected: show(began), got: show(companion) })
     }
 
     /// Whether this is the state of a run in `folder` with this recipe and data.

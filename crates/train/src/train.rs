@@ -67,7 +67,7 @@ pub fn train_with(
 /// start of the run, not those of `options`.
 ///
 /// # Errors
-/// If the checkpoint is not one of this job, another process trains in the folder, an image cannot be read, the loss is
+/// If the checkpoint is not one of this job, or the run began with a companion, another process trains in the folder, an image cannot be read, the loss is
 /// not finite, or a file cannot be written.
 pub fn resume(
     job: &Job,
@@ -82,7 +82,7 @@ pub fn resume(
 /// As [`resume`], with the companion that the run began with.
 ///
 /// # Errors
-/// As [`resume`], and the companion's.
+/// As [`resume`], and the companion's; [`TrainError::OtherRun`] if the run began with another companion, or with none.
 pub fn resume_with(
     job: &Job,
     folder: RunFolder,
@@ -94,6 +94,9 @@ pub fn resume_with(
     let _lock = folder.lock()?;
     folder.sweep()?;
     let state = if folder.has_state()? { Some(State::load(&folder.state())?) } else { None };
+    if let Some(state) = &state {
+        state.check_companion(companion.as_ref().map(Companion::name), &folder)?;
+    }
     let tuned = folder.tuning();
     let tuning = if tuned.exists() { Some(Arc::new(read_tuning(&tuned)?)) } else { None };
     let options = &Options { tuning, ..options.clone() };

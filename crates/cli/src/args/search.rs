@@ -14,7 +14,7 @@ use std::time::Duration;
     residual search --space my-space.toml --data photos --max-params 1M --strategy asha --epochs 27 --trials 60\n  \
     residual search --space my-space.toml --data photos --max-macs 100M --strategy supernet --epochs 40 --trials 500\n  \
     residual search --table nasbench201.csv.gz --strategy evolution --trials 300\n\n\
-    The same command goes on with an interrupted search; several processes may share its folder.")]
+    The same command resumes an interrupted search; several processes may share its folder.")]
 pub(crate) struct Search {
     /// The networks to choose from: cifar-resnet, imagenet-resnet, nasbench201, or a TOML file
     #[arg(long, value_name = "NAME|FILE", required_unless_present = "table")]

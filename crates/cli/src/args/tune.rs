@@ -13,7 +13,7 @@ use std::time::Duration;
     residual tune --space \"lr=log(0.01,1),sched=choose(cosine,linear),mixup=uniform(0,0.4)\" --data cifar10 --data-dir cifar-10-batches-bin --recipe cifar-quick --budget 2h -o tunings/quick\n  \
     residual tune --space my-space.toml --data photos --recipe finetune --model resnet18 --trials 40 --strategy random\n\n\
     A space has settings of residual train, each as log(LOW,HIGH) or uniform(LOW,HIGH) for numbers, or choose(A,B,…). In a shell it needs quotes.\n\
-    The same command goes on with an interrupted search; several processes may share its folder.")]
+    The same command resumes an interrupted search; several processes may share its folder.")]
 pub(crate) struct Tune {
     /// The settings to choose and their values, such as lr=log(1e-3,1), or a TOML file; may be given several times
     #[arg(long, value_name = "NAME=VALUES,…|FILE", required = true)]

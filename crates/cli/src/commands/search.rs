@@ -111,6 +111,7 @@ fn on_space(arguments: &Search, space: &str, stop: &Stop) -> Result<Done, Failur
     let Some(outcome) = trials::run(&search, &arguments.output, &options, stop, &describe)? else {
         return Ok(Done::Interrupted);
     };
+    trials::note_exhausted(&outcome, arguments.trials, arguments.budget, "network of the space within the limits was");
     let command = full_training(arguments, &outcome.description);
     let page = arguments.output.join("report.html");
     let text = html(arguments, &outcome, search.trials().space().name(), &command)?;

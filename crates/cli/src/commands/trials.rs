@@ -8,8 +8,10 @@ use crate::signals::Stop;
 use residual::engine::Options;
 use residual::search::{Event, Outcome, Search, SearchError, Trials};
 use residual::train::Event as TrainEvent;
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Searches in `folder`; `describe` says in a line what a trial tries. `None` if a signal ended the search.
 pub(super) fn run<T: Trials>(
@@ -28,10 +30,19 @@ pub(super) fn run<T: Trials>(
         if !matches!(result, Ok(_) | Err(SearchError::NoResult { .. })) {
             result?;
         }
-        complain("interrupted, after a checkpoint; the same command goes on");
+        complain("interrupted, after a checkpoint; the same command resumes the search");
         return Ok(None);
     }
     Ok(Some(result?))
+}
+
+/// Says that a search ended before all of its trials, as it found no other `what` to try.
+pub(super) fn note_exhausted<T>(outcome: &Outcome<T>, asked: Option<NonZeroU16>, budget: Option<Duration>, what: &str) {
+    if let (Some(asked), None) = (asked, budget)
+        && outcome.trials < asked.get().into()
+    {
+        complain(&format!("ended after {} of {asked} trials: no other {what} found", outcome.trials));
+    }
 }
 
 /// Shows an event: a bar of the trial in progress, which has `steps`, and a line for each one's beginning and result.
@@ -44,6 +55,9 @@ fn show<T>(event: &Event<'_, T>, progress: &Progress, steps: &mut u64, describe:
         }
         Event::Waiting { supernets } => {
             progress.line(&format!("waiting for {} that other processes train", count(*supernets as u64, "supernet")));
+        }
+        Event::WaitingForTrials { trials } => {
+            progress.line(&format!("waiting for {} that other processes train", count(*trials as u64, "trial")));
         }
         Event::Trial { trial, epochs, tried } => {
             let epochs = if *epochs > 0 { format!(", {}", count(*epochs, "epoch")) } else { String::new() };

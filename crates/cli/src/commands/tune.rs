@@ -10,7 +10,8 @@ use crate::{Done, commands, machine};
 use residual::files::atomic_write;
 use residual::report::html::paragraph;
 use residual::report::{Searched, Trial, Tuning};
-use residual::search::{Found, Length, Outcome, Recipes, Search, SettingSpace, Trials};
+use residual::search::{Dimension, Found, Length, Outcome, Recipes, Search, SettingSpace, Trials};
+use residual::train::Setting;
 use serde_json::{Value, json};
 use std::path::Path;
 use toml::Table;
@@ -24,6 +25,7 @@ pub(crate) fn run(arguments: &Tune, stop: &Stop) -> Result<Done, Failure> {
         return Err(Failure::usage("--trials or --budget is required: how long to search"));
     }
     let space = SettingSpace::open(arguments.space.iter().map(String::as_str))?;
+    check_flags(arguments, &space)?;
     let layers = recipe::layers(&arguments.recipe, arguments.settings.layer()?, None)?;
     let recipes = Recipes::new(space, layers)?;
     commands::data::check_name(&recipes.recipe().data, recipes.recipe().data_dir.as_deref())?;
@@ -37,6 +39,7 @@ pub(crate) fn run(arguments: &Tune, stop: &Stop) -> Result<Done, Failure> {
     let Some(outcome) = trials::run(&search, &arguments.output, &options, stop, &describe)? else {
         return Ok(Done::Interrupted);
     };
+    trials::note_exhausted(&outcome, arguments.trials, arguments.budget, "settings of the space were");
     let command = format!("residual train --recipe {}", quoted_path(&outcome.description));
     let page = arguments.output.join("report.html");
     let text = html(arguments, &outcome, space, &command)?;
@@ -46,6 +49,21 @@ pub(crate) fn run(arguments: &Tune, stop: &Stop) -> Result<Done, Failure> {
         false => report(&outcome, &names, &command, &page)?,
     }
     Ok(Done::Finished)
+}
+
+/// Refuses a flag for a setting that the space chooses, or has an alternative to: every trial would ignore it.
+fn check_flags(arguments: &Tune, space: &SettingSpace) -> Result<(), Failure> {
+    for name in arguments.settings.names() {
+        let chooses = |dimension: &&Dimension| {
+            dimension.setting == name
+                || Setting::find(dimension.setting).is_some_and(|setting| setting.replaces.contains(&name))
+        };
+        if let Some(Dimension { setting, .. }) = space.dimensions().iter().find(chooses) {
+            let flag = name.replace('_', "-");
+            return Err(Failure::usage(format!("--{flag}: expected none, as --space chooses {setting}, got one")));
+        }
+    }
+    Ok(())
 }
 
 /// Settings in a line.

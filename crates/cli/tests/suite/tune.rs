@@ -1,4 +1,4 @@
-//! `residual tune`: settings that are searched, killed and gone on with, and the guide's commands.
+//! `residual tune`: settings that are searched, killed and resumed, and the guide's commands.
 
 use crate::support;
 
@@ -92,6 +92,14 @@ fn what_cannot_be_searched_is_refused() {
     refused(
         &["--space", "lr=log(1,2)", "--max-steps", "5"],
         "error: epochs: expected alone, as tpe-asha gives its trials a part of the epochs, got none, or another length",
+    );
+    refused(
+        &["--space", "lr=log(0.01,1)", "--epochs", "3", "--lr", "0.1"],
+        "error: --lr: expected none, as --space chooses lr, got one",
+    );
+    refused(
+        &["--space", "lr=log(0.01,1)", "--epochs", "3", "--lr-base", "0.1"],
+        "error: --lr-base: expected none, as --space chooses lr, got one",
     );
     let line = "error: --trials or --budget is required: how long to search";
     place.refused(&["tune", "--space", "lr=log(1,2)", "--data", "tiny.safetensors", "--epochs", "1"], 2, line);

@@ -35,12 +35,13 @@ impl Evolution {
         Self { initial: (trials / 3).clamp(5, 20), ..Self::default() }
     }
 
-    /// The best of `sample` members; the younger one of two equals.
+    /// The best of `sample` members by their first scores, as only the best get others; the younger one of two equals.
     fn parent<'a>(&self, population: &[&'a Trial], random: &mut Stream) -> &'a Candidate {
         let mut members: Vec<usize> = (0..population.len()).collect();
         random.shuffle(&mut members);
         members.truncate(self.sample.max(1));
-        let score = |&member: &usize| (population[member].score().unwrap_or(f64::NEG_INFINITY), member);
+        let first = |trial: &Trial| trial.scores.first().map_or(f64::NEG_INFINITY, |&(_, score)| score);
+        let score = |&member: &usize| (first(population[member]), member);
         let best = members.into_iter().max_by(|a, b| score(a).partial_cmp(&score(b)).expect("scores are numbers"));
         &population[best.expect("a population has members")].candidate
     }
@@ -67,7 +68,7 @@ impl Strategy for Evolution {
     ) -> Result<Option<Candidate>, SearchError> {
         let scored: Vec<&Trial> = history.trials().iter().filter(|trial| trial.score().is_some()).collect();
         if history.trials().len() < self.initial || scored.is_empty() {
-            return first_new(space, history, |_| uniform(space, random));
+            return first_new(space, history, |_| uniform(space.sizes(), random));
         }
         let population = &scored[scored.len().saturating_sub(self.population.max(1))..];
         let mut parent = self.parent(population, random);
@@ -142,10 +143,18 @@ mod tests {
             history.score(trial, 1, -(number as f64));
         }
         let evolution = Evolution { population: 3, sample: 3, initial: 5 };
-        for number in 0..50 {
-            let mut random = Stream::new(3, &[number]);
-            let Candidate(choices) = evolution.propose(&space, &history, &mut random).unwrap().unwrap();
-            assert!(choices.contains(&7), "{choices:?}");
+        let propose = |history: &History, number: u64| {
+            evolution.propose(&space, history, &mut Stream::new(3, &[number])).unwrap().unwrap()
+        };
+        let children: Vec<Candidate> = (0..50).map(|number| propose(&history, number)).collect();
+        assert!(children.iter().all(|Candidate(choices)| choices.contains(&7)), "{children:?}");
+
+        // Trials that are judged again, after more training, have the same children.
+        for (trial, score) in [(7, -100.0), (8, 100.0)] {
+            history.promote(trial, 2);
+            history.score(trial, 2, score);
         }
+        let again: Vec<Candidate> = (0..50).map(|number| propose(&history, number)).collect();
+        assert_eq!(again, children);
     }
 }

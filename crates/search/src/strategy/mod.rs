@@ -7,7 +7,7 @@ mod tpe;
 
 pub use evolution::Evolution;
 pub use random::RandomSearch;
-pub use screened::Screened;
+pub(crate) use screened::Screened;
 pub use tpe::Tpe;
 pub(crate) use tpe::{by_rank, probabilities};
 

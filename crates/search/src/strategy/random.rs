@@ -16,6 +16,6 @@ impl Strategy for RandomSearch {
         history: &History,
         random: &mut Stream,
     ) -> Result<Option<Candidate>, SearchError> {
-        first_new(space, history, |_| uniform(space, random))
+        first_new(space, history, |_| uniform(space.sizes(), random))
     }
 }

@@ -5,13 +5,13 @@ use crate::{Candidate, History, SearchError, Space};
 use residual_tensor::Stream;
 
 /// Proposes the best of several proposals of another strategy, by a score that takes no training.
-pub struct Screened<'a> {
+pub(crate) struct Screened<'a> {
     /// The other strategy.
-    pub strategy: &'a dyn Strategy,
+    pub(crate) strategy: &'a dyn Strategy,
     /// The number of its proposals.
-    pub count: usize,
+    pub(crate) count: usize,
     /// The score of a candidate; higher is better.
-    pub score: &'a dyn Fn(&Candidate) -> Result<f64, SearchError>,
+    pub(crate) score: &'a dyn Fn(&Candidate) -> Result<f64, SearchError>,
 }
 
 impl Strategy for Screened<'_> {

@@ -85,7 +85,7 @@ impl Strategy for Tpe {
     ) -> Result<Option<Candidate>, SearchError> {
         let mut scored: Vec<&Trial> = history.trials().iter().filter(|trial| trial.score().is_some()).collect();
         if history.trials().len() < self.initial || scored.is_empty() {
-            return first_new(space, history, |_| uniform(space, random));
+            return first_new(space, history, |_| uniform(space.sizes(), random));
         }
         by_rank(&mut scored);
         let best = ((scored.len() as f64 * self.best).ceil() as usize).clamp(1, scored.len());
@@ -102,7 +102,7 @@ impl Strategy for Tpe {
         first_new(space, history, |_| {
             drawn.pop().unwrap_or_else(|| {
                 wide += 1;
-                if wide <= self.drawn { draw(&good, random) } else { uniform(space, random) }
+                if wide <= self.drawn { draw(&good, random) } else { uniform(space.sizes(), random) }
             })
         })
     }

@@ -1,4 +1,4 @@
-//! Searches that train: interrupted ones go on, several processes share one, and the best network is an ordinary checkpoint.
+//! Searches that train: interrupted ones are resumed, several processes share one, and the best network is an ordinary checkpoint.
 
 use residual_engine::Options;
 use residual_search::{
@@ -9,7 +9,9 @@ use residual_tensor::{NamedTensors, Stream, Tensor};
 use residual_train::{Event as TrainEvent, Layer, Recipe};
 use residual_weights::{load, save_tensors};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 
 const SPACE: &str = "
 family = 'cifar_resnet'
@@ -50,7 +52,7 @@ fn recipe(data: &str, epochs: u64) -> Recipe {
 
 fn with_search<T>(method: Method, recipe: Recipe, trials: usize, run: impl FnOnce(&Search<Networks<'_>>) -> T) -> T {
     let space = NetworkSpace::parse("s", SPACE).unwrap();
-    let latency = |_: &residual_graph::Graph, _| panic!("no limit of latency is set");
+    let latency = |_: &residual_graph::Graph, _| panic!("no latency limit is set");
     let length = Length { trials: Some(trials), budget: None };
     run(&Search::new(
         space,
@@ -169,26 +171,223 @@ fn two_searches_in_one_folder_share_the_trials() {
     let place = tempfile::tempdir().unwrap();
     let data = data(place.path());
     let folder = place.path().join("search");
-    let scored = std::sync::Mutex::new(Vec::new());
+    let scored = Mutex::new(Vec::new());
+    let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 with_search(Method::Random, recipe(&data, 2), 8, |search| {
-                    let result = run(search, &folder, &mut |event, _| {
+                    let outcome = run(search, &folder, &mut |event, _| {
                         if let Event::Scored { trial, .. } = event {
                             scored.lock().unwrap().push(*trial);
                         }
                     });
-                    // One may end while the other trains the first trial.
-                    assert!(matches!(result, Ok(_) | Err(SearchError::NoResult { .. })));
+                    outcomes.lock().unwrap().push(outcome.unwrap());
                 });
             });
         }
     });
+    let outcomes = outcomes.into_inner().unwrap();
+    assert_eq!(outcomes[0], outcomes[1]);
+    assert_eq!(outcomes[0].scored.len(), 8);
     let mut scored = scored.into_inner().unwrap();
     scored.sort_unstable();
     assert_eq!(scored, (0..8).collect::<Vec<_>>());
     assert!(results(&folder).iter().all(|trial| trial.scores.len() == 1));
+}
+
+#[test]
+fn a_search_without_work_waits_for_the_trials_of_others_and_ends_as_they_do() {
+    let place = tempfile::tempdir().unwrap();
+    let (data, folder) = (data(place.path()), place.path().join("search"));
+    let ((began, is_begun), (waits, is_waited_for)) = (channel(), channel());
+    let (data, folder) = (&*data, &*folder);
+    std::thread::scope(|scope| {
+        let of_other = scope.spawn(move || {
+            with_search(Method::Random, recipe(data, 1), 1, |search| {
+                let mut is_first = true;
+                run(search, folder, &mut |event, _| {
+                    if matches!(event, Event::Training(TrainEvent::Step(_))) && std::mem::take(&mut is_first) {
+                        began.send(()).unwrap();
+                        // If the other search ends in place of waiting, this one goes on.
+                        let _ended = is_waited_for.recv();
+                    }
+                })
+                .unwrap()
+            })
+        });
+        is_begun.recv().unwrap();
+        let outcome = with_search(Method::Random, recipe(data, 1), 1, |search| {
+            let outcome = run(search, folder, &mut |event, _| match event {
+                Event::WaitingForTrials { trials: 1 } => waits.send(()).unwrap(),
+                event => panic!("{event:?}"),
+            });
+            drop(waits);
+            outcome
+        });
+        assert_eq!(outcome.unwrap(), of_other.join().unwrap());
+    });
+}
+
+#[test]
+fn the_best_weights_are_those_that_were_judged() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    // With averaged weights, at a rate at which the last epoch is not the best.
+    let averaged = Recipe { model_ema: true, model_ema_decay: 0.5, lr: 0.3, ..recipe(&data, 5) };
+    with_search(Method::Random, averaged, 3, |search| {
+        let folder = place.path().join("averaged");
+        let outcome = run(search, &folder, &mut |_, _| ()).unwrap();
+        let weights = run_of(&folder.join("trials"), &format!("-trial-{}", outcome.best.trial)).join("weights");
+        let [last, best] = ["last", "best"].map(|name| bits(&weights.join(format!("{name}.safetensors"))));
+        assert!(bits(&outcome.weights) == last && last != best);
+        assert_eq!(judged(&outcome.weights, &data), outcome.best.top1);
+    });
+    // Of a trial that was interrupted in the middle of more epochs, those after the epochs that it has a result of.
+    with_search(Method::Asha, recipe(&data, 9), 3, |search| {
+        let folder = place.path().join("halved");
+        let weights = |trial: usize| run_of(&folder.join("trials"), &format!("-trial-{trial}")).join("weights");
+        let (mut judged, mut promoted) = (Vec::new(), None);
+        let outcome = run(search, &folder, &mut |event, stop| match event {
+            Event::Scored { trial, epochs: 1, .. } => judged.push(bits(&weights(*trial).join("last.safetensors"))),
+            Event::Trial { trial, epochs: 3, .. } => promoted = Some(*trial),
+            Event::Training(TrainEvent::Step(_)) if promoted.is_some() => stop.store(true, Ordering::Relaxed),
+            _ => {}
+        });
+        let Outcome { best, weights: found, interrupted, .. } = outcome.unwrap();
+        assert_eq!((best.epochs, Some(best.trial), interrupted), (1, promoted, true));
+        assert!(
+            bits(&found) == judged[best.trial]
+                && bits(&weights(best.trial).join("last.safetensors")) != judged[best.trial]
+        );
+        // And in the end those of the last result.
+        let outcome = run(search, &folder, &mut |_, _| ()).unwrap();
+        assert_eq!(outcome.best.epochs, 3);
+        assert_eq!(bits(&outcome.weights), bits(&weights(outcome.best.trial).join("last.safetensors")));
+    });
+}
+
+/// Top-1 of a checkpoint on the held-out images of [`recipe`] in percent.
+fn judged(weights: &Path, data: &str) -> f64 {
+    let model = load(weights).unwrap().model;
+    let source = residual_data::Source::open(data, None).unwrap();
+    let (_, held_out) = source.training(Some(0.3), 5).unwrap();
+    let options = residual_infer::EvaluateOptions { engine: Options::threads(1), ..Default::default() };
+    let never = AtomicBool::new(false);
+    let judged = residual_infer::evaluate(&model, &held_out.unwrap(), &options, &never, &mut |_, _| ()).unwrap();
+    judged.unwrap().top1
+}
+
+/// What a kill leaves between the last row of a paused trial and its result: the row, with or without its checkpoint.
+#[test]
+fn a_paused_trial_that_was_killed_before_its_result_is_judged_by_its_checkpoint() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    with_search(Method::Asha, recipe(&data, 9), 1, |search| {
+        let [whole, parts] = ["whole", "parts"].map(|name| place.path().join(name));
+        run(search, &whole, &mut |_, _| ()).unwrap();
+        let journal = std::fs::read_to_string(whole.join("journal.jsonl")).unwrap();
+        let without_result: String = journal.split_inclusive('\n').take(2).collect();
+        std::fs::write(whole.join("journal.jsonl"), without_result).unwrap();
+        let outcome = run(search, &whole, &mut |event, _| {
+            assert!(!matches!(event, Event::Training(TrainEvent::Step(_))), "a checkpoint is not trained again");
+        });
+        let expected = outcome.unwrap().best.top1;
+        assert!(journal.contains(&format!("\"top1\":{expected}")), "{journal}");
+
+        let result = run(search, &parts, &mut |event, stop| {
+            stop.fetch_or(matches!(event, Event::Training(TrainEvent::Step(_))), Ordering::Relaxed);
+        });
+        assert!(matches!(result, Err(SearchError::NoResult { failure: None })));
+        let metrics = |folder: &Path| run_of(&folder.join("trials"), "-trial-0").join("metrics.csv");
+        let rows = std::fs::read_to_string(metrics(&whole)).unwrap();
+        // A result that training does not give.
+        let wrong = rows.replace(&format!(",{expected},"), ",1.25,");
+        assert_ne!(wrong, rows);
+        std::fs::write(metrics(&parts), wrong).unwrap();
+        let outcome = run(search, &parts, &mut |_, _| ()).unwrap();
+        assert_eq!(outcome.best.top1, expected);
+        let [a, b] = [&whole, &parts].map(|folder| bits(&folder.join("best.safetensors")));
+        assert_eq!(a, b);
+    });
+}
+
+#[test]
+fn without_a_network_within_the_limits_nothing_is_trained_and_the_smallest_is_tried_where_chance_finds_none() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    let latency = |_: &residual_graph::Graph, _| Ok(0.0);
+    let widths = "{ from = 4, to = 60 }";
+    let text = format!(
+        "family = 'cifar_resnet'\ndepths = [1, 1, 1]\nwidths = {{ each = [{widths}, {widths}, {widths}] }}\nimage_size = 12"
+    );
+    let space = NetworkSpace::parse("s", &text).unwrap();
+    let smallest = space.clone().for_images(3, 3).extremes().unwrap()[0].clone();
+    let search = |method, macs: u64| {
+        let (limits, length) =
+            (Limits { macs: Some(macs), ..Limits::default() }, Length { trials: Some(3), budget: None });
+        Search::new(space.clone(), limits, &latency, method, recipe(&data, 1).into(), length).unwrap()
+    };
+    for method in [Method::Random, Method::Supernet] {
+        let folder = place.path().join(format!("none-{method}"));
+        let error = run(&search(method, smallest.macs - 1), &folder, &mut |event, _| panic!("{event:?}")).unwrap_err();
+        assert!(matches!(error, SearchError::Limits) && !folder.join("journal.jsonl").exists(), "{error}");
+        let outcome = run(&search(method, smallest.macs), &place.path().join(method.name()), &mut |_, _| ()).unwrap();
+        assert_eq!((outcome.trials, outcome.best.tried.macs), (1, smallest.macs));
+    }
+}
+
+#[test]
+fn trials_that_fail_are_recorded_and_ten_without_a_result_end_the_search() {
+    let place = tempfile::tempdir().unwrap();
+    let data = data(place.path());
+    let base = recipes(place.path(), &data, 1);
+    let model = &base.recipe().model;
+    let search = |space: &str| {
+        let layers = layers(&recipe(&data, 1), &format!("model = {model:?}\n"));
+        let recipes = Recipes::new(SettingSpace::open([space]).unwrap(), layers).unwrap();
+        Search::of_recipes(recipes, Method::Random, Length { trials: Some(12), budget: None }).unwrap()
+    };
+    // The data have three classes.
+    let some = search("num_classes=choose(2,3),lr=log(0.01,1)");
+    let folder = place.path().join("some");
+    let mut failed = 0;
+    let outcome = run(&some, &folder, &mut |event, _| {
+        if let Event::Failed { reason, .. } = event {
+            assert!(reason.contains("expected a label below num_classes (2), got 2"), "{reason}");
+            failed += 1;
+        }
+    });
+    let outcome = outcome.unwrap();
+    assert_eq!((outcome.trials, outcome.failed, outcome.scored.len()), (12, failed, 12 - failed));
+    assert!((1..12).contains(&failed), "{failed}");
+    run(&some, &folder, &mut |event, _| panic!("{event:?}")).unwrap();
+
+    let none = search("num_classes=choose(1,2),lr=log(0.01,1)");
+    let folder = place.path().join("none");
+    for _ in 0..2 {
+        let error = run(&none, &folder, &mut |_, _| ()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("search: expected a result among the first 10 trials, got none; the first one failed: "),
+            "{error}"
+        );
+        assert_eq!(results(&folder).len(), 10);
+    }
+}
+
+#[test]
+fn networks_that_do_not_exist_are_refused_before_the_first_trial() {
+    let error = |space: &str, model: &str| {
+        let base = Recipe { epochs: Some(1), model: model.into(), ..Recipe::default() };
+        Recipes::new(SettingSpace::open([space]).unwrap(), vec![Layer::parse("base", &base.to_toml()).unwrap()])
+            .unwrap_err()
+    };
+    for (space, model) in [("lr=log(0.1,1)", "resnet21"), ("model=choose(resnet20,resnet21)", "resnet20")] {
+        let error = error(space, model);
+        assert!(error.is_usage() && error.to_string().contains("resnet21"), "{error}");
+    }
+    let error = error("model=choose(resnet20,missing.toml)", "resnet20").to_string();
+    assert!(error.starts_with("missing.toml: "), "{error}");
 }
 
 /// The bits of every tensor.
@@ -277,13 +476,7 @@ fn without_fine_tuning_the_best_member_is_cut_from_the_supernet() {
     assert_eq!(outcome.scored.len(), outcome.trials);
     assert_eq!(residual_train::Record::list(&folder.join("trials")).unwrap().len(), 0);
     // Judged again as any other checkpoint, on the images that were held out.
-    let model = load(&outcome.weights).unwrap().model;
-    let source = residual_data::Source::open(&data, None).unwrap();
-    let (_, held_out) = source.training(Some(0.3), 5).unwrap();
-    let options = residual_infer::EvaluateOptions { engine: Options::threads(1), ..Default::default() };
-    let never = AtomicBool::new(false);
-    let judged = residual_infer::evaluate(&model, &held_out.unwrap(), &options, &never, &mut |_, _| ()).unwrap();
-    assert_eq!(judged.unwrap().top1, outcome.best.top1);
+    assert_eq!(judged(&outcome.weights, &data), outcome.best.top1);
 
     // A journal whose candidate is no network of the space that shares weights.
     let path = folder.join("journal.jsonl");
@@ -340,7 +533,7 @@ fn two_processes_share_the_supernet_and_its_members() {
     let place = tempfile::tempdir().unwrap();
     let data = data(place.path());
     let folder = place.path().join("search");
-    let scored = std::sync::Mutex::new(Vec::new());
+    let scored = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -396,6 +589,13 @@ fn a_search_with_other_settings_is_refused() {
     assert_eq!(error, "val_split: expected a fraction above 0, as the data have no validation images, got 0");
     let error = new(Method::Asha, Recipe { max_steps: Some(3), ..recipe(&data, 9) });
     assert!(error.starts_with("epochs: expected alone, as asha gives its trials a part of the epochs"), "{error}");
+    for method in [Method::Asha, Method::Hyperband, Method::TpeAsha] {
+        let error = new(method, Recipe { val_interval: 2, ..recipe(&data, 9) });
+        assert_eq!(
+            error,
+            format!("val_interval: expected 1, as {method} compares trials after some of their epochs, got 2")
+        );
+    }
     let error = new(Method::Supernet, Recipe { time_budget: Some("5m".into()), ..recipe(&data, 9) });
     assert!(error.starts_with("epochs: expected alone, as supernet trains for whole epochs"), "{error}");
     let error = new(Method::Supernet, Recipe { bce_loss: true, ..recipe(&data, 9) });

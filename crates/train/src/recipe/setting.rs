@@ -33,7 +33,7 @@ pub struct Setting {
     /// The changes that a resume may make.
     pub resume: Resume,
     /// Alternatives: a layer with this setting replaces those of the layers below.
-    pub(super) replaces: &'static [&'static str],
+    pub replaces: &'static [&'static str],
     /// The hint in errors about values of another type.
     pub(super) hint: &'static str,
 }

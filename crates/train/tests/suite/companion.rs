@@ -20,8 +20,8 @@ fn gradients_that_are_doubled_before_accumulation_are_a_doubled_learning_rate() 
     let (data, runs) = (dataset(place.path(), None), place.path().join("runs"));
     let job = Job::prepare(linear(&data, 0.02)).unwrap();
     let seen = RefCell::new(Vec::new());
-    let companion = || -> Companion<'_> {
-        Box::new(|engine, pass| {
+    let companion = || {
+        Companion::new("doubles gradients", |engine, pass| {
             assert_eq!(pass.size, [12; 2]);
             assert_eq!(engine.output().len(), 3 * pass.batch.len());
             seen.borrow_mut().push((pass.step, pass.index, pass.batches));
@@ -64,7 +64,7 @@ fn clipping_comes_after_the_companion_whose_error_ends_the_run() {
     let clipped = Recipe { clip_grad: Some(1e-3), clip_mode: ClipMode::Norm, ..linear(&data, 0.02) };
     let job = Job::prepare(Recipe { max_steps: Some(3), ..clipped }).unwrap();
     // A norm of at most 1e-3, however large the gradient was.
-    let companion: Companion<'_> = Box::new(|engine, _| {
+    let companion = Companion::new("grows gradients", |engine, _| {
         engine.flat_mut().gradients.iter_mut().for_each(|gradient| *gradient *= 1024.0);
         Ok(())
     });
@@ -75,7 +75,46 @@ fn clipping_comes_after_the_companion_whose_error_ends_the_run() {
         let (Some(a), Some(b)) = (a.as_f32(), b.as_f32()) else { continue };
         assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5), "{key}");
     }
-    let companion: Companion<'_> = Box::new(|_, _| Err(TrainError::NoImages { what: "companion".into() }));
+    let companion = Companion::new("fails", |_, _| Err(TrainError::NoImages { what: "companion".into() }));
     let error = train_with(&job, &runs, &options(1), &never(), Some(companion), &mut |_| {}).unwrap_err();
     assert!(error.to_string().starts_with("companion: "), "{error}");
+}
+
+#[test]
+fn a_run_is_resumed_with_its_own_companion_only() {
+    let place = tempfile::tempdir().unwrap();
+    let (data, runs) = (dataset(place.path(), None), place.path().join("runs"));
+    let job = Job::prepare(linear(&data, 0.02)).unwrap();
+    let interrupted = |name: Option<&'static str>| {
+        let stop = never();
+        let companion = name.map(|name| Companion::new(name, |_, _| Ok(())));
+        let outcome = train_with(&job, &runs, &options(1), &stop, companion, &mut |event| {
+            if let Event::Step(_) = event {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+        let Outcome::Interrupted(summary) = outcome.unwrap() else { panic!("the run was stopped") };
+        summary.run
+    };
+    let resumed = |run: &std::path::Path, name: Option<&'static str>| {
+        let folder = RunFolder::open(run).unwrap();
+        let job = Job::resume(job.recipe.clone(), &folder).unwrap();
+        let companion = name.map(|name| Companion::new(name, |_, _| Ok(())));
+        resume_with(&job, folder, &options(1), &never(), companion, &mut |_| {}).map(drop)
+    };
+    let refused = |run: &std::path::Path, name| match resumed(run, name).unwrap_err() {
+        TrainError::OtherRun { path, what, expected, got } => {
+            assert_eq!((&*path, &*what), (run, "companion"));
+            (expected, got)
+        }
+        error => panic!("{error}"),
+    };
+    let [with, without] = [Some("a"), None].map(interrupted);
+    assert_eq!(refused(&with, None), ("\"a\"".into(), "none".into()));
+    assert_eq!(refused(&with, Some("b")), ("\"a\"".into(), "\"b\"".into()));
+    assert_eq!(refused(&without, Some("a")), ("none".into(), "\"a\"".into()));
+    resumed(&with, Some("a")).unwrap();
+    resumed(&without, None).unwrap();
+    // Also after its end.
+    refused(&with, None);
 }

@@ -9,6 +9,7 @@ use residual_train::{
 use residual_weights::load_tensors;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use support::{assert_same_run, dataset, finished, interrupted, never, options, recipe, tensors};
 
 /// Trains to the end: the folder, the summary and the rows.
@@ -264,4 +265,20 @@ fn recalibrated_statistics_are_those_of_the_evaluated_weights_and_change_no_trai
     assert_same_run(&reference, &resumed);
     resume(&job, resumed.clone(), &options(1), &never(), &mut |_| {}).unwrap();
     assert_same_run(&reference, &resumed);
+}
+
+#[test]
+fn an_interruption_after_an_epoch_leaves_the_weights_as_they_were_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, runs) = (recipe(&dataset(folder.path(), None)), folder.path().join("runs"));
+    let job = Job::prepare(Recipe { model_ema: true, bn_recalibration: 4, epochs: Some(3), ..base }).unwrap();
+    let stop = never();
+    let outcome = train(&job, &runs, &options(1), &stop, &mut |event| {
+        stop.fetch_or(matches!(event, Event::Epoch(row) if row.epoch == 1), Ordering::Relaxed);
+    });
+    let Outcome::Interrupted(summary) = outcome.unwrap() else { panic!("the run was stopped") };
+    let run = RunFolder::open(&summary.run).unwrap();
+    // The first epoch is the best so far.
+    assert_eq!((summary.epochs, summary.best_epoch), (1, Some(1)));
+    assert_eq!(tensors(&run.last()), tensors(&run.best()));
 }
