@@ -14,12 +14,10 @@ fn every_command_of_inference_computes_with_bf16() {
     let logits = |precision: &str| {
         let arguments =
             ["predict", "--weights", "model.safetensors", photos, "--json", "--logits", "--precision", precision];
-        let text = place.done(&arguments);
-        let lines = text.lines().map(json).flat_map(|line| {
-            let numbers = line["logits"].as_array().unwrap().clone();
-            numbers.into_iter().map(|number| number.as_f64().unwrap())
-        });
-        lines.collect::<Vec<f64>>()
+        let result = json(&place.done(&arguments));
+        let images = result["predictions"].as_array().unwrap().iter();
+        let numbers = images.flat_map(|image| image["logits"].as_array().unwrap().clone());
+        numbers.map(|number| number.as_f64().unwrap()).collect::<Vec<f64>>()
     };
     let (floats, halves) = (logits("f32"), logits("bf16"));
     let largest = floats.iter().fold(0.0f64, |largest, logit| largest.max(logit.abs()));
