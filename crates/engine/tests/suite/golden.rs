@@ -20,11 +20,15 @@ use std::sync::Arc;
 const VALUE: f64 = 1e-4;
 /// Gradients whose norm is below this share of the largest are held to it instead.
 const ZERO: f64 = 1e-3;
-/// Gradients, relative to their norm (entries: to the norm over the root of their number, times four). With FMA one of
-/// ResNet-50's ReLU inputs, within rounding of zero, falls on the other side, which moves its layer's own gradients by
-/// 1.1e-3: that network gets twice the room.
-fn gradient_tolerance(model: &str) -> f64 {
-    if model == "resnet50" { 2e-3 } else { 1e-3 }
+/// Gradients, relative to their norm (entries: to the norm over the root of their number, times four). A ReLU's input within rounding of
+/// zero may fall on the other side. With FMA one of ResNet-50's does, which moves its layer's own gradients by 1.1e-3. With AVX-512
+/// some of GoogLeNet's do: noise of the size of rounding moves its gradients by 1.2e-2, says its file under `deviation`.
+fn gradient_tolerance(model: &str, isa: Isa) -> f64 {
+    match (model, isa.name()) {
+        ("resnet50", _) => 2e-3,
+        ("googlenet", "avx512") => 2e-2,
+        _ => 1e-3,
+    }
 }
 
 macro_rules! stamp {
@@ -176,10 +180,10 @@ impl Golden {
         self.check_logits(&infer, "eval", "folded and fused");
 
         let mut frozen = self.engine(isa, Mode::Eval, &self.model);
-        self.check_pass(&mut frozen, "eval", "frozen_gradients");
+        self.check_pass(isa, &mut frozen, "eval", "frozen_gradients");
 
         let mut train = self.engine(isa, Mode::Train, &self.model);
-        self.check_pass(&mut train, "train", "train_gradients");
+        self.check_pass(isa, &mut train, "train", "train_gradients");
         self.check_running(&train.state_dict());
 
         for run in self.file["steps"].as_array().expect("a list") {
@@ -193,7 +197,7 @@ impl Golden {
     }
 
     /// Forward, loss and backward against the file.
-    fn check_pass(&self, engine: &mut Engine, mode: &str, gradients: &str) {
+    fn check_pass(&self, isa: Isa, engine: &mut Engine, mode: &str, gradients: &str) {
         let start = engine.state_dict();
         for (key, smoothing) in [("smoothing_0.1", 0.1), ("smoothing_0", 0.0)] {
             engine.load_state_dict(&start).unwrap();
@@ -209,7 +213,7 @@ impl Golden {
         // Biases that a batch norm takes away again have a gradient of zero, and rounding in its place.
         let least = ZERO * norms.fold(0.0, f64::max);
         for (name, expected) in expected {
-            let tolerance = gradient_tolerance(&self.model.graph.name);
+            let tolerance = gradient_tolerance(&self.model.graph.name, isa);
             check_gradient(&format!("{gradients}: {name}"), expected, &got[name.as_str()], tolerance, least);
         }
         assert_eq!(got.len(), self.file[gradients].as_object().expect("a map").len());
