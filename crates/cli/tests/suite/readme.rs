@@ -95,6 +95,7 @@ fn every_command_of_the_readme_runs() {
             "reproduce" => shows("PASS  receptive-field"),
             "runs" => shows("resnet20"),
             "report" => shows("report  "),
+            "eval" if arguments.contains(&"--precision") => shows(", in f32: Acc@1 "),
             "eval" => shows("91.7"),
             "predict" if arguments.contains(&"--json") => {
                 let document: serde_json::Value = serde_json::from_str(&stdout).unwrap();
