@@ -17,6 +17,7 @@ mod im2col;
 mod moments;
 mod pack;
 mod quantized;
+mod run;
 mod tile;
 mod weights;
 mod winograd;
@@ -25,6 +26,7 @@ pub use describe::{Description, Direction};
 pub use forward::Epilogue;
 pub use moments::Statistics;
 pub use quantized::{Quantized, QuantizedConv, Requantize};
+pub(crate) use run::Run;
 pub use winograd::WinogradTile;
 
 use crate::extents::{elements, is_product, travel};
@@ -251,41 +253,6 @@ impl Pass {
             Pass::Winograd(winograd) => winograd.workspace_len(isa),
         }
     }
-
-    fn run<E: Element>(
-        &self,
-        isa: Isa,
-        pool: &Pool,
-        images: usize,
-        x: &[E],
-        mut packed: &[f32],
-        epilogue: Epilogue<'_, E>,
-        mut statistics: Option<Statistics<'_>>,
-        y: &mut [E],
-        workspace: &mut [f32],
-    ) {
-        match self {
-            Pass::Direct(phases) => {
-                for phase in phases {
-                    let (part, rest) = packed.split_at(pack::packed_len(isa, phase));
-                    // Only the forward pass has statistics, and it has one phase.
-                    let statistics = statistics.take();
-                    forward::multiply(isa, pool, phase, images, x, part, epilogue, statistics, y, workspace);
-                    packed = rest;
-                }
-            }
-            Pass::Grouped(phases) => {
-                let (x, epilogue, y) = E::floats(x, epilogue, y);
-                for phase in phases {
-                    let (part, rest) = packed.split_at(grouped::packed_len(isa, phase));
-                    let statistics = statistics.take();
-                    grouped::multiply(isa, pool, phase, images, x, part, epilogue, statistics, y, workspace);
-                    packed = rest;
-                }
-            }
-            Pass::Winograd(winograd) => winograd.run(isa, pool, images, x, packed, epilogue, statistics, y, workspace),
-        }
-    }
 }
 
 impl Conv {
@@ -474,7 +441,8 @@ impl Conv {
     ) {
         assert_eq!(E::ELEMENTS, self.elements);
         assert_eq!(packed.len(), self.packed_forward_len());
-        self.forward.run(self.isa, pool, images, x, packed, epilogue, None, y, workspace);
+        let (pass, isa) = (&self.forward, self.isa);
+        E::convolve(Run { pass, isa, pool, images, x, packed, epilogue, statistics: None, y, workspace });
     }
 
     /// As [`Conv::forward`] with a bias alone; also computes the mean and biased variance of each channel of y.
@@ -498,7 +466,8 @@ impl Conv {
         assert!(statistics.mean.len() == channels && statistics.variance.len() == channels);
         assert!(statistics.workspace.len() >= self.statistics_workspace_len(images));
         let epilogue = Epilogue { bias, ..Epilogue::default() };
-        self.forward.run(self.isa, pool, images, x, packed, epilogue, Some(statistics), y, workspace);
+        let (pass, isa, statistics) = (&self.forward, self.isa, Some(statistics));
+        E::convolve(Run { pass, isa, pool, images, x, packed, epilogue, statistics, y, workspace });
     }
 
     /// dx = the gradient of x given `dy`, added to `dx` if `accumulate`.
@@ -518,7 +487,8 @@ impl Conv {
         assert_eq!(E::ELEMENTS, self.elements);
         assert_eq!(packed.len(), self.packed_backward_len());
         let epilogue = Epilogue { accumulate, ..Epilogue::default() };
-        self.backward.run(self.isa, pool, images, dy, packed, epilogue, None, dx, workspace);
+        let (pass, isa) = (&self.backward, self.isa);
+        E::convolve(Run { pass, isa, pool, images, x: dy, packed, epilogue, statistics: None, y: dx, workspace });
     }
 
     /// dw = the gradient of the weights given `x` and `dy`.

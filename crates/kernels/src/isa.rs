@@ -6,8 +6,10 @@ mod avx2;
 mod avx512;
 mod portable;
 
-use crate::conv::{Elements, Epilogue};
+use crate::conv::{Elements, Epilogue, Run};
+use crate::pool::{PoolShape, global_avg_pool_of, max_pool_of};
 use half::bf16;
+use residual_threads::Pool;
 
 /// Proof that this machine has an instruction set. Only detection makes one, so holding it is reason enough to run
 /// the set's instructions.
@@ -287,6 +289,36 @@ pub trait Sealed: Sized {
     ) -> (&'a [f32], Epilogue<'a>, &'a mut [f32]);
     /// Runs `kernel` compiled for `isa`.
     fn run<K: ElementKernel<Self>>(isa: Isa, kernel: K) -> K::Output;
+
+    // What is generic is compiled with the crate that calls it, and without optimisation if that crate is: so the kernels that
+    // others call are methods that are not.
+
+    /// One run of a pass of a convolution.
+    fn convolve(run: Run<'_, Self>);
+    /// [`crate::pool::max_pool`].
+    fn max_pool(isa: Isa, pool: &Pool, shape: &PoolShape, x: &[Self], y: &mut [Self]);
+    /// [`crate::pool::global_avg_pool`].
+    fn global_avg_pool(pool: &Pool, pixels: usize, channels: usize, x: &[Self], y: &mut [f32]);
+}
+
+/// The kernels of a type of elements.
+macro_rules! kernels {
+    ($element:ty) => {
+        #[inline(never)]
+        fn convolve(run: Run<'_, $element>) {
+            run.run();
+        }
+
+        #[inline(never)]
+        fn max_pool(isa: Isa, pool: &Pool, shape: &PoolShape, x: &[$element], y: &mut [$element]) {
+            max_pool_of(isa, pool, shape, x, y);
+        }
+
+        #[inline(never)]
+        fn global_avg_pool(pool: &Pool, pixels: usize, channels: usize, x: &[$element], y: &mut [f32]) {
+            global_avg_pool_of(pool, pixels, channels, x, y);
+        }
+    };
 }
 
 impl Sealed for f32 {
@@ -301,6 +333,8 @@ impl Sealed for f32 {
     fn run<K: ElementKernel<f32>>(isa: Isa, kernel: K) -> K::Output {
         isa.run(OnFloats(kernel))
     }
+
+    kernels!(f32);
 }
 
 impl Sealed for bf16 {
@@ -315,6 +349,8 @@ impl Sealed for bf16 {
     fn run<K: ElementKernel<bf16>>(isa: Isa, kernel: K) -> K::Output {
         isa.run_bf16(kernel)
     }
+
+    kernels!(bf16);
 }
 
 /// The vectors of a product.

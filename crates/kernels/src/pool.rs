@@ -8,6 +8,7 @@ use residual_threads::Pool;
 mod mean;
 mod quantized;
 
+pub(crate) use mean::global_avg_pool_of;
 pub use mean::{
     AdaptiveShape, adaptive_avg_pool, adaptive_avg_pool_backward, avg_pool, avg_pool_backward, global_avg_pool,
     global_avg_pool_backward,
@@ -137,6 +138,11 @@ fn for_channel_blocks(
 pub fn max_pool<E: Element>(isa: Isa, pool: &Pool, shape: &PoolShape, images: usize, x: &[E], y: &mut [E]) {
     assert!(is_product(x.len(), &[images, shape.input_len()]), "x of {}", x.len());
     assert!(is_product(y.len(), &[images, shape.output_len()]), "y of {}", y.len());
+    E::max_pool(isa, pool, shape, x, y);
+}
+
+/// [`max_pool`] of slices that have been checked.
+pub(crate) fn max_pool_of<E: Element>(isa: Isa, pool: &Pool, shape: &PoolShape, x: &[E], y: &mut [E]) {
     for_output_rows(pool, shape.output(), shape.channels, y, |image, i, y| {
         E::run(isa, MaxRow { shape, x: &x[image * shape.input_len()..][..shape.input_len()], i, y });
     });

@@ -189,6 +189,11 @@ pub fn adaptive_avg_pool_backward(
 /// If a slice has not the length stated.
 pub fn global_avg_pool<E: Element>(pool: &Pool, pixels: usize, channels: usize, x: &[E], y: &mut [f32]) {
     assert!(y.len().is_multiple_of(channels) && is_product(x.len(), &[y.len(), pixels]));
+    E::global_avg_pool(pool, pixels, channels, x, y);
+}
+
+/// [`global_avg_pool`] of slices that have been checked.
+pub(crate) fn global_avg_pool_of<E: Element>(pool: &Pool, pixels: usize, channels: usize, x: &[E], y: &mut [f32]) {
     let images = y.len() / channels;
     let blocks = channels.div_ceil(CHANNEL_BLOCK);
     let y = SharedMut::new(y);
