@@ -211,6 +211,7 @@ impl<'a> Network<'a> {
 
     /// Removes steps of groups and whole blocks, each time what has the least saliency for its cost. Returns the indices of the blocks.
     fn remove_cheapest(&mut self, blocks: &[ResidualBlock], budget: f64) -> Result<Vec<usize>, CompressError> {
+        let stages = stages(self.graph, blocks);
         let mut removed = Vec::new();
         loop {
             let cost = self.cost();
@@ -234,7 +235,12 @@ impl<'a> Network<'a> {
             }
             for (index, block) in blocks.iter().enumerate() {
                 if !self.is_removed[block.sum.0] {
-                    offer(self.block_saliency(block), self.block_cost(block), Item::Block(index));
+                    // The blocks of a stage share what they do: each that goes leaves more of it to the others. Otherwise a whole
+                    // stage would go before any block of another.
+                    let stage = || stages.iter().zip(blocks).filter(|(stage, _)| **stage == stages[index]);
+                    let left = stage().filter(|(_, other)| !self.is_removed[other.sum.0]).count();
+                    let share = stage().count() as f64 / left as f64;
+                    offer(self.block_saliency(block) * share, self.block_cost(block), Item::Block(index));
                 }
             }
             match best {
@@ -250,7 +256,8 @@ impl<'a> Network<'a> {
         }
     }
 
-    /// The saliency of a block's filters that are left.
+    /// The saliency of a block's filters that are left, in the mean of its layers: without the filters of one of them, the branch is
+    /// gone.
     fn block_saliency(&self, block: &ResidualBlock) -> f64 {
         let is_left =
             |place: &Option<(usize, usize)>| place.is_none_or(|(group, place)| place >= self.groups[group].removed());
@@ -258,7 +265,8 @@ impl<'a> Network<'a> {
             let scores = self.saliency.of_node(*id).iter().zip(&self.places[id.0]);
             scores.filter(|(_, place)| is_left(place)).map(|(score, _)| score).sum::<f64>()
         };
-        block.branch.iter().filter(|id| !self.is_removed[id.0]).map(of_node).sum()
+        let layers = || block.branch.iter().filter(|id| !self.saliency.of_node(**id).is_empty());
+        layers().map(of_node).sum::<f64>() / layers().count().max(1) as f64
     }
 
     fn block_cost(&self, block: &ResidualBlock) -> f64 {
@@ -321,6 +329,20 @@ impl<'a> Network<'a> {
         };
         self.groups.iter().enumerate().flat_map(of).collect()
     }
+}
+
+/// The number of each block's stage: the block before it belongs to the same if nothing but activations is between them.
+fn stages(graph: &Graph, blocks: &[ResidualBlock]) -> Vec<usize> {
+    let mut stages: Vec<usize> = Vec::with_capacity(blocks.len());
+    for (index, block) in blocks.iter().enumerate() {
+        let mut from = block.identity;
+        while let ([input], false) = (&graph.node(from).inputs[..], graph.node(from).op.is_layer()) {
+            from = *input;
+        }
+        let follows = index > 0 && blocks[index - 1].sum == from;
+        stages.push(stages.last().map_or(0, |last| last + usize::from(!follows)));
+    }
+    stages
 }
 
 /// What is removed at once.

@@ -199,6 +199,22 @@ fn a_block_goes_as_one_where_it_may() {
     assert!(less.graph.find("conv2").is_none() && less.graph.find("fc").is_some());
 }
 
+/// Random scores add up to least in the first stage, which has the fewest filters: alone, it would lose all its blocks first.
+#[test]
+fn blocks_of_a_stage_count_more_the_fewer_are_left() {
+    let graph = residual_zoo::build("resnet56", 10).unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 1);
+    let net = model(graph, tensors);
+    let mut macs = Macs::new(&net.graph, [32, 32]).unwrap();
+    let all = net.graph.analyse(32, 32).unwrap().macs as f64;
+    let saliency = measure(Criterion::Random, &net, &images(1)).unwrap();
+    let options = SelectOptions { blocks: true, ..EXACT };
+    let selection = select(&net.graph, &[], &saliency, &mut macs, 0.65 * all, &options).unwrap();
+    let lost = |stage: &str| selection.blocks.iter().filter(|block| block.name.starts_with(stage)).count();
+    let lost = ["layer1.", "layer2.", "layer3."].map(lost);
+    assert!((4..8).contains(&lost[0]) && (1..4).contains(&lost[1]), "{lost:?} blocks of 8 each");
+}
+
 #[test]
 fn a_uniform_selection_takes_the_same_share_of_every_group() {
     let net = resnet20();
