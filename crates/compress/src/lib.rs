@@ -1,8 +1,8 @@
 //! Smaller and faster networks, with the accuracy they keep.
 //!
-//! Static post-training quantisation to 8 bits: a [`Calibration`] runs a network on some [`CalibrationImages`] and finds the scale of
+//! Post-training quantisation: a [`Calibration`] runs a network on some [`CalibrationImages`] and finds the scale of
 //! every value and weight; it then makes the quantised [`Model`](residual_model::Model), of all layers or of some, and says what each
-//! layer costs ([`Calibration::sensitivity`]).
+//! layer costs ([`Calibration::sensitivity`]). A [`Scheme`] says what becomes integers: with weights alone only the file is smaller.
 //!
 //! Structured pruning: a [`Criterion`] gives the [`Saliency`] of every channel; [`select`] finds what to remove so that the network
 //! costs what it may, in multiply-accumulates ([`Macs`]) or in the latency of this machine ([`LatencyCost`], [`approach`]). What is left
@@ -37,6 +37,8 @@ pub use prune::{
     MacsTarget, Pattern, PruneEvent, Pruned, Pruner, Saliency, SelectOptions, Selection, Sparsity, SpeedupTarget,
     StepTimes, approach, prune_weights, select, time_layer,
 };
-pub use quantize::{Calibration, LayerDamage, QuantizeOptions, RangeMethod, check_layers};
+pub use quantize::{
+    Calibration, CalibrationEvent, LayerDamage, QuantizeOptions, RangeMethod, Rounding, Scheme, check_layers,
+};
 pub use recalibrate::recalibrate_batch_norms;
 pub use training_images::TrainingImages;

@@ -12,7 +12,9 @@ mod summary;
 pub(crate) use algorithms::expected;
 pub(crate) use compile::{Folded, Kept, Plan, compile_model, fold};
 pub(crate) use depth_first::DepthFirst;
-pub(crate) use planned::{Packing, ParameterPlace, PlannedLayerNorm, PlannedNorm, PlannedQuantizedConv};
+pub(crate) use planned::{
+    Packing, ParameterPlace, PlannedLayerNorm, PlannedNorm, PlannedQuantization, PlannedQuantizedConv,
+};
 pub use summary::{Kind, Pass, PlanStep, PlanSummary};
 
 use crate::arena::BufferId;
@@ -81,6 +83,8 @@ pub(crate) enum Instruction {
     QuantizedConv { conv: QuantizedConvId, x: BufferId, add: Option<BufferId>, y: BufferId },
     /// y = the bytes nearest to the floats of x.
     Quantize { quantization: QuantizationId, channels: usize, x: BufferId, y: BufferId },
+    /// y = the bytes nearest to the floats of x in the range of the batch, which the session keeps.
+    QuantizeDynamic { quantization: QuantizationId, channels: usize, x: BufferId, y: BufferId },
     /// y = the floats that the bytes of x mean.
     Dequantize { quantization: QuantizationId, channels: usize, x: BufferId, y: BufferId },
     /// y = the bf16 nearest to the floats of x.
@@ -276,7 +280,7 @@ impl Instruction {
             QuantizedConv { x, add, y, .. } => {
                 facts("int8 convolution", Kind::Convolution, Forward, &[Some(x), add], Some(y))
             }
-            Quantize { x, y, .. } => other("quantize", Forward, &[x], y),
+            Quantize { x, y, .. } | QuantizeDynamic { x, y, .. } => other("quantize", Forward, &[x], y),
             Dequantize { x, y, .. } => other("dequantize", Forward, &[x], y),
             Round { x, y, .. } => other("round to bf16", Forward, &[x], y),
             Widen { x, y, .. } => other("widen bf16", Forward, &[x], y),

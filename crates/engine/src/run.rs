@@ -4,13 +4,14 @@ use crate::arena::{Arena, BufferId};
 use crate::parameters::Parameters;
 use crate::plan::{
     Activation, ConvId, Factors, Instruction, LayerNormId, Mask, NormId, Packing, Plan, PlannedLayerNorm, PlannedNorm,
-    QuantizedConvId, Slice,
+    PlannedQuantizedConv, QuantizationId, QuantizedConvId, Slice,
 };
 use crate::weights::Weights;
 use crate::{EngineError, Mode};
 use residual_kernels::bf16;
-use residual_kernels::conv::{Elements, Epilogue, Quantized, QuantizedConv, Statistics};
+use residual_kernels::conv::{Elements, Epilogue, Quantized, QuantizedConv, Requantize, Statistics};
 use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
+use residual_kernels::quantize::Quantization;
 use residual_kernels::{activation, batch_norm, convert, layer_norm, pool, quantize, rows, scale};
 use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
@@ -29,6 +30,9 @@ pub(crate) struct Session {
     workspace: AlignedBuffer,
     /// Partial statistics of a convolution's blocks.
     statistics: AlignedBuffer,
+    /// The quantisations that the batch has determined so far, and the constants of a layer that reads such bytes.
+    dynamic: Vec<Option<Quantization>>,
+    constants: (Vec<i32>, Vec<f32>),
     /// Determines the elements that dropout drops.
     pub(crate) seed: u64,
 }
@@ -109,6 +113,9 @@ impl Session {
         let memory = plan.memory(pool.threads());
         let take = |len| AlignedBuffer::try_zeros(len).ok_or_else(|| memory.refused());
         let Packing { conversion, current, .. } = plan.layers.packing;
+        let reads_dynamic = |planned: &&PlannedQuantizedConv| plan.layers.quantizations[planned.input.0].is_dynamic;
+        let layers = plan.layers.quantized.iter().filter(reads_dynamic);
+        let outputs = layers.map(|planned| planned.conv.shape().out_channels).max().unwrap_or(0);
         // In inference scale and shift are among the packed weights.
         let channels = |norm: &PlannedNorm| if plan.mode == Mode::Infer { 0 } else { norm.channels };
         Ok(Self {
@@ -118,6 +125,8 @@ impl Session {
             current: take(current)?,
             workspace: take(plan.workspace_len(pool.threads()))?,
             statistics: take(plan.statistics_len)?,
+            dynamic: vec![None; plan.layers.quantizations.len()],
+            constants: (Vec::with_capacity(outputs), Vec::with_capacity(outputs)),
             seed: 0,
             pool,
         })
@@ -132,6 +141,11 @@ impl Session {
     }
 }
 
+/// What bytes mean: as the batch has determined, or as the model says.
+fn current_quantization(weights: &Weights, dynamic: &[Option<Quantization>], id: QuantizationId) -> Quantization {
+    dynamic[id.0].unwrap_or_else(|| weights.quantization(id))
+}
+
 /// A session while it runs instructions.
 pub(crate) struct Run<'a> {
     pub(crate) plan: &'a Plan,
@@ -143,7 +157,7 @@ impl Run<'_> {
     /// Runs one instruction on a batch of `images`.
     pub(crate) fn instruction(&mut self, instruction: &Instruction, images: usize) {
         let Self { plan, weights, session } = self;
-        let Session { arena, pool: threads, workspace, norms, current, seed, .. } = &mut **session;
+        let Session { arena, pool: threads, workspace, norms, current, seed, dynamic, .. } = &mut **session;
         let (isa, threads) = (plan.isa, &**threads);
         match *instruction {
             Instruction::Conv { conv, x, add, relu, y } => self.conv(conv, x, add, relu, y, images),
@@ -152,9 +166,22 @@ impl Run<'_> {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 quantize::quantize(isa, threads, x, channels, weights.quantization(quantization), y);
             }
+            Instruction::QuantizeDynamic { quantization, channels, x, y } => {
+                let (y, [x]) = arena.write_and_read(y, [x], images);
+                let of_batch = Quantization::of(x);
+                dynamic[quantization.0] = Some(of_batch);
+                quantize::quantize(isa, threads, x, channels, of_batch, y);
+            }
             Instruction::Dequantize { quantization, channels, x, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
-                quantize::dequantize(isa, threads, x, channels, weights.quantization(quantization), y);
+                quantize::dequantize(
+                    isa,
+                    threads,
+                    x,
+                    channels,
+                    current_quantization(weights, dynamic, quantization),
+                    y,
+                );
             }
             Instruction::Round { channels, x, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
@@ -165,7 +192,8 @@ impl Run<'_> {
                 convert::widen_bf16(isa, threads, x, channels, y);
             }
             Instruction::ZeroBytes { quantization, y } => {
-                elementwise::fill(threads, arena.get_mut(y, images), weights.quantization(quantization).zero);
+                let zero = current_quantization(weights, dynamic, quantization).zero;
+                elementwise::fill(threads, arena.get_mut(y, images), zero);
             }
             Instruction::CopyChannelsOfBytes { x, slice, y } => {
                 let (y, [x]) = arena.write_and_read::<u8, u8, 1>(y, [x], images);
@@ -177,7 +205,7 @@ impl Run<'_> {
             }
             Instruction::GlobalAvgPoolOfBytes { quantization, pixels, channels, x, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
-                let quantization = weights.quantization(quantization);
+                let quantization = current_quantization(weights, dynamic, quantization);
                 pool::global_avg_pool_bytes(threads, pixels, channels, x, quantization, y);
             }
             Instruction::ConvWithStatistics { conv, norm, x, y } => self.conv_with_statistics(conv, norm, x, y, images),
@@ -355,15 +383,23 @@ impl Run<'_> {
 
     fn quantized_conv(&mut self, id: QuantizedConvId, x: BufferId, add: Option<BufferId>, y: BufferId, images: usize) {
         let Self { plan, weights, session } = self;
-        let Session { pool, arena, workspace, .. } = &mut **session;
+        let Session { pool, arena, workspace, dynamic, constants, .. } = &mut **session;
         let planned = &plan.layers.quantized[id.0];
         let ([y], [x, added]) = arena.write_all_and_read([y], [x, add.unwrap_or(x)], images);
-        let (packed, requantize) = weights.quantized_conv(plan, id, add.map(|_| added));
+        let (packed, mut requantize) = weights.quantized_conv(plan, id, add.map(|_| added));
+        if let Some(input) = dynamic[planned.input.0] {
+            let (start, scale) = constants;
+            start.clear();
+            start.extend(requantize.start.iter().map(|start| start * i32::from(input.zero)));
+            scale.clear();
+            scale.extend(requantize.scale.iter().map(|scale| scale * input.scale));
+            requantize = Requantize { start, scale, ..requantize };
+        }
         let y = match planned.output {
             Some(_) => Quantized::Bytes(y),
             None => Quantized::Floats(bytemuck::cast_slice_mut(y)),
         };
-        let zero = weights.quantization(planned.input).zero;
+        let zero = current_quantization(weights, dynamic, planned.input).zero;
         planned.conv.forward(pool, images, (x, zero), packed, requantize, y, workspace);
     }
 

@@ -3,7 +3,8 @@
 use crate::layout::lay_out_bytes;
 use crate::parameters::{Filters, Parameters};
 use crate::plan::{
-    ConvId, Folded, NormId, ParameterPlace, Plan, PlannedQuantizedConv, QuantizationId, QuantizedConvId,
+    ConvId, Folded, NormId, ParameterPlace, Plan, PlannedQuantization, PlannedQuantizedConv, QuantizationId,
+    QuantizedConvId,
 };
 use crate::{EngineError, Memory};
 use residual_kernels::batch_norm;
@@ -51,9 +52,13 @@ impl PackedWeights {
             &Parameters::new(Arc::clone(&plan.parameters), tensors, scales, pool)?;
         let layers = &plan.layers;
         let number = |node: &String, name: &str| &tensors[format!("{node}.{name}").as_str()];
-        let quantization = |node: &String| Quantization {
-            scale: number(node, "scale").as_f32().expect("checked: scales are floats")[0],
-            zero: number(node, "zero_point").as_u8().expect("checked: zero points are bytes")[0],
+        // One that a batch determines multiplies the constants of its readers then.
+        let quantization = |node: &PlannedQuantization| match node.is_dynamic {
+            true => Quantization { scale: 1.0, zero: 1 },
+            false => Quantization {
+                scale: number(&node.name, "scale").as_f32().expect("checked: scales are floats")[0],
+                zero: number(&node.name, "zero_point").as_u8().expect("checked: zero points are bytes")[0],
+            },
         };
         self.quantizations = layers.quantizations.iter().map(quantization).collect();
         for planned in &layers.quantized {
@@ -169,7 +174,7 @@ impl Weights {
         (values(weight), Requantize { start: bytemuck::cast_slice(start), scale, bias, add, least })
     }
 
-    /// A quantisation of an inference plan.
+    /// A quantisation of an inference plan; of one that a batch determines, the one that its readers' constants are for.
     pub(crate) fn quantization(&self, id: QuantizationId) -> Quantization {
         self.packed().quantizations[id.0]
     }

@@ -109,7 +109,8 @@ impl Op {
             }
             Op::Linear { in_features, .. } => in_features as u64 * output.len() as u64,
             Op::Input { .. } | Op::BatchNorm2d { .. } | Op::LayerNorm { .. } | Op::LayerScale { .. } => 0,
-            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat | Op::Flatten | Op::Quantize => 0,
+            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat | Op::Flatten => 0,
+            Op::Quantize | Op::QuantizeDynamic => 0,
             Op::MaxPool2d(_) | Op::AvgPool2d { .. } | Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } => 0,
             Op::Dropout { .. } | Op::DropPath { .. } | Op::PadShortcut { .. } => 0,
         }

@@ -164,7 +164,7 @@ impl Op {
             }
             Op::Input { .. } | Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat => {}
             Op::MaxPool2d(_) | Op::AvgPool2d { .. } | Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } => {}
-            Op::Flatten | Op::Quantize | Op::Dropout { .. } | Op::DropPath { .. } => {}
+            Op::Flatten | Op::Quantize | Op::QuantizeDynamic | Op::Dropout { .. } | Op::DropPath { .. } => {}
         }
         op
     }
@@ -230,7 +230,8 @@ impl Couplings {
             Op::Add | Op::Gate | Op::BatchNorm2d { .. } | Op::LayerScale { .. } => {
                 self.couple_all(id, inputs, channels)
             }
-            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Quantize => self.couple_all(id, inputs, channels),
+            Op::Relu | Op::Gelu | Op::Sigmoid => self.couple_all(id, inputs, channels),
+            Op::Quantize | Op::QuantizeDynamic => self.couple_all(id, inputs, channels),
             Op::MaxPool2d(_) | Op::AvgPool2d { .. } | Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } => {
                 self.couple_all(id, inputs, channels);
             }

@@ -202,6 +202,9 @@ pub enum Op {
     /// x, rounded to the nearest of 256 numbers (byte − `zero_point`) · `scale`, one quantisation for the whole value (ONNX's
     /// `QuantizeLinear` and `DequantizeLinear`). What reads it may compute with the bytes.
     Quantize,
+    /// As [`Op::Quantize`], with the quantisation of the range of the values of a batch, which is stretched to include zero (ONNX's
+    /// `DynamicQuantizeLinear`): an image's result depends on the others of its batch.
+    QuantizeDynamic,
     /// Zeroes elements with probability `p` while training and scales the rest by 1 / (1 − p); nothing otherwise.
     Dropout {
         /// Probability of a zero, in [0, 1).
@@ -318,6 +321,7 @@ impl Op {
         Op::Flatten => "flatten",
         Op::Linear { .. } => "linear",
         Op::Quantize => "quantize",
+        Op::QuantizeDynamic => "quantize_dynamic",
         Op::Dropout { .. } => "dropout",
         Op::DropPath { .. } => "drop_path",
         Op::PadShortcut { .. } => "pad_shortcut",
@@ -337,7 +341,8 @@ impl Op {
                 Some(Window { kernel: [1; 2], stride: [stride; 2], padding: [0; 2], dilation: [1; 2], groups: 1 })
             }
             Op::Input { .. } | Op::BatchNorm2d { .. } | Op::LayerNorm { .. } | Op::LayerScale { .. } => None,
-            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat | Op::Quantize => None,
+            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat => None,
+            Op::Quantize | Op::QuantizeDynamic => None,
             Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } | Op::Flatten | Op::Linear { .. } => None,
             Op::Dropout { .. } | Op::DropPath { .. } => None,
         }
@@ -346,6 +351,11 @@ impl Op {
     /// Whether the weight is quantised.
     pub fn is_quantized(&self) -> bool {
         matches!(self, Op::Conv2d(Conv2d { quantized: true, .. }) | Op::Linear { quantized: true, .. })
+    }
+
+    /// Whether it rounds a value to bytes.
+    pub fn quantizes(&self) -> bool {
+        matches!(self, Op::Quantize | Op::QuantizeDynamic)
     }
 
     /// Whether it has parameters, as a layer has.
@@ -390,6 +400,7 @@ impl Op {
             Op::LayerScale { channels } => vec![spec("layer_scale", &[channels, 1, 1], Role::LayerScale)],
             Op::Input { .. } | Op::Add | Op::Concat | Op::Gate | Op::PadShortcut { .. } => Vec::new(),
             Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => Vec::new(),
+            Op::QuantizeDynamic => Vec::new(),
             Op::MaxPool2d(_)
             | Op::AvgPool2d { .. }
             | Op::GlobalAvgPool
@@ -478,8 +489,8 @@ impl Op {
                 }
                 Ok(())
             }
-            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat | Op::Quantize => Ok(()),
-            Op::GlobalAvgPool | Op::Flatten => Ok(()),
+            Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat => Ok(()),
+            Op::Quantize | Op::QuantizeDynamic | Op::GlobalAvgPool | Op::Flatten => Ok(()),
         }
     }
 }

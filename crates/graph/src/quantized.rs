@@ -13,14 +13,14 @@ impl Graph {
         id
     }
 
-    /// The [`Op::Quantize`] that rounded the numbers of the value of `id`, outside training, where dropout scales them.
+    /// The [`Op::Quantize`] or [`Op::QuantizeDynamic`] that rounded the numbers of the value of `id`, outside training, where dropout scales them.
     pub fn quantized_by(&self, id: NodeId) -> Option<NodeId> {
         let origin = self.origin(id);
-        (self.node(origin).op == Op::Quantize).then_some(origin)
+        self.node(origin).op.quantizes().then_some(origin)
     }
 
     /// Whether it has quantised layers or values.
     pub fn is_quantized(&self) -> bool {
-        self.nodes.iter().any(|node| node.op == Op::Quantize || node.op.is_quantized())
+        self.nodes.iter().any(|node| node.op.quantizes() || node.op.is_quantized())
     }
 }

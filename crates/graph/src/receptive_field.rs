@@ -74,6 +74,7 @@ pub(crate) fn seen(op: &Op, inputs: &[(Option<[Seen; 2]>, Shape)]) -> Option<[Se
         | Op::Gelu
         | Op::Sigmoid
         | Op::Quantize
+        | Op::QuantizeDynamic
         | Op::Dropout { .. }
         | Op::DropPath { .. } => inputs[0].0,
         // A gate computed from the whole image only scales values; it does not enlarge the receptive field.

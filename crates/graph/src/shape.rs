@@ -76,7 +76,7 @@ fn infer(op: &Op, inputs: &[Shape], [height, width]: [usize; 2]) -> Result<Shape
         Op::Add | Op::Concat => 2..=usize::MAX,
         Op::Gate => 2..=2,
         Op::Conv2d(_) | Op::Linear { .. } | Op::BatchNorm2d { .. } | Op::LayerNorm { .. } => 1..=1,
-        Op::LayerScale { .. } | Op::Relu | Op::Gelu | Op::Sigmoid | Op::Quantize => 1..=1,
+        Op::LayerScale { .. } | Op::Relu | Op::Gelu | Op::Sigmoid | Op::Quantize | Op::QuantizeDynamic => 1..=1,
         Op::MaxPool2d(_) | Op::AvgPool2d { .. } | Op::GlobalAvgPool | Op::AdaptiveAvgPool2d { .. } => 1..=1,
         Op::Flatten | Op::Dropout { .. } | Op::DropPath { .. } | Op::PadShortcut { .. } => 1..=1,
     };
@@ -100,7 +100,8 @@ fn infer(op: &Op, inputs: &[Shape], [height, width]: [usize; 2]) -> Result<Shape
             channels(expected)?;
             inputs[0]
         }
-        Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } | Op::Quantize => inputs[0],
+        Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => inputs[0],
+        Op::Quantize | Op::QuantizeDynamic => inputs[0],
         Op::Gate => {
             let gate = Shape { height: 1, width: 1, channels: inputs[0].channels };
             if inputs[1] != gate {

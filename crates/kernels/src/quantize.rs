@@ -31,6 +31,20 @@ impl Quantization {
     }
 }
 
+impl Quantization {
+    /// The 256 numbers from the least to the greatest of `values`, stretched to include zero, which one of them is. NaN counts as zero.
+    pub fn of(values: &[f32]) -> Self {
+        let range = |[least, greatest]: [f32; 2], &value: &f32| [least.min(value), greatest.max(value)];
+        let [least, greatest] = values.iter().fold([0.0; 2], range);
+        let scale = ((greatest - least) / 255.0).max(LEAST_SCALE);
+        let zero = (-least / scale).round_ties_even().clamp(0.0, 255.0);
+        Self { scale, zero: zero as u8 }
+    }
+}
+
+/// The scale of values that are all zero, or nearly.
+const LEAST_SCALE: f32 = 1e-12;
+
 /// 1.5 · 2²³: its sum with a number between ±2²² is rounded to a whole number, halves to the even one.
 const ROUND: f32 = 12_582_912.0;
 

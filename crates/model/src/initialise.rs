@@ -113,6 +113,7 @@ pub(crate) fn first_values(node: &Node, spec: &ParameterSpec, how: Initialisatio
         }
         Op::Input { .. }
         | Op::Quantize
+        | Op::QuantizeDynamic
         | Op::Relu
         | Op::Gelu
         | Op::Sigmoid

@@ -2,7 +2,7 @@
 //!
 //! A [`Model`] is made from a graph by [`initialise`], or read from a file by the `residual-weights` crate. Rewrites
 //! take a model and return another: [`fold_batch_norm`], [`replace_head`], [`reorder_head`], [`replace_input`], [`prune_channels`],
-//! [`remove_blocks`], [`quantize`] and [`dequantize`]; [`average`] takes several.
+//! [`remove_blocks`], [`quantize`], [`quantize_dynamic`] and [`dequantize`]; [`average`] takes several.
 //!
 //! ```
 //! use residual_graph::{Builder, Conv2d};
@@ -43,7 +43,8 @@ pub use initialise::{Initialisation, initialise};
 pub use input::replace_input;
 pub use prune::{prune_channels, remove_blocks};
 pub use quantize::{
-    Quantization, QuantizedWeight, dequantize, dequantized_weight, quantize, quantized_values, unpack_weights,
+    Quantization, QuantizedWeight, WeightBits, dequantize, dequantized_weight, quantize, quantize_dynamic,
+    quantized_values, unpack_weights,
 };
 
 use residual_graph::{Graph, ParameterSpec, Role};

@@ -37,7 +37,29 @@ impl Quantization {
     }
 }
 
-/// The weight of a convolution or linear layer in signed bytes, −127 to 127, and their scale for each output channel.
+/// The integers of a quantised weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightBits {
+    /// −127 to 127, so that each has its negative.
+    Eight,
+    /// −8 to 7. Files have two in a byte; in memory they are signed bytes like the others.
+    Four,
+}
+
+impl WeightBits {
+    /// The least and the greatest integer.
+    pub fn range(self) -> [f32; 2] {
+        match self {
+            WeightBits::Eight => [-127.0, 127.0],
+            WeightBits::Four => [-8.0, 7.0],
+        }
+    }
+}
+
+/// The scales that are tried for a filter of 4 bits: these percentages of the one at which nothing is cut off.
+const TRIED: std::ops::RangeInclusive<usize> = 30..=100;
+
+/// The weight of a convolution or linear layer in signed bytes and their scale for each output channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedWeight {
     /// The bytes in torch's order.
@@ -47,28 +69,50 @@ pub struct QuantizedWeight {
 }
 
 impl QuantizedWeight {
-    /// The nearest bytes to a weight `[output channels, …]`; the largest of each output channel becomes ±127.
+    /// The nearest integers to a weight `[output channels, …]`. With 8 bits the largest of each output channel becomes ±127; with 4
+    /// the scale of each is the one with the least squared error, so that large weights may be cut off.
     ///
     /// # Panics
     /// If it is not a tensor of floats with at least one dimension.
-    pub fn nearest(weight: &Tensor) -> Self {
+    pub fn nearest(weight: &Tensor, bits: WeightBits) -> Self {
         let largest = |filter: &[f32]| filter.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-        let scales: Vec<f32> = filters(weight).map(|filter| (largest(filter) / 127.0).max(LEAST_SCALE)).collect();
-        Self::with_scale(weight, scales)
+        let [_, most] = bits.range();
+        let whole = |filter: &[f32]| (largest(filter) / most).max(LEAST_SCALE);
+        let scale = |filter: &[f32]| match bits {
+            WeightBits::Eight => whole(filter),
+            WeightBits::Four => least_error(filter, whole(filter), bits),
+        };
+        let scales = filters(weight).map(scale).collect();
+        Self::with_scale(weight, scales, bits)
     }
 
-    /// The nearest bytes to a weight at given scales.
+    /// The nearest integers to a weight at given scales.
     ///
     /// # Panics
     /// As [`nearest`](Self::nearest), or if there is not a scale for each output channel.
-    pub fn with_scale(weight: &Tensor, scale: Vec<f32>) -> Self {
+    pub fn with_scale(weight: &Tensor, scale: Vec<f32>, bits: WeightBits) -> Self {
         assert_eq!(scale.len(), weight.shape()[0], "a scale for each output channel");
-        let byte = |value: f32, scale: f32| (value / scale).round_ties_even().clamp(-127.0, 127.0) as i8;
         let bytes = filters(weight)
             .zip(&scale)
-            .flat_map(|(filter, &scale)| filter.iter().map(move |&value| byte(value, scale)));
+            .flat_map(|(filter, &scale)| filter.iter().map(move |&value| nearest(value, scale, bits) as i8));
         Self { values: bytes.collect(), scale }
     }
+}
+
+/// The integer nearest to `value` / `scale`.
+fn nearest(value: f32, scale: f32, bits: WeightBits) -> f32 {
+    let [least, most] = bits.range();
+    (value / scale).round_ties_even().clamp(least, most)
+}
+
+/// The scale, of some up to `whole`, with the least squared error of a filter.
+fn least_error(filter: &[f32], whole: f32, bits: WeightBits) -> f32 {
+    let error = |scale: f32| -> f64 {
+        filter.iter().map(|&value| f64::from(nearest(value, scale, bits) * scale - value).powi(2)).sum()
+    };
+    let scales = TRIED.map(|percent| (whole * (percent as f32 / 100.0)).max(LEAST_SCALE));
+    let errors = scales.map(|scale| (error(scale), scale));
+    errors.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(whole, |(_, scale)| scale)
 }
 
 /// The weights of each output channel.
@@ -130,6 +174,29 @@ pub fn quantize(
     weights: &HashMap<String, QuantizedWeight>,
     values: &HashMap<String, Quantization>,
 ) -> Result<Model, ModelError> {
+    rounded(model, weights, &values.iter().map(|(name, value)| (name.clone(), Some(*value))).collect())
+}
+
+/// A folded model with quantised layers, which get their bytes as in [`quantize`]. Each value that they read is rounded by a node
+/// `<name>.quantize` of its own, in the range that it has in a batch.
+///
+/// # Errors
+/// As [`quantize`].
+pub fn quantize_dynamic(model: &Model, weights: &HashMap<String, QuantizedWeight>) -> Result<Model, ModelError> {
+    let graph = &model.graph;
+    let read = |name: &String| {
+        let origin = graph.origin(*graph.node(graph.find(name)?).inputs.first()?);
+        Some((graph.node(origin).name.clone(), None))
+    };
+    rounded(model, weights, &weights.keys().filter_map(read).collect())
+}
+
+/// [`quantize`], with `None` for values that are rounded in the range of a batch.
+fn rounded(
+    model: &Model,
+    weights: &HashMap<String, QuantizedWeight>,
+    values: &HashMap<String, Option<Quantization>>,
+) -> Result<Model, ModelError> {
     let unknown = |name: &String| model.graph.find(name).is_none();
     if let Some(name) = weights.keys().chain(values.keys()).find(|name| unknown(name)) {
         return Err(ModelError::NotQuantized { node: name.clone(), got: "no node of that name".into() });
@@ -152,14 +219,16 @@ pub fn quantize(
         }
         let inputs = node.inputs.iter().map(|input| moved[input.0]).collect();
         nodes.push(Node { name: node.name.clone(), op, inputs });
-        if let Some(Quantization { scale, zero_point }) = values.get(&node.name) {
+        if let Some(quantization) = values.get(&node.name) {
             let rounded = Node {
                 name: format!("{}.quantize", node.name),
-                op: Op::Quantize,
+                op: if quantization.is_some() { Op::Quantize } else { Op::QuantizeDynamic },
                 inputs: vec![NodeId(nodes.len() - 1)],
             };
-            tensors.insert(rounded.key("scale"), Tensor::f32(&[], vec![*scale]));
-            tensors.insert(rounded.key("zero_point"), Tensor::u8(&[], vec![*zero_point]));
+            if let Some(Quantization { scale, zero_point }) = quantization {
+                tensors.insert(rounded.key("scale"), Tensor::f32(&[], vec![*scale]));
+                tensors.insert(rounded.key("zero_point"), Tensor::u8(&[], vec![*zero_point]));
+            }
             nodes.push(rounded);
         }
         moved.push(NodeId(nodes.len() - 1));
@@ -179,7 +248,7 @@ pub fn dequantize(model: &Model) -> Model {
     let mut moved: Vec<NodeId> = Vec::with_capacity(model.graph.nodes.len());
     for node in &model.graph.nodes {
         let inputs: Vec<NodeId> = node.inputs.iter().map(|input| moved[input.0]).collect();
-        if node.op == Op::Quantize {
+        if node.op.quantizes() {
             tensors.swap_remove(&node.key("scale"));
             tensors.swap_remove(&node.key("zero_point"));
             moved.push(inputs[0]);

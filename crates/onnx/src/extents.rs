@@ -33,7 +33,8 @@ pub(crate) fn extents(
             }
             Op::Conv2d(_) | Op::Linear { .. } | Op::BatchNorm2d { .. } | Op::LayerNorm { .. } => reads_any,
             Op::LayerScale { .. } | Op::Relu | Op::Gelu | Op::Sigmoid | Op::Gate | Op::Add | Op::Concat => reads_any,
-            Op::Quantize | Op::Dropout { .. } | Op::DropPath { .. } | Op::PadShortcut { .. } => reads_any,
+            Op::Quantize | Op::QuantizeDynamic => reads_any,
+            Op::Dropout { .. } | Op::DropPath { .. } | Op::PadShortcut { .. } => reads_any,
         };
         extents.push((!follows_image).then_some([shape.height, shape.width]));
     }

@@ -164,6 +164,7 @@ impl<'a> Layout<'a, '_> {
                 self.map_value("Conv", node, inputs, vec![ints("kernel_shape", [1, 1])])
             }
             Op::Quantize => self.quantize(node),
+            Op::QuantizeDynamic => self.quantize_dynamic(node),
             Op::Dropout { .. } | Op::DropPath { .. } => before(self),
             Op::PadShortcut { in_channels, out_channels, stride } => {
                 let mut x = Value { name: self.map(node, input(0)), is_vector: false };

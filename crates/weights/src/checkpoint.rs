@@ -1,11 +1,11 @@
 //! The self-describing checkpoint: graph, weights, preprocessing and labels in one safetensors file.
 
 use crate::names::{Resolved, compare, resolve, tensors_of_graph};
-use crate::sparse;
 use crate::tensors_file::parse_safetensors;
 use crate::torch::{is_torch, parse_torch};
 use crate::view::{StoredTensor, TensorView};
 use crate::{Cause, FormatError, WeightsError};
+use crate::{four_bits, sparse};
 use indexmap::IndexMap;
 use residual_files::{Bytes, MAX_BYTES, Metadata, read_bytes, recognise, save_tensors};
 use residual_graph::{Graph, NodeId};
@@ -23,6 +23,7 @@ const TEMPERATURE: &str = "residual.temperature";
 const ACTIVATION: &str = "residual.activation";
 const RECIPE: &str = "residual.recipe";
 const SPARSE: &str = "residual.sparse";
+const FOUR_BITS: &str = "residual.four_bits";
 
 /// A model and the recipe of its training.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,12 +57,19 @@ pub struct StateDict {
 /// `net.load_state_dict(safetensors.torch.load_file(path))`. Graph, preprocessing, labels, recipe, an activation other than
 /// softmax and a temperature other than 1 are in its metadata. Equal models give equal bytes.
 ///
+/// A quantised weight `conv1.weight` whose integers are all −8 to 7 is stored in 4 bits as `conv1.weight_4bit`, two in an unsigned byte, the
+/// first in the less significant half. The metadata `residual.four_bits` are an object of the shapes of all such weights.
+///
 /// # Errors
 /// If the model's public fields were changed so that they no longer fit together, or the file cannot be written; a
 /// previous file is unchanged.
 pub fn save(path: &Path, model: &Model, recipe: Option<&str>) -> Result<(), WeightsError> {
-    let metadata = metadata(path, model, recipe)?;
-    Ok(save_tensors(path, &model.tensors, &metadata)?)
+    let mut metadata = metadata(path, model, recipe)?;
+    let (tensors, shapes) = four_bits::compact(&model.tensors);
+    if !shapes.is_empty() {
+        metadata.insert(FOUR_BITS.into(), to_json(path, FOUR_BITS, &shapes)?);
+    }
+    Ok(save_tensors(path, &tensors, &metadata)?)
 }
 
 /// As [`save`], without the zeros of weights that have enough of them: only [`load`] and its like read the file, torch does not.

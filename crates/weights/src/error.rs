@@ -103,9 +103,9 @@ pub enum FormatError {
         /// Its elements.
         len: usize,
     },
-    /// A part of a weight whose zeros are not stored.
+    /// A part of a weight that is stored without its zeros, or in 4 bits.
     #[error("tensor \"{key}\": {fault}")]
-    Sparse {
+    Packed {
         /// The name of the part.
         key: String,
         /// What it must be, and what it is.

@@ -13,6 +13,7 @@
 
 mod checkpoint;
 mod error;
+mod four_bits;
 mod names;
 mod renames;
 mod sparse;

@@ -1,9 +1,9 @@
 //! Maps the tensors of a foreign state dict to the names of a graph.
 
 use crate::renames::torchvision_names;
-use crate::sparse;
 use crate::view::{MAX_SHOWN, StoredTensor, TensorView, check_finite};
 use crate::{Cause, FormatError};
+use crate::{four_bits, sparse};
 use indexmap::IndexMap;
 use residual_files::{Bytes, printable};
 use residual_graph::{Graph, Role};
@@ -74,6 +74,10 @@ pub(crate) fn tensors_of_graph(
                 tensors.insert(key, tensor);
             } else if spec.role == Role::Weight
                 && let Some(tensor) = sparse::take(&mut entries, &key, &expected)?
+            {
+                tensors.insert(key, tensor);
+            } else if spec.role == Role::QuantizedWeight
+                && let Some(tensor) = four_bits::take(&mut entries, &key, &expected)?
             {
                 tensors.insert(key, tensor);
             } else if let Some(tensor) = otherwise.get(&key) {

@@ -58,7 +58,7 @@ pub(crate) fn take(
     let names = PARTS.map(|part| format!("{key}{part}"));
     let found = names.each_ref().map(|name| entries.swap_remove(name));
     let len: usize = expected.iter().product();
-    let fail = |part: usize, expected: String, got: String| FormatError::Sparse {
+    let fail = |part: usize, expected: String, got: String| FormatError::Packed {
         key: names[part].clone(),
         fault: format!("expected {expected}, got {got}"),
     };

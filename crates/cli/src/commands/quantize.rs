@@ -8,9 +8,11 @@ use crate::output::{count, facts, path_text, print, print_json};
 use crate::progress::Progress;
 use crate::signals::Stop;
 use crate::{Done, machine, weights};
-use residual::compress::{Calibration, CalibrationImages, LayerDamage, Outcome, QuantizeOptions, check_layers};
+use residual::compress::{
+    Calibration, CalibrationEvent, CalibrationImages, LayerDamage, Outcome, QuantizeOptions, Scheme, check_layers,
+};
 use residual::engine::Options;
-use residual::model::Model;
+use residual::model::{Model, WeightBits};
 use residual::weights::save;
 use serde::Serialize;
 use std::sync::atomic::AtomicBool;
@@ -28,7 +30,10 @@ struct Document<'a> {
     outcome: &'a Outcome,
     /// Images that it was calibrated on.
     calibrated_on: usize,
-    method: String,
+    scheme: String,
+    rounding: String,
+    /// How the ranges of values were found, where these are quantised.
+    method: Option<String>,
     /// The layers that stayed in f32.
     kept_f32: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +49,9 @@ pub(crate) fn run(arguments: &Quantize, stop: &Stop) -> Result<Done, Failure> {
     found.check_val_split(images.part)?;
     let model = weights::resolve(&arguments.weights.weights, opened, Some(images.judged.format()))?;
     let model = arguments.image.apply(model)?;
-    let file = output(arguments.output.as_deref(), &model, "int8", &arguments.weights.weights)?;
+    let scheme = arguments.scheme();
+    let name = if scheme == Scheme::WeightsOnly(WeightBits::Four) { "int4" } else { "int8" };
+    let file = output(arguments.output.as_deref(), &model, name, &arguments.weights.weights)?;
     let is_auto = arguments.keep_f32 == ["auto"];
     if !is_auto {
         check_layers(&model, &arguments.keep_f32)?;
@@ -52,7 +59,11 @@ pub(crate) fn run(arguments: &Quantize, stop: &Stop) -> Result<Done, Failure> {
     let progress = Progress::new();
     facts(&[
         ("network", format!("{} of {}", model.graph.name, path_text(&arguments.weights.weights))),
-        ("calibration", format!("{} of {}, {}", images.calibration.len(), images.calibrated, arguments.method)),
+        (
+            "quantization",
+            method(arguments).map_or(scheme.to_string(), |method| format!("{scheme}, ranges by {method}")),
+        ),
+        ("calibration", format!("{} of {}", images.calibration.len(), images.calibrated)),
         ("judged on", images.judged.describe_set()),
         ("compute", format!("{}, {}", count(options.pool.threads() as u64, "thread"), options.isa.name())),
     ])
@@ -68,7 +79,7 @@ pub(crate) fn run(arguments: &Quantize, stop: &Stop) -> Result<Done, Failure> {
     save(&file, &quantized, recipe.as_deref())?;
     let size = std::fs::metadata(&file).map_err(|error| Failure::at(file.display(), &error))?.len();
     let mut outcome = Outcome::new(path_text(&file), size, &quantized)?;
-    let pair = [(&model, "f32"), (&quantized, "int8")];
+    let pair = [(&model, "f32"), (&quantized, name)];
     let batch_size = usize::from(arguments.batch_size.get());
     let judged = judge(pair, &images.judged, batch_size, arguments.reading, &options, stop, &progress);
     match judged.inspect_err(|_| progress.finish())? {
@@ -133,15 +144,19 @@ fn quantize(
     };
     calibration.skipped().iter().for_each(|reason| progress.line(&format!("skipped: {reason}")));
     let quantize_options = QuantizeOptions {
+        scheme: arguments.scheme(),
+        rounding: arguments.rounding,
+        seed: arguments.seed,
         method: arguments.method,
         bias_correction: arguments.bias_correction,
         equalize: arguments.equalize,
         engine: options.clone(),
     };
-    let Some(measured) = Calibration::new(model, &calibration, &quantize_options, stop, &mut |what, done, total| {
-        show(&format!("calibrating: {what}"), done, total);
-    })?
-    else {
+    let on_event = &mut |event| match event {
+        CalibrationEvent::Images(what, done, total) => show(&format!("calibrating: {what}"), done, total),
+        CalibrationEvent::Layers(done, total) => progress.steps("rounding of layers", done, total),
+    };
+    let Some(measured) = Calibration::new(model, &calibration, &quantize_options, stop, on_event)? else {
         return Ok(None);
     };
     let mut damages = None;
@@ -180,6 +195,11 @@ fn sensitivity(
     Ok(measured.sensitivity(calibration, SENSITIVITY_IMAGES, options, stop, step)?)
 }
 
+/// How the ranges of values are found, where these are quantised.
+fn method(arguments: &Quantize) -> Option<String> {
+    (arguments.scheme() == Scheme::Static).then(|| arguments.method.to_string())
+}
+
 fn show(
     arguments: &Quantize,
     outcome: &Outcome,
@@ -188,8 +208,17 @@ fn show(
     damages: Option<&[LayerDamage]>,
 ) -> Result<(), Failure> {
     if arguments.format.json {
-        let method = arguments.method.to_string();
-        return print_json(&Document { outcome, calibrated_on, method, kept_f32, sensitivity: damages });
+        let (scheme, rounding) = (arguments.scheme().to_string(), arguments.rounding.to_string());
+        let method = method(arguments);
+        return print_json(&Document {
+            outcome,
+            calibrated_on,
+            scheme,
+            rounding,
+            method,
+            kept_f32,
+            sensitivity: damages,
+        });
     }
     let mut rows = rows(outcome);
     if !kept_f32.is_empty() {

@@ -4,7 +4,8 @@ use crate::support;
 
 use residual::graph::{Builder, NodeId, Op};
 use residual::model::{
-    Initialisation, Model, Quantization, QuantizedWeight, fold_batch_norm, initialise, quantize, quantized_values,
+    Initialisation, Model, Quantization, QuantizedWeight, WeightBits, fold_batch_norm, initialise, quantize,
+    quantized_values,
 };
 use residual::preprocess::Preprocessing;
 use residual::weights;
@@ -173,7 +174,7 @@ fn quantized(model: &Model) -> Model {
     let name = |id: NodeId| model.graph.node(id).name.clone();
     let weight = |&id: &NodeId| {
         let tensor = &model.tensors[model.graph.node(id).key("weight").as_str()];
-        (name(id), QuantizedWeight::nearest(tensor))
+        (name(id), QuantizedWeight::nearest(tensor, WeightBits::Eight))
     };
     let values = quantized_values(&model.graph, &layers).into_iter();
     let values: HashMap<_, _> = values.map(|id| (name(id), Quantization::of_range(-4.0, 4.0))).collect();

@@ -66,6 +66,63 @@ fn its_file_is_a_checkpoint_like_any_other() {
 }
 
 #[test]
+fn a_file_of_weights_alone_is_smaller_and_a_checkpoint_like_any_other() {
+    let place = Place::new();
+    let result = quantized(&place, &["--no-latency", "--weights-only", "4"]);
+    assert_eq!((&result["scheme"], &result["method"]), (&"weights only, 4 bits".into(), &serde_json::Value::Null));
+    let run = ["quantize", "--weights", "runs/1-resnet20-tiny", "--no-latency", "--json", "--weights-only"];
+    let bytes = json(&place.done(&[&run[..], &["8", "-o", "bytes.safetensors"]].concat()));
+    let [four, eight] = [&result, &bytes].map(|result| result["bytes"].as_u64().unwrap());
+    let f32 = std::fs::metadata(place.path("runs/1-resnet20-tiny/weights/best.safetensors")).unwrap().len();
+    assert!(10 * four < 2 * f32 && 10 * eight < 3 * f32, "{four} and {eight} of {f32} bytes");
+    let eval = ["eval", "--weights", "int8.safetensors", "--split", "val", "--json", "--threads", "1"];
+    assert_eq!(json(&place.done(&eval))["top1"], result["top1"]);
+    let inspected = json(&place.done(&["inspect", "int8.safetensors", "--json"]));
+    assert_eq!(inspected["parameters"], result["parameters"]);
+    place.done(&["predict", "--weights", "int8.safetensors", "--data", "tiny.safetensors", "--json"]);
+    place.done(&["bench", "int8.safetensors", "--repeats", "2"]);
+    place.done(&["export", "--weights", "int8.safetensors", "-o", "int4.onnx"]);
+    for (flags, error) in [
+        (&["--weights-only", "3"][..], "error: invalid value '3' for '--weights-only <BITS>': expected 8 or 4"),
+        (
+            &["--weights-only", "4", "--method", "entropy"],
+            "error: the argument '--weights-only <BITS>' cannot be used with '--method <METHOD>'",
+        ),
+    ] {
+        let ran = place.run(&[&["quantize", "--weights", "runs/1-resnet20-tiny"], flags].concat());
+        assert_eq!((ran.code, ran.stderr.lines().next()), (Some(2), Some(error)), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn dynamic_quantisation_is_judged_in_batches_and_exported() {
+    let place = Place::new();
+    let result = quantized(&place, &["--no-latency", "--dynamic"]);
+    assert_eq!(result["scheme"], "dynamic, linear layers in 8 bits");
+    let graph = load(&place.path("int8.safetensors")).unwrap().model.graph;
+    let layers = graph.nodes.iter().filter(|node| node.op.is_quantized());
+    assert_eq!(layers.map(|node| &*node.name).collect::<Vec<_>>(), ["fc"]);
+    let eval = ["eval", "--weights", "int8.safetensors", "--split", "val", "--json", "--threads", "1"];
+    assert_eq!(json(&place.done(&eval))["top1"], result["top1"]);
+    place.done(&["inspect", "int8.safetensors"]);
+    place.done(&["bench", "int8.safetensors", "--repeats", "2"]);
+    place.done(&["export", "--weights", "int8.safetensors", "-o", "dynamic.onnx"]);
+}
+
+#[test]
+fn learned_rounding_is_repeated_by_its_seed() {
+    let place = Place::new();
+    let learned =
+        ["--no-latency", "--weights-only", "4", "--rounding", "adaround:20", "--keep-f32", "layer1,layer2,layer3"];
+    let result = quantized(&place, &learned);
+    assert_eq!(result["rounding"], "adaround:20");
+    let first = std::fs::read(place.path("int8.safetensors")).unwrap();
+    let again = [&["quantize", "--weights", "runs/1-resnet20-tiny", "-o", "again.safetensors"], &learned[..]].concat();
+    place.done(&again);
+    assert!(std::fs::read(place.path("again.safetensors")).unwrap() == first);
+}
+
+#[test]
 fn what_was_typed_is_done_or_refused() {
     let place = Place::new();
     let result = quantized(&place, &["--no-latency", "--keep-f32", "conv1,layer2", "--method", "percentile:99.9"]);
@@ -164,6 +221,8 @@ fn every_command_of_the_guide_runs() {
             "bench" => arguments.extend(["--repeats", "2"].map(String::from)),
             _ => {}
         }
+        let steps = |argument: &mut String| *argument = "adaround:10".to_owned();
+        arguments.iter_mut().filter(|argument| *argument == "adaround").for_each(steps);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         assert!(!place.done(&arguments).is_empty(), "residual {command}");
     }

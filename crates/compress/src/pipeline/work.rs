@@ -4,8 +4,8 @@ use super::journal::Journal;
 use super::{Compressed, Event, ImageSet, ORIGINAL, Pipeline, Point, PruningTarget, Start, Student};
 use crate::outcome::BATCHES;
 use crate::{
-    Allocation, Calibration, CalibrationImages, CompressError, FineTuning, LatencyChange, Outcome, Pruner,
-    QuantizeOptions, RangeMethod, SelectOptions, compare_latency,
+    Allocation, Calibration, CalibrationEvent, CalibrationImages, CompressError, FineTuning, LatencyChange, Outcome,
+    Pruner, QuantizeOptions, RangeMethod, Rounding, Scheme, SelectOptions, compare_latency,
 };
 use residual_data::Dataset;
 use residual_files::{atomic_write, sweep};
@@ -255,12 +255,19 @@ impl<'a> Work<'a> {
         let loaded = CalibrationImages::load(&model, &images.dataset, workers, skips, stop, read)?;
         let loaded = loaded.ok_or(Halt::Stopped)?;
         let options = QuantizeOptions {
+            scheme: Scheme::Static,
+            rounding: Rounding::Nearest,
+            seed: 0,
             method: RangeMethod::Mse,
             bias_correction: false,
             equalize: false,
             engine: self.pipeline.options.clone(),
         };
-        let show = &mut |_, done, total| (self.on_event)(&Event::Images("calibrating", done, total));
+        let show = &mut |event| {
+            if let CalibrationEvent::Images(_, done, total) = event {
+                (self.on_event)(&Event::Images("calibrating", done, total));
+            }
+        };
         let calibration = Calibration::new(&model, &loaded, &options, stop, show)?.ok_or(Halt::Stopped)?;
         Ok(Checkpoint { model: calibration.model(&[])?, recipe })
     }

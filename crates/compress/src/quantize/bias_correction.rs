@@ -1,6 +1,6 @@
 //! Bias correction: the mean error that rounded weights cause is taken out of the bias.
 
-use super::{Observed, QuantizeOptions, observe};
+use super::{Observed, QuantizeOptions, is_flattened, observe};
 use crate::{CalibrationImages, CompressError};
 use residual_graph::{Conv2d, NodeId, Op, Shape};
 use residual_model::{Model, QuantizedWeight};
@@ -50,7 +50,7 @@ pub(super) fn corrected_biases(
     inputs.sort_unstable();
     inputs.dedup();
     // Each with whether it is a flattened feature map.
-    let sums = inputs.iter().map(|input| (Sums::default(), graph.node(*input).op == Op::Flatten)).collect();
+    let sums = inputs.iter().map(|input| (Sums::default(), is_flattened(graph, *input))).collect();
     let add = &|(sums, is_flat): &mut (Sums, bool), observed: Observed<'_>| sums.add(observed, *is_flat);
     let progress = &mut |done, all| on_progress("means", done, all);
     let Some(sums) = observe(model, &inputs, images, &options.engine, stop, progress, sums, add)? else {

@@ -1,7 +1,8 @@
 //! Pruned networks compute what the original computes without the removed channels, and are networks like any other.
 
 use residual_compress::{
-    Calibration, CalibrationImages, QuantizeOptions, RangeMethod, TrainingImages, recalibrate_batch_norms,
+    Calibration, CalibrationImages, QuantizeOptions, RangeMethod, Rounding, Scheme, TrainingImages,
+    recalibrate_batch_norms,
 };
 use residual_data::{Loader, LoaderOptions, Shapes, Split, Subset, Transform};
 use residual_engine::{Engine, Mode, Options};
@@ -154,13 +155,16 @@ fn a_pruned_member_of_every_family_is_the_original_with_zeroed_channels() {
             &pruned,
             &CalibrationImages::new(noise(8), SIZE * SIZE * 3).unwrap(),
             &QuantizeOptions {
+                scheme: Scheme::Static,
+                rounding: Rounding::Nearest,
+                seed: 0,
                 method: RangeMethod::MinMax,
                 bias_correction: false,
                 equalize: false,
                 engine: options(),
             },
             &AtomicBool::new(false),
-            &mut |_, _, _| (),
+            &mut |_| (),
         );
         let quantized = calibrated.unwrap().unwrap().model(&[]).unwrap();
         assert!(logits(&quantized).iter().all(|logit| logit.is_finite()), "{name}");

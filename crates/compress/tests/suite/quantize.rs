@@ -1,13 +1,16 @@
 //! Quantised networks keep what the ones of floats compute, on a real network where there is one.
 
-use residual_compress::{Calibration, CalibrationImages, CompressError, Outcome, QuantizeOptions, RangeMethod};
+use residual_compress::{
+    Calibration, CalibrationImages, CompressError, Outcome, QuantizeOptions, RangeMethod, Rounding, Scheme,
+};
 use residual_data::{Dataset, Source, Split, Subset};
 use residual_engine::{Engine, Mode, Options};
+use residual_graph::Op;
 use residual_infer::{EvaluateOptions, evaluate};
 use residual_kernels::Isa;
-use residual_model::{Initialisation, Model, initialise};
+use residual_model::{Initialisation, Model, WeightBits, initialise};
 use residual_preprocess::Preprocessing;
-use residual_tensor::Stream;
+use residual_tensor::{Stream, Tensor};
 use residual_threads::Pool;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +18,9 @@ use std::sync::atomic::AtomicBool;
 
 fn options(threads: usize) -> QuantizeOptions {
     QuantizeOptions {
+        scheme: Scheme::Static,
+        rounding: Rounding::Nearest,
+        seed: 0,
         method: RangeMethod::Mse,
         bias_correction: false,
         equalize: false,
@@ -40,7 +46,7 @@ fn noise(images: usize) -> CalibrationImages {
 }
 
 fn calibrate(model: &Model, images: &CalibrationImages, options: &QuantizeOptions) -> Calibration {
-    Calibration::new(model, images, options, &AtomicBool::new(false), &mut |_, _, _| ()).unwrap().unwrap()
+    Calibration::new(model, images, options, &AtomicBool::new(false), &mut |_| ()).unwrap().unwrap()
 }
 
 fn logits(model: &Model) -> Vec<f32> {
@@ -71,6 +77,57 @@ fn every_method_keeps_the_logits_and_the_number_of_threads_changes_nothing() {
         let error = error(&exact, &logits(&one));
         assert!(error < 0.03, "{method}: {error}");
     }
+}
+
+#[test]
+fn weights_alone_leave_values_in_f32_and_need_no_ranges() {
+    let (model, images) = (model(), noise(8));
+    let exact = logits(&model);
+    let quantized = |bits, keep: &[String]| {
+        let options = QuantizeOptions { scheme: Scheme::WeightsOnly(bits), ..options(2) };
+        let model = calibrate(&model, &images, &options).model(keep).unwrap();
+        assert!(model.graph.nodes.iter().all(|node| node.op != Op::Quantize));
+        model
+    };
+    let [eight, four] = [WeightBits::Eight, WeightBits::Four].map(|bits| quantized(bits, &[]));
+    assert_eq!(eight.graph.nodes.iter().filter(|node| node.op.is_quantized()).count(), 22);
+    assert!(four.tensors.values().filter_map(Tensor::as_i8).flatten().all(|value| (-8..8).contains(value)));
+    let [eight, four] = [eight, four].map(|model| error(&exact, &logits(&model)));
+    assert!(eight < 1e-3 && four < 0.1 && eight < four, "{eight} and {four}");
+    let kept = quantized(WeightBits::Four, &["layer1".to_owned(), "conv1".to_owned()]);
+    assert!(error(&exact, &logits(&kept)) < four);
+}
+
+/// Learning is on other noise than the judgement.
+#[test]
+fn learned_rounding_keeps_more_than_nearest_on_other_images_and_threads_change_nothing() {
+    let (model, images) = (model(), noise(16));
+    let exact = logits(&model);
+    let quantized = |rounding, threads| {
+        let scheme = Scheme::WeightsOnly(WeightBits::Four);
+        let options = QuantizeOptions { scheme, rounding, ..options(threads) };
+        calibrate(&model, &images, &options).model(&[]).unwrap()
+    };
+    let nearest = quantized(Rounding::Nearest, 2);
+    let [one, two] = [1, 2].map(|threads| quantized(Rounding::AdaRound { steps: 200 }, threads));
+    assert_eq!(one, two);
+    let [nearest, learned] = [nearest, one].map(|model| error(&exact, &logits(&model)));
+    assert!(learned < 0.7 * nearest, "{learned} against {nearest}");
+}
+
+#[test]
+fn dynamic_quantisation_is_of_linear_layers() {
+    let (model, images) = (model(), noise(8));
+    let options = QuantizeOptions { scheme: Scheme::Dynamic, ..options(2) };
+    let quantized = calibrate(&model, &images, &options).model(&[]).unwrap();
+    let nodes = |wanted: fn(&Op) -> bool| -> Vec<&str> {
+        let nodes = quantized.graph.nodes.iter().filter(|node| wanted(&node.op));
+        nodes.map(|node| node.name.as_str()).collect()
+    };
+    assert_eq!(nodes(Op::is_quantized), ["fc"]);
+    assert_eq!(nodes(Op::quantizes), ["avgpool.quantize"]);
+    let error = error(&logits(&model), &logits(&quantized));
+    assert!(error > 0.0 && error < 1e-3, "{error}");
 }
 
 #[test]
@@ -120,12 +177,12 @@ fn what_cannot_be_quantised_is_refused() {
     );
     assert!(matches!(refused(&["conv1", "layer1", "layer2", "layer3", "fc"]), CompressError::NoLayers));
     let again = calibration.model(&["layer1".to_owned()]).unwrap();
-    let refused = Calibration::new(&again, &images, &options(1), &AtomicBool::new(false), &mut |_, _, _| ());
+    let refused = Calibration::new(&again, &images, &options(1), &AtomicBool::new(false), &mut |_| ());
     assert!(matches!(refused, Err(CompressError::Quantized)));
-    let stopped = Calibration::new(&model, &images, &options(1), &AtomicBool::new(true), &mut |_, _, _| ());
+    let stopped = Calibration::new(&model, &images, &options(1), &AtomicBool::new(true), &mut |_| ());
     assert!(stopped.unwrap().is_none());
     let infinite = CalibrationImages::new(vec![f32::INFINITY; 32 * 32 * 3], 32 * 32 * 3).unwrap();
-    let refused = Calibration::new(&model, &infinite, &options(1), &AtomicBool::new(false), &mut |_, _, _| ());
+    let refused = Calibration::new(&model, &infinite, &options(1), &AtomicBool::new(false), &mut |_| ());
     assert!(refused.unwrap_err().to_string().starts_with("node \"input\": expected finite values"));
 }
 

@@ -234,7 +234,7 @@ fn check_supported(graph: &Graph, shapes: &[Shape], mode: Mode) -> Result<(), En
     for (index, node) in graph.nodes.iter().enumerate() {
         let reads_flat = node.inputs.iter().any(|input| flat[input.0]);
         let unsupported = match node.op {
-            Op::Quantize if mode != Mode::Infer => "in a plan with gradients",
+            Op::Quantize | Op::QuantizeDynamic if mode != Mode::Infer => "in a plan with gradients",
             ref op if mode != Mode::Infer && op.is_quantized() => "of bytes in a plan with gradients",
             Op::Flatten => {
                 let Shape { height, width, .. } = shapes[node.inputs[0].0];
@@ -263,7 +263,8 @@ fn check_supported(graph: &Graph, shapes: &[Shape], mode: Mode) -> Result<(), En
 /// Whether an op is elementwise, and so independent of the layout.
 fn is_elementwise(op: &Op) -> bool {
     match op {
-        Op::Relu | Op::Gelu | Op::Sigmoid | Op::Quantize | Op::Dropout { .. } | Op::DropPath { .. } => true,
+        Op::Relu | Op::Gelu | Op::Sigmoid | Op::Dropout { .. } | Op::DropPath { .. } => true,
+        Op::Quantize | Op::QuantizeDynamic => true,
         Op::Input { .. } | Op::Conv2d(_) | Op::Linear { .. } | Op::Flatten | Op::PadShortcut { .. } => false,
         Op::BatchNorm2d { .. } | Op::LayerNorm { .. } | Op::LayerScale { .. } | Op::Gate | Op::Add | Op::Concat => {
             false

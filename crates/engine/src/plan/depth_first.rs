@@ -1,8 +1,8 @@
 //! Depth-first execution: chooses the early layers of an inference plan that run for one part of the batch after the other,
 //! so that their large feature maps are still in cache when the next layer reads them.
 
-use super::Scheduled;
 use super::schedule::Schedule;
+use super::{Instruction, Scheduled};
 use residual_kernels::conv::Conv;
 
 /// Bytes of a step's values that are expected to stay in cache until the next step.
@@ -22,7 +22,9 @@ pub(crate) fn choose(schedule: &mut Schedule, convs: &[Conv], batch: usize) -> O
     let images = (CACHE / values.iter().max()?.max(&1)).max(1);
     let weights = |scheduled: &Scheduled| scheduled.facts.conv.map_or(0, |conv| 4 * convs[conv.0].packed_forward_len());
     let (mut saved, mut best) = (0, (0, 0));
-    for (index, scheduled) in schedule.forward.iter().enumerate() {
+    // The range of a batch is known when all of it has been computed.
+    let of_batch = |scheduled: &&Scheduled| matches!(scheduled.instruction, Instruction::QuantizeDynamic { .. });
+    for (index, scheduled) in schedule.forward.iter().take_while(|scheduled| !of_batch(scheduled)).enumerate() {
         let spilled = if values[index] * batch > CACHE { values[index] } else { 0 };
         saved += spilled as isize - (weights(scheduled) / images) as isize;
         best = best.max((saved, index + 1));

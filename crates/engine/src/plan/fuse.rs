@@ -52,7 +52,8 @@ pub(crate) fn fuse(graph: &Graph, mode: Mode, kept: &[NodeId]) -> Fused {
     // A quantised layer adds only bytes.
     let can_add = |head: NodeId, other: NodeId| {
         let op = &graph.node(head).op;
-        fuses_add(op) && (!op.is_quantized() || graph.quantized_by(other).is_some())
+        let is_known = || graph.quantized_by(other).is_some_and(|id| graph.node(id).op == Op::Quantize);
+        fuses_add(op) && (!op.is_quantized() || is_known())
     };
     let only_reader = |id: NodeId| match readers[id.0][..] {
         [reader] if !kept.contains(&id) => Some(reader),

@@ -33,6 +33,14 @@ pub(crate) struct PlannedConv {
     pub(crate) bias: Option<ParameterPlace>,
 }
 
+/// A node that rounds values.
+#[derive(Debug)]
+pub(crate) struct PlannedQuantization {
+    pub(crate) name: String,
+    /// Whether it rounds in the range of a batch.
+    pub(crate) is_dynamic: bool,
+}
+
 /// A quantised convolution or linear layer, with what follows it in its step.
 #[derive(Debug)]
 pub(crate) struct PlannedQuantizedConv {
@@ -103,8 +111,8 @@ pub(crate) struct Packing {
 pub(crate) struct PlannedLayers {
     pub(crate) convs: Vec<PlannedConv>,
     pub(crate) quantized: Vec<PlannedQuantizedConv>,
-    /// The names of the nodes that round values.
-    pub(crate) quantizations: Vec<String>,
+    /// The nodes that round values.
+    pub(crate) quantizations: Vec<PlannedQuantization>,
     pub(crate) norms: Vec<PlannedNorm>,
     pub(crate) layer_norms: Vec<PlannedLayerNorm>,
     /// Layer scales.
@@ -176,7 +184,11 @@ impl PlannedLayers {
         }
         quantized.sort_by_key(|(QuantizedConvId(id), _)| *id);
         let quantized = quantized.into_iter().map(|(_, planned)| planned).collect();
-        let quantizations = layers.quantizations.iter().map(|&id| graph.node(id).name.clone()).collect();
+        let planned_quantization = |&id: &NodeId| PlannedQuantization {
+            name: graph.node(id).name.clone(),
+            is_dynamic: graph.node(id).op == Op::QuantizeDynamic,
+        };
+        let quantizations = layers.quantizations.iter().map(planned_quantization).collect();
         let frozen = &options.gradients.frozen;
         let planned_layer_norm = |&id: &NodeId| {
             let node = graph.node(id);

@@ -58,7 +58,7 @@ impl Layers {
         Self {
             convs: all(|op| matches!(op, Op::Conv2d(_) | Op::Linear { .. }) && !op.is_quantized()),
             quantized: all(Op::is_quantized),
-            quantizations: all(|op| matches!(op, Op::Quantize)),
+            quantizations: all(Op::quantizes),
             norms: all(|op| matches!(op, Op::BatchNorm2d { .. })),
             layer_norms: all(|op| matches!(op, Op::LayerNorm { .. })),
             scales: all(|op| matches!(op, Op::LayerScale { .. })),
@@ -451,6 +451,10 @@ impl<'a> Scheduler<'a> {
                 let quantization = QuantizationId(self.layers.place(node));
                 Instruction::Quantize { quantization, channels: self.shapes[node.0].channels, x, y }
             }
+            Op::QuantizeDynamic => {
+                let quantization = QuantizationId(self.layers.place(node));
+                Instruction::QuantizeDynamic { quantization, channels: self.shapes[node.0].channels, x, y }
+            }
             Op::Conv2d(_) | Op::Linear { .. } => match self.norm_after(node).filter(|_| !again) {
                 Some(norm) => Instruction::ConvWithStatistics { conv: self.conv(node), norm, x, y },
                 None => Instruction::Conv { conv: self.conv(node), x, add, relu, y },
@@ -765,7 +769,7 @@ impl<'a> Scheduler<'a> {
                     }
                 }
             }
-            Op::Quantize => unreachable!("a plan with gradients has no bytes"),
+            Op::Quantize | Op::QuantizeDynamic => unreachable!("a plan with gradients has no bytes"),
             Op::Input { .. } | Op::Flatten | Op::Add => unreachable!("no step begins with these"),
         }
     }

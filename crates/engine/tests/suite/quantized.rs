@@ -3,10 +3,11 @@
 use crate::support;
 
 use residual_engine::{CompiledModel, Engine, EngineError, Mode, Options, PlanSummary};
-use residual_graph::{Builder, Conv2d, Graph, NodeId, Op};
+use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, Pool2d};
 use residual_kernels::Isa;
 use residual_model::{
-    Model, Quantization, QuantizedWeight, dequantize, dequantized_weight, fold_batch_norm, quantize, quantized_values,
+    Model, Quantization, QuantizedWeight, WeightBits, dequantize, dequantized_weight, fold_batch_norm, quantize,
+    quantize_dynamic, quantized_values,
 };
 use residual_threads::Pool;
 use std::collections::{HashMap, HashSet};
@@ -38,8 +39,12 @@ fn quantized_where(model: &Model, is_quantized: impl Fn(&str) -> bool) -> Model 
         let [least, greatest] = [f32::min, f32::max].map(|pick| values.iter().copied().fold(0.0, pick));
         (name(id), Quantization::of_range(least, greatest))
     };
-    let weight =
-        |id: &NodeId| (name(id), QuantizedWeight::nearest(&folded.tensors[format!("{}.weight", name(id)).as_str()]));
+    let weight = |id: &NodeId| {
+        (
+            name(id),
+            QuantizedWeight::nearest(&folded.tensors[format!("{}.weight", name(id)).as_str()], WeightBits::Eight),
+        )
+    };
     let weights: HashMap<_, _> = layers.iter().map(weight).collect();
     quantize(&folded, &weights, &values.iter().map(quantization).collect()).unwrap()
 }
@@ -79,8 +84,8 @@ fn networks() -> Vec<Model> {
 fn every_op_is_among_them() {
     let graph = quantized(&model(every_op())).graph;
     let missing = |name: &&str| !graph.nodes.iter().any(|node| node.op.name() == *name);
-    // Batch norms that stand behind convolutions, and layer scales, are folded.
-    assert_eq!(Op::NAMES.iter().copied().filter(missing).collect::<Vec<_>>(), Vec::<&str>::new());
+    // Batch norms that stand behind convolutions, and layer scales, are folded. Dynamic quantisation has a test of its own.
+    assert_eq!(Op::NAMES.iter().copied().filter(missing).collect::<Vec<_>>(), [Op::QuantizeDynamic.name()]);
 }
 
 /// Another rounding of a sum turns a byte into its neighbour now and then, which later layers carry on.
@@ -181,7 +186,7 @@ fn layers_of_floats_and_bytes_go_together() {
 fn a_quantised_weight_alone_is_one_of_floats() {
     let model = model(wide());
     let folded = fold_batch_norm(&model, &[]);
-    let weight = QuantizedWeight::nearest(&folded.tensors["c.weight"]);
+    let weight = QuantizedWeight::nearest(&folded.tensors["c.weight"], WeightBits::Eight);
     let packed = quantize(&folded, &HashMap::from([("c".to_owned(), weight)]), &HashMap::new()).unwrap();
     let images = images(&model, BATCH);
     let [mut packed, mut unpacked] =
@@ -189,6 +194,47 @@ fn a_quantised_weight_alone_is_one_of_floats() {
     packed.forward(&images).unwrap();
     unpacked.forward(&images).unwrap();
     assert_eq!(packed.output(), unpacked.output());
+}
+
+/// A convolution and a linear layer, and the value between them, in the ranges of each batch.
+#[test]
+fn dynamic_quantisation_is_that_of_the_batchs_ranges() {
+    let mut net = Builder::new("dynamic", [3, 8, 8]);
+    let x = net.conv("conv", net.input(), Conv2d::new(3, 6, 3).padding(1).bias()).unwrap();
+    let x = net.max_pool("pool", x, Pool2d::new(2, 2, 0)).unwrap();
+    let x = net.flatten("flat", x).unwrap();
+    let x = net.linear("fc", x, 5, true).unwrap();
+    let floats = model(net.finish(x).unwrap());
+    let weight = |layer: &str| {
+        let weight = &floats.tensors[format!("{layer}.weight").as_str()];
+        (layer.to_owned(), QuantizedWeight::nearest(weight, WeightBits::Eight))
+    };
+    let weights: HashMap<_, _> = ["conv", "fc"].map(weight).into();
+    let dynamic = quantize_dynamic(&floats, &weights).unwrap();
+    let mut run = engine(&dynamic, BATCH, &["conv"], &options(2));
+    for scale in [1.0, 0.3] {
+        let images: Vec<f32> = images(&floats, BATCH).iter().map(|value| value * scale).collect();
+        run.forward(&images).unwrap();
+        // Static quantisation in the same ranges gives the same up to rounding.
+        let range = |values: &[f32]| {
+            let [least, greatest] = [f32::min, f32::max].map(|pick| values.iter().copied().fold(0.0, pick));
+            Quantization::of_range(least, greatest)
+        };
+        let values = [("input", range(&images)), ("conv", range(run.node_value("conv").unwrap()))];
+        let fixed = quantize(&floats, &weights, &values.map(|(name, value)| (name.to_owned(), value)).into()).unwrap();
+        let mut fixed = engine(&fixed, BATCH, &["conv"], &options(1));
+        fixed.forward(&images).unwrap();
+        let largest = fixed.output().iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        for (value, expected) in run.output().iter().zip(fixed.output()) {
+            assert!((value - expected).abs() <= 1e-5 * largest, "{value} against {expected}");
+        }
+    }
+    // The range of a batch is not that of one image.
+    let images = images(&floats, BATCH);
+    run.forward(&images).unwrap();
+    let together = run.output()[..5].to_vec();
+    run.forward(&images[..images.len() / BATCH]).unwrap();
+    assert_ne!(run.output(), together);
 }
 
 #[test]
@@ -234,7 +280,7 @@ fn extents_beyond_the_kernels_are_refused_or_computed_in_floats() {
     let mut net = Builder::new("wide_padding", [2, 2, 2]);
     let x = net.conv("conv", net.input(), conv.stride(1 << 20)).unwrap();
     let folded = model(net.finish(x).unwrap());
-    let weight = QuantizedWeight::nearest(&folded.tensors["conv.weight"]);
+    let weight = QuantizedWeight::nearest(&folded.tensors["conv.weight"], WeightBits::Eight);
     let values = HashMap::from([("input".to_owned(), Quantization::of_range(-1.0, 1.0))]);
     let wide = quantize(&folded, &HashMap::from([("conv".to_owned(), weight)]), &values).unwrap();
     let error = Engine::new(&wide, Mode::Infer, 1, [2, 2], &[], &options(2)).unwrap_err();

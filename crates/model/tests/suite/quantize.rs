@@ -2,8 +2,8 @@
 
 use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, Pool2d};
 use residual_model::{
-    Initialisation, Model, ModelError, Quantization, QuantizedWeight, TensorProblem, dequantize, fold_batch_norm,
-    initialise, quantize, quantized_values, replace_head,
+    Initialisation, Model, ModelError, Quantization, QuantizedWeight, TensorProblem, WeightBits, dequantize,
+    fold_batch_norm, initialise, quantize, quantized_values, replace_head,
 };
 use residual_preprocess::Preprocessing;
 use residual_tensor::Tensor;
@@ -23,7 +23,9 @@ fn layers(graph: &Graph) -> HashSet<NodeId> {
 
 fn quantized(model: &Model, layers: &HashSet<NodeId>) -> Model {
     let name = |id: &NodeId| model.graph.node(*id).name.clone();
-    let weight = |id: &NodeId| QuantizedWeight::nearest(&model.tensors[format!("{}.weight", name(id)).as_str()]);
+    let weight = |id: &NodeId| {
+        QuantizedWeight::nearest(&model.tensors[format!("{}.weight", name(id)).as_str()], WeightBits::Eight)
+    };
     let weights = layers.iter().map(|id| (name(id), weight(id))).collect();
     let values = quantized_values(&model.graph, layers);
     let values = values.iter().map(|id| (name(id), Quantization::of_range(-1.0, 3.0))).collect();
@@ -49,12 +51,29 @@ fn a_range_becomes_256_numbers_one_of_which_is_zero() {
 #[test]
 fn a_weight_is_within_half_a_step_and_its_largest_is_127() {
     let weight = Tensor::f32(&[2, 3], vec![0.5, -1.0, 0.25, 0.0, 0.0, 0.0]);
-    let QuantizedWeight { values, scale } = QuantizedWeight::nearest(&weight);
+    let QuantizedWeight { values, scale } = QuantizedWeight::nearest(&weight, WeightBits::Eight);
     assert_eq!(values, [64, -127, 32, 0, 0, 0]);
     assert!((scale[0] - 1.0 / 127.0).abs() < 1e-9 && scale[1] > 0.0);
     for (value, byte) in weight.as_f32().unwrap().iter().zip(&values).take(3) {
         assert!((f32::from(*byte) * scale[0] - value).abs() <= scale[0] / 2.0);
     }
+}
+
+#[test]
+fn four_bits_cut_off_large_weights_where_that_is_nearer() {
+    // One of 100 weights is ten times as large as the others.
+    let mut values: Vec<f32> = (0..100).map(|index| (index as f32 / 99.0 - 0.5) * 0.2).collect();
+    values[0] = -1.0;
+    let weight = Tensor::f32(&[1, 100], values);
+    let error = |QuantizedWeight { values, scale }: QuantizedWeight| -> f32 {
+        let pairs = weight.as_f32().unwrap().iter().zip(&values);
+        pairs.map(|(value, &integer)| (f32::from(integer) * scale[0] - value).powi(2)).sum()
+    };
+    let nearest = QuantizedWeight::nearest(&weight, WeightBits::Four);
+    assert!(nearest.values.iter().all(|value| (-8..8).contains(value)) && nearest.values[0] == -8, "{nearest:?}");
+    let whole = QuantizedWeight::with_scale(&weight, vec![1.0 / 7.0], WeightBits::Four);
+    let [nearest, whole] = [nearest, whole].map(error);
+    assert!(nearest < 0.7 * whole, "{nearest} against {whole}");
 }
 
 /// A strided block, as the first of a ResNet's later stages, between a stem with a pooling and a head.

@@ -3,7 +3,8 @@
 
 use super::{Layout, Value, int};
 use crate::initializer::Data;
-use residual_graph::Node;
+use crate::proto::NodeProto;
+use residual_graph::{Node, Op};
 use std::borrow::Cow;
 
 /// The largest bias of a quantised layer, in units of a product of bytes: with the products it stays within 32 bits.
@@ -20,11 +21,28 @@ impl<'a> Layout<'a, '_> {
         Value { name: self.rounded(node, &node.name, x, [scale, zero_point]), is_vector }
     }
 
+    /// The value, rounded in the range of the batch.
+    pub(super) fn quantize_dynamic(&mut self, node: &Node) -> Value {
+        let Value { name: x, is_vector } = self.values[node.inputs[0].0].clone();
+        let parts = ["bytes", "scale", "zero_point"].map(|part| self.fresh(&format!("{}/{part}", node.name)));
+        self.nodes.push(NodeProto {
+            input: vec![x],
+            output: parts.to_vec(),
+            name: Some(parts[0].clone()),
+            op_type: Some("DynamicQuantizeLinear".into()),
+            attribute: Vec::new(),
+        });
+        Value { name: self.node("DequantizeLinear", node, parts.to_vec(), Vec::new()), is_vector }
+    }
+
     /// The value of a node that picks from what it reads: if these are bytes, a pair says so again, which changes nothing.
     /// onnxruntime (1.32) gives a linear layer bytes only where it reads them from such a pair.
     pub(super) fn still_bytes(&mut self, node: &Node, value: Value) -> Value {
         let Some(id) = self.model.graph.quantized_by(node.inputs[0]) else { return value };
         let origin = self.model.graph.node(id);
+        if origin.op == Op::QuantizeDynamic {
+            return value;
+        }
         let numbers = ["scale", "zero_point"].map(|name| origin.key(name));
         Value { name: self.rounded(node, &format!("{}/rounded", node.name), value.name, numbers), ..value }
     }
@@ -45,9 +63,9 @@ impl<'a> Layout<'a, '_> {
             weight: tensor.as_i8().expect("a quantised weight is of signed bytes").into(),
             scale: self.floats(&weight_scale).into(),
         };
-        let input_scale = self.model.graph.quantized_by(node.inputs[0]).map(|id| {
+        let input_scale = self.model.graph.quantized_by(node.inputs[0]).and_then(|id| {
             let key = self.model.graph.node(id).key("scale");
-            self.floats(&key)[0]
+            self.model.tensors.contains_key(key.as_str()).then(|| self.floats(&key)[0])
         });
         let has_bias = self.model.tensors.contains_key(bias.as_str());
         let integers = input_scale.filter(|_| has_bias).map(|scale| layer.integer_bias(self.floats(&bias), scale));

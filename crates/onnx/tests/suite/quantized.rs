@@ -38,9 +38,13 @@ fn node<'a>(graph: &'a GraphProto, name: &str) -> &'a NodeProto {
     graph.node.iter().find(|node| node.name() == name).unwrap_or_else(|| panic!("no node {name}"))
 }
 
-/// The node that writes a value.
+/// The node whose first output is a value.
 fn writer<'a>(graph: &'a GraphProto, value: &str) -> &'a NodeProto {
-    graph.node.iter().find(|node| node.output == [value]).unwrap_or_else(|| panic!("no node writes {value}"))
+    graph
+        .node
+        .iter()
+        .find(|node| node.output.first().is_some_and(|output| output == value))
+        .unwrap_or_else(|| panic!("no node writes {value}"))
 }
 
 fn constant<'a>(graph: &'a GraphProto, name: &str) -> &'a TensorProto {
@@ -138,6 +142,22 @@ fn a_layer_with_bytes_for_weights_alone_computes_with_floats() {
     for name in LAYERS {
         let layer = node(&graph, name);
         assert_eq!(writer(&graph, &layer.input[1]).op_type(), "DequantizeLinear");
+        let bias = floats(constant(&graph, &layer.input[2]));
+        assert_eq!(bias, model.tensors[format!("{name}.bias").as_str()].as_f32().unwrap());
+    }
+}
+
+#[test]
+fn a_value_in_the_range_of_its_batch_is_rounded_by_the_runtime() {
+    let model = support::dynamic_model(small(), 1);
+    let graph = decoded(&model);
+    for name in ["stem", "conv2"] {
+        let layer = node(&graph, name);
+        let rounded = writer(&graph, &layer.input[0]);
+        assert_eq!(rounded.op_type(), "DequantizeLinear", "{name}");
+        let bytes = writer(&graph, &rounded.input[0]);
+        assert_eq!((bytes.op_type(), &bytes.output), ("DynamicQuantizeLinear", &rounded.input));
+        // The scale of products is not known: a bias is of floats.
         let bias = floats(constant(&graph, &layer.input[2]));
         assert_eq!(bias, model.tensors[format!("{name}.bias").as_str()].as_f32().unwrap());
     }

@@ -3,7 +3,8 @@
 use crate::tiny;
 use residual_graph::{NodeId, Op};
 use residual_model::{
-    Initialisation, Model, Quantization, QuantizedWeight, fold_batch_norm, initialise, quantize, quantized_values,
+    Initialisation, Model, Quantization, QuantizedWeight, WeightBits, dequantize, fold_batch_norm, initialise,
+    quantize, quantized_values,
 };
 use residual_preprocess::Preprocessing;
 use residual_tensor::{NamedTensors, Tensor};
@@ -204,7 +205,9 @@ fn a_quantised_network_comes_back_bit_for_bit_in_a_quarter_of_the_bytes() {
     let is_layer = |id: &NodeId| matches!(model.graph.node(*id).op, Op::Conv2d(_) | Op::Linear { .. });
     let layers: HashSet<NodeId> = (0..model.graph.nodes.len()).map(NodeId).filter(is_layer).collect();
     let name = |id: &NodeId| model.graph.node(*id).name.clone();
-    let weight = |id: &NodeId| QuantizedWeight::nearest(&model.tensors[format!("{}.weight", name(id)).as_str()]);
+    let weight = |id: &NodeId| {
+        QuantizedWeight::nearest(&model.tensors[format!("{}.weight", name(id)).as_str()], WeightBits::Eight)
+    };
     let weights = layers.iter().map(|id| (name(id), weight(id))).collect();
     let values = quantized_values(&model.graph, &layers);
     let values = values.iter().map(|id| (name(id), Quantization::of_range(-1.0, 2.0))).collect();
@@ -220,6 +223,60 @@ fn a_quantised_network_comes_back_bit_for_bit_in_a_quarter_of_the_bytes() {
     save_tensors(&bytes, &tensors, &metadata).unwrap();
     let error = load(&bytes).unwrap_err().to_string();
     assert!(error.contains("tensor \"conv1.weight\": expected elements of type i8, got f32"), "{error}");
+}
+
+#[test]
+fn four_bits_come_back_in_an_eighth_of_the_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let [floats, small] = ["floats", "small"].map(|name| folder.path().join(name).with_extension("safetensors"));
+    let model = tiny::four_bits();
+    save(&floats, &dequantize(&model), Some("a = 1")).unwrap();
+    save(&small, &model, Some("a = 1")).unwrap();
+    assert_eq!(load(&small).unwrap(), Checkpoint { model: model.clone(), recipe: Some("a = 1".into()) });
+    let (tensors, metadata) = load_tensors(&small).unwrap();
+    let len = |layer: &str| tensors[&format!("{layer}.weight_4bit")].len();
+    assert_eq!(["conv1", "conv2", "fc"].map(len), [144, 12, 5]);
+    assert!(!tensors.contains_key("conv1.weight"));
+    let shapes: serde_json::Value = serde_json::from_str(&metadata["residual.four_bits"]).unwrap();
+    assert_eq!(shapes["conv1.weight"], serde_json::json!(model.tensors["conv1.weight"].shape()));
+    let stored = |path| load_tensors(path).unwrap().0;
+    let bytes = |tensors: &NamedTensors, key: &str, size: usize| tensors[key].len() * size;
+    let [before, after] = [bytes(&stored(&floats), "conv1.weight", 4), bytes(&stored(&small), "conv1.weight_4bit", 1)];
+    assert_eq!(before, 8 * after);
+}
+
+#[test]
+fn a_weight_in_four_bits_that_does_not_fit_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    save(&path, &tiny::four_bits(), None).unwrap();
+    let (mut good, metadata) = load_tensors(&path).unwrap();
+    // It reads integers of any width as i64.
+    for (key, tensor) in good.iter_mut().filter(|(key, _)| key.ends_with("_4bit")) {
+        let bytes = tensor.as_i64().unwrap_or_else(|| panic!("{key} has integers")).iter().map(|&value| value as u8);
+        *tensor = Tensor::u8(&[tensor.len()], bytes.collect());
+    }
+    let error = |key: &str, stored: Option<Tensor>| {
+        let mut tensors = good.clone();
+        tensors.shift_remove(key);
+        tensors.extend(stored.map(|tensor| (key.to_owned(), tensor)));
+        save_tensors(&path, &tensors, &metadata).unwrap();
+        load(&path).unwrap_err().to_string().strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
+    };
+    let bytes = |len: usize| Some(Tensor::u8(&[len], vec![0xf0; len]));
+    assert_eq!(error("conv1.weight_4bit", None), "tensor \"conv1.weight\": expected [8, 4, 3, 3], got none");
+    assert_eq!(
+        error("conv1.weight_4bit", bytes(143)),
+        "tensor \"conv1.weight_4bit\": expected [144] of type u8, got [143] of type u8"
+    );
+    assert_eq!(
+        error("conv1.weight_4bit", Some(Tensor::full(&[144], 1.0))),
+        "tensor \"conv1.weight_4bit\": expected [144] of type u8, got [144] of type f32"
+    );
+    assert_eq!(
+        error("fc.weight_4bit", bytes(5)),
+        "tensor \"fc.weight_4bit\": expected 9 integers, and zero to fill up the last byte, got another"
+    );
 }
 
 /// The file in which numpy packed the bits.

@@ -38,6 +38,14 @@ fn sparse_checkpoint() -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
+/// A checkpoint of ours with weights in 4 bits.
+fn four_bit_checkpoint() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    save(&path, &tiny::four_bits(), None).unwrap();
+    std::fs::read(path).unwrap()
+}
+
 /// Everything there is to do with bytes; whether some of it succeeded.
 fn parse_all(bytes: &[u8]) -> bool {
     let mut read = parse_checkpoint(bytes).is_ok();
@@ -61,7 +69,7 @@ fn a_file_cut_short_anywhere_is_refused() {
             assert!(!parse_all(&bytes[..length]), "{name} cut to {length} bytes");
         }
     }
-    for bytes in [checkpoint(), sparse_checkpoint()] {
+    for bytes in [checkpoint(), sparse_checkpoint(), four_bit_checkpoint()] {
         assert!(parse_all(&bytes));
         assert!((0..bytes.len()).all(|length| !parse_all(&bytes[..length])));
     }
@@ -72,13 +80,14 @@ proptest! {
 
     #[test]
     fn changed_bytes_never_panic(
-        file in 0..=GOLDEN.len() + 1,
+        file in 0..=GOLDEN.len() + 2,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let mut bytes = match GOLDEN.get(file) {
             Some(name) => golden(name),
             None if file == GOLDEN.len() => checkpoint(),
-            None => sparse_checkpoint(),
+            None if file == GOLDEN.len() + 1 => sparse_checkpoint(),
+            None => four_bit_checkpoint(),
         };
         for (index, byte) in changes {
             let index = index.index(bytes.len());

@@ -1,9 +1,10 @@
 //! The network of `golden/make.py` and its tensors.
 
 use residual_graph::{Builder, Conv2d, Graph, Role};
-use residual_model::Model;
+use residual_model::{Initialisation, Model, QuantizedWeight, WeightBits, initialise, quantize};
 use residual_preprocess::Preprocessing;
 use residual_tensor::{NamedTensors, Tensor};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub(crate) fn graph() -> Graph {
@@ -48,6 +49,22 @@ pub(crate) fn sparse() -> Model {
     }
     tensors["conv1.weight"].as_f32_mut().unwrap()[0] = -0.0;
     Model::new(graph, tensors, Preprocessing::unscaled([4, 4], &[0.5; 4], &[0.25; 4]), Vec::new()).unwrap()
+}
+
+/// A network with quantised weights of 4 bits: of 288, 24 and 9 integers.
+pub(crate) fn four_bits() -> Model {
+    let mut net = Builder::new("four_bits", [4, 4, 4]);
+    let x = net.conv("conv1", net.input(), Conv2d::new(4, 8, 3)).unwrap();
+    let x = net.conv("conv2", x, Conv2d::new(8, 3, 1)).unwrap();
+    let x = net.global_avg_pool("avgpool", x).unwrap();
+    let x = net.linear("fc", x, 3, true).unwrap();
+    let graph = net.finish(x).unwrap();
+    let tensors = initialise(&graph, Initialisation::Torch, 1);
+    let preprocessing = Preprocessing::unscaled([4, 4], &[0.5; 4], &[0.25; 4]);
+    let model = Model::new(graph, tensors, preprocessing, Vec::new()).unwrap();
+    let weight = |layer: &str| QuantizedWeight::nearest(&model.tensors[&format!("{layer}.weight")], WeightBits::Four);
+    let weights = ["conv1", "conv2", "fc"].map(|layer| (layer.to_owned(), weight(layer)));
+    quantize(&model, &weights.into(), &HashMap::new()).unwrap()
 }
 
 pub(crate) fn preprocessing() -> Preprocessing {

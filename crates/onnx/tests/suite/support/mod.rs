@@ -1,8 +1,9 @@
 //! Networks with weights that leave no part of them without effect.
 
-use residual_graph::{Graph, NodeId, Op, Role};
+use residual_graph::{Graph, Node, NodeId, Op, Role};
 use residual_model::{
-    Initialisation, Model, Quantization, QuantizedWeight, fold_batch_norm, initialise, quantize, quantized_values,
+    Initialisation, Model, Quantization, QuantizedWeight, WeightBits, fold_batch_norm, initialise, quantize,
+    quantize_dynamic, quantized_values,
 };
 use residual_preprocess::Preprocessing;
 use residual_tensor::Stream;
@@ -43,6 +44,17 @@ pub(crate) fn random_model(graph: Graph, seed: u64) -> Model {
     Model::new(graph, tensors, preprocessing, Vec::new()).expect("tensors made for this graph")
 }
 
+/// The random model of `graph`, folded and quantised, where each layer rounds what it reads in the range of the batch.
+#[allow(dead_code, reason = "not every test file quantises")]
+pub(crate) fn dynamic_model(graph: Graph, seed: u64) -> Model {
+    let model = fold_batch_norm(&random_model(graph, seed), &[]);
+    let layers = model.graph.nodes.iter().filter(|node| matches!(node.op, Op::Conv2d(_) | Op::Linear { .. }));
+    let weight = |node: &Node| {
+        (node.name.clone(), QuantizedWeight::nearest(&model.tensors[node.key("weight").as_str()], WeightBits::Eight))
+    };
+    quantize_dynamic(&model, &layers.map(weight).collect()).expect("layers of floats")
+}
+
 /// The random model of `graph`, folded and quantised: every convolution and linear layer, and with `values` what they read, in a
 /// range that their values mostly stay in.
 #[allow(dead_code, reason = "not every test file quantises")]
@@ -52,7 +64,7 @@ pub(crate) fn quantized_model(graph: Graph, seed: u64, values: bool) -> Model {
     let layers: HashSet<NodeId> = (0..model.graph.nodes.len()).map(NodeId).filter(is_layer).collect();
     let weight = |id: &NodeId| {
         let node = model.graph.node(*id);
-        (node.name.clone(), QuantizedWeight::nearest(&model.tensors[node.key("weight").as_str()]))
+        (node.name.clone(), QuantizedWeight::nearest(&model.tensors[node.key("weight").as_str()], WeightBits::Eight))
     };
     let rounding = |id: NodeId| {
         let node = model.graph.node(id);
