@@ -72,9 +72,9 @@ pub enum CompressError {
         /// What was given.
         got: String,
     },
-    /// The images' classes are not the network's.
+    /// The images' classes are not the network's, or a network cannot be timed.
     #[error("{}", one_line(.0))]
-    Classes(#[from] InferError),
+    Infer(#[from] InferError),
     /// Images with several labels, where a gradient of one class is needed.
     #[error("criterion taylor: expected images of one class each, got images with several labels")]
     MultiLabel,
@@ -138,14 +138,6 @@ pub enum CompressError {
     /// A journal that holds something else.
     #[error("{}: expected the journal of a compression, got {got}", path.display())]
     Journal {
-        /// The file.
-        path: PathBuf,
-        /// What it holds.
-        got: String,
-    },
-    /// A file of measured layers that holds something else.
-    #[error("{}: expected measured times of layers, got {got}", path.display())]
-    Table {
         /// The file.
         path: PathBuf,
         /// What it holds.

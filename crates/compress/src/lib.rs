@@ -33,9 +33,9 @@ pub use pipeline::{
     Budget, Compressed, Event, ImageSet, Pipeline, Point, PruningTarget, PruningTargets, Settings, Start, Student,
 };
 pub use prune::{
-    Allocation, Approach, Criterion, Goal, LatencyCost, LatencySearch, LatencyTable, LatencyTarget, LayerCost, Macs,
-    MacsTarget, Pattern, PruneEvent, Pruned, Pruner, Saliency, SelectOptions, Selection, Sparsity, SpeedupTarget,
-    StepTimes, approach, prune_weights, select, time_layer,
+    Allocation, Approach, Criterion, Goal, LatencyCost, LatencySearch, LatencyTarget, LayerCost, Macs, MacsTarget,
+    Pattern, PruneEvent, Pruned, Pruner, Saliency, SelectOptions, Selection, Sparsity, SpeedupTarget, approach,
+    prune_weights, select,
 };
 pub use quantize::{
     Calibration, CalibrationEvent, LayerDamage, QuantizeOptions, RangeMethod, Rounding, Scheme, check_layers,

@@ -20,12 +20,12 @@ use crate::{CompressError, Criterion, FineTuning, PruneEvent, TrainingImages};
 use journal::Journal;
 use residual_data::{Dataset, Transform};
 use residual_engine::Options;
+use residual_files::try_lock;
 use residual_model::Model;
 use residual_preprocess::Preprocessing;
 use residual_train::{Event as TrainEvent, Layer};
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -166,11 +166,8 @@ fn lock(folder: &Path) -> Result<File, CompressError> {
     let path = folder.join(".lock");
     let file =
         File::options().create(true).truncate(false).write(true).open(&path).map_err(CompressError::io(&path))?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(CompressError::Locked { folder: folder.to_path_buf() }),
-        // Some network file systems have no locks.
-        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(file),
-        Err(TryLockError::Error(error)) => Err(CompressError::io(&path)(error)),
-        Ok(()) => Ok(file),
+    match try_lock(&file).map_err(CompressError::io(&path))? {
+        true => Ok(file),
+        false => Err(CompressError::Locked { folder: folder.to_path_buf() }),
     }
 }

@@ -14,17 +14,15 @@ mod select;
 mod sparsity;
 mod target;
 mod taylor;
-mod timing;
 
 pub use approach::{Approach, approach};
 pub use cost::{LayerCost, Macs};
-pub use latency::{LatencyCost, LatencyTable};
+pub use latency::LatencyCost;
 pub use pruner::{LatencySearch, PruneEvent, Pruned, Pruner};
 pub use saliency::{Criterion, Saliency};
 pub use select::{Allocation, SelectOptions, Selection, select};
 pub use sparsity::{Pattern, Sparsity, prune_weights};
 pub use target::{Goal, LatencyTarget, MacsTarget, SpeedupTarget};
-pub use timing::{StepTimes, time_layer};
 
 use crate::CompressError;
 use residual_model::{Model, prune_channels, remove_blocks};

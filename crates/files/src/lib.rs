@@ -14,6 +14,7 @@
 mod bytes;
 mod csv;
 mod error;
+mod lock;
 mod nearest;
 mod npy;
 mod one_line;
@@ -29,6 +30,7 @@ mod write;
 pub use bytes::{Bytes, read_bytes};
 pub use csv::csv_field;
 pub use error::{FileCause, FileError};
+pub use lock::try_lock;
 pub use nearest::nearest;
 pub use npy::{NpyArray, NpyError, NpyValues, load_npy, npy_header, parse_npy, save_npy};
 pub use one_line::one_line;

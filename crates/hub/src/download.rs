@@ -5,8 +5,8 @@ use crate::checked::{beside, remember, sha256};
 use crate::http::{Answer, Client, Request, io_what};
 use crate::url::Url;
 use crate::{HubCause, HubEvent};
-use residual_files::{FileError, MAX_BYTES, publish, recognise};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use residual_files::{FileError, MAX_BYTES, publish, recognise, try_lock};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -293,15 +293,11 @@ impl Part {
 fn hold(path: &Path, events: &mut dyn FnMut(HubEvent<'_>)) -> Result<File, HubCause> {
     let fail = FileError::write(path);
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(&fail)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            events(HubEvent::Waiting);
-            file.lock().map_err(&fail)?;
-            Ok(file)
-        }
-        Err(TryLockError::Error(error)) => Err(fail(error).into()),
+    if !try_lock(&file).map_err(&fail)? {
+        events(HubEvent::Waiting);
+        file.lock().map_err(&fail)?;
     }
+    Ok(file)
 }
 
 /// Whether there is a file at `path`. A link there is removed, as its target is outside the cache.

@@ -54,6 +54,14 @@ pub enum InferError {
         /// The given value.
         got: String,
     },
+    /// A file of measured layers that holds something else.
+    #[error("{}: expected measured times of layers, got {got}", path.display())]
+    LayerTimes {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        got: String,
+    },
     /// A path without weights.
     #[error("{}: expected {expected}, got {got}{}", path.display(), did_you_mean(suggestions))]
     NoWeights {

@@ -23,6 +23,7 @@ mod features;
 mod forward;
 mod gradient_statistics;
 mod latency;
+mod layer_times;
 mod metrics;
 mod missing;
 mod network;
@@ -41,6 +42,7 @@ pub use feature_file::{FeatureFile, FeatureFileError, FeatureRow, FeatureTable};
 pub use features::{FeatureExtractor, LayerFeatures, UnknownLayer, layer_node};
 pub use gradient_statistics::GradientStatistics;
 pub use latency::{Latency, Repeats, Turns, measure, take_turns};
+pub use layer_times::{LatencyTable, StepTimes, time_layer};
 pub use metrics::{
     Calibration, ClassMetrics, Comparison, ImageResult, Interval, Metrics, MultiLabelMetrics, PrecisionRecall, Ranking,
     TemperatureError, fit_temperature, wilson,

@@ -3,6 +3,7 @@
 use residual_engine::EngineError;
 use residual_files::{FileError, one_line};
 use residual_graph::GraphError;
+use residual_infer::InferError;
 use residual_model::ModelError;
 use residual_train::TrainError;
 use residual_weights::WeightsError;
@@ -23,6 +24,9 @@ pub enum SearchError {
         /// Why.
         source: std::io::Error,
     },
+    /// Layers cannot be timed.
+    #[error("{}", one_line(.0))]
+    Infer(#[from] InferError),
     /// A table of accuracies, or a journal, is invalid.
     #[error("{}: {what}: expected {expected}, got {got}", path.display())]
     Content {

@@ -55,7 +55,7 @@ mod trials;
 pub use error::SearchError;
 pub use history::{History, Trial};
 pub use journal::{Entry, Journal, Record, Settings};
-pub use latency::measure_latency;
+pub use latency::{LatencyCheck, LatencyPredictor, measure_latency};
 pub use limits::{Bounded, Cost, Latency, LatencyLimit, Limits};
 pub use method::Method;
 pub use naswot::naswot;

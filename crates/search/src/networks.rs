@@ -8,11 +8,16 @@ use residual_files::{nearest, read_text};
 use residual_graph::Graph;
 use residual_tensor::Stream;
 use residual_zoo::{Config, Family};
+use std::collections::HashSet;
 use std::path::Path;
 use toml::{Table, Value};
 
 /// Longer descriptions are rejected before parsing.
 const MAX_BYTES: usize = 1 << 16;
+/// Salt of random members.
+const DOMAIN: u64 = u64::from_be_bytes(*b"sample\0\0");
+/// Draws of random members before it is given up.
+const DRAWS: usize = 2000;
 /// Networks of one description.
 const MAX_NETWORKS: usize = 64;
 
@@ -197,6 +202,23 @@ impl NetworkSpace {
         let [height, width] = config.image_size;
         let macs = graph.analyse(height, width)?.macs;
         Ok(Member { parameters: graph.parameter_count(), macs, graph, config })
+    }
+
+    /// So many random members of which no two are the same network, or fewer if there are hardly more.
+    pub fn sample(&self, count: usize, seed: u64) -> Vec<Member> {
+        let mut random = Stream::new(seed, &[DOMAIN]);
+        let (mut members, mut known) = (Vec::new(), HashSet::new());
+        for _ in 0..DRAWS {
+            if members.len() == count {
+                break;
+            }
+            if let Ok(member) = self.member(&uniform(self.sizes(), &mut random))
+                && known.insert(member.identity())
+            {
+                members.push(member);
+            }
+        }
+        members
     }
 
     /// The members with the fewest and the most multiply-accumulates that are found by changing one choice after another, for

@@ -6,7 +6,7 @@
 use crate::journal::{Entry, Record};
 use crate::judge::Judge;
 use crate::sandwich::companion;
-use crate::search::{Claim, Session, Work, description_file, try_lock};
+use crate::search::{Claim, Session, Work, claim, description_file};
 use crate::setting_space::line;
 use crate::supernet::{Part, Supernets};
 use crate::trial::{End, TrialRun};
@@ -282,7 +282,7 @@ fn claim_supernet(supernet: &Supernet, number: usize, folder: &Path) -> Result<O
         let config = Config { name: supernet_name(number), ..supernet.network().config.clone() };
         atomic_write(&file, |file| file.write_all(config.to_toml().as_bytes()))?;
     }
-    try_lock(&file)
+    claim(&file)
 }
 
 #[cfg(test)]

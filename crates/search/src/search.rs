@@ -17,13 +17,13 @@ use crate::{
 };
 use residual_data::{DataError, Dataset, Source, Split};
 use residual_engine::Options;
-use residual_files::atomic_write;
+use residual_files::{atomic_write, try_lock};
 use residual_model::Model;
 use residual_tensor::Stream;
 use residual_train::{Event as TrainEvent, Recipe, Resolved, TrainError};
 use residual_weights::{load, save};
 use std::cell::OnceCell;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -454,7 +454,7 @@ impl<T: Trials> Search<T> {
         let mut others = 0;
         for (number, trial) in record.history.trials().iter().enumerate().filter(|(_, trial)| trial.is_running()) {
             let description = description_file(folder, &name(number));
-            let Some(lock) = try_lock(&description)? else {
+            let Some(lock) = claim(&description)? else {
                 others += 1;
                 continue;
             };
@@ -483,7 +483,7 @@ impl<T: Trials> Search<T> {
         let description = description_file(folder, &name(number));
         atomic_write(&description, |file| file.write_all(text.as_bytes()))?;
         let tried = self.trials.tried(&entry).expect("a proposal says what is tried");
-        let work = match try_lock(&description)? {
+        let work = match claim(&description)? {
             Some(lock) => {
                 let (epochs, judged) = (budget, None);
                 Work::Train(Claim { trial: number, candidate, epochs, tried, judged, spent, description, _lock: lock })
@@ -677,20 +677,13 @@ fn judged_file(folder: &Path, trial: usize, epochs: u64) -> PathBuf {
 fn others(record: &Record, folder: &Path) -> Result<usize, SearchError> {
     let mut others = 0;
     for (number, _) in record.history.trials().iter().enumerate().filter(|(_, trial)| trial.is_running()) {
-        others += usize::from(try_lock(&description_file(folder, &name(number)))?.is_none());
+        others += usize::from(claim(&description_file(folder, &name(number)))?.is_none());
     }
     Ok(others)
 }
 
 /// Claims a trial or supernet for this process, by the lock of its description; `None` if it is another one's.
-pub(crate) fn try_lock(description: &Path) -> Result<Option<File>, SearchError> {
+pub(crate) fn claim(description: &Path) -> Result<Option<File>, SearchError> {
     let file = File::open(description).map_err(SearchError::io(description))?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        // Some network file systems have no locks.
-        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
-        Err(TryLockError::Error(error)) => return Err(SearchError::io(description)(error)),
-        Ok(()) => {}
-    }
-    Ok(Some(file))
+    Ok(try_lock(&file).map_err(SearchError::io(description))?.then_some(file))
 }

@@ -1,8 +1,8 @@
 //! The folder of a run: `runs/<n>-<model>-<data>/` or `runs/<n>-<experiment>/`.
 
 use crate::TrainError;
-use residual_files::{atomic_write, read_text, sweep};
-use std::fs::{File, OpenOptions, TryLockError};
+use residual_files::{atomic_write, read_text, sweep, try_lock};
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -62,12 +62,9 @@ impl RunFolder {
         let path = self.path.join(".lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(TrainError::io(&path))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(TrainError::Locked { run: self.path.clone() }),
-            // Some network file systems have no locks.
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(RunLock { _file: file }),
-            Err(TryLockError::Error(error)) => Err(TrainError::io(&path)(error)),
-            Ok(()) => Ok(RunLock { _file: file }),
+        match try_lock(&file).map_err(TrainError::io(&path))? {
+            true => Ok(RunLock { _file: file }),
+            false => Err(TrainError::Locked { run: self.path.clone() }),
         }
     }
 

@@ -32,13 +32,11 @@ impl Zeros {
 
     /// Makes the elements zero of a buffer with the layout of the engine's parameters: their values or gradients.
     pub(crate) fn apply(&self, bucket: &mut [f32]) {
+        // Without a branch, so that eight values at a time are one vector.
         for (values, &bits) in bucket.chunks_mut(8).zip(&self.bits) {
-            if bits != 0 {
-                values.iter_mut().zip(unpack_bits(&[bits])).for_each(|(value, zero)| {
-                    if zero {
-                        *value = 0.0;
-                    }
-                });
+            for (place, value) in values.iter_mut().enumerate() {
+                let keep = u32::from(bits >> place & 1).wrapping_sub(1);
+                *value = f32::from_bits(value.to_bits() & keep);
             }
         }
     }

@@ -102,8 +102,14 @@ pub(super) fn fine_tuning(
                        --val-split holds some out";
         return Err(Failure::usage(message));
     }
-    // Which images the run held out its seed decides.
+    // Which images are held out a training's seed decides.
+    let typed_seed = seed;
     let HeldOut { share, seed } = found.held_out.unwrap_or(HeldOut { share: 0.0, seed });
+    if typed_seed != seed && typed_seed != 0 {
+        complain(&format!(
+            "note: fine-tuning has seed {seed}, by which images are held out; --seed {typed_seed} is of scores and calibration"
+        ));
+    }
     let preprocessing = &model.preprocessing;
     let mut text = format!(
         "{more}seed = {seed}\nworkers = {}\nskip_bad_images = {}\nmean = {:?}\nstd = {:?}\ncrop_pct = {:?}\n",

@@ -5,19 +5,29 @@ use crate::commands::train::recipe;
 use crate::commands::trials;
 use crate::failure::Failure;
 use crate::output::{complain, count, duration, facts, grouped, path_text, print, print_json, quoted_path, table};
+use crate::progress::Progress;
 use crate::signals::Stop;
+use crate::tuning::measurements;
 use crate::{Done, commands, machine};
+use residual::engine::Options;
 use residual::files::atomic_write;
+use residual::infer::LatencyTable;
 use residual::report::html::{figures, paragraph};
 use residual::report::{Candidate, TradeOff, architecture};
 use residual::search::{
-    CellTable, Cost, Found, Length, Limits, Member, NetworkSpace, Outcome, Trials, measure_latency,
+    CellTable, Cost, Found, LatencyCheck, LatencyPredictor, Length, Limits, Member, NetworkSpace, Outcome, Trials,
+    measure_latency,
 };
 use residual::train::Recipe;
 use residual::weights::load;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::path::Path;
 
+/// Networks that predictions of the latency are fitted to.
+const TIMED_NETWORKS: usize = 30;
+/// Fewest of them.
+const FEWEST_TIMED: usize = 5;
 /// Trials of a search on a table.
 const TABLE_TRIALS: usize = 300;
 
@@ -91,7 +101,12 @@ fn on_space(arguments: &Search, space: &str, stop: &Stop) -> Result<Done, Failur
         latency: arguments.target_latency,
     };
     let length = Length { trials: arguments.trials.map(|trials| trials.get().into()), budget: arguments.budget };
-    let latency = |graph: &residual::graph::Graph, batch| measure_latency(graph, batch, &options);
+    // It is fitted to networks of the space, which the search makes fit the images.
+    let predictor: RefCell<Option<LatencyPredictor>> = RefCell::new(None);
+    let latency = |graph: &residual::graph::Graph, batch| match (&mut *predictor.borrow_mut(), limits.latency) {
+        (Some(predictor), Some(limit)) => predictor.seconds(graph, limit.seconds),
+        _ => measure_latency(graph, batch, &options),
+    };
     let search = residual::search::Search::new(space, limits, &latency, arguments.strategy, recipe, length)?;
     let mut search = search.with_screen(arguments.screen.get().into());
     if let Some(epochs) = arguments.finetune_epochs {
@@ -108,6 +123,10 @@ fn on_space(arguments: &Search, space: &str, stop: &Stop) -> Result<Done, Failur
         complain(&format!("        {}", count(one_shot.supernets().all().len() as u64, "supernet")));
     }
 
+    if let Some(limit) = limits.latency {
+        let fitted = latency_predictor(search.trials().space(), limit.batch, &options)?;
+        predictor.replace(fitted);
+    }
     let Some(outcome) = trials::run(&search, &arguments.output, &options, stop, &describe)? else {
         return Ok(Done::Interrupted);
     };
@@ -120,11 +139,46 @@ fn on_space(arguments: &Search, space: &str, stop: &Stop) -> Result<Done, Failur
         let member = |member: &Member| json!({ "parameters": member.parameters, "macs": member.macs });
         let [smallest, largest] = extremes.each_ref().map(member);
         let space = json!({ "name": search.trials().space().name(), "size": size as f64, "smallest": smallest, "largest": largest });
-        print_json(&document(&outcome, &space, &command, &page))?;
+        let check = predictor.borrow().as_ref().map(|predictor| *predictor.check());
+        print_json(&document(&outcome, &space, check, &command, &page))?;
     } else {
         report(&outcome, &command, &page)?;
     }
     Ok(Done::Finished)
+}
+
+/// Predicts latencies of the space's networks from the times of their layers, which are cached. `None` for a space with few networks.
+fn latency_predictor(
+    space: &NetworkSpace,
+    batch: usize,
+    options: &Options,
+) -> Result<Option<LatencyPredictor>, Failure> {
+    let members = space.sample(TIMED_NETWORKS, 0);
+    if members.len() < FEWEST_TIMED {
+        return Ok(None);
+    }
+    let path = measurements(options, "latency");
+    let warn = |reason| complain(&format!("warning: {reason}"));
+    let known = LatencyTable::open(path.as_deref(), options, warn);
+    let before = known.len();
+    let graphs: Vec<_> = members.into_iter().map(|member| member.graph).collect();
+    let progress = Progress::new();
+    let on_progress = &mut |done| progress.steps("measuring networks and their layers", done, graphs.len());
+    let fitted = LatencyPredictor::new(&graphs, batch, known, options, on_progress);
+    progress.finish();
+    let fitted = fitted?;
+    if fitted.table().len() > before {
+        fitted.table().keep(path.as_deref(), warn);
+    }
+    let LatencyCheck { networks, rank_correlation, median_error, greatest_error } = fitted.check();
+    let percent = |error: &f64| 100.0 * error;
+    complain(&format!(
+        "latency predicted from {}; of {networks} networks the rank correlation with measurements is {rank_correlation:.3}, the error {:.0} % in the median and {:.0} % at most",
+        count(fitted.table().len() as u64, "measured layer"),
+        percent(median_error),
+        percent(greatest_error)
+    ));
+    Ok(Some(fitted))
 }
 
 /// The settings that say how long a trial is trained, and those of no other run.
@@ -196,7 +250,7 @@ fn html(arguments: &Search, outcome: &Outcome<Cost>, space: &str, command: &str)
     Ok(page.html(&[("best", "Best network", body)]))
 }
 
-fn document(outcome: &Outcome<Cost>, space: &Value, command: &str, page: &Path) -> Value {
+fn document(outcome: &Outcome<Cost>, space: &Value, check: Option<LatencyCheck>, command: &str, page: &Path) -> Value {
     let found = |found: &Found<Cost>| {
         json!({
             "trial": found.trial,
@@ -217,6 +271,12 @@ fn document(outcome: &Outcome<Cost>, space: &Value, command: &str, page: &Path) 
         "seconds": outcome.seconds,
         "front": outcome.front.iter().map(found).collect::<Vec<_>>(),
         "space": space,
+        "latency_predictions": check.map(|check| json!({
+            "networks": check.networks,
+            "rank_correlation": check.rank_correlation,
+            "median_error": check.median_error,
+            "greatest_error": check.greatest_error,
+        })),
         "command": command,
         "report": path_text(page),
     })

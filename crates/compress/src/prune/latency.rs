@@ -6,94 +6,9 @@
 
 use super::LayerCost;
 use crate::CompressError;
-use residual_engine::Options;
-use residual_files::{atomic_write, read_text};
 use residual_graph::{Conv2d, Graph, GraphError, NodeId, Op, Shape};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-
-/// The largest file that is read: some ten thousand layers.
-const MAX_BYTES: u64 = 16 << 20;
-
-/// Measured times of layers, for one instruction set and number of threads.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LatencyTable {
-    /// The version of this program, whose kernels were measured.
-    version: String,
-    /// The instruction set.
-    isa: String,
-    threads: usize,
-    /// Seconds by layer.
-    seconds: BTreeMap<String, f64>,
-}
-
-impl LatencyTable {
-    /// An empty table.
-    pub fn new(options: &Options) -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            isa: options.isa.name().to_owned(),
-            threads: options.pool.threads(),
-            seconds: BTreeMap::new(),
-        }
-    }
-
-    /// Reads what [`LatencyTable::write`] wrote. A table of another version, instruction set or number of threads is as good as
-    /// none: it is empty then.
-    ///
-    /// # Errors
-    /// If the file cannot be read, is too large, or is no such table.
-    pub fn read(path: &Path, options: &Options) -> Result<Self, CompressError> {
-        let fail = |got: String| CompressError::Table { path: path.to_path_buf(), got };
-        let table: Self =
-            serde_json::from_str(&read_text(path, MAX_BYTES)?).map_err(|error| fail(error.to_string()))?;
-        if let Some(bad) = table.seconds.values().find(|seconds| !(seconds.is_finite() && **seconds > 0.0)) {
-            return Err(fail(format!("{bad} seconds")));
-        }
-        let empty = Self::new(options);
-        let is_same = (&table.version, &table.isa, table.threads) == (&empty.version, &empty.isa, empty.threads);
-        Ok(if is_same { table } else { empty })
-    }
-
-    /// Writes the table atomically.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), CompressError> {
-        let text = serde_json::to_string_pretty(self).expect("numbers and names have a JSON form");
-        Ok(atomic_write(path, |file| file.write_all(text.as_bytes()))?)
-    }
-
-    /// The number of measurements.
-    pub fn len(&self) -> usize {
-        self.seconds.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.seconds.is_empty()
-    }
-
-    /// The seconds of a layer, by `measure` if they are not known.
-    fn seconds(
-        &mut self,
-        op: &Op,
-        size: [usize; 2],
-        batch: usize,
-        measure: impl FnOnce() -> Result<f64, CompressError>,
-    ) -> Result<f64, CompressError> {
-        let [height, width] = size;
-        let key = format!("{batch}x{height}x{width} {}", serde_json::to_string(op).expect("an op has a JSON form"));
-        if let Some(seconds) = self.seconds.get(&key) {
-            return Ok(*seconds);
-        }
-        let seconds = measure()?.max(f64::MIN_POSITIVE);
-        self.seconds.insert(key, seconds);
-        Ok(seconds)
-    }
-}
+use residual_infer::LatencyTable;
+use std::collections::HashMap;
 
 /// The latency of a batch, in seconds.
 pub struct LatencyCost<'a, M> {

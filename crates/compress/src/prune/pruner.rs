@@ -1,12 +1,13 @@
 //! Prunes networks towards a goal, in one step or in several.
 
 use super::{
-    Criterion, Goal, LatencyCost, LatencyTable, LatencyTarget, Macs, Saliency, SelectOptions, Selection, SpeedupTarget,
-    StepTimes, approach, prune_weights, select, time_layer,
+    Criterion, Goal, LatencyCost, LatencyTarget, Macs, Saliency, SelectOptions, Selection, SpeedupTarget, approach,
+    prune_weights, select,
 };
 use crate::{CompressError, LatencyChange, TrainingImages, compare_latency};
 use residual_engine::Options;
 use residual_graph::{ChannelGroup, Op};
+use residual_infer::{LatencyTable, StepTimes, time_layer};
 use residual_model::Model;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -161,7 +162,7 @@ impl Pruner<'_> {
         on_event: &mut dyn FnMut(&PruneEvent),
     ) -> Result<(Selection, Option<LatencySearch>), CompressError> {
         let options = self.options;
-        let mut table = self.table(on_event);
+        let mut table = LatencyTable::open(self.measurements, options, |reason| on_event(&PruneEvent::NotKept(reason)));
         let known = table.len();
         let times = StepTimes::measure(model, batch, options)?.nodes;
         let cost: f64 = times.values().sum();
@@ -177,7 +178,7 @@ impl Pruner<'_> {
             let time = |op: &Op, input, size| {
                 measured += 1;
                 on_event.borrow_mut()(&PruneEvent::Timed(measured));
-                time_layer(op, input, size, batch, options)
+                Ok(time_layer(op, input, size, batch, options)?)
             };
             let mut costs = LatencyCost::new(&model.graph, size, batch, times.clone(), &mut table, time)?;
             select(&model.graph, groups, saliency, &mut costs, share * cost, &self.select)
@@ -190,33 +191,13 @@ impl Pruner<'_> {
         let found = approach(goal, present, choose, measure)?;
         let on_event = on_event.into_inner();
         if table.len() > known {
-            self.keep(&table, on_event);
+            table.keep(self.measurements, |reason| on_event(&PruneEvent::NotKept(reason)));
         }
         if !found.is_within(goal) {
             on_event(&PruneEvent::Missed { measured: found.measured, goal });
         }
         let search = LatencySearch { goal, predicted: found.predicted, measured: found.measured, rounds: found.rounds };
         Ok((found.selection, Some(search)))
-    }
-
-    /// The layers that were measured before.
-    fn table(&self, on_event: &mut dyn FnMut(&PruneEvent)) -> LatencyTable {
-        let new = || LatencyTable::new(self.options);
-        let Some(path) = self.measurements.filter(|path| path.exists()) else { return new() };
-        LatencyTable::read(path, self.options).unwrap_or_else(|error| {
-            on_event(&PruneEvent::NotKept(format!("{error}; measuring again")));
-            new()
-        })
-    }
-
-    /// Keeps the measured layers for later commands, which do without if that fails.
-    fn keep(&self, table: &LatencyTable, on_event: &mut dyn FnMut(&PruneEvent)) {
-        let Some(path) = self.measurements else { return };
-        let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let written = folder.map_err(CompressError::io(path)).and_then(|()| table.write(path));
-        if let Err(error) = written {
-            on_event(&PruneEvent::NotKept(format!("{error}; the measurements are not cached")));
-        }
     }
 }
 

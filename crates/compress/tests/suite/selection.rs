@@ -1,13 +1,13 @@
 //! What is removed: scores against what they estimate, and selections under made-up costs.
 
 use residual_compress::{
-    Allocation, CompressError, Criterion, LatencyCost, LatencyTable, LayerCost, Macs, Saliency, SelectOptions,
-    Selection, TrainingImages, select,
+    Allocation, CompressError, Criterion, LatencyCost, LayerCost, Macs, Saliency, SelectOptions, Selection,
+    TrainingImages, select,
 };
 use residual_data::{Dataset, Shapes, Split, Subset};
 use residual_engine::{Engine, Mode, Options};
 use residual_graph::{Builder, Conv2d, Graph, NodeId, Op, UnitId};
-use residual_infer::{EvaluateOptions, evaluate};
+use residual_infer::{EvaluateOptions, LatencyTable, evaluate};
 use residual_kernels::Isa;
 use residual_model::{Initialisation, Model, initialise};
 use residual_preprocess::Preprocessing;

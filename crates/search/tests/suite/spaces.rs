@@ -1,9 +1,14 @@
 //! Spaces of networks: what a description means, what is refused, and how large a space is.
 
-use residual_search::{Bounded, Candidate, LatencyLimit, Limits, NetworkSpace, Space, Supernets};
+use residual_engine::Options;
+use residual_infer::LatencyTable;
+use residual_search::{
+    Bounded, Candidate, LatencyLimit, LatencyPredictor, Limits, NetworkSpace, Space, Supernets, measure_latency,
+};
 use residual_tensor::Stream;
 use residual_zoo::{Config, build};
 use std::cell::Cell;
+use std::collections::HashSet;
 
 fn draw(space: &NetworkSpace, number: u64) -> Candidate {
     let mut random = Stream::new(1, &[number]);
@@ -152,6 +157,41 @@ fn members_are_within_the_limits_and_a_network_is_measured_once() {
         let error = text.parse::<LatencyLimit>().unwrap_err().to_string();
         assert!(error.starts_with("latency: expected a time and a batch size such as 2ms@1"), "{error}");
     }
+}
+
+#[test]
+fn members_are_drawn_once_each() {
+    let space = NetworkSpace::parse("s", SPACE).unwrap();
+    let members = space.sample(50, 1);
+    assert_eq!(members.len(), 12, "all valid ones");
+    let identities: HashSet<String> = members.iter().map(|member| format!("{:?}", member.config)).collect();
+    assert_eq!(identities.len(), 12);
+    let of_four = space.sample(4, 1);
+    assert!(of_four.iter().zip(&members).all(|(a, b)| a.config == b.config) && of_four.len() == 4);
+}
+
+/// Predictions follow from the table alone; a network far beyond the limit is not measured.
+#[test]
+fn latencies_are_predicted_from_layers_that_are_measured_once() {
+    let space = NetworkSpace::parse("s", SPACE).unwrap();
+    let graphs: Vec<_> = space.sample(14, 1).into_iter().map(|member| member.graph).collect();
+    let options = Options::threads(1);
+    let mut shown = 0;
+    let mut predictor =
+        LatencyPredictor::new(&graphs[..6], 2, LatencyTable::new(&options), &options, &mut |done| shown = done)
+            .unwrap();
+    let check = *predictor.check();
+    assert_eq!((shown, check.networks), (6, 6));
+    assert!(check.rank_correlation <= 1.0 && check.median_error <= check.greatest_error, "{check:?}");
+    let predicted: Vec<f64> = graphs.iter().map(|graph| predictor.predict(graph).unwrap()).collect();
+    assert!(predicted.iter().all(|seconds| *seconds > 0.0));
+    let known = predictor.table().len();
+    let again: Vec<f64> = graphs.iter().map(|graph| predictor.predict(graph).unwrap()).collect();
+    assert_eq!((again, predictor.table().len()), (predicted.clone(), known));
+    // All are slower than 1 ns, and none than a second.
+    assert_eq!(predictor.seconds(&graphs[0], 1e-9).unwrap(), predicted[0]);
+    assert_ne!(predictor.seconds(&graphs[0], 1.0).unwrap(), predicted[0]);
+    assert!(measure_latency(&graphs[0], 2, &options).unwrap() < 1.0);
 }
 
 #[test]
