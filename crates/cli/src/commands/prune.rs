@@ -211,6 +211,13 @@ fn outcome(
         if let Some(batch) = pruner.goal.batch().filter(|batch| !outcome.latency.contains_key(batch)) {
             outcome.latency.insert(batch, compare_latency(pruner.original, pruned, batch, None, options)?);
         }
+        let slower = outcome.latency.iter().find(|(_, change)| change.interval[1] < 1.0);
+        if let (true, Some((batch, _))) = (pruner.goal.is_structured(), slower) {
+            progress.line(&format!(
+                "note: slower than the original in batches of {batch}: widths that do not fill vector registers miss the fast algorithms; \
+                 --target-speedup 1.5x@{batch} --blocks removes what makes it faster"
+            ));
+        }
     }
     Ok(Some(outcome))
 }
