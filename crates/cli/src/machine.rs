@@ -4,7 +4,7 @@ use crate::args::{Compute, Threads};
 use crate::failure::Failure;
 use crate::output::{complain, count};
 use residual::engine::Options;
-use residual::preprocess::{Decoding, SixteenBit};
+use residual::preprocess::{Decoding, SixteenBit, use_instructions};
 use residual::{Isa, Pool, PoolError};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,6 +57,7 @@ pub(crate) fn options(threads: Threads) -> Result<Options, Failure> {
         Err(std::env::VarError::NotPresent) => Isa::detect(),
         Err(error) => return Err(Failure::usage(format!("{ISA}: {error}"))),
     };
+    use_instructions(isa);
     let cores = cores();
     let pool = match threads.threads {
         None => Pool::new(cores),

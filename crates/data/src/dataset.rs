@@ -1,5 +1,7 @@
 //! The interface of a dataset.
 
+use std::sync::Arc;
+
 use residual_preprocess::{Image, Preprocessing};
 
 use crate::DataError;
@@ -37,11 +39,20 @@ pub trait Dataset: Send + Sync {
     /// Reads sample `index`. Fails if its file cannot be read or decoded; panics if there is no such sample.
     fn sample(&self, index: usize) -> Result<Sample, DataError>;
 
-    /// The bytes of the image file of sample `index`, at most 256 MiB; `None` if the dataset holds pixels, not files.
+    /// The bytes of the image file of sample `index`, at most 256 MiB, which [`sample`](Self::sample) decodes; `None` if the dataset
+    /// holds pixels, not files.
     ///
     /// # Errors
     /// If the file cannot be read.
     fn encoded(&self, _index: usize) -> Result<Option<Vec<u8>>, DataError> {
+        Ok(None)
+    }
+
+    /// The pixels of sample `index`, if the dataset keeps those of files decoded: [`DecodedImages`](crate::DecodedImages).
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample).
+    fn decoded(&self, _index: usize) -> Result<Option<Arc<Image>>, DataError> {
         Ok(None)
     }
 

@@ -1,5 +1,6 @@
 //! A folder of images, one subfolder per class, as in torchvision's `ImageFolder`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use residual_files::{FileCause, FileError, images_below, is_image, printable, read_file, read_part, visible_entries};
@@ -49,7 +50,7 @@ pub(crate) fn decode_image(bytes: &[u8], place: impl FnOnce() -> String) -> Resu
 pub struct Folder {
     root: PathBuf,
     names: Vec<String>,
-    files: Vec<(PathBuf, u32)>,
+    files: Files,
     format: Format,
     notes: Vec<String>,
 }
@@ -104,20 +105,22 @@ impl Folder {
         labels: &[u32],
         required: bool,
     ) -> Result<Self, DataError> {
-        let (mut files, mut ignored) = (Vec::new(), Vec::new());
-        for ((_, folder), &label) in folders.iter().zip(labels) {
+        let (mut files, mut ignored) = (Files::default(), Vec::new());
+        let mut folders: Vec<(&Path, u32)> =
+            folders.iter().zip(labels).map(|((_, folder), &label)| (&**folder, label)).collect();
+        // By label, if the folders' order differs from that of the classes.
+        folders.sort_by_key(|(_, label)| *label);
+        for (folder, label) in folders {
             let found = images_below(folder)?;
             if found.images.is_empty() && required {
                 return Err(DataError::invalid(folder.display(), expected_images(), "none"));
             }
-            files.extend(found.images.into_iter().map(|path| (path, label)));
+            found.images.iter().for_each(|path| files.push(path.strip_prefix(root).unwrap_or(path), label));
             ignored.extend(found.ignored);
         }
-        if files.is_empty() {
+        if files.labels.is_empty() {
             return Err(DataError::invalid(root.display(), expected_images(), "none"));
         }
-        // By label, if the folders' order differs from that of the classes.
-        files.sort_by_key(|(_, label)| *label);
         let mut notes = Vec::new();
         let place = root.display();
         if let Some(first) = ignored.iter().min() {
@@ -133,18 +136,47 @@ impl Folder {
     }
 
     /// The file of sample `index`.
-    pub fn path(&self, index: usize) -> &Path {
-        &self.files[index].0
+    pub fn path(&self, index: usize) -> PathBuf {
+        self.root.join(self.files.path(index))
+    }
+}
+
+/// Paths below a folder and their labels. Of a million files, paths of their own would take three times the memory.
+#[derive(Default)]
+struct Files {
+    labels: Vec<u32>,
+    /// All paths, one after another.
+    text: String,
+    /// Where each path ends.
+    ends: Vec<usize>,
+    /// Those that are no text.
+    others: HashMap<usize, PathBuf>,
+}
+
+impl Files {
+    fn push(&mut self, path: &Path, label: u32) {
+        match path.to_str() {
+            Some(text) => self.text.push_str(text),
+            None => drop(self.others.insert(self.labels.len(), path.to_path_buf())),
+        }
+        self.labels.push(label);
+        self.ends.push(self.text.len());
+    }
+
+    fn path(&self, index: usize) -> &Path {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let text = || Path::new(&self.text[start..self.ends[index]]);
+        self.others.get(&index).map_or_else(text, PathBuf::as_path)
     }
 }
 
 impl Dataset for Folder {
     fn len(&self) -> usize {
-        self.files.len()
+        self.files.labels.len()
     }
 
     fn label(&self, index: usize) -> u32 {
-        self.files[index].1
+        self.files.labels[index]
     }
 
     fn class_names(&self) -> &[String] {
@@ -152,17 +184,16 @@ impl Dataset for Folder {
     }
 
     fn sample(&self, index: usize) -> Result<Sample, DataError> {
-        read_image(self.path(index)).map(Sample::Pixels)
+        read_image(&self.path(index)).map(Sample::Pixels)
     }
 
     fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, DataError> {
-        read_image_file(self.path(index)).map(Some)
+        read_image_file(&self.path(index)).map(Some)
     }
 
     /// Of the path within the folder, and of the file's length.
     fn fingerprint(&self, index: usize) -> u32 {
-        let path = self.path(index);
-        file_fingerprint(path.strip_prefix(&self.root).unwrap_or(path), path)
+        file_fingerprint(self.files.path(index), &self.path(index))
     }
 
     fn describe(&self, index: usize) -> String {

@@ -19,6 +19,7 @@
 
 mod augment;
 mod beta;
+mod cache;
 mod cifar;
 mod class_list;
 mod class_numbers;
@@ -56,6 +57,7 @@ pub use augment::{
     PadAndCrop, Padding, RandomErasing, RandomResizedCrop, ResizeKeepRatio, Rotation, SampleRandom, TrainInterpolation,
     VerticalFlip,
 };
+pub use cache::{DecodedImages, ImageMemory};
 pub use cifar::{Cifar, CifarKind};
 pub use classes::{ClassMap, UnknownClasses, are_names, match_classes};
 pub use convert::{Container, Converted, convert, export};

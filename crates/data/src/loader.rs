@@ -10,6 +10,7 @@ use residual_tensor::{AlignedBuffer, Stream};
 use crate::augment::Canvas;
 use crate::sampler::{Draw, Sampler};
 use crate::targets::TargetBuffer;
+use crate::transform::Pixels;
 use crate::{DataError, Dataset, SampleRandom, Targets, Transform};
 
 /// Options of a [`Loader`].
@@ -371,7 +372,13 @@ impl Job {
         let describe = || self.dataset.describe(index);
         let random = SampleRandom::new(self.options.seed, self.options.epoch, index).repeated(draw.repeat);
         let filled = catch_unwind(AssertUnwindSafe(|| {
-            self.transform.apply_on(canvas, &self.dataset.sample(index)?, random, place, &describe)
+            if let Some(image) = self.dataset.decoded(index)? {
+                return self.transform.apply_to_pixels(canvas, Pixels::Image(&image), random, place, &describe);
+            }
+            match self.dataset.encoded(index)? {
+                Some(file) => self.transform.apply_to_pixels(canvas, Pixels::File(&file), random, place, &describe),
+                None => self.transform.apply_on(canvas, &self.dataset.sample(index)?, random, place, &describe),
+            }
         }));
         filled.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);

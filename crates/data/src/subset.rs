@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use residual_preprocess::Image;
 use residual_tensor::Stream;
 
 use crate::{DataError, Dataset, Format, HeldOut, Part, Sample};
@@ -57,6 +58,10 @@ impl Dataset for Subset {
 
     fn encoded(&self, index: usize) -> Result<Option<Vec<u8>>, DataError> {
         self.whole.encoded(self.indices[index])
+    }
+
+    fn decoded(&self, index: usize) -> Result<Option<Arc<Image>>, DataError> {
+        self.whole.decoded(self.indices[index])
     }
 
     fn fingerprint(&self, index: usize) -> u32 {

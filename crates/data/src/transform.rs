@@ -19,6 +19,21 @@ pub struct Transform {
     views: Views,
 }
 
+/// The pixels of a sample, decoded or not.
+pub(crate) enum Pixels<'a> {
+    Image(&'a Image),
+    File(&'a [u8]),
+}
+
+impl<'a> Pixels<'a> {
+    fn decode(self) -> Result<Cow<'a, Image>, ImageError> {
+        match self {
+            Self::Image(image) => Ok(Cow::Borrowed(image)),
+            Self::File(file) => Image::decode(file).map(Cow::Owned),
+        }
+    }
+}
+
 impl Transform {
     /// Without randomness, for evaluation and prediction.
     ///
@@ -149,14 +164,8 @@ impl Transform {
         output: &mut [f32],
         place: &dyn Fn() -> String,
     ) -> Result<(), DataError> {
-        let image_error = |cause| DataError::Image { place: place(), cause };
         match sample {
-            Sample::Pixels(image) => match &self.augmentation {
-                None => self.preprocessor.run_views(image, self.views, output).map_err(image_error)?,
-                Some(augmentation) => {
-                    self.augment(canvas, image, augmentation, random, output).map_err(image_error)?;
-                }
-            },
+            Sample::Pixels(image) => self.apply_to_pixels(canvas, Pixels::Image(image), random, output, place),
             Sample::Normalized { height, width, channels, values } => {
                 let size = self.size();
                 if [*height, *width] != size || values.len() * self.views.count() != output.len() {
@@ -171,10 +180,35 @@ impl Transform {
                     let window = Window { flip: window.flip ^ (view == 1), ..window };
                     window.copy(values, size, *channels, size, &vec![0.0; *channels], output);
                 }
+                if let Some(augmentation) = &self.augmentation {
+                    augmentation.erase(output, size, random);
+                }
+                Ok(())
             }
         }
-        if let Some(augmentation) = &self.augmentation {
-            augmentation.erase(output, self.size(), random);
+    }
+
+    /// [`apply_on`](Self::apply_on) of the pixels of an image, or of the file that it is decoded from.
+    pub(crate) fn apply_to_pixels(
+        &self,
+        canvas: &mut Canvas,
+        pixels: Pixels<'_>,
+        random: SampleRandom,
+        output: &mut [f32],
+        place: &dyn Fn() -> String,
+    ) -> Result<(), DataError> {
+        let done = match &self.augmentation {
+            None => self.evaluate(pixels, output),
+            Some(augmentation) => self.augment(canvas, pixels, augmentation, random, output),
+        };
+        done.map_err(|cause| DataError::Image { place: place(), cause })
+    }
+
+    fn evaluate(&self, pixels: Pixels<'_>, output: &mut [f32]) -> Result<(), ImageError> {
+        let image = pixels.decode()?;
+        self.preprocessor.run_views(&image, self.views, output)?;
+        if let Cow::Owned(decoded) = image {
+            decoded.recycle();
         }
         Ok(())
     }
@@ -182,7 +216,7 @@ impl Transform {
     fn augment(
         &self,
         canvas: &mut Canvas,
-        image: &Image,
+        pixels: Pixels<'_>,
         augmentation: &Augmentation,
         random: SampleRandom,
         output: &mut [f32],
@@ -190,36 +224,68 @@ impl Transform {
         if output.len() != self.output_len() {
             return Err(ImageError::Output { expected: self.output_len(), got: output.len() });
         }
-        let (size, evaluation, mut stream) =
-            (self.size(), self.preprocessor.description().interpolation, random.stream());
-        let interpolation = augmentation.crop_interpolation(evaluation, random);
-        let image = self.preprocessor.orient(image);
+        let (size, mut stream) = (self.size(), random.stream());
+        let description = self.preprocessor.description();
+        let interpolation = augmentation.crop_interpolation(description.interpolation, random);
+        if let (TrainingCrop::Resized(crop), Pixels::File(file), false) =
+            (augmentation.crop(), &pixels, description.exif_orientation)
+        {
+            let image = crop.decode(file, size, interpolation, &mut stream)?;
+            let window = augmentation.window(Window::default(), random, &mut stream);
+            self.change(canvas, &image, window, augmentation, random, output)?;
+            image.recycle();
+            return Ok(());
+        }
+        let decoded = pixels.decode()?;
+        let upright = self.preprocessor.orient(&decoded);
         let (image, window) = match augmentation.crop() {
             TrainingCrop::Evaluation => {
-                let image = self.preprocessor.scale(&image)?;
+                let image = self.preprocessor.scale(&upright)?;
                 let window = self.preprocessor.centre(&image);
                 (image, window)
             }
             TrainingCrop::Resized(crop) => {
-                (Cow::Owned(crop.crop(&image, size, interpolation, &mut stream)), Window::default())
+                (Cow::Owned(crop.crop(&upright, size, interpolation, &mut stream)), Window::default())
             }
             TrainingCrop::KeepRatio(crop) => {
                 let centre = |image: &Image| self.preprocessor.centre(image);
-                let (image, window) = crop.resize(&image, size, interpolation, random, centre);
+                let (image, window) = crop.resize(&upright, size, interpolation, random, centre);
                 (Cow::Owned(image), window)
             }
         };
         let window = augmentation.window(window, random, &mut stream);
-        let image = self.preprocessor.convert(&image)?;
-        let padding = augmentation.padding();
-        let fill = self.preprocessor.fill();
+        self.change(canvas, &image, window, augmentation, random, output)?;
+        if let Cow::Owned(image) = image {
+            image.recycle();
+        }
+        drop(upright);
+        if let Cow::Owned(decoded) = decoded {
+            decoded.recycle();
+        }
+        Ok(())
+    }
+
+    /// The steps behind the crop: the window of `image`, its pixels changed, normalised and erased.
+    fn change(
+        &self,
+        canvas: &mut Canvas,
+        image: &Image,
+        window: Window,
+        augmentation: &Augmentation,
+        random: SampleRandom,
+        output: &mut [f32],
+    ) -> Result<(), ImageError> {
+        let image = self.preprocessor.convert(image)?;
+        let (size, padding, fill) = (self.size(), augmentation.padding(), self.preprocessor.fill());
         if !augmentation.changes_pixels() && padding == Padding::Zero {
             self.preprocessor.normalizer().write(&image, window, size, fill, output);
-            return Ok(());
+        } else {
+            canvas.load(&image, window, size, padding, fill);
+            let evaluation = self.preprocessor.description().interpolation;
+            augmentation.change_pixels(canvas, &self.mean, evaluation, random);
+            self.preprocessor.normalizer().write_all(canvas.pixels(), output);
         }
-        canvas.load(&image, window, size, padding, fill);
-        augmentation.change_pixels(canvas, &self.mean, evaluation, random);
-        self.preprocessor.normalizer().write_all(canvas.pixels(), output);
+        augmentation.erase(output, size, random);
         Ok(())
     }
 

@@ -84,6 +84,11 @@ impl Isa {
         }
     }
 
+    /// Whether the set has AVX2.
+    pub(crate) fn has_avx2(self) -> bool {
+        self.0 != Kind::Portable
+    }
+
     /// Floats in a vector.
     pub(crate) fn lanes(self) -> usize {
         struct Lanes;

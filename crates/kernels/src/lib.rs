@@ -1,4 +1,4 @@
-//! SIMD kernels on slices: convolution, normalisation, pooling, losses and optimiser steps.
+//! SIMD kernels on slices: convolution, normalisation, pooling, losses and optimiser steps; decoding and resampling of images.
 //!
 //! Activations are NHWC: floats, bf16 in pixels of an even number of channels ([`conv::Elements::pixel`]), or bytes in pixels of whole
 //! groups of four channels ([`conv::QuantizedConv::pixel`]). Every kernel takes an [`Isa`], which only detection can make, so that the token is the
@@ -13,6 +13,7 @@ pub mod conv;
 pub mod convert;
 pub mod elementwise;
 mod extents;
+pub mod image;
 mod isa;
 pub mod layer_norm;
 pub mod loss;

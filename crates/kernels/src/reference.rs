@@ -4,6 +4,7 @@ mod activation;
 mod batch_norm;
 mod conv;
 mod elementwise;
+mod image;
 mod layer_norm;
 mod loss;
 mod optim;
@@ -16,6 +17,7 @@ pub use activation::{gelu, gelu_backward, sigmoid, sigmoid_backward};
 pub use batch_norm::{affine, backward_apply, backward_sums, batch_norm_backward, column_sums, statistics};
 pub use conv::{conv_backward_data, conv_backward_weights, conv_forward};
 pub use elementwise::{accumulate, accumulate_relu, copy_channels, copy_channels_backward, relu, relu_backward};
+pub use image::{inverse_cosine, normalize, resample_columns, resample_rows, widen, widen_between, ycc_to_rgb};
 pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use loss::{
     attention_transfer, binary_cross_entropy, cross_entropy, decoupled_distillation, focal_loss, kl_divergence, softmax,

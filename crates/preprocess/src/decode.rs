@@ -35,7 +35,7 @@ impl Image {
     /// As there.
     pub fn decode_with(bytes: &[u8], decoding: &Decoding) -> Result<Self, ImageError> {
         match image::guess_format(bytes) {
-            Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, decoding),
+            Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, decoding, |[height, width]| [0, 0, height, width]),
             Ok(
                 format @ (ImageFormat::Png
                 | ImageFormat::WebP
@@ -50,6 +50,24 @@ impl Image {
             }
             _ => Err(fault(format!("expected a JPEG, PNG, WebP, BMP, GIF, TIFF or PNM file, got {}", kind(bytes)))),
         }
+    }
+
+    /// The rectangle (top, left, height, width) that `choose` names for the size (height, width) of the stored pixels:
+    /// [`decode`](Self::decode) and [`crop`](Self::crop) in one, to the bit. Of a JPEG only the rectangle is transformed to pixels; the
+    /// whole file is read nevertheless, and an error wherever it is damaged.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    ///
+    /// # Panics
+    /// If the rectangle is empty or not inside the image.
+    pub fn decode_crop(bytes: &[u8], choose: impl FnOnce([usize; 2]) -> [usize; 4]) -> Result<Self, ImageError> {
+        if let Ok(ImageFormat::Jpeg) = image::guess_format(bytes) {
+            return jpeg::decode(bytes, &Decoding::of_process(), choose);
+        }
+        let image = Self::decode(bytes)?;
+        let [top, left, height, width] = choose([image.height(), image.width()]);
+        Ok(image.crop(top, left, height, width))
     }
 }
 

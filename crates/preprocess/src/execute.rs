@@ -83,11 +83,14 @@ impl Preprocessor {
         if output.len() != views.count() * len {
             return Err(ImageError::Output { expected: views.count() * len, got: output.len() });
         }
-        let (image, size) = (self.orient(image), self.description.size);
-        let image = self.scale(&image)?;
+        let (upright, size) = (self.orient(image), self.description.size);
+        let image = self.scale(&upright)?;
         let windows = views.windows(self.centre(&image), [image.height(), image.width()], size);
         for (window, output) in windows.zip(output.chunks_exact_mut(len)) {
             self.normalizer.write(&image, window, size, &self.fill, output);
+        }
+        if let Cow::Owned(scaled) = image {
+            scaled.recycle();
         }
         Ok(())
     }

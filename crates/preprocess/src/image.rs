@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::{Decoding, Orientation};
+use crate::{Decoding, Orientation, memory};
 
 /// A decoded image: 8-bit values, rows of pixels of interleaved channels (height × width × channels).
 ///
@@ -133,6 +133,11 @@ impl Image {
         self.pixels
     }
 
+    /// Gives the image's memory back, for the next image that this thread decodes, crops or resizes.
+    pub fn recycle(self) {
+        memory::give(self.pixels);
+    }
+
     /// The image with `channels` channels, as Pillow's `convert` to `L`, `LA`, `RGB` or `RGBA`: grey is repeated, alpha
     /// is dropped, colour becomes grey with ITU-R 601 weights. Alpha is not added to images without it.
     ///
@@ -159,12 +164,19 @@ impl Image {
     /// # Panics
     /// If the rectangle is empty or not inside the image.
     pub fn crop(&self, top: usize, left: usize, height: usize, width: usize) -> Self {
-        assert!(height > 0 && width > 0 && top + height <= self.height && left + width <= self.width, "crop outside");
+        check_crop([self.height, self.width], [top, left, height, width]);
         let (row, from, count) = (self.width * self.channels, left * self.channels, width * self.channels);
-        let rows = self.pixels.chunks_exact(row).skip(top).take(height);
-        let pixels = rows.flat_map(|row| &row[from..from + count]).copied().collect();
+        let mut pixels = memory::take(height * count);
+        for row in self.pixels.chunks_exact(row).skip(top).take(height) {
+            pixels.extend_from_slice(&row[from..from + count]);
+        }
         Self { height, width, channels: self.channels, pixels, orientation: self.orientation }
     }
+}
+
+/// Panics if the rectangle (top, left, height, width) is empty or not inside an image of `size`.
+pub(crate) fn check_crop(size: [usize; 2], [top, left, height, width]: [usize; 4]) {
+    assert!(height > 0 && width > 0 && top + height <= size[0] && left + width <= size[1], "crop outside");
 }
 
 fn channels_named(channels: usize) -> String {

@@ -7,8 +7,9 @@
 mod coefficients;
 mod entropy;
 mod header;
-mod idct;
 mod pixels;
+
+use std::ops::Range;
 
 use crate::{Decoding, Image, ImageError, Orientation};
 use coefficients::Decoder;
@@ -20,13 +21,42 @@ const MAX_SCANS: usize = 200;
 /// colours; more if larger ones are allowed.
 const MAX_VISITS: u64 = 64 << 20;
 
-/// Decodes `bytes` to one channel for a grey image, else three.
+/// A part of an image, or all of it.
+#[derive(Clone, Copy, Debug)]
+struct Rectangle {
+    top: usize,
+    left: usize,
+    height: usize,
+    width: usize,
+}
+
+impl Rectangle {
+    /// The rows and columns of a component's samples that its pixels depend on: those that it covers, and their neighbours where
+    /// the component is smaller than the image. `scale` is the ratio of the image's size to the component's.
+    fn samples(self, scale: [usize; 2], size: [usize; 2]) -> [Range<usize>; 2] {
+        let range = |at: usize, len: usize, scale: usize, size: usize| {
+            let margin = usize::from(scale > 1);
+            (at / scale).saturating_sub(margin)..((at + len - 1) / scale + 1 + margin).min(size)
+        };
+        [range(self.top, self.height, scale[0], size[0]), range(self.left, self.width, scale[1], size[1])]
+    }
+}
+
+/// Decodes the rectangle (top, left, height, width) of `bytes` that `choose` names for the size (height, width), to one channel for a grey
+/// image, else three. The file is read to its end: what is damaged is an error wherever it is.
+///
+/// # Panics
+/// If the rectangle is empty or not inside the image.
 ///
 /// # Errors
 /// [`ImageError::TooLarge`] before anything is allocated; [`ImageError::Unsupported`] for a kind of JPEG that is not
 /// handled, with its name; [`ImageError::Decode`] for a truncated or inconsistent file.
-pub(crate) fn decode(bytes: &[u8], decoding: &Decoding) -> Result<Image, ImageError> {
-    decode_file(bytes, decoding).map_err(|fault| match fault {
+pub(crate) fn decode(
+    bytes: &[u8],
+    decoding: &Decoding,
+    choose: impl FnOnce([usize; 2]) -> [usize; 4],
+) -> Result<Image, ImageError> {
+    decode_file(bytes, decoding, choose).map_err(|fault| match fault {
         Fault::Unsupported(what) => ImageError::Unsupported(format!("a JPEG with {what}")),
         Fault::TooLarge { height, width } => ImageError::too_large(height, width, decoding),
         Fault::Broken(what) => ImageError::Decode(format!("damaged JPEG: {what}")),
@@ -44,14 +74,25 @@ enum Fault {
     Broken(&'static str),
 }
 
-fn decode_file(bytes: &[u8], decoding: &Decoding) -> Result<Image, Fault> {
+fn decode_file(
+    bytes: &[u8],
+    decoding: &Decoding,
+    choose: impl FnOnce([usize; 2]) -> [usize; 4],
+) -> Result<Image, Fault> {
     let mut parser = Parser::new(bytes, *decoding)?;
     let mut decoder: Option<Decoder> = None;
+    let mut choose = Some(choose);
+    let mut rectangle = Rectangle { top: 0, left: 0, height: 0, width: 0 };
     let (mut scans, mut visits) = (0, 0);
     loop {
         match parser.next_segment()? {
-            Segment::Frame(frame) if decoder.is_none() => decoder = Some(Decoder::new(frame, decoding)?),
-            Segment::Frame(_) => return Err(Fault::Broken("a second frame")),
+            Segment::Frame(frame) => {
+                let choose = choose.take().ok_or(Fault::Broken("a second frame"))?;
+                let [top, left, height, width] = choose([frame.height, frame.width]);
+                rectangle = Rectangle { top, left, height, width };
+                crate::image::check_crop([frame.height, frame.width], [top, left, height, width]);
+                decoder = Some(Decoder::new(frame, rectangle, decoding)?);
+            }
             Segment::Scan(scan) => {
                 scans += 1;
                 if scans > MAX_SCANS {
@@ -71,5 +112,8 @@ fn decode_file(bytes: &[u8], decoding: &Decoding) -> Result<Image, Fault> {
     let decoder = decoder.ok_or(Fault::Broken("no frame"))?;
     let colours = parser.colours(&decoder.frame);
     let orientation = parser.exif.map(Orientation::from_exif_data).unwrap_or_default();
-    Ok(pixels::assemble(decoder.finish()?, colours)?.with_orientation(orientation))
+    let (frame, planes) = decoder.finish()?;
+    let image = pixels::assemble(&frame, &planes, rectangle, colours)?;
+    Decoder::recycle(planes);
+    Ok(image.with_orientation(orientation))
 }

@@ -1,6 +1,11 @@
 //! Converts 8-bit pixels to the network's input: crop, flip and normalise in one pass.
 
-use crate::Image;
+use std::ops::Range;
+
+use residual_kernels::image::{Normalization, normalize};
+
+use crate::instructions::isa;
+use crate::{Image, memory};
 
 /// The window of an image that becomes the network's input. The rectangle may extend beyond the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,19 +21,24 @@ pub struct Window {
 }
 
 impl Window {
-    /// Calls `fill` for every pixel of an output of `size` with its position and that of the pixel it shows, or `None`
-    /// outside an image of `height` × `width`.
-    fn walk(self, [height, width]: [usize; 2], size: [usize; 2], mut fill: impl FnMut(usize, Option<usize>)) {
+    /// Calls `fill` for every row of an output of `size` with its number, that of the image's row it shows, or `None` outside an image of
+    /// `height` × `width`, and the columns that it shows of it: the range in the output, and the first column of the image there. With
+    /// [`flip`](Self::flip) that range is filled from its end.
+    fn rows(
+        self,
+        [height, width]: [usize; 2],
+        size: [usize; 2],
+        mut fill: impl FnMut(usize, Option<(usize, Range<usize>, usize)>),
+    ) {
+        // The columns of the window that are inside the image.
+        let start = if self.left < 0 { self.left.unsigned_abs() } else { 0 }.min(size[1]);
+        let end = usize::try_from((width as isize).saturating_sub(self.left)).unwrap_or(0).clamp(start, size[1]);
+        let columns = if self.flip { size[1] - end..size[1] - start } else { start..end };
         for y in 0..size[0] {
             let row = if self.vertical_flip { size[0] - 1 - y } else { y };
             let row = self.top.checked_add_unsigned(row).and_then(|row| usize::try_from(row).ok());
-            let row = row.filter(|&row| row < height);
-            for x in 0..size[1] {
-                let column = if self.flip { size[1] - 1 - x } else { x };
-                let column = self.left.checked_add_unsigned(column).and_then(|column| usize::try_from(column).ok());
-                let source = row.zip(column.filter(|&c| c < width)).map(|(row, column)| row * width + column);
-                fill(y * size[1] + x, source);
-            }
+            let row = row.filter(|&row| row < height && start < end);
+            fill(y, row.map(|row| (row, columns.clone(), self.left.saturating_add_unsigned(start) as usize)));
         }
     }
 
@@ -55,33 +65,60 @@ impl Window {
     ) {
         assert_eq!(values.len(), image[0] * image[1] * channels, "values against the image's size");
         assert_eq!(output.len(), size[0] * size[1] * channels, "output against its size");
-        self.walk(image, size, |to, from| {
-            let to = &mut output[to * channels..][..channels];
-            match from {
-                Some(from) => to.copy_from_slice(&values[from * channels..][..channels]),
-                None => to.copy_from_slice(fill),
-            }
+        let row_len = size[1] * channels;
+        self.rows(image, size, |y, shown| {
+            let output = &mut output[y * row_len..][..row_len];
+            self.copy_row(values, image[1], channels, shown, fill, output);
         });
+    }
+
+    /// Copies a row of [`rows`](Self::rows).
+    fn copy_row<T: Copy>(
+        self,
+        values: &[T],
+        width: usize,
+        channels: usize,
+        shown: Option<(usize, Range<usize>, usize)>,
+        fill: &[T],
+        output: &mut [T],
+    ) {
+        let (row, columns, first) = shown.unwrap_or_default();
+        let (before, output) = output.split_at_mut(columns.start * channels);
+        let (inside, after) = output.split_at_mut(columns.len() * channels);
+        for pixel in before.chunks_exact_mut(channels).chain(after.chunks_exact_mut(channels)) {
+            pixel.copy_from_slice(fill);
+        }
+        let source = &values[(row * width + first) * channels..][..inside.len()];
+        match channels {
+            _ if !self.flip => inside.copy_from_slice(source),
+            3 => {
+                let source = source.as_chunks::<3>().0.iter().rev();
+                inside.as_chunks_mut::<3>().0.iter_mut().zip(source).for_each(|(pixel, from)| *pixel = *from);
+            }
+            _ => {
+                let source = source.chunks_exact(channels).rev();
+                inside.chunks_exact_mut(channels).zip(source).for_each(|(pixel, from)| pixel.copy_from_slice(from));
+            }
+        }
     }
 }
 
 /// `(x / 255 − mean) / std` for each of the 256 values of each channel, computed once.
 #[derive(Clone, Debug)]
 pub struct Normalizer {
-    tables: Vec<[f32; 256]>,
+    values: Normalization,
 }
 
 impl Normalizer {
-    /// The tables for channels of the given means and standard deviations, on a scale of 0 to 1. The values are
+    /// For channels of the given means and standard deviations, on a scale of 0 to 1. The values are
     /// those of torchvision's `ToTensor` and `Normalize`, bit for bit.
     pub fn new(mean: &[f32], std: &[f32]) -> Self {
-        let table = |(&mean, &std): (&f32, &f32)| std::array::from_fn(|x| (x as f32 / 255.0 - mean) / std);
-        Self { tables: mean.iter().zip(std).map(table).collect() }
+        Self { values: Normalization::new(mean, std) }
     }
 
     /// The number of channels.
     pub fn channels(&self) -> usize {
-        self.tables.len()
+        self.values.channels()
     }
 
     /// Writes the window of `image` as normalised values, height × width × channels; pixels outside it are `fill`.
@@ -92,40 +129,31 @@ impl Normalizer {
         let channels = self.channels();
         assert_eq!([image.channels(), fill.len()], [channels; 2], "the channels of image and fill");
         assert_eq!(output.len(), size[0] * size[1] * channels, "output against its size");
-        let inside = [image.height(), image.width()];
-        match &self.tables[..] {
-            [red, green, blue] => {
-                let (pixels, _) = image.pixels().as_chunks::<3>();
-                let (output, _) = output.as_chunks_mut::<3>();
-                let outside = [fill[0], fill[1], fill[2]];
-                window.walk(inside, size, |to, from| {
-                    let [r, g, b] = from.map_or(outside, |from| pixels[from]);
-                    output[to] = [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]];
-                });
-            }
-            tables => window.walk(inside, size, |to, from| {
-                let output = &mut output[to * channels..][..channels];
-                let pixel = from.map_or(fill, |from| &image.pixels()[from * channels..][..channels]);
-                for ((output, table), &value) in output.iter_mut().zip(tables).zip(pixel) {
-                    *output = table[usize::from(value)];
+        let (isa, width, row_len) = (isa(), image.width(), size[1] * channels);
+        let mut turned = memory::take(row_len);
+        turned.resize(row_len, 0);
+        window.rows([image.height(), width], size, |y, shown| {
+            let output = &mut output[y * row_len..][..row_len];
+            let pixels = match shown {
+                Some((row, Range { start: 0, end }, first)) if end == size[1] && !window.flip => {
+                    &image.pixels()[(row * width + first) * channels..][..row_len]
                 }
-            }),
-        }
+                shown => {
+                    window.copy_row(image.pixels(), width, channels, shown, fill, &mut turned);
+                    &turned
+                }
+            };
+            normalize(isa, &self.values, pixels, output);
+        });
+        memory::give(turned);
     }
 
-    /// Writes all `pixels`, height × width × channels, as normalised values.
+    /// Writes `pixels`, interleaved channels, as normalised values.
     ///
     /// # Panics
-    /// If the slices differ in length, or have no whole number of pixels.
+    /// If `output` does not have as many values, or `pixels` are not whole pixels.
     pub fn write_all(&self, pixels: &[u8], output: &mut [f32]) {
-        let channels = self.channels();
-        assert_eq!(pixels.len(), output.len(), "as many values as pixels have");
-        assert!(pixels.len().is_multiple_of(channels), "whole pixels");
-        for (pixel, output) in pixels.chunks_exact(channels).zip(output.chunks_exact_mut(channels)) {
-            for ((output, &value), table) in output.iter_mut().zip(pixel).zip(&self.tables) {
-                *output = table[usize::from(value)];
-            }
-        }
+        normalize(isa(), &self.values, pixels, output);
     }
 }
 

@@ -3,12 +3,10 @@
 //! One direction is resized first and rounded to bytes, then the other. The order and the fixed point matter
 //! where the bicubic filter overshoots; crates with another order differ by up to 5 grey levels.
 
-use crate::{Image, Interpolation};
+use residual_kernels::image::{PRECISION, Taps, resample_columns, resample_rows};
 
-/// Bits after the point in the weights: a sum of 255 times weights fits an `i32`.
-const PRECISION: u32 = 32 - 8 - 2;
-/// One half.
-const HALF: i32 = 1 << (PRECISION - 1);
+use crate::instructions::isa;
+use crate::{Image, Interpolation, memory};
 
 /// `image` at `size` (height, width) pixels, as Pillow's `Image.resize` with the same filter gives it. An image
 /// that already has the size is returned as it is.
@@ -18,21 +16,38 @@ const HALF: i32 = 1 << (PRECISION - 1);
 pub fn resize(image: &Image, size: [usize; 2], interpolation: Interpolation) -> Image {
     let [height, width] = size;
     assert!(height > 0 && width > 0, "a resized image has at least one pixel");
-    let [from_height, from_width] = [image.height(), image.width()];
+    let ([from_height, from_width], channels) = ([image.height(), image.width()], image.channels());
+    let columns = |pixels: &[u8]| {
+        let taps = Weights::new(from_width, width, interpolation);
+        let mut output = zeros(pixels.len() / from_width * width);
+        resample_columns(isa(), pixels, channels, from_width, taps.taps(), &mut output);
+        output
+    };
+    let rows = |pixels: &[u8]| {
+        let taps = Weights::new(from_height, height, interpolation);
+        let mut output = zeros(pixels.len() / from_height * height);
+        resample_rows(isa(), pixels, pixels.len() / from_height, taps.taps(), &mut output);
+        output
+    };
+    let both = |between: Vec<u8>, last: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let pixels = last(&between);
+        memory::give(between);
+        pixels
+    };
     let pixels = match (from_height == height, from_width == width) {
         (true, true) => image.pixels().to_vec(),
-        (true, false) => columns(image.pixels(), image.channels(), from_width, width, interpolation),
-        (false, true) => rows(image.pixels(), from_height, height, interpolation),
-        (false, false) if rows_first([from_height, from_width], size) => {
-            let flattened = rows(image.pixels(), from_height, height, interpolation);
-            columns(&flattened, image.channels(), from_width, width, interpolation)
-        }
-        (false, false) => {
-            let narrowed = columns(image.pixels(), image.channels(), from_width, width, interpolation);
-            rows(&narrowed, from_height, height, interpolation)
-        }
+        (true, false) => columns(image.pixels()),
+        (false, true) => rows(image.pixels()),
+        (false, false) if rows_first([from_height, from_width], size) => both(rows(image.pixels()), &columns),
+        (false, false) => both(columns(image.pixels()), &rows),
     };
-    Image::new(height, width, image.channels(), pixels).expect("as many values as were computed")
+    Image::new(height, width, channels, pixels).expect("as many values as were computed")
+}
+
+fn zeros(len: usize) -> Vec<u8> {
+    let mut vector = memory::take(len);
+    vector.resize(len, 0);
+    vector
 }
 
 /// Whether the height shrinks so much more than the width that Pillow, since version 13, resizes it first. Earlier
@@ -42,33 +57,49 @@ fn rows_first(from: [usize; 2], to: [usize; 2]) -> bool {
     height > 0 && height > 2 * width
 }
 
-/// The source range and weights of one resized value.
-struct Taps {
-    first: usize,
+/// The taps of a side.
+struct Weights {
+    starts: Vec<u32>,
+    size: usize,
     weights: Vec<i32>,
 }
 
-/// Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc`.
-fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Taps> {
-    let scale = from as f64 / to as f64;
-    let stretch = scale.max(1.0);
-    let support = stretch
-        * match interpolation {
-            Interpolation::Bilinear => 1.0,
-            Interpolation::Bicubic => 2.0,
-        };
-    let tap = |at: usize| {
-        let centre = (at as f64 + 0.5) * scale;
+impl Weights {
+    /// Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc`, with as many weights for each position: zeros, inside the image, where
+    /// there are fewer.
+    fn new(from: usize, to: usize, interpolation: Interpolation) -> Self {
+        let scale = from as f64 / to as f64;
+        let stretch = scale.max(1.0);
+        let support = stretch
+            * match interpolation {
+                Interpolation::Bilinear => 1.0,
+                Interpolation::Bicubic => 2.0,
+            };
         // Conversion to an integer truncates, and clamps negative values to 0.
-        let first = (centre - support + 0.5) as usize;
-        let end = ((centre + support + 0.5) as usize).min(from);
-        let weight = |x: usize| filter((x as f64 - centre + 0.5) / stretch, interpolation);
-        let weights: Vec<f64> = (first..end).map(weight).collect();
-        let sum: f64 = weights.iter().sum();
-        let fixed = |weight: &f64| (weight / sum * f64::from(1 << PRECISION)).round() as i32;
-        Taps { first, weights: weights.iter().map(fixed).collect() }
-    };
-    (0..to).map(tap).collect()
+        let range = |at: usize| {
+            let centre = (at as f64 + 0.5) * scale;
+            ((centre - support + 0.5) as usize, ((centre + support + 0.5) as usize).min(from), centre)
+        };
+        let size = (0..to).map(range).map(|(first, end, _)| end - first).max().unwrap_or(0);
+        let (mut starts, mut weights) = (Vec::with_capacity(to), vec![0; to * size]);
+        let mut exact = Vec::with_capacity(size);
+        for (at, weights) in weights.chunks_exact_mut(size).enumerate() {
+            let (first, end, centre) = range(at);
+            exact.clear();
+            exact.extend((first..end).map(|x| filter((x as f64 - centre + 0.5) / stretch, interpolation)));
+            let sum: f64 = exact.iter().sum();
+            let start = first.min(from - size);
+            for (weight, exact) in weights[first - start..].iter_mut().zip(&exact) {
+                *weight = (exact / sum * f64::from(1 << PRECISION)).round() as i32;
+            }
+            starts.push(start as u32);
+        }
+        Self { starts, size, weights }
+    }
+
+    fn taps(&self) -> Taps<'_> {
+        Taps { starts: &self.starts, size: self.size, weights: &self.weights }
+    }
 }
 
 fn filter(x: f64, interpolation: Interpolation) -> f64 {
@@ -80,69 +111,4 @@ fn filter(x: f64, interpolation: Interpolation) -> f64 {
         Interpolation::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
         Interpolation::Bicubic => 0.0,
     }
-}
-
-fn columns(pixels: &[u8], channels: usize, from: usize, to: usize, interpolation: Interpolation) -> Vec<u8> {
-    match channels {
-        1 => columns_of::<1>(pixels, from, to, interpolation),
-        3 => columns_of::<3>(pixels, from, to, interpolation),
-        4 => columns_of::<4>(pixels, from, to, interpolation),
-        _ => columns_of_any(pixels, channels, from, to, interpolation),
-    }
-}
-
-fn columns_of<const CHANNELS: usize>(pixels: &[u8], from: usize, to: usize, interpolation: Interpolation) -> Vec<u8> {
-    let taps = taps(from, to, interpolation);
-    let (pixels, _) = pixels.as_chunks::<CHANNELS>();
-    let mut output = vec![0; pixels.len() / from * to * CHANNELS];
-    let (outputs, _) = output.as_chunks_mut::<CHANNELS>();
-    for (row, outputs) in pixels.chunks_exact(from).zip(outputs.chunks_exact_mut(to)) {
-        for (output, Taps { first, weights }) in outputs.iter_mut().zip(&taps) {
-            let mut sums = [HALF; CHANNELS];
-            for (pixel, &weight) in row[*first..].iter().zip(weights) {
-                for (sum, &value) in sums.iter_mut().zip(pixel) {
-                    *sum += i32::from(value) * weight;
-                }
-            }
-            for (output, sum) in output.iter_mut().zip(sums) {
-                *output = rounded(sum);
-            }
-        }
-    }
-    output
-}
-
-fn columns_of_any(pixels: &[u8], channels: usize, from: usize, to: usize, interpolation: Interpolation) -> Vec<u8> {
-    let taps = taps(from, to, interpolation);
-    let mut output = Vec::with_capacity(pixels.len() / from * to);
-    for row in pixels.chunks_exact(from * channels) {
-        for Taps { first, weights } in &taps {
-            for channel in 0..channels {
-                let values = row[first * channels + channel..].iter().step_by(channels);
-                let sum = values.zip(weights).map(|(&value, &weight)| i32::from(value) * weight).sum::<i32>();
-                output.push(rounded(HALF + sum));
-            }
-        }
-    }
-    output
-}
-
-fn rows(pixels: &[u8], from: usize, to: usize, interpolation: Interpolation) -> Vec<u8> {
-    let row_len = pixels.len() / from;
-    let mut output = Vec::with_capacity(row_len * to);
-    let mut sums = vec![0; row_len];
-    for Taps { first, weights } in taps(from, to, interpolation) {
-        sums.fill(HALF);
-        for (row, weight) in pixels.chunks_exact(row_len).skip(first).zip(weights) {
-            for (sum, &value) in sums.iter_mut().zip(row) {
-                *sum += i32::from(value) * weight;
-            }
-        }
-        output.extend(sums.iter().map(|&sum| rounded(sum)));
-    }
-    output
-}
-
-fn rounded(sum: i32) -> u8 {
-    (sum >> PRECISION).clamp(0, 255) as u8
 }

@@ -1,6 +1,6 @@
 //! torchvision's `RandomResizedCrop`.
 
-use residual_preprocess::{Image, Interpolation, resize};
+use residual_preprocess::{Image, ImageError, Interpolation, resize};
 use residual_tensor::Stream;
 
 use crate::DataError;
@@ -30,7 +30,22 @@ impl RandomResizedCrop {
         random: &mut Stream,
     ) -> Image {
         let [top, left, height, width] = self.rectangle([image.height(), image.width()], random);
-        resize(&image.crop(top, left, height, width), size, interpolation)
+        resized(image.crop(top, left, height, width), size, interpolation)
+    }
+
+    /// [`crop`](Self::crop) of the image in a file: only the rectangle is decoded.
+    ///
+    /// # Errors
+    /// If it cannot be decoded.
+    pub(crate) fn decode(
+        &self,
+        file: &[u8],
+        size: [usize; 2],
+        interpolation: Interpolation,
+        random: &mut Stream,
+    ) -> Result<Image, ImageError> {
+        let image = Image::decode_crop(file, |whole| self.rectangle(whole, random))?;
+        Ok(resized(image, size, interpolation))
     }
 
     /// Top, left, height and width of torchvision's `RandomResizedCrop.get_params`: ten tries, then the largest
@@ -58,6 +73,12 @@ impl RandomResizedCrop {
         };
         [(height - h) / 2, (width - w) / 2, h, w]
     }
+}
+
+fn resized(image: Image, size: [usize; 2], interpolation: Interpolation) -> Image {
+    let resized = resize(&image, size, interpolation);
+    image.recycle();
+    resized
 }
 
 /// Checks the range of a scale and a ratio.

@@ -30,9 +30,9 @@ fn classes_are_sorted_and_strays_are_counted_once() {
     }
     let set = Folder::read(root.path()).unwrap();
     assert_eq!(names(&set), ["ants", "wasps"]);
-    let files: Vec<_> = (0..set.len()).map(|index| set.path(index).strip_prefix(root.path()).unwrap()).collect();
+    let files: Vec<_> = (0..set.len()).map(|index| set.path(index)).collect();
     let expected = ["ants/a.BMP", "ants/z.webp", "wasps/b.PNG", "wasps/deep/er/a.jpeg"];
-    assert_eq!(files, expected.map(Path::new));
+    assert_eq!(files, expected.map(|file| root.path().join(file)));
     assert_eq!((0..4).map(|index| set.label(index)).collect::<Vec<_>>(), [0, 0, 1, 1]);
     assert_eq!(set.notes().len(), 1);
     assert!(set.notes()[0].contains("ignored 3 files with another extension"), "{}", set.notes()[0]);

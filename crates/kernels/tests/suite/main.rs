@@ -8,6 +8,7 @@ mod conv;
 mod distillation;
 mod elementwise;
 mod golden;
+mod image;
 mod layer_norm;
 mod loss;
 mod optim;

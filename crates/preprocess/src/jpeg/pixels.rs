@@ -1,40 +1,54 @@
 //! Converts the components' planes to pixels: libjpeg's smooth upsampling (`jdsample.c`) and colour conversion
 //! (`jdcolor.c`), to the bit.
 
-use super::Fault;
+use std::ops::Range;
+
+use residual_kernels::Isa;
+use residual_kernels::image::{widen, widen_between, ycc_to_rgb};
+
 use super::coefficients::Plane;
 use super::header::{Colours, Frame};
-use crate::Image;
+use super::{Fault, Rectangle};
+use crate::{Image, memory};
 
-/// Assembles the image from its planes: one channel of grey, or red, green and blue.
-pub(super) fn assemble((frame, planes): (Frame, Vec<Plane>), colours: Colours) -> Result<Image, Fault> {
-    let Frame { height, width, .. } = frame;
+/// Assembles the rectangle of the image from its planes: one channel of grey, or red, green and blue.
+pub(super) fn assemble(
+    frame: &Frame,
+    planes: &[Plane],
+    rectangle: Rectangle,
+    colours: Colours,
+) -> Result<Image, Fault> {
+    let isa = crate::instructions::isa();
+    let Rectangle { top, left, height, width } = rectangle;
     let channels = if colours == Colours::Grey { 1 } else { 3 };
-    let mut pixels = vec![0; height * width * channels];
-    // Upsampling writes whole pairs (or more) of samples.
-    let mut rows: Vec<Vec<u8>> = planes.iter().map(|plane| vec![0; plane.size[1] * plane.scale[1]]).collect();
-    let mut sums: Vec<Vec<u16>> = planes.iter().map(|plane| vec![0; plane.size[1]]).collect();
-    for (y, output) in pixels.chunks_exact_mut(width * channels).enumerate() {
-        for (plane, (row, sums)) in planes.iter().zip(rows.iter_mut().zip(&mut sums)) {
-            plane.upsample(y, sums, row);
-        }
-        match &rows[..] {
-            [grey] => output.copy_from_slice(&grey[..width]),
-            [first, second, third, black @ ..] => {
-                let (output, _) = output.as_chunks_mut::<3>();
-                let samples = first.iter().zip(second).zip(third);
-                let samples = samples.map(|((&first, &second), &third)| [first, second, third]);
-                let colours_of = |[first, second, third]: [u8; 3]| match colours {
-                    Colours::YCbCr | Colours::Ycck => rgb(first, second, third),
-                    _ => [first, second, third],
-                };
-                match black {
-                    [] => output.iter_mut().zip(samples).for_each(|(pixel, sample)| *pixel = colours_of(sample)),
-                    [black, ..] => {
-                        for ((pixel, sample), &black) in output.iter_mut().zip(samples).zip(black) {
-                            *pixel = printed(colours_of(sample), black, colours);
-                        }
-                    }
+    debug_assert!(top + height <= frame.height && left + width <= frame.width);
+    let mut pixels = memory::take(height * width * channels);
+    let mut row = vec![0; width * channels];
+    let mut parts: Vec<Part<'_>> = planes.iter().map(|plane| Part::new(plane, rectangle)).collect();
+    for y in top..top + height {
+        parts.iter_mut().for_each(|part| part.upsample(isa, y));
+        let samples = |part: usize| &parts[part].row[parts[part].skip..][..width];
+        match (parts.len(), colours) {
+            (1, _) => pixels.extend_from_slice(samples(0)),
+            (3, Colours::YCbCr) => {
+                ycc_to_rgb(isa, samples(0), samples(1), samples(2), &mut row);
+                pixels.extend_from_slice(&row);
+            }
+            (3, _) => {
+                for ((&red, &green), &blue) in samples(0).iter().zip(samples(1)).zip(samples(2)) {
+                    pixels.extend_from_slice(&[red, green, blue]);
+                }
+            }
+            (4, _) => {
+                if colours == Colours::Ycck {
+                    ycc_to_rgb(isa, samples(0), samples(1), samples(2), &mut row);
+                } else {
+                    let (row, _) = row.as_chunks_mut::<3>();
+                    let inks = samples(0).iter().zip(samples(1)).zip(samples(2));
+                    row.iter_mut().zip(inks).for_each(|(pixel, ((&c, &m), &y))| *pixel = [c, m, y]);
+                }
+                for (inks, &black) in row.as_chunks::<3>().0.iter().zip(samples(3)) {
+                    pixels.extend_from_slice(&printed(*inks, black, colours));
                 }
             }
             _ => return Err(Fault::Broken("a frame of two components")),
@@ -54,37 +68,50 @@ fn printed(inks: [u8; 3], black: u8, colours: Colours) -> [u8; 3] {
     })
 }
 
-/// ITU-R 601 in 16-bit fixed point.
-fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
-    const HALF: i32 = 1 << 15;
-    let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
-    let red = y + ((91_881 * cr + HALF) >> 16);
-    let green = y + ((-22_554 * cb - 46_802 * cr + HALF) >> 16);
-    let blue = y + ((116_130 * cb + HALF) >> 16);
-    [red.clamp(0, 255) as u8, green.clamp(0, 255) as u8, blue.clamp(0, 255) as u8]
+/// The columns of a plane that a rectangle needs, and a row of them in the image's size.
+struct Part<'a> {
+    plane: &'a Plane,
+    columns: Range<usize>,
+    row: Vec<u8>,
+    /// The samples of `row` in front of the rectangle.
+    skip: usize,
+    sums: Vec<u16>,
 }
 
-impl Plane {
-    fn row(&self, row: usize) -> &[u8] {
-        &self.samples[row * self.stride..][..self.size[1]]
+impl<'a> Part<'a> {
+    fn new(plane: &'a Plane, rectangle: Rectangle) -> Self {
+        let [_, columns] = rectangle.samples(plane.scale, plane.size);
+        let across = plane.scale[1];
+        Self {
+            plane,
+            row: vec![0; columns.len() * across],
+            skip: rectangle.left - columns.start * across,
+            sums: vec![0; columns.len()],
+            columns,
+        }
     }
 
-    /// Row `y` of the plane in the image's size. `sums` has room for a row of the plane.
-    fn upsample(&self, y: usize, sums: &mut [u16], output: &mut [u8]) {
-        let [down, across] = self.scale;
-        let near = self.row(y / down);
+    /// Makes `row` the row `y` of the image. At the ends of the columns, neighbours are missing; these samples are outside the rectangle,
+    /// or at the ends of the image, where there are none.
+    fn upsample(&mut self, isa: Isa, y: usize) {
+        let Self { plane, columns, row: output, sums, .. } = self;
+        let row = |row: usize| &plane.samples[row * plane.stride..][columns.clone()];
+        let [down, across] = plane.scale;
+        let near = row(y / down);
         // The row on the other side of this half of `near`, itself at the edges.
-        let far = if y.is_multiple_of(2) { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(self.size[0] - 1) };
+        let far = if y.is_multiple_of(2) { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(plane.size[0] - 1) };
+        // libjpeg repeats the samples of narrower planes.
+        let smooth = plane.size[1] > 2;
         match [down, across] {
             [1, 1] => output.copy_from_slice(near),
-            [1, 2] if near.len() > 2 => widen(near, output),
+            [1, 2] if smooth => widen(isa, near, output),
             [2, 1] => {
                 let bias = if y.is_multiple_of(2) { 1 } else { 2 };
-                for (output, (&near, &far)) in output.iter_mut().zip(near.iter().zip(self.row(far))) {
+                for (output, (&near, &far)) in output.iter_mut().zip(near.iter().zip(row(far))) {
                     *output = ((3 * u16::from(near) + u16::from(far) + bias) >> 2) as u8;
                 }
             }
-            [2, 2] if near.len() > 2 => widen_between(near, self.row(far), sums, output),
+            [2, 2] if smooth => widen_between(isa, near, row(far), sums, output),
             _ => {
                 for (output, &sample) in output.chunks_exact_mut(across).zip(near) {
                     output.fill(sample);
@@ -92,37 +119,4 @@ impl Plane {
             }
         }
     }
-}
-
-/// Twice as many samples: three quarters of the nearer, one of the other.
-fn widen(row: &[u8], output: &mut [u8]) {
-    let (output, _) = output.as_chunks_mut::<2>();
-    let pair = |before: u8, here: u8, after: u8| {
-        let here = 3 * u16::from(here);
-        [((here + u16::from(before) + 1) >> 2) as u8, ((here + u16::from(after) + 2) >> 2) as u8]
-    };
-    let last = row.len() - 1;
-    for (output, window) in output[1..].iter_mut().zip(row.windows(3)) {
-        *output = pair(window[0], window[1], window[2]);
-    }
-    output[0] = pair(row[0], row[0], row[1]);
-    output[last] = pair(row[last - 1], row[last], row[last]);
-}
-
-/// Twice as many samples, between two rows: nine sixteenths of the nearest, three of its neighbours, one of the
-/// farthest. `sums` has room for a row.
-fn widen_between(near: &[u8], far: &[u8], sums: &mut [u16], output: &mut [u8]) {
-    let (output, _) = output.as_chunks_mut::<2>();
-    for (sum, (&near, &far)) in sums.iter_mut().zip(near.iter().zip(far)) {
-        *sum = 3 * u16::from(near) + u16::from(far);
-    }
-    let pair = |before: u16, here: u16, after: u16| {
-        [((3 * here + before + 8) >> 4) as u8, ((3 * here + after + 7) >> 4) as u8]
-    };
-    let last = near.len() - 1;
-    for (output, window) in output[1..].iter_mut().zip(sums.windows(3)) {
-        *output = pair(window[0], window[1], window[2]);
-    }
-    output[0] = pair(sums[0], sums[0], sums[1]);
-    output[last] = pair(sums[last - 1], sums[last], sums[last]);
 }

@@ -239,6 +239,49 @@ fn jpeg_decodes_to_the_pixels_of_libjpeg_turbo() {
     }
 }
 
+/// Rectangles at every edge, of a single pixel, of everything: neighbours outside them, which smooth upsampling reads, are those of the image.
+#[test]
+fn a_decoded_crop_is_the_crop_of_the_decoded_image() {
+    let jpeg =
+        ["444", "422", "422-progressive", "420", "420-progressive", "420-restart", "420-3x5", "420-5x3", "440", "411"];
+    let jpeg = jpeg.into_iter().chain(["rgb", "grey", "cmyk", "ycck"]).map(|kind| format!("jpeg-{kind}.jpg"));
+    for name in jpeg.chain(["exif-6.jpg", "rgb.bmp", "rgba.png", "palette.gif"].map(String::from)) {
+        let bytes = golden(&name);
+        let whole = Image::decode(&bytes).unwrap();
+        let (height, width) = (whole.height(), whole.width());
+        let mut rectangles = vec![[0, 0, height, width], [0, 0, 1, 1], [height - 1, width - 1, 1, 1]];
+        let mut random = residual_tensor::Stream::new(1, &[]);
+        for _ in 0..60 {
+            let mut side = |len: usize| {
+                let at = random.below(len as u32) as usize;
+                (at, 1 + random.below((len - at) as u32) as usize)
+            };
+            let ((top, height), (left, width)) = (side(height), side(width));
+            rectangles.push([top, left, height, width]);
+        }
+        for rectangle in rectangles {
+            let mut size = None;
+            let crop = Image::decode_crop(&bytes, |whole| {
+                size = Some(whole);
+                rectangle
+            });
+            assert_eq!(size, Some([height, width]));
+            let [top, left, rows, columns] = rectangle;
+            assert!(crop.unwrap() == whole.crop(top, left, rows, columns), "{name} at {rectangle:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_damaged_outside_the_crop_is_an_error() {
+    for name in ["jpeg-444.jpg", "jpeg-420-restart.jpg", "jpeg-grey.jpg"] {
+        let whole = golden(name);
+        let cut = [&whole[..whole.len() - 14], b"\xff\xd9"].concat();
+        let decoded = Image::decode(&cut).unwrap_err();
+        assert_eq!(Image::decode_crop(&cut, |_| [0, 0, 1, 1]).unwrap_err(), decoded, "{name}");
+    }
+}
+
 #[test]
 fn lossy_webp_is_close_to_libwebp() {
     let expected = Image::decode(&golden("lossy.webp.expected.png")).unwrap();

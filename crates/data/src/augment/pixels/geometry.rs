@@ -75,7 +75,14 @@ struct Source<'a, const CHANNELS: usize> {
 
 impl<const CHANNELS: usize> Source<'_, CHANNELS> {
     /// The square of `N` × `N` pixels from (`top`, `left`) on; its parts outside the image repeat the border.
+    #[inline(always)]
     fn square<const N: usize>(&self, top: isize, left: isize) -> [[[u8; CHANNELS]; N]; N] {
+        if top >= 0 && left >= 0 && top as usize + N <= self.height && left as usize + N <= self.width {
+            return std::array::from_fn(|y| {
+                let row = &self.pixels[(top as usize + y) * self.width + left as usize..];
+                *row.first_chunk().expect("a row of the square is inside the image")
+            });
+        }
         let inside = |at: isize, side: usize| at.clamp(0, side as isize - 1) as usize;
         let columns: [usize; N] = std::array::from_fn(|x| inside(left + x as isize, self.width));
         std::array::from_fn(|y| {
@@ -147,10 +154,17 @@ fn smooth<const CHANNELS: usize>(
     }
 }
 
+/// The greatest whole number that is not above `x`, and the rest.
+#[inline(always)]
+fn floor(x: f64) -> (isize, f64) {
+    let whole = x as isize;
+    let floor = if x < whole as f64 { whole - 1 } else { whole };
+    (floor, x - floor as f64)
+}
+
+#[inline(always)]
 fn bilinear<const CHANNELS: usize>(source: Source<'_, CHANNELS>, y: f64, x: f64) -> [u8; CHANNELS] {
-    let (top, left) = (y.floor(), x.floor());
-    let (dy, dx) = (y - top, x - left);
-    let (top, left) = (top as isize, left as isize);
+    let ((top, dy), (left, dx)) = (floor(y), floor(x));
     let corners = source.square::<2>(top, left);
     std::array::from_fn(|channel| {
         let [upper, lower] = corners.map(|row| {
@@ -161,10 +175,10 @@ fn bilinear<const CHANNELS: usize>(source: Source<'_, CHANNELS>, y: f64, x: f64)
     })
 }
 
+#[inline(always)]
 fn bicubic<const CHANNELS: usize>(source: Source<'_, CHANNELS>, y: f64, x: f64) -> [u8; CHANNELS] {
-    let (top, left) = (y.floor(), x.floor());
-    let (dy, dx) = (y - top, x - left);
-    let pixels = source.square::<4>(top as isize - 1, left as isize - 1);
+    let ((top, dy), (left, dx)) = (floor(y), floor(x));
+    let pixels = source.square::<4>(top - 1, left - 1);
     std::array::from_fn(|channel| {
         let rows = pixels.map(|row| cubic(row.map(|pixel| f64::from(pixel[channel])), dx));
         cubic(rows, dy) as u8
