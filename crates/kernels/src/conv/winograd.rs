@@ -115,12 +115,22 @@ pub(super) fn choose(target: [usize; 2], images: usize) -> Algorithm {
 }
 
 /// As [`choose`], where products of bf16 are faster than those of floats: the small tile wherever its operands may be bf16.
-pub(super) fn choose_bf16(isa: Isa, shape: &ConvShape, images: usize) -> Algorithm {
+pub(super) fn choose_bf16(isa: Isa, shape: &ConvShape, target: [usize; 2], images: usize) -> Algorithm {
     let small = WinogradTile::F2x3;
-    let tiles = images * shape.output().map(|side| side.div_ceil(small.outputs())).iter().product::<usize>();
+    let tiles = images * target.map(|side| side.div_ceil(small.outputs())).iter().product::<usize>();
     match fits(isa, shape, small.group(2)) && shape.in_channels >= 64 && tiles >= TILE_GRAIN {
         true => Algorithm::Winograd(small),
-        false => choose(shape.output(), images),
+        false => choose(target, images),
+    }
+}
+
+/// As [`choose_weights`], where products of bf16 are faster than those of floats: the small tile where channels are many.
+pub(super) fn choose_weights_bf16(shape: &ConvShape, images: usize) -> Algorithm {
+    match choose_weights(shape, images) {
+        Algorithm::Winograd(_) if shape.in_channels.min(shape.out_channels) >= 64 => {
+            Algorithm::Winograd(WinogradTile::F2x3)
+        }
+        choice => choice,
     }
 }
 
