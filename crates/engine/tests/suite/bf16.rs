@@ -164,6 +164,8 @@ fn nodes_that_are_kept_have_values_and_gradients() {
     let kept = ["pre_bn", "b", "max", "joined", "gelu", "d"];
     let floats = gradients(&model, Mode::Eval, 4, &kept, &options(2));
     let halves = gradients(&model, Mode::Eval, 4, &kept, &trained_in_bf16(options(2)));
+    let again = gradients(&model, Mode::Eval, 4, &kept, &checkpointed(true, trained_in_bf16(options(2))));
+    assert!(halves == again, "recomputed");
     let scale = floats.iter().fold(0.0f32, |scale, value| scale.max(value.abs()));
     assert!(floats.iter().zip(&halves).all(|(a, b)| (a - b).abs() < 0.05 * scale));
 }

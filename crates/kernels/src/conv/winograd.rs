@@ -18,6 +18,7 @@ use crate::extents::is_batch;
 use crate::isa::{Element, ElementKernel, ElementProduct, Floats, Isa, Reg, Sealed, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::join_moments;
+use half::bf16;
 use residual_threads::{Pool, split};
 use std::ops::Range;
 
@@ -214,7 +215,11 @@ impl Winograd {
         let panels = self.outputs.div_ceil(width);
         let packed = SharedMut::new(packed);
         pool.run(self.channels.div_ceil(isa.lanes()), |block, _| {
-            isa.run(Pack { winograd: self, weights, packed, first: block * isa.lanes(), width, panels });
+            let pack = Pack { winograd: self, weights, packed, first: block * isa.lanes(), width, panels };
+            match self.group {
+                1 => f32::run(isa, pack),
+                _ => bf16::run(isa, pack),
+            }
         });
     }
 

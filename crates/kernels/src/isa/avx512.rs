@@ -345,6 +345,21 @@ impl Product for Bf16 {
     }
 }
 
+/// The places of the halves of two vectors, in turns.
+#[repr(align(64))]
+struct Places([u16; 32]);
+
+static ZIPPED: Places = Places({
+    let mut places = [0; 32];
+    let mut lane = 0;
+    while lane < 16 {
+        places[2 * lane] = lane as u16;
+        places[2 * lane + 1] = lane as u16 + 16;
+        lane += 1;
+    }
+    places
+});
+
 impl ElementProduct for Bf16 {
     type Element = bf16;
 
@@ -368,11 +383,10 @@ impl ElementProduct for Bf16 {
 
     #[inline(always)]
     fn zip(self, [first, second]: [__m512; 2]) -> __m512 {
-        // SAFETY: `self` exists, so the machine has BF16; vectors of 32 bytes are of any type.
+        // SAFETY: `self` exists, so the machine has BF16; vectors of 64 bytes are of any type.
         unsafe {
-            let [first, second] = [first, second]
-                .map(|x| _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x))));
-            _mm512_castsi512_ps(_mm512_or_si512(first, _mm512_slli_epi32::<16>(second)))
+            let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_loadu_si512(ZIPPED.0.as_ptr().cast()), halves))
         }
     }
 

@@ -445,11 +445,26 @@ unsafe fn transform_pair<P: ElementProduct, T: OfPair>(
     to: *mut f32,
     (stride, next): (usize, usize),
 ) {
-    const { assert!(T::SIDE <= 4) };
-    let (s, lanes) = (product.simd(), P::Simd::LANES);
     let Some(TileCorner { channels, size, .. }) = corners[0] else { return };
     let below = size[1] * channels;
-    let inside = corners.map(|corner| corner.is_some_and(|corner| corner.is_inside(T::SIDE)));
+    let lanes = P::Simd::LANES;
+    // Tiles inside the image need no bounds check for each pixel.
+    if let [Some(first), Some(second)] = corners
+        && first.is_inside(T::SIDE)
+        && second.is_inside(T::SIDE)
+    {
+        let starts = [first, second].map(|corner| source.wrapping_add(corner.pixel(0, 0).unwrap_or(0)));
+        for channel in (0..channels).step_by(lanes) {
+            let load = |tile: usize, row: usize, column: usize| {
+                let at = starts[tile].wrapping_add(row * below + column * channels + channel);
+                // SAFETY: the pixel lies in the image and has a whole vector from `channel` on.
+                unsafe { product.load_up_to(at, lanes) }
+            };
+            // SAFETY: the caller's promise.
+            unsafe { transform_loaded::<P, T>(product, load, to.wrapping_add(channel * next), stride) };
+        }
+        return;
+    }
     let mut pixels = [[[None; 4]; 4]; 2];
     for (pixels, corner) in pixels.iter_mut().zip(corners) {
         for (row, pixels) in pixels.iter_mut().enumerate().take(T::SIDE) {
@@ -459,34 +474,48 @@ unsafe fn transform_pair<P: ElementProduct, T: OfPair>(
         }
     }
     for channel in (0..channels).step_by(lanes) {
-        let mut halves = [[[s.zero(); 6]; 6]; 2];
-        for (tile, half) in halves.iter_mut().enumerate() {
-            let start = source.wrapping_add(pixels[tile][0][0].unwrap_or(0) + channel);
-            for column in 0..T::SIDE {
-                let mut values = [s.zero(); 6];
-                for row in 0..T::SIDE {
-                    // SAFETY: the pixel lies in the image and has a whole vector from `channel` on.
-                    unsafe {
-                        if inside[tile] {
-                            values[row] = product.load_up_to(start.add(row * below + column * channels), lanes);
-                        } else if let Some(pixel) = pixels[tile][row][column] {
-                            values[row] = product.load_up_to(source.add(pixel + channel), lanes);
-                        }
-                    }
-                }
-                let rows = T::apply(s, values);
-                for row in 0..F2::N {
-                    half[row][column] = rows[row];
-                }
+        let load = |tile: usize, row: usize, column: usize| match pixels[tile][row][column] {
+            // SAFETY: the pixel lies in the image and has a whole vector from `channel` on.
+            Some(pixel) => unsafe { product.load_up_to(source.add(pixel + channel), lanes) },
+            None => product.simd().zero(),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { transform_loaded::<P, T>(product, load, to.wrapping_add(channel * next), stride) };
+    }
+}
+
+/// Transforms and zips a vector of channels of two tiles, `load`ed by tile, row and column.
+///
+/// # Safety
+/// A vector can be written at `to + point · stride` for every point.
+#[inline(always)]
+unsafe fn transform_loaded<P: ElementProduct, T: OfPair>(
+    product: P,
+    load: impl Fn(usize, usize, usize) -> Reg<P>,
+    to: *mut f32,
+    stride: usize,
+) {
+    const { assert!(T::SIDE <= 4) };
+    let s = product.simd();
+    let mut halves = [[[s.zero(); 6]; 4]; 2];
+    for tile in 0..2 {
+        for column in 0..T::SIDE {
+            let mut values = [s.zero(); 6];
+            for row in 0..T::SIDE {
+                values[row] = load(tile, row, column);
+            }
+            let rows = T::apply(s, values);
+            for row in 0..F2::N {
+                halves[tile][row][column] = rows[row];
             }
         }
-        for row in 0..F2::N {
-            let [first, second] = [0, 1].map(|tile| T::apply(s, halves[tile][row]));
-            for column in 0..F2::N {
-                let point: Reg<P> = product.zip([first[column], second[column]]);
-                // SAFETY: the caller's promise.
-                unsafe { s.store(to.add((row * F2::N + column) * stride + channel * next), point) };
-            }
+    }
+    for row in 0..F2::N {
+        let (first, second) = (T::apply(s, halves[0][row]), T::apply(s, halves[1][row]));
+        for column in 0..F2::N {
+            let point = product.zip([first[column], second[column]]);
+            // SAFETY: the caller's promise.
+            unsafe { s.store(to.add((row * F2::N + column) * stride), point) };
         }
     }
 }
