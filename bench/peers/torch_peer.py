@@ -145,7 +145,7 @@ class Inference:
 class Training:
     """Takes one step."""
 
-    def __init__(self, options, channels_last=False, compiled=False):
+    def __init__(self, options, channels_last=False, compiled=False, bf16=False):
         self.model, classes, self.x = subject(options)
         self.weights, self.channels_last = options.weights, channels_last
         if channels_last:
@@ -158,10 +158,13 @@ class Training:
         except (RuntimeError, TypeError):
             self.optimizer = torch.optim.SGD(self.model.parameters(), foreach=True, **settings)
         self.forward = torch.compile(self.model) if compiled else self.model
+        self.bf16 = bf16
 
     def iteration(self):
         self.optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(self.forward(self.x), self.labels).backward()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+            loss = F.cross_entropy(self.forward(self.x), self.labels)
+        loss.backward()
         self.optimizer.step()
 
     def logits(self, images):
@@ -191,6 +194,9 @@ VARIANTS = {
         "channels_last": lambda options: Training(options, channels_last=True),
         "compile": lambda options: Training(options, compiled=True),
         "compile_channels_last": lambda options: Training(options, channels_last=True, compiled=True),
+        "channels_last_bf16": lambda options: Training(options, channels_last=True, bf16=True),
+        "compile_bf16": lambda options: Training(options, compiled=True, bf16=True),
+        "compile_channels_last_bf16": lambda options: Training(options, channels_last=True, compiled=True, bf16=True),
     },
 }
 

@@ -113,9 +113,13 @@ impl Progress {
             ("held out", held_out.to_owned()),
         ];
         rows.extend(info.test.clone().map(|test| ("test", format!("{test}, judged once, at the end"))));
+        let precision = match info.memory_in_floats {
+            Some(floats) => format!(", bf16; peak memory about {memory} without the dataset, {} in f32", bytes(floats)),
+            None => format!(", peak memory about {memory} without the dataset"),
+        };
         rows.extend([
             ("recipe", format!("{epochs}, {all}{from}; {batch}, {}, lr {}, {}", info.opt, info.lr, info.sched)),
-            ("compute", format!("{threads}, {}, peak memory about {memory} without the dataset", info.isa)),
+            ("compute", format!("{threads}, {}{precision}", info.isa)),
         ]);
         facts(&rows).lines().for_each(|row| self.line(row));
         self.run = Some(run.clone());

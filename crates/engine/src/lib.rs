@@ -103,6 +103,10 @@ pub struct GradientOptions {
     pub checkpointing: bool,
     /// The layers that are not trained.
     pub frozen: Arc<Frozen>,
+    /// The type of the values and of their gradients. With bf16, dense convolutions with even numbers of channels, batch norms, pooling
+    /// and what is between them compute and keep bf16, halves of the memory that floats take; sums, statistics, parameters and their
+    /// gradients, all else, and what is returned, stay floats.
+    pub elements: Elements,
 }
 
 impl Options {

@@ -87,27 +87,35 @@ pub(crate) enum Instruction {
     QuantizeDynamic { quantization: QuantizationId, channels: usize, x: BufferId, y: BufferId },
     /// y = the floats that the bytes of x mean.
     Dequantize { quantization: QuantizationId, channels: usize, x: BufferId, y: BufferId },
-    /// y = the bf16 nearest to the floats of x.
-    Round { channels: usize, x: BufferId, y: BufferId },
-    /// y = the bf16 of x as floats.
-    Widen { channels: usize, x: BufferId, y: BufferId },
+    /// y = the bf16 nearest to the floats of x, or to their sums with y.
+    Round { channels: usize, x: BufferId, accumulate: bool, y: BufferId },
+    /// y = the bf16 of x as floats, or y += them.
+    Widen { channels: usize, x: BufferId, accumulate: bool, y: BufferId },
     /// y = conv(x) + bias, and the statistics of y for the following batch norm.
     ConvWithStatistics { conv: ConvId, norm: NormId, x: BufferId, y: BufferId },
     /// y = batch norm of x, + add, ReLU. It first `takes_statistics` of x in training, unless a convolution computed them
     /// or this is a recomputation.
-    BatchNorm { norm: NormId, takes_statistics: bool, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId },
+    BatchNorm {
+        norm: NormId,
+        elements: Elements,
+        takes_statistics: bool,
+        x: BufferId,
+        add: Option<BufferId>,
+        relu: bool,
+        y: BufferId,
+    },
     /// y = layer norm of x.
     LayerNorm { norm: LayerNormId, x: BufferId, y: BufferId },
     /// y = x · factors, + add, ReLU.
     Scale { factors: Factors, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId },
     /// y = f(x), element by element.
-    Activate { activation: Activation, x: BufferId, y: BufferId },
+    Activate { activation: Activation, elements: Elements, x: BufferId, y: BufferId },
     /// y = max(x, 0).
-    Relu { x: BufferId, y: BufferId },
+    Relu { elements: Elements, x: BufferId, y: BufferId },
     /// y = x, or y += x.
-    Copy { x: BufferId, accumulate: bool, y: BufferId },
+    Copy { elements: Elements, x: BufferId, accumulate: bool, y: BufferId },
     /// y = max(y + x, 0).
-    AccumulateRelu { x: BufferId, y: BufferId },
+    AccumulateRelu { elements: Elements, x: BufferId, y: BufferId },
     /// y = 0.
     Zero { y: BufferId },
     /// y = zero in bytes.
@@ -137,10 +145,18 @@ pub(crate) enum Instruction {
     /// dx = the gradient of a convolution's input (backward data).
     ConvData { conv: ConvId, dy: BufferId, accumulate: bool, dx: BufferId },
     /// The sums over dy, and the gradients of weight and bias.
-    BatchNormSums { norm: NormId, x: BufferId, mask: Mask, dy: BufferId },
+    BatchNormSums { norm: NormId, elements: Elements, x: BufferId, mask: Mask, dy: BufferId },
     /// dx from dy; in place if `dy` is `dx`. With `masked`, dy counts as zero where the batch norm's result is not
     /// positive.
-    BatchNormData { norm: NormId, masked: bool, x: BufferId, dy: BufferId, accumulate: bool, dx: BufferId },
+    BatchNormData {
+        norm: NormId,
+        elements: Elements,
+        masked: bool,
+        x: BufferId,
+        dy: BufferId,
+        accumulate: bool,
+        dx: BufferId,
+    },
     /// dx from dy, and the gradients of weight and bias.
     LayerNormBackward { norm: LayerNormId, x: BufferId, dy: BufferId, accumulate: bool, dx: BufferId },
     /// dx = dy · factors.
@@ -150,19 +166,26 @@ pub(crate) enum Instruction {
     /// The gradient of a gate.
     GateSums { channels: usize, x: BufferId, dy: BufferId, accumulate: bool, dgate: BufferId },
     /// dy · f′, in place. `value` is what the activation's gradient is a function of.
-    ActivateBackward { activation: Activation, value: BufferId, dy: BufferId },
+    ActivateBackward { activation: Activation, elements: Elements, value: BufferId, dy: BufferId },
     /// dy = 0 where y is not positive.
-    ReluBackward { y: BufferId, dy: BufferId },
+    ReluBackward { elements: Elements, y: BufferId, dy: BufferId },
     /// The gradient of [`Instruction::CopyChannels`], added to dx.
-    CopyChannelsBackward { dy: BufferId, slice: Slice, dx: BufferId },
+    CopyChannelsBackward { elements: Elements, dy: BufferId, slice: Slice, dx: BufferId },
     /// dx from dy: each gradient is added at the position of the maximum, given by `index`.
-    MaxPoolBackward { pool: Pooling, index: BufferId, dy: BufferId, accumulate: bool, dx: BufferId },
+    MaxPoolBackward { pool: Pooling, elements: Elements, index: BufferId, dy: BufferId, accumulate: bool, dx: BufferId },
     /// The gradient of [`Instruction::AvgPool`].
     AvgPoolBackward { pool: Pooling, count_include_pad: bool, dy: BufferId, accumulate: bool, dx: BufferId },
     /// The gradient of [`Instruction::AdaptiveAvgPool`].
     AdaptiveAvgPoolBackward { pool: AdaptiveShape, dy: BufferId, accumulate: bool, dx: BufferId },
-    /// The gradient of [`Instruction::GlobalAvgPool`].
-    GlobalAvgPoolBackward { pixels: usize, channels: usize, dy: BufferId, accumulate: bool, dx: BufferId },
+    /// The gradient of [`Instruction::GlobalAvgPool`]; dy is floats.
+    GlobalAvgPoolBackward {
+        elements: Elements,
+        pixels: usize,
+        channels: usize,
+        dy: BufferId,
+        accumulate: bool,
+        dx: BufferId,
+    },
 }
 
 /// The source of the factors of each channel.
@@ -222,6 +245,14 @@ pub(crate) enum Form {
 impl Form {
     pub(crate) const FLOATS: Self = Self::Values(Elements::F32);
     pub(crate) const BF16: Self = Self::Values(Elements::Bf16);
+
+    /// The elements of values with gradients, which are never bytes.
+    pub(crate) fn elements(self) -> Elements {
+        match self {
+            Form::Values(elements) => elements,
+            Form::Bytes => unreachable!("a plan with gradients has no bytes"),
+        }
+    }
 }
 
 impl Pooling {
@@ -282,8 +313,8 @@ impl Instruction {
             }
             Quantize { x, y, .. } | QuantizeDynamic { x, y, .. } => other("quantize", Forward, &[x], y),
             Dequantize { x, y, .. } => other("dequantize", Forward, &[x], y),
-            Round { x, y, .. } => other("round to bf16", Forward, &[x], y),
-            Widen { x, y, .. } => other("widen bf16", Forward, &[x], y),
+            Round { x, y, .. } => other("round to bf16", moved, &[x], y),
+            Widen { x, y, .. } => other("widen bf16", moved, &[x], y),
             ZeroBytes { y, .. } => other("zero", Forward, &[], y),
             CopyChannelsOfBytes { x, y, .. } => other("copy channels", Forward, &[x], y),
             MaxPoolOfBytes { x, y, .. } => other("max pool", Forward, &[x], y),
@@ -310,12 +341,12 @@ impl Instruction {
                 facts("layer scale sums", Kind::Other, BackwardWeights, &[Some(x), Some(dy)], None)
             }
             GateSums { x, dy, dgate, .. } => other("gate sums", BackwardData, &[x, dy], dgate),
-            Activate { activation, x, y } => other(activation.name(), Forward, &[x], y),
-            ActivateBackward { activation, value, dy } => other(activation.name(), BackwardData, &[value], dy),
-            Relu { x, y } | AccumulateRelu { x, y } => other("relu", Forward, &[x], y),
-            ReluBackward { y, dy } => other("relu", BackwardData, &[y], dy),
-            Copy { x, accumulate: false, y } => other("copy", moved, &[x], y),
-            Copy { x, accumulate: true, y } => other("add", moved, &[x], y),
+            Activate { activation, x, y, .. } => other(activation.name(), Forward, &[x], y),
+            ActivateBackward { activation, value, dy, .. } => other(activation.name(), BackwardData, &[value], dy),
+            Relu { x, y, .. } | AccumulateRelu { x, y, .. } => other("relu", Forward, &[x], y),
+            ReluBackward { y, dy, .. } => other("relu", BackwardData, &[y], dy),
+            Copy { x, accumulate: false, y, .. } => other("copy", moved, &[x], y),
+            Copy { x, accumulate: true, y, .. } => other("add", moved, &[x], y),
             Zero { y } => other("zero", moved, &[], y),
             Dropout { x, y, .. } => other("dropout", moved, &[x], y),
             DropPath { x, y, .. } => other("drop path", moved, &[x], y),

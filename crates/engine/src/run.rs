@@ -8,10 +8,11 @@ use crate::plan::{
 };
 use crate::weights::Weights;
 use crate::{EngineError, Mode};
-use residual_kernels::bf16;
+use bytemuck::Pod;
 use residual_kernels::conv::{Elements, Epilogue, Quantized, QuantizedConv, Requantize, Statistics};
 use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
 use residual_kernels::quantize::Quantization;
+use residual_kernels::{Element, bf16};
 use residual_kernels::{activation, batch_norm, convert, layer_norm, pool, quantize, rows, scale};
 use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
@@ -153,6 +154,22 @@ pub(crate) struct Run<'a> {
     pub(crate) session: &'a mut Session,
 }
 
+/// An expression for the type of some elements.
+macro_rules! of {
+    ($elements:expr, $type:ident => $body:expr) => {
+        match $elements {
+            Elements::F32 => {
+                type $type = f32;
+                $body
+            }
+            Elements::Bf16 => {
+                type $type = bf16;
+                $body
+            }
+        }
+    };
+}
+
 impl Run<'_> {
     /// Runs one instruction on a batch of `images`.
     pub(crate) fn instruction(&mut self, instruction: &Instruction, images: usize) {
@@ -183,13 +200,13 @@ impl Run<'_> {
                     y,
                 );
             }
-            Instruction::Round { channels, x, y } => {
+            Instruction::Round { channels, x, accumulate, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
-                convert::round_to_bf16(isa, threads, x, channels, y);
+                convert::round_to_bf16(isa, threads, x, channels, accumulate, y);
             }
-            Instruction::Widen { channels, x, y } => {
+            Instruction::Widen { channels, x, accumulate, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
-                convert::widen_bf16(isa, threads, x, channels, y);
+                convert::widen_bf16(isa, threads, x, channels, accumulate, y);
             }
             Instruction::ZeroBytes { quantization, y } => {
                 let zero = current_quantization(weights, dynamic, quantization).zero;
@@ -209,12 +226,12 @@ impl Run<'_> {
                 pool::global_avg_pool_bytes(threads, pixels, channels, x, quantization, y);
             }
             Instruction::ConvWithStatistics { conv, norm, x, y } => self.conv_with_statistics(conv, norm, x, y, images),
-            Instruction::BatchNorm { norm, takes_statistics, x, add, relu, y } => {
+            Instruction::BatchNorm { norm, elements, takes_statistics, x, add, relu, y } => of!(elements, E => {
                 if takes_statistics {
-                    self.take_statistics(norm, x, images);
+                    self.take_statistics::<E>(norm, x, images);
                 }
-                self.batch_norm(norm, x, add, relu, y, images);
-            }
+                self.batch_norm::<E>(norm, x, add, relu, y, images);
+            }),
             Instruction::LayerNorm { norm, x, y } => {
                 let PlannedLayerNorm { eps, weight, bias, .. } = &plan.layers.layer_norms[norm.0];
                 let (y, [x]) = arena.write_and_read(y, [x], images);
@@ -223,47 +240,39 @@ impl Run<'_> {
             Instruction::Scale { factors, x, add, relu, y } => {
                 self.scale(factors, x, add, false, relu, y, images);
             }
-            Instruction::Activate { activation, x, y } => {
-                let (y, [x]) = arena.write_and_read(y, [x], images);
+            Instruction::Activate { activation, elements, x, y } => of!(elements, E => {
+                let (y, [x]) = arena.write_and_read::<E, E, 1>(y, [x], images);
                 match activation {
                     Activation::Gelu => activation::gelu(isa, threads, x, y),
                     Activation::Sigmoid => activation::sigmoid(isa, threads, x, y),
                 }
-            }
-            Instruction::Relu { x, y } => {
-                let (y, [x]) = arena.write_and_read(y, [x], images);
+            }),
+            Instruction::Relu { elements, x, y } => of!(elements, E => {
+                let (y, [x]) = arena.write_and_read::<E, E, 1>(y, [x], images);
                 elementwise::relu(isa, threads, x, y);
-            }
-            Instruction::Copy { x, accumulate, y } => {
-                let (y, [x]) = arena.write_and_read(y, [x], images);
+            }),
+            Instruction::Copy { elements, x, accumulate, y } => of!(elements, E => {
+                let (y, [x]) = arena.write_and_read::<E, E, 1>(y, [x], images);
                 elementwise::copy(isa, threads, x, accumulate, y);
-            }
-            Instruction::AccumulateRelu { x, y } => {
-                let (y, [x]) = arena.write_and_read(y, [x], images);
+            }),
+            Instruction::AccumulateRelu { elements, x, y } => of!(elements, E => {
+                let (y, [x]) = arena.write_and_read::<E, E, 1>(y, [x], images);
                 elementwise::accumulate_relu(isa, threads, x, y);
-            }
+            }),
             Instruction::Zero { y } => elementwise::zero(threads, arena.get_mut(y, images)),
-            Instruction::CopyChannels { elements: Elements::F32, x, slice, y } => {
-                let (y, [x]) = arena.write_and_read::<f32, f32, 1>(y, [x], images);
+            Instruction::CopyChannels { elements, x, slice, y } => of!(elements, E => {
+                let (y, [x]) = arena.write_and_read::<E, E, 1>(y, [x], images);
                 elementwise::copy_channels(threads, pixels(slice), x, from(slice), y, to(slice));
-            }
-            Instruction::CopyChannels { elements: Elements::Bf16, x, slice, y } => {
-                let (y, [x]) = arena.write_and_read::<bf16, bf16, 1>(y, [x], images);
-                elementwise::copy_channels(threads, pixels(slice), x, from(slice), y, to(slice));
-            }
-            Instruction::MaxPool { pool, x, index: Some(index), y, .. } => {
+            }),
+            Instruction::MaxPool { pool, elements, x, index: Some(index), y } => of!(elements, E => {
                 let ([y, index], [x]) = arena.write_all_and_read([y, index], [x], images);
-                let (x, y) = (bytemuck::cast_slice(x), bytemuck::cast_slice_mut(y));
+                let (x, y) = (bytemuck::cast_slice::<_, E>(x), bytemuck::cast_slice_mut(y));
                 pool::max_pool_with_index(isa, threads, &pool.shape(), images, x, y, index);
-            }
-            Instruction::MaxPool { pool, elements: Elements::F32, x, index: None, y } => {
-                let (y, [x]) = arena.write_and_read::<f32, f32, 1>(y, [x], images);
+            }),
+            Instruction::MaxPool { pool, elements, x, index: None, y } => of!(elements, E => {
+                let (y, [x]) = arena.write_and_read::<E, E, 1>(y, [x], images);
                 pool::max_pool(isa, threads, &pool.shape(), images, x, y);
-            }
-            Instruction::MaxPool { pool, elements: Elements::Bf16, x, index: None, y } => {
-                let (y, [x]) = arena.write_and_read::<bf16, bf16, 1>(y, [x], images);
-                pool::max_pool(isa, threads, &pool.shape(), images, x, y);
-            }
+            }),
             Instruction::AvgPool { pool, count_include_pad, x, y } => {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 pool::avg_pool(threads, &pool.shape(), count_include_pad, images, x, y);
@@ -272,14 +281,10 @@ impl Run<'_> {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 pool::adaptive_avg_pool(threads, &pool, images, x, y);
             }
-            Instruction::GlobalAvgPool { elements: Elements::F32, pixels, channels, x, y } => {
-                let (y, [x]) = arena.write_and_read::<f32, f32, 1>(y, [x], images);
+            Instruction::GlobalAvgPool { elements, pixels, channels, x, y } => of!(elements, E => {
+                let (y, [x]) = arena.write_and_read::<f32, E, 1>(y, [x], images);
                 pool::global_avg_pool(threads, pixels, channels, x, y);
-            }
-            Instruction::GlobalAvgPool { elements: Elements::Bf16, pixels, channels, x, y } => {
-                let (y, [x]) = arena.write_and_read::<f32, bf16, 1>(y, [x], images);
-                pool::global_avg_pool(threads, pixels, channels, x, y);
-            }
+            }),
             Instruction::Dropout { node, p, x, accumulate, y } => {
                 let seed = node_seed(*seed, node);
                 let (y, [x]) = arena.write_and_read(y, [x], images);
@@ -291,27 +296,33 @@ impl Run<'_> {
                 let (y, [x]) = arena.write_and_read(y, [x], images);
                 elementwise::drop_path(threads, x, image, p, seed, accumulate, y);
             }
-            Instruction::ConvWeights { conv, x, dy } => self.conv_weights(conv, x, dy, images),
+            Instruction::ConvWeights { conv, x, dy } => {
+                of!(plan.layers.convs[conv.0].conv.elements(), E => self.conv_weights::<E>(conv, x, dy, images));
+            }
             Instruction::ConvData { conv, dy, accumulate, dx } => {
                 let planned = &plan.layers.convs[conv.0];
                 let weight = planned.weight.as_ref().expect("a plan with gradients has all weights in its bucket");
                 let packed = &mut current[..planned.conv.packed_backward_len()];
                 planned.conv.pack_backward(threads, weights.values(weight), packed);
-                let (dx, [dy]) = arena.write_and_read::<f32, f32, 1>(dx, [dy], images);
-                planned.conv.backward_data(threads, images, dy, packed, accumulate, dx, workspace);
+                of!(planned.conv.elements(), E => {
+                    let (dx, [dy]) = arena.write_and_read::<E, E, 1>(dx, [dy], images);
+                    planned.conv.backward_data(threads, images, dy, packed, accumulate, dx, workspace);
+                });
             }
-            Instruction::BatchNormSums { norm, x, mask, dy } => self.batch_norm_sums(norm, x, mask, dy, images),
-            Instruction::BatchNormData { norm, masked, x, dy, accumulate, dx } => {
+            Instruction::BatchNormSums { norm, elements, x, mask, dy } => {
+                of!(elements, E => self.batch_norm_sums::<E>(norm, x, mask, dy, images));
+            }
+            Instruction::BatchNormData { norm, elements, masked, x, dy, accumulate, dx } => of!(elements, E => {
                 let NormState { coefficients: [a, b, c], scale, shift, .. } = &norms[norm.0];
                 let (coefficients, mask) = ([a.as_slice(), b, c], masked.then_some([scale.as_slice(), shift]));
                 if dx == dy {
-                    let (dx, [x]) = arena.write_and_read(dx, [x], images);
+                    let (dx, [x]) = arena.write_and_read::<E, E, 1>(dx, [x], images);
                     batch_norm::backward_apply(isa, threads, None, x, coefficients, mask, accumulate, dx);
                 } else {
-                    let (dx, [x, dy]) = arena.write_and_read(dx, [x, dy], images);
+                    let (dx, [x, dy]) = arena.write_and_read::<E, E, 2>(dx, [x, dy], images);
                     batch_norm::backward_apply(isa, threads, Some(dy), x, coefficients, mask, accumulate, dx);
                 }
-            }
+            }),
             Instruction::LayerNormBackward { norm, x, dy, accumulate, dx } => {
                 self.layer_norm_backward(norm, x, dy, accumulate, dx, images);
             }
@@ -327,25 +338,34 @@ impl Run<'_> {
                 let (dgate, [x, dy]) = arena.write_and_read(dgate, [x, dy], images);
                 scale::sums(isa, threads, x, dy, channels, accumulate, dgate, workspace);
             }
-            Instruction::ActivateBackward { activation, value, dy } => {
-                let (dy, [value]) = arena.write_and_read(dy, [value], images);
+            Instruction::ActivateBackward { activation, elements, value, dy } => of!(elements, E => {
+                let (dy, [value]) = arena.write_and_read::<E, E, 1>(dy, [value], images);
                 match activation {
                     Activation::Gelu => activation::gelu_backward(isa, threads, value, dy),
                     Activation::Sigmoid => activation::sigmoid_backward(isa, threads, value, dy),
                 }
-            }
-            Instruction::ReluBackward { y, dy } => {
-                let (dy, [y]) = arena.write_and_read(dy, [y], images);
+            }),
+            Instruction::ReluBackward { elements, y, dy } => of!(elements, E => {
+                let (dy, [y]) = arena.write_and_read::<E, E, 1>(dy, [y], images);
                 elementwise::relu_backward(isa, threads, y, dy);
-            }
-            Instruction::CopyChannelsBackward { dy, slice, dx } => {
-                let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
+            }),
+            Instruction::CopyChannelsBackward { elements, dy, slice, dx } => of!(elements, E => {
+                let (dx, [dy]) = arena.write_and_read::<E, E, 1>(dx, [dy], images);
                 elementwise::copy_channels_backward(threads, pixels(slice), dy, to(slice), dx, from(slice));
-            }
-            Instruction::MaxPoolBackward { pool, index, dy, accumulate, dx } => {
+            }),
+            Instruction::MaxPoolBackward { pool, elements, index, dy, accumulate, dx } => {
                 let ([dx], [index, dy]) = arena.write_all_and_read([dx], [index, dy], images);
-                let (dy, dx) = (bytemuck::cast_slice(dy), bytemuck::cast_slice_mut(dx));
-                pool::max_pool_backward(threads, &pool.shape(), images, index, dy, accumulate, dx);
+                let shape = pool.shape();
+                match elements {
+                    Elements::F32 => {
+                        let (dy, dx) = (bytemuck::cast_slice(dy), bytemuck::cast_slice_mut(dx));
+                        pool::max_pool_backward(threads, &shape, images, index, dy, accumulate, dx);
+                    }
+                    Elements::Bf16 => {
+                        let (dy, dx) = (bytemuck::cast_slice(dy), bytemuck::cast_slice_mut(dx));
+                        pool::max_pool_backward_bf16(isa, threads, &shape, images, index, dy, accumulate, dx);
+                    }
+                }
             }
             Instruction::AvgPoolBackward { pool, count_include_pad, dy, accumulate, dx } => {
                 let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
@@ -355,9 +375,11 @@ impl Run<'_> {
                 let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
                 pool::adaptive_avg_pool_backward(threads, &pool, images, dy, accumulate, dx);
             }
-            Instruction::GlobalAvgPoolBackward { pixels, channels, dy, accumulate, dx } => {
-                let (dx, [dy]) = arena.write_and_read(dx, [dy], images);
-                pool::global_avg_pool_backward(threads, pixels, channels, dy, accumulate, dx);
+            Instruction::GlobalAvgPoolBackward { elements, pixels, channels, dy, accumulate, dx } => {
+                of!(elements, E => {
+                    let (dx, [dy]) = arena.write_and_read::<E, f32, 1>(dx, [dy], images);
+                    pool::global_avg_pool_backward(threads, pixels, channels, dy, accumulate, dx);
+                })
             }
         }
     }
@@ -367,18 +389,11 @@ impl Run<'_> {
         let Session { pool, arena, conversion, current, workspace, .. } = &mut **session;
         let (packed, bias) = weights.conv(plan, id, pool, conversion, current);
         let conv = &plan.layers.convs[id.0].conv;
-        match conv.elements() {
-            Elements::F32 => {
-                let (y, [x, added]) = arena.write_and_read::<f32, f32, 2>(y, [x, add.unwrap_or(x)], images);
-                let epilogue = Epilogue { accumulate: false, bias, add: add.map(|_| added), relu };
-                conv.forward(pool, images, x, packed, epilogue, y, workspace);
-            }
-            Elements::Bf16 => {
-                let (y, [x, added]) = arena.write_and_read::<bf16, bf16, 2>(y, [x, add.unwrap_or(x)], images);
-                let epilogue = Epilogue { accumulate: false, bias, add: add.map(|_| added), relu };
-                conv.forward(pool, images, x, packed, epilogue, y, workspace);
-            }
-        }
+        of!(conv.elements(), E => {
+            let (y, [x, added]) = arena.write_and_read::<E, E, 2>(y, [x, add.unwrap_or(x)], images);
+            let epilogue = Epilogue { accumulate: false, bias, add: add.map(|_| added), relu };
+            conv.forward(pool, images, x, packed, epilogue, y, workspace);
+        });
     }
 
     fn quantized_conv(&mut self, id: QuantizedConvId, x: BufferId, add: Option<BufferId>, y: BufferId, images: usize) {
@@ -408,39 +423,50 @@ impl Run<'_> {
         let Session { pool, arena, norms, conversion, current, workspace, statistics, .. } = &mut **session;
         let (norm, state) = (&plan.layers.norms[norm.0], &mut norms[norm.0]);
         let (packed, bias) = weights.conv(plan, id, pool, conversion, current);
-        let (y, [x]) = arena.write_and_read::<f32, f32, 1>(y, [x], images);
-        let statistics = Statistics { mean: &mut state.mean, variance: &mut state.variance, workspace: statistics };
         let conv = &plan.layers.convs[id.0].conv;
-        conv.forward_with_statistics(pool, images, x, packed, bias, statistics, y, workspace);
-        state.use_statistics(norm, buckets(weights), y.len() / norm.channels);
+        let count = of!(conv.elements(), E => {
+            let (y, [x]) = arena.write_and_read::<E, E, 1>(y, [x], images);
+            let statistics = Statistics { mean: &mut state.mean, variance: &mut state.variance, workspace: statistics };
+            conv.forward_with_statistics(pool, images, x, packed, bias, statistics, y, workspace);
+            y.len() / norm.channels
+        });
+        state.use_statistics(norm, buckets(weights), count);
     }
 
     /// Computes the statistics of a batch norm's input in a separate pass.
-    fn take_statistics(&mut self, norm: NormId, x: BufferId, images: usize) {
+    fn take_statistics<E: Element + Pod>(&mut self, norm: NormId, x: BufferId, images: usize) {
         let Self { plan, weights, session } = self;
         let Session { pool, arena, norms, workspace, .. } = &mut **session;
         let (norm, state) = (&plan.layers.norms[norm.0], &mut norms[norm.0]);
-        let x: &[f32] = arena.get(x, images);
+        let x: &[E] = arena.get(x, images);
         batch_norm::statistics(plan.isa, pool, x, &mut state.mean, &mut state.variance, workspace);
         state.use_statistics(norm, buckets(weights), x.len() / norm.channels);
     }
 
-    fn batch_norm(&mut self, norm: NormId, x: BufferId, add: Option<BufferId>, relu: bool, y: BufferId, images: usize) {
+    fn batch_norm<E: Element + Pod>(
+        &mut self,
+        norm: NormId,
+        x: BufferId,
+        add: Option<BufferId>,
+        relu: bool,
+        y: BufferId,
+        images: usize,
+    ) {
         let Self { plan, weights, session } = self;
         let Session { pool, arena, norms, .. } = &mut **session;
         let state = &norms[norm.0];
         let [scale, shift] = weights.affine(plan, norm).unwrap_or([&state.scale, &state.shift]);
-        let (y, [x, added]) = arena.write_and_read(y, [x, add.unwrap_or(x)], images);
+        let (y, [x, added]) = arena.write_and_read::<E, E, 2>(y, [x, add.unwrap_or(x)], images);
         batch_norm::affine(plan.isa, pool, x, scale, shift, add.map(|_| added), relu, y);
     }
 
-    fn conv_weights(&mut self, conv: ConvId, x: BufferId, dy: BufferId, images: usize) {
+    fn conv_weights<E: Element + Pod>(&mut self, conv: ConvId, x: BufferId, dy: BufferId, images: usize) {
         let Self { plan, weights, session } = self;
         let Session { pool, arena, workspace, .. } = &mut **session;
         let planned = &plan.layers.convs[conv.0];
         let weight = planned.weight.as_ref().expect("a plan with gradients has all weights in its bucket");
         let Parameters { gradients, .. } = buckets(weights);
-        let (x, dy) = (arena.get(x, images), arena.get(dy, images));
+        let (x, dy) = (arena.get::<E>(x, images), arena.get::<E>(dy, images));
         planned.conv.backward_weights(pool, images, x, dy, &mut gradients[weight.bucket.clone()], workspace);
         if let Some(bias) = &planned.bias {
             rows::column_sums(plan.isa, pool, dy, &mut gradients[bias.bucket.clone()], workspace);
@@ -492,12 +518,19 @@ impl Run<'_> {
         layer_norm::backward(plan.isa, pool, x, weight, *eps, dy, accumulate, dx, gradients, workspace);
     }
 
-    fn batch_norm_sums(&mut self, norm: NormId, x: BufferId, mask: Mask, dy: BufferId, images: usize) {
+    fn batch_norm_sums<E: Element + Pod>(
+        &mut self,
+        norm: NormId,
+        x: BufferId,
+        mask: Mask,
+        dy: BufferId,
+        images: usize,
+    ) {
         let Self { plan, weights, session } = self;
         let Session { pool, arena, norms, workspace, .. } = &mut **session;
         let (norm, state) = (&plan.layers.norms[norm.0], &mut norms[norm.0]);
         let value = if let Mask::Value(y) = mask { y } else { x };
-        let (dy, [x, value]) = arena.write_and_read(dy, [x, value], images);
+        let (dy, [x, value]) = arena.write_and_read::<E, E, 2>(dy, [x, value], images);
         let NormState { mean, scale, shift, sum, sum_x, .. } = state;
         let mask = match mask {
             Mask::None => batch_norm::Mask::None,

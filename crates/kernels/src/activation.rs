@@ -1,7 +1,7 @@
 //! GELU and the logistic sigmoid, with their gradients.
 
-use crate::elementwise::{Map, apply};
-use crate::isa::{Isa, Simd};
+use crate::elementwise::Map;
+use crate::isa::{Element, Function, Isa, Simd};
 use residual_threads::Pool;
 
 /// e^x for x ≤ 0, zero to rounding from −87 on; NaN stays NaN. As Cephes' `expf`: 2ⁿ · e^r with |r| ≤ ln 2 / 2.
@@ -43,7 +43,7 @@ fn normal_distribution<S: Simd>(s: S, x: S::Reg) -> [S::Reg; 2] {
 }
 
 #[derive(Clone, Copy)]
-struct Gelu;
+pub(crate) struct Gelu;
 impl Map for Gelu {
     #[inline(always)]
     fn map<S: Simd>(self, s: S, x: S::Reg, _: S::Reg) -> S::Reg {
@@ -56,12 +56,12 @@ impl Map for Gelu {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn gelu(isa: Isa, pool: &Pool, x: &[f32], y: &mut [f32]) {
-    apply(isa, pool, Gelu, x, y);
+pub fn gelu<E: Element>(isa: Isa, pool: &Pool, x: &[E], y: &mut [E]) {
+    E::apply(isa, pool, Function::Gelu, x, y);
 }
 
 #[derive(Clone, Copy)]
-struct GeluSlope;
+pub(crate) struct GeluSlope;
 impl Map for GeluSlope {
     #[inline(always)]
     fn map<S: Simd>(self, s: S, x: S::Reg, dy: S::Reg) -> S::Reg {
@@ -76,12 +76,12 @@ impl Map for GeluSlope {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn gelu_backward(isa: Isa, pool: &Pool, x: &[f32], dy: &mut [f32]) {
-    apply(isa, pool, GeluSlope, x, dy);
+pub fn gelu_backward<E: Element>(isa: Isa, pool: &Pool, x: &[E], dy: &mut [E]) {
+    E::apply(isa, pool, Function::GeluSlope, x, dy);
 }
 
 #[derive(Clone, Copy)]
-struct Sigmoid;
+pub(crate) struct Sigmoid;
 impl Map for Sigmoid {
     #[inline(always)]
     fn map<S: Simd>(self, s: S, x: S::Reg, _: S::Reg) -> S::Reg {
@@ -96,12 +96,12 @@ impl Map for Sigmoid {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn sigmoid(isa: Isa, pool: &Pool, x: &[f32], y: &mut [f32]) {
-    apply(isa, pool, Sigmoid, x, y);
+pub fn sigmoid<E: Element>(isa: Isa, pool: &Pool, x: &[E], y: &mut [E]) {
+    E::apply(isa, pool, Function::Sigmoid, x, y);
 }
 
 #[derive(Clone, Copy)]
-struct SigmoidSlope;
+pub(crate) struct SigmoidSlope;
 impl Map for SigmoidSlope {
     #[inline(always)]
     fn map<S: Simd>(self, s: S, y: S::Reg, dy: S::Reg) -> S::Reg {
@@ -113,6 +113,6 @@ impl Map for SigmoidSlope {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn sigmoid_backward(isa: Isa, pool: &Pool, y: &[f32], dy: &mut [f32]) {
-    apply(isa, pool, SigmoidSlope, y, dy);
+pub fn sigmoid_backward<E: Element>(isa: Isa, pool: &Pool, y: &[E], dy: &mut [E]) {
+    E::apply(isa, pool, Function::SigmoidSlope, y, dy);
 }

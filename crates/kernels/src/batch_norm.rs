@@ -5,7 +5,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "vectors are addressed by number")]
 
-use crate::isa::{Isa, Kernel, Simd};
+use crate::isa::{Element, ElementKernel, ElementProduct, Isa, Reg, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::{WIDE, block_rows, chunks, column_sum, for_blocks, for_rows, join, join_moments};
 use residual_threads::Pool;
@@ -16,11 +16,29 @@ use std::ops::Range;
 ///
 /// # Panics
 /// If a slice has not the length stated.
-pub fn statistics(isa: Isa, pool: &Pool, x: &[f32], mean: &mut [f32], variance: &mut [f32], workspace: &mut [f32]) {
+pub fn statistics<E: Element>(
+    isa: Isa,
+    pool: &Pool,
+    x: &[E],
+    mean: &mut [f32],
+    variance: &mut [f32],
+    workspace: &mut [f32],
+) {
+    E::statistics(isa, pool, x, mean, variance, workspace);
+}
+
+pub(crate) fn statistics_of<E: Element>(
+    isa: Isa,
+    pool: &Pool,
+    x: &[E],
+    mean: &mut [f32],
+    variance: &mut [f32],
+    workspace: &mut [f32],
+) {
     let channels = mean.len();
     assert!(x.len().is_multiple_of(channels) && !x.is_empty() && variance.len() == channels);
     let partial = for_blocks(pool, x.len(), channels, 2, workspace, |range, sums| {
-        isa.run(Moments { x: &x[range], channels, sums });
+        E::run(isa, Moments { x: &x[range], channels, sums });
     });
     let rows = x.len() / channels;
     let block = block_rows(rows, channels);
@@ -28,17 +46,18 @@ pub fn statistics(isa: Isa, pool: &Pool, x: &[f32], mean: &mut [f32], variance: 
 }
 
 /// The mean and the sum of squared deviations of one block.
-struct Moments<'a> {
-    x: &'a [f32],
+struct Moments<'a, E> {
+    x: &'a [E],
     channels: usize,
     sums: &'a mut [f32],
 }
 
-impl Kernel for Moments<'_> {
+impl<E: Element> ElementKernel<E> for Moments<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<P: ElementProduct<Element = E>>(self, product: P) {
+        let s = product.simd();
         let (x, channels) = (self.x.as_ptr(), self.channels);
         let rows = self.x.len() / channels;
         let scale = s.splat(1.0 / rows as f32);
@@ -49,17 +68,17 @@ impl Kernel for Moments<'_> {
         unsafe {
             for (first, count) in chunks(rows, channels) {
                 let x = x.add(first * channels);
-                add_columns(s, x, count, channels, None, means);
+                add_columns(product, x, count, channels, None, means);
             }
             let mut c = 0;
             while c < channels {
                 let (n, to) = (channels - c, means.as_mut_ptr().add(c));
                 s.store_up_to(to, n, s.mul(s.load_up_to(to, n), scale));
-                c += S::LANES;
+                c += P::Simd::LANES;
             }
             for (first, count) in chunks(rows, channels) {
                 let x = x.add(first * channels);
-                add_columns(s, x, count, channels, Some(&*means), squares);
+                add_columns(product, x, count, channels, Some(&*means), squares);
             }
         }
     }
@@ -70,52 +89,53 @@ impl Kernel for Moments<'_> {
 /// # Safety
 /// rows · channels floats can be read at `x`, and there is a mean and a sum for each channel.
 #[inline(always)]
-unsafe fn add_columns<S: Simd>(
-    s: S,
-    x: *const f32,
+unsafe fn add_columns<P: ElementProduct>(
+    product: P,
+    x: *const P::Element,
     rows: usize,
     channels: usize,
     means: Option<&[f32]>,
     sums: &mut [f32],
 ) {
+    let s = product.simd();
     let mut c = 0;
     while c < channels {
         let n = channels - c;
         // SAFETY: the channels from `c` on are there, WIDE vectors of them or up to one.
         unsafe {
             let (x, to) = (x.add(c), sums.as_mut_ptr().add(c));
-            if n >= WIDE * S::LANES {
+            if n >= WIDE * P::Simd::LANES {
                 let sums = match means {
-                    None => wide_sums(s, x, rows, channels, [s.zero(); WIDE], |x, _| x),
+                    None => wide_sums(product, x, rows, channels, [s.zero(); WIDE], |x, _| x),
                     Some(means) => {
                         let mut mean = [s.zero(); WIDE];
                         for v in 0..WIDE {
-                            mean[v] = s.load(means.as_ptr().add(c + v * S::LANES));
+                            mean[v] = s.load(means.as_ptr().add(c + v * P::Simd::LANES));
                         }
-                        wide_sums(s, x, rows, channels, mean, |x, mean| {
+                        wide_sums(product, x, rows, channels, mean, |x, mean| {
                             let x = s.sub(x, mean);
                             s.mul(x, x)
                         })
                     }
                 };
                 for v in 0..WIDE {
-                    let to = to.add(v * S::LANES);
+                    let to = to.add(v * P::Simd::LANES);
                     s.store(to, s.add(s.load(to), sums[v]));
                 }
-                c += WIDE * S::LANES;
+                c += WIDE * P::Simd::LANES;
             } else {
                 let sum = match means {
-                    None => column_sum(s, x, rows, channels, n, |x| x),
+                    None => column_sum(product, x, rows, channels, n, |x| x),
                     Some(means) => {
                         let mean = s.load_up_to(means.as_ptr().add(c), n);
-                        column_sum(s, x, rows, channels, n, |x| {
+                        column_sum(product, x, rows, channels, n, |x| {
                             let x = s.sub(x, mean);
                             s.mul(x, x)
                         })
                     }
                 };
                 s.store_up_to(to, n, s.add(s.load_up_to(to, n), sum));
-                c += S::LANES;
+                c += P::Simd::LANES;
             }
         }
     }
@@ -126,19 +146,21 @@ unsafe fn add_columns<S: Simd>(
 /// # Safety
 /// The vectors can be read for every row.
 #[inline(always)]
-unsafe fn wide_sums<S: Simd>(
-    s: S,
-    x: *const f32,
+unsafe fn wide_sums<P: ElementProduct>(
+    product: P,
+    x: *const P::Element,
     rows: usize,
     stride: usize,
-    with: [S::Reg; WIDE],
-    map: impl Fn(S::Reg, S::Reg) -> S::Reg,
-) -> [S::Reg; WIDE] {
+    with: [Reg<P>; WIDE],
+    map: impl Fn(Reg<P>, Reg<P>) -> Reg<P>,
+) -> [Reg<P>; WIDE] {
+    let (s, lanes) = (product.simd(), P::Simd::LANES);
     let mut sums = [s.zero(); WIDE];
     for row in 0..rows {
         for v in 0..WIDE {
             // SAFETY: row < rows.
-            sums[v] = s.add(sums[v], map(unsafe { s.load(x.add(row * stride + v * S::LANES)) }, with[v]));
+            let x = unsafe { product.load_up_to(x.add(row * stride + v * lanes), lanes) };
+            sums[v] = s.add(sums[v], map(x, with[v]));
         }
     }
     sums
@@ -195,15 +217,27 @@ pub fn update_running(
 ///
 /// # Panics
 /// If a slice has not the length stated.
-pub fn affine(
+pub fn affine<E: Element>(
     isa: Isa,
     pool: &Pool,
-    x: &[f32],
+    x: &[E],
     scale: &[f32],
     shift: &[f32],
-    add: Option<&[f32]>,
+    add: Option<&[E]>,
     relu: bool,
-    y: &mut [f32],
+    y: &mut [E],
+) {
+    E::affine(isa, pool, x, [scale, shift], add, relu, y);
+}
+
+pub(crate) fn affine_of<E: Element>(
+    isa: Isa,
+    pool: &Pool,
+    x: &[E],
+    [scale, shift]: [&[f32]; 2],
+    add: Option<&[E]>,
+    relu: bool,
+    y: &mut [E],
 ) {
     let channels = scale.len();
     assert!(shift.len() == channels && y.len() == x.len() && x.len().is_multiple_of(channels));
@@ -211,26 +245,27 @@ pub fn affine(
     let non_temporal = is_non_temporal(y, channels);
     for_rows(pool, channels, y, |range, y| {
         let (x, add) = (&x[range.clone()], add.map(|add| &add[range.clone()]));
-        isa.run(Affine { x, scale, shift, add, relu, non_temporal, y });
+        E::run(isa, Affine { x, scale, shift, add, relu, non_temporal, y });
     });
 }
 
-struct Affine<'a> {
-    x: &'a [f32],
+struct Affine<'a, E> {
+    x: &'a [E],
     scale: &'a [f32],
     shift: &'a [f32],
-    add: Option<&'a [f32]>,
+    add: Option<&'a [E]>,
     relu: bool,
     /// Whether `y`, in whole vectors then, is stored with non-temporal stores.
     non_temporal: bool,
-    y: &'a mut [f32],
+    y: &'a mut [E],
 }
 
-impl Kernel for Affine<'_> {
+impl<E: Element> ElementKernel<E> for Affine<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<P: ElementProduct<Element = E>>(self, product: P) {
+        let s = product.simd();
         let channels = self.scale.len();
         let mut start = 0;
         while start < self.x.len() {
@@ -241,17 +276,17 @@ impl Kernel for Affine<'_> {
                 unsafe {
                     let scale = s.load_up_to(self.scale.as_ptr().add(c), n);
                     let shift = s.load_up_to(self.shift.as_ptr().add(c), n);
-                    let mut y = s.mul_add(s.load_up_to(self.x.as_ptr().add(at), n), scale, shift);
+                    let mut y = s.mul_add(product.load_up_to(self.x.as_ptr().add(at), n), scale, shift);
                     if let Some(add) = self.add {
-                        y = s.add(y, s.load_up_to(add.as_ptr().add(at), n));
+                        y = s.add(y, product.load_up_to(add.as_ptr().add(at), n));
                     }
                     if self.relu {
                         y = s.max(y, s.zero());
                     }
                     let to = self.y.as_mut_ptr().add(at);
-                    if self.non_temporal { s.store_non_temporal(to, y) } else { s.store_up_to(to, n, y) }
+                    if self.non_temporal { product.store_non_temporal(to, y) } else { product.store_up_to(to, n, y) }
                 }
-                c += S::LANES;
+                c += P::Simd::LANES;
             }
             start += channels;
         }
@@ -263,11 +298,11 @@ impl Kernel for Affine<'_> {
 
 /// Where the gradient of a ReLU after the batch normalisation is zero.
 #[derive(Clone, Copy, Debug)]
-pub enum Mask<'a> {
+pub enum Mask<'a, E = f32> {
     /// There was no ReLU.
     None,
     /// Where its result is not positive.
-    Result(&'a [f32]),
+    Result(&'a [E]),
     /// Where x · scale + shift is not positive: nothing was added before the ReLU.
     Affine {
         /// The scale of each channel.
@@ -277,7 +312,7 @@ pub enum Mask<'a> {
     },
 }
 
-impl Mask<'_> {
+impl<E> Mask<'_, E> {
     /// Whether it fits tensors of `len` with this many channels.
     fn fits(&self, len: usize, channels: usize) -> bool {
         match self {
@@ -294,15 +329,28 @@ impl Mask<'_> {
 ///
 /// # Panics
 /// If a slice has not the length stated.
-pub fn backward_sums(
+pub fn backward_sums<E: Element>(
     isa: Isa,
     pool: &Pool,
-    dy: &mut [f32],
-    mask: Mask<'_>,
-    x: &[f32],
+    dy: &mut [E],
+    mask: Mask<'_, E>,
+    x: &[E],
     mean: &[f32],
     sum: &mut [f32],
     sum_x: &mut [f32],
+    workspace: &mut [f32],
+) {
+    E::backward_sums(isa, pool, dy, mask, x, mean, [sum, sum_x], workspace);
+}
+
+pub(crate) fn backward_sums_of<E: Element>(
+    isa: Isa,
+    pool: &Pool,
+    dy: &mut [E],
+    mask: Mask<'_, E>,
+    x: &[E],
+    mean: &[f32],
+    [sum, sum_x]: [&mut [f32]; 2],
     workspace: &mut [f32],
 ) {
     let channels = mean.len();
@@ -316,25 +364,25 @@ pub fn backward_sums(
         };
         // Every task has its own rows.
         let dy = dy.offset(range.start);
-        isa.run(BackwardSums { dy, mask, x: &x[range], mean, sums: SharedMut::new(sums) });
+        E::run(isa, BackwardSums { dy, mask, x: &x[range], mean, sums: SharedMut::new(sums) });
     });
     join(pool, partial, false, [sum, sum_x]);
 }
 
-struct BackwardSums<'a> {
-    dy: SharedMut<'a>,
-    mask: Mask<'a>,
-    x: &'a [f32],
+struct BackwardSums<'a, E> {
+    dy: SharedMut<'a, E>,
+    mask: Mask<'a, E>,
+    x: &'a [E],
     mean: &'a [f32],
     /// Those of dy, then those of dy · (x − mean).
     sums: SharedMut<'a>,
 }
 
-impl Kernel for BackwardSums<'_> {
+impl<E: Element> ElementKernel<E> for BackwardSums<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<P: ElementProduct<Element = E>>(self, product: P) {
         let channels = self.mean.len();
         // SAFETY: this task's part.
         unsafe { self.sums.part(0..2 * channels) }.fill(0.0);
@@ -345,12 +393,12 @@ impl Kernel for BackwardSums<'_> {
                 let n = channels - c;
                 // SAFETY: the channels from `c` on are there, WIDE vectors of them or up to one.
                 unsafe {
-                    if n >= WIDE * S::LANES {
-                        self.wide(s, rows.clone(), c);
-                        c += WIDE * S::LANES;
+                    if n >= WIDE * P::Simd::LANES {
+                        self.wide(product, rows.clone(), c);
+                        c += WIDE * P::Simd::LANES;
                     } else {
-                        self.narrow(s, rows.clone(), c, n);
-                        c += S::LANES;
+                        self.narrow(product, rows.clone(), c, n);
+                        c += P::Simd::LANES;
                     }
                 }
             }
@@ -358,29 +406,30 @@ impl Kernel for BackwardSums<'_> {
     }
 }
 
-impl BackwardSums<'_> {
+impl<E: Element> BackwardSums<'_, E> {
     /// Adds up WIDE vectors of channels from `c` on.
     ///
     /// # Safety
     /// There are as many channels.
     #[inline(always)]
-    unsafe fn wide<S: Simd>(&self, s: S, rows: Range<usize>, c: usize) {
+    unsafe fn wide<P: ElementProduct<Element = E>>(&self, product: P, rows: Range<usize>, c: usize) {
+        let s = product.simd();
         // SAFETY: the caller's promise, for each row.
         unsafe {
             let mut mean = [s.zero(); WIDE];
             for v in 0..WIDE {
-                mean[v] = s.load(self.mean.as_ptr().add(c + v * S::LANES));
+                mean[v] = s.load(self.mean.as_ptr().add(c + v * P::Simd::LANES));
             }
             let (mut sum, mut sum_x) = ([s.zero(); WIDE], [s.zero(); WIDE]);
             for row in rows {
                 for v in 0..WIDE {
-                    let (value, x) = self.read(s, row, c + v * S::LANES, S::LANES);
+                    let (value, x) = self.read(product, row, c + v * P::Simd::LANES, P::Simd::LANES);
                     sum[v] = s.add(sum[v], value);
                     sum_x[v] = s.mul_add(value, s.sub(x, mean[v]), sum_x[v]);
                 }
             }
             for v in 0..WIDE {
-                self.add(s, c + v * S::LANES, S::LANES, sum[v], sum_x[v]);
+                self.add(s, c + v * P::Simd::LANES, P::Simd::LANES, sum[v], sum_x[v]);
             }
         }
     }
@@ -390,13 +439,14 @@ impl BackwardSums<'_> {
     /// # Safety
     /// There are `n` channels.
     #[inline(always)]
-    unsafe fn narrow<S: Simd>(&self, s: S, rows: Range<usize>, c: usize, n: usize) {
+    unsafe fn narrow<P: ElementProduct<Element = E>>(&self, product: P, rows: Range<usize>, c: usize, n: usize) {
+        let s = product.simd();
         // SAFETY: the caller's promise, for each row.
         unsafe {
             let mean = s.load_up_to(self.mean.as_ptr().add(c), n);
             let (mut sum, mut sum_x) = ([s.zero(); 2], [s.zero(); 2]);
             for row in rows {
-                let (value, x) = self.read(s, row, c, n);
+                let (value, x) = self.read(product, row, c, n);
                 sum[row % 2] = s.add(sum[row % 2], value);
                 sum_x[row % 2] = s.mul_add(value, s.sub(x, mean), sum_x[row % 2]);
             }
@@ -409,18 +459,25 @@ impl BackwardSums<'_> {
     /// # Safety
     /// `row` has `n` channels from `c` on.
     #[inline(always)]
-    unsafe fn read<S: Simd>(&self, s: S, row: usize, c: usize, n: usize) -> (S::Reg, S::Reg) {
+    unsafe fn read<P: ElementProduct<Element = E>>(
+        &self,
+        product: P,
+        row: usize,
+        c: usize,
+        n: usize,
+    ) -> (Reg<P>, Reg<P>) {
+        let s = product.simd();
         let at = row * self.mean.len() + c;
         // SAFETY: the caller's promise; the masks fit the tensors.
         unsafe {
-            let x = s.load_up_to(self.x.as_ptr().add(at), n);
+            let x = product.load_up_to(self.x.as_ptr().add(at), n);
             let dy = self.dy.at(at);
-            let value = s.load_up_to(dy, n);
+            let value = product.load_up_to(dy, n);
             let value = match self.mask {
                 Mask::None => value,
                 Mask::Result(y) => {
-                    let value = s.where_positive(s.load_up_to(y.as_ptr().add(at), n), value);
-                    s.store_up_to(dy, n, value);
+                    let value = s.where_positive(product.load_up_to(y.as_ptr().add(at), n), value);
+                    product.store_up_to(dy, n, value);
                     value
                 }
                 Mask::Affine { scale, shift } => {
@@ -504,15 +561,28 @@ pub fn input_gradient_coefficients(
 ///
 /// # Panics
 /// If a slice has not the length stated, or if `dx` is to hold both `dy` and an earlier gradient.
-pub fn backward_apply(
+pub fn backward_apply<E: Element>(
     isa: Isa,
     pool: &Pool,
-    dy: Option<&[f32]>,
-    x: &[f32],
+    dy: Option<&[E]>,
+    x: &[E],
     coefficients: [&[f32]; 3],
     mask: Option<[&[f32]; 2]>,
     accumulate: bool,
-    dx: &mut [f32],
+    dx: &mut [E],
+) {
+    E::backward_apply(isa, pool, dy, x, coefficients, mask, accumulate, dx);
+}
+
+pub(crate) fn backward_apply_of<E: Element>(
+    isa: Isa,
+    pool: &Pool,
+    dy: Option<&[E]>,
+    x: &[E],
+    coefficients: [&[f32]; 3],
+    mask: Option<[&[f32]; 2]>,
+    accumulate: bool,
+    dx: &mut [E],
 ) {
     let channels = coefficients[0].len();
     assert!(coefficients.iter().chain(mask.iter().flatten()).all(|numbers| numbers.len() == channels));
@@ -521,28 +591,29 @@ pub fn backward_apply(
     let non_temporal = dy.is_some() && !accumulate && is_non_temporal(dx, channels);
     for_rows(pool, channels, dx, |range, dx| {
         let (dy, x) = (dy.map(|dy| &dy[range.clone()]), &x[range.clone()]);
-        isa.run(BackwardApply { dy, x, coefficients, mask, accumulate, non_temporal, dx });
+        E::run(isa, BackwardApply { dy, x, coefficients, mask, accumulate, non_temporal, dx });
     });
 }
 
-struct BackwardApply<'a> {
-    dy: Option<&'a [f32]>,
-    x: &'a [f32],
+struct BackwardApply<'a, E> {
+    dy: Option<&'a [E]>,
+    x: &'a [E],
     coefficients: [&'a [f32]; 3],
     mask: Option<[&'a [f32]; 2]>,
     accumulate: bool,
     /// Whether `dx`, in whole vectors then, is stored with non-temporal stores.
     non_temporal: bool,
-    dx: &'a mut [f32],
+    dx: &'a mut [E],
 }
 
-impl Kernel for BackwardApply<'_> {
+impl<E: Element> ElementKernel<E> for BackwardApply<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<P: ElementProduct<Element = E>>(self, product: P) {
+        let s = product.simd();
         let (channels, dx) = (self.coefficients[0].len(), self.dx.as_mut_ptr());
-        let dy = self.dy.map_or(dx.cast_const(), <[f32]>::as_ptr);
+        let dy = self.dy.map_or(dx.cast_const(), <[E]>::as_ptr);
         let mut start = 0;
         while start < self.x.len() {
             let mut channel = 0;
@@ -553,18 +624,23 @@ impl Kernel for BackwardApply<'_> {
                 unsafe {
                     let number = |numbers: &[f32]| s.load_up_to(numbers.as_ptr().add(channel), n);
                     let [a, b, c] = self.coefficients.map(number);
-                    let (x, mut value) = (s.load_up_to(self.x.as_ptr().add(at), n), s.load_up_to(dy.add(at), n));
+                    let x = product.load_up_to(self.x.as_ptr().add(at), n);
+                    let mut value = product.load_up_to(dy.add(at), n);
                     if let Some([scale, shift]) = self.mask {
                         value = s.where_positive(s.mul_add(x, number(scale), number(shift)), value);
                     }
                     value = s.mul_add(value, a, s.mul_add(x, b, c));
                     let to = dx.add(at);
                     if self.accumulate {
-                        value = s.add(value, s.load_up_to(to, n));
+                        value = s.add(value, product.load_up_to(to, n));
                     }
-                    if self.non_temporal { s.store_non_temporal(to, value) } else { s.store_up_to(to, n, value) }
+                    if self.non_temporal {
+                        product.store_non_temporal(to, value)
+                    } else {
+                        product.store_up_to(to, n, value)
+                    }
                 }
-                channel += S::LANES;
+                channel += P::Simd::LANES;
             }
             start += channels;
         }

@@ -26,10 +26,10 @@ pub use describe::{Description, Direction};
 pub use forward::Epilogue;
 pub use moments::Statistics;
 pub use quantized::{Quantized, QuantizedConv, Requantize};
-pub(crate) use run::Run;
+pub(crate) use run::{Run, WeightsRun};
 pub use winograd::WinogradTile;
 
-use crate::extents::{elements, is_product, travel};
+use crate::extents::{elements, is_batch, is_product, travel};
 use crate::isa::{Element, Isa, Sealed};
 use half::bf16;
 use im2col::Im2col;
@@ -116,7 +116,7 @@ pub struct Algorithms {
     pub forward: Algorithm,
     /// That computes dx.
     pub backward_data: Algorithm,
-    /// That computes dw: direct, grouped, or Winograd's with the large tile.
+    /// That computes dw: direct, grouped, or Winograd's with the large tile, of bf16 also with the small one.
     pub backward_weights: Algorithm,
 }
 
@@ -137,15 +137,15 @@ impl Algorithms {
         }
     }
 
-    /// As [`Algorithms::choose`], for values of bf16 in inference.
+    /// As [`Algorithms::choose`], for values of bf16.
     pub fn choose_bf16(isa: Isa, shape: &ConvShape, images: usize) -> Self {
-        let choice = Self::choose(isa, shape, images);
-        match choice.forward {
-            Algorithm::Winograd(_) if isa.multiplies_bf16() => {
-                let forward = winograd::choose_bf16(isa, shape, images);
-                Self { forward, ..choice }
-            }
-            _ => choice,
+        if !isa.multiplies_bf16() || !winograd::fits(isa, shape, 1) {
+            return Self::choose(isa, shape, images);
+        }
+        Self {
+            forward: winograd::choose_bf16(isa, shape, shape.output(), images),
+            backward_data: winograd::choose_bf16(isa, shape, shape.input, images),
+            backward_weights: winograd::choose_weights_bf16(shape, images),
         }
     }
 
@@ -290,10 +290,15 @@ impl Conv {
             Algorithm::Grouped if shape.groups == 1 => Algorithm::Direct,
             algorithm => algorithm,
         };
+        // Its lanes are of several tiles, not of several channels.
+        let possible_weights = |algorithm| match algorithm {
+            Algorithm::Winograd(_) if winograd::fits(isa, &shape, 1) => algorithm,
+            algorithm => possible(algorithm),
+        };
         let mut algorithms = Algorithms {
             forward: possible(algorithms.forward),
             backward_data: possible(algorithms.backward_data),
-            backward_weights: possible(algorithms.backward_weights),
+            backward_weights: possible_weights(algorithms.backward_weights),
         };
         let forward = match algorithms.forward {
             Algorithm::Direct => Pass::Direct(vec![Im2col::forward(&shape).in_lanes(group)]),
@@ -311,12 +316,14 @@ impl Conv {
         let weights = match algorithms.backward_weights {
             Algorithm::Direct => WeightsPass::Direct,
             Algorithm::Grouped => WeightsPass::Grouped,
-            Algorithm::Winograd(_) => {
-                algorithms.backward_weights = Algorithm::Winograd(WinogradTile::F4x3);
-                WeightsPass::Winograd(WinogradWeights::new(&shape))
+            Algorithm::Winograd(tile) => {
+                let tile = if elements == Elements::F32 { WinogradTile::F4x3 } else { tile };
+                algorithms.backward_weights = Algorithm::Winograd(tile);
+                WeightsPass::Winograd(WinogradWeights::new(&shape, tile, group))
             }
         };
-        Self { shape, isa, elements, algorithms, im2col: Im2col::forward(&shape), forward, backward, weights }
+        let im2col = Im2col::forward(&shape).in_lanes(group);
+        Self { shape, isa, elements, algorithms, im2col, forward, backward, weights }
     }
 
     /// The extents.
@@ -495,16 +502,18 @@ impl Conv {
     ///
     /// # Panics
     /// If a slice has not the length this plan states.
-    pub fn backward_weights(
+    pub fn backward_weights<E: Element>(
         &self,
         pool: &Pool,
         images: usize,
-        x: &[f32],
-        dy: &[f32],
+        x: &[E],
+        dy: &[E],
         dw: &mut [f32],
         workspace: &mut [f32],
     ) {
-        assert!(is_product(x.len(), &[images, self.shape.input_len()]), "x of {}", x.len());
+        assert_eq!(E::ELEMENTS, self.elements);
+        let ConvShape { input, in_channels, .. } = self.shape;
+        assert!(is_batch(x.len(), images, input, self.elements.pixel(in_channels)), "x of {}", x.len());
         assert!(is_product(dy.len(), &[images, self.shape.output_len()]), "dy of {}", dy.len());
         assert_eq!(dw.len(), self.shape.weight_len());
         if dy.is_empty() {
@@ -512,13 +521,6 @@ impl Conv {
             dw.fill(0.0);
             return;
         }
-        match &self.weights {
-            WeightsPass::Direct => weights::backward_weights(self, pool, images, x, dy, dw, workspace),
-            WeightsPass::Grouped => {
-                let (shape, im2col) = (&self.shape, &self.im2col);
-                grouped::backward_weights(self.isa, pool, shape, im2col, images, x, dy, dw, workspace);
-            }
-            WeightsPass::Winograd(winograd) => winograd.run(self.isa, pool, images, x, dy, dw, workspace),
-        }
+        E::convolve_weights(WeightsRun { conv: self, pool, images, x, dy, dw, workspace });
     }
 }

@@ -1,6 +1,7 @@
 //! Ops that treat every element, or every channel of a pixel, alike.
 
-use crate::isa::{Isa, Kernel, Simd};
+use crate::activation::{Gelu, GeluSlope, Sigmoid, SigmoidSlope};
+use crate::isa::{Element, ElementKernel, ElementProduct, Function, Isa, Simd};
 use crate::raw::SharedMut;
 use residual_threads::Pool;
 use std::ops::Range;
@@ -26,35 +27,49 @@ pub(crate) trait Map: Copy + Sync {
 }
 
 /// y = map(x, y), element by element.
-struct Apply<'a, M> {
+struct Apply<'a, M, E> {
     map: M,
-    x: &'a [f32],
-    y: &'a mut [f32],
+    x: &'a [E],
+    y: &'a mut [E],
 }
 
-impl<M: Map> Kernel for Apply<'_, M> {
+impl<M: Map, E: Element> ElementKernel<E> for Apply<'_, M, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<P: ElementProduct<Element = E>>(self, product: P) {
         let mut i = 0;
         while i < self.y.len() {
             let n = self.y.len() - i;
-            // SAFETY: `n` floats are left in both slices, whose lengths `apply` has compared.
+            // SAFETY: `n` elements are left in both slices, whose lengths `apply` has compared.
             unsafe {
                 let to = self.y.as_mut_ptr().add(i);
-                let value = self.map.map(s, s.load_up_to(self.x.as_ptr().add(i), n), s.load_up_to(to, n));
-                s.store_up_to(to, n, value);
+                let (x, y) = (product.load_up_to(self.x.as_ptr().add(i), n), product.load_up_to(to, n));
+                product.store_up_to(to, n, self.map.map(product.simd(), x, y));
             }
-            i += S::LANES;
+            i += P::Simd::LANES;
         }
     }
 }
 
 /// y = map(x, y), in parts.
-pub(crate) fn apply<M: Map>(isa: Isa, pool: &Pool, map: M, x: &[f32], y: &mut [f32]) {
+pub(crate) fn apply<M: Map, E: Element>(isa: Isa, pool: &Pool, map: M, x: &[E], y: &mut [E]) {
     assert_eq!(x.len(), y.len());
-    for_ranges(pool, y, |range, y| isa.run(Apply { map, x: &x[range], y }));
+    for_ranges(pool, y, |range, y| E::run(isa, Apply { map, x: &x[range], y }));
+}
+
+/// y = function(x, y), element by element.
+pub(crate) fn apply_function<E: Element>(isa: Isa, pool: &Pool, function: Function, x: &[E], y: &mut [E]) {
+    match function {
+        Function::Relu => apply(isa, pool, Relu, x, y),
+        Function::Mask => apply(isa, pool, Mask, x, y),
+        Function::Accumulate => apply(isa, pool, Accumulate, x, y),
+        Function::AccumulateRelu => apply(isa, pool, AccumulateRelu, x, y),
+        Function::Gelu => apply(isa, pool, Gelu, x, y),
+        Function::GeluSlope => apply(isa, pool, GeluSlope, x, y),
+        Function::Sigmoid => apply(isa, pool, Sigmoid, x, y),
+        Function::SigmoidSlope => apply(isa, pool, SigmoidSlope, x, y),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -70,8 +85,8 @@ impl Map for Relu {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn relu(isa: Isa, pool: &Pool, x: &[f32], y: &mut [f32]) {
-    apply(isa, pool, Relu, x, y);
+pub fn relu<E: Element>(isa: Isa, pool: &Pool, x: &[E], y: &mut [E]) {
+    E::apply(isa, pool, Function::Relu, x, y);
 }
 
 #[derive(Clone, Copy)]
@@ -87,8 +102,8 @@ impl Map for Mask {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn relu_backward(isa: Isa, pool: &Pool, y: &[f32], dy: &mut [f32]) {
-    apply(isa, pool, Mask, y, dy);
+pub fn relu_backward<E: Element>(isa: Isa, pool: &Pool, y: &[E], dy: &mut [E]) {
+    E::apply(isa, pool, Function::Mask, y, dy);
 }
 
 #[derive(Clone, Copy)]
@@ -104,8 +119,8 @@ impl Map for Accumulate {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn accumulate(isa: Isa, pool: &Pool, x: &[f32], y: &mut [f32]) {
-    apply(isa, pool, Accumulate, x, y);
+pub fn accumulate<E: Element>(isa: Isa, pool: &Pool, x: &[E], y: &mut [E]) {
+    E::apply(isa, pool, Function::Accumulate, x, y);
 }
 
 #[derive(Clone, Copy)]
@@ -121,15 +136,15 @@ impl Map for AccumulateRelu {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn accumulate_relu(isa: Isa, pool: &Pool, x: &[f32], y: &mut [f32]) {
-    apply(isa, pool, AccumulateRelu, x, y);
+pub fn accumulate_relu<E: Element>(isa: Isa, pool: &Pool, x: &[E], y: &mut [E]) {
+    E::apply(isa, pool, Function::AccumulateRelu, x, y);
 }
 
 /// y = x, or y += x if `accumulate`.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn copy(isa: Isa, pool: &Pool, x: &[f32], accumulate: bool, y: &mut [f32]) {
+pub fn copy<E: Element>(isa: Isa, pool: &Pool, x: &[E], accumulate: bool, y: &mut [E]) {
     if accumulate {
         self::accumulate(isa, pool, x, y);
     } else {
@@ -265,12 +280,23 @@ pub fn copy_channels<T: Copy + Send + Sync>(
 ///
 /// # Panics
 /// If the slices do not fit.
-pub fn copy_channels_backward(
+pub fn copy_channels_backward<E: Element>(
     pool: &Pool,
     pixels: Subsample,
-    dy: &[f32],
+    dy: &[E],
     to: ChannelSlice,
-    dx: &mut [f32],
+    dx: &mut [E],
+    from: ChannelSlice,
+) {
+    E::copy_channels_backward(pool, pixels, dy, to, dx, from);
+}
+
+pub(crate) fn copy_channels_backward_of<E: Element>(
+    pool: &Pool,
+    pixels: Subsample,
+    dy: &[E],
+    to: ChannelSlice,
+    dx: &mut [E],
     from: ChannelSlice,
 ) {
     assert_eq!(from.count, to.count);
@@ -283,7 +309,8 @@ pub fn copy_channels_backward(
         let dx = unsafe { dx.part(task * image..(task + 1) * image) };
         for pixel in task * kept..(task + 1) * kept {
             let at = (pixels.large(pixel) - task * pixels.size[0] * pixels.size[1]) * from.channels + from.offset;
-            dx[at..][..from.count].iter_mut().zip(to.of(dy, pixel)).for_each(|(dx, dy)| *dx += dy);
+            let (dx, dy) = (&mut dx[at..][..from.count], to.of(dy, pixel));
+            dx.iter_mut().zip(dy).for_each(|(dx, &dy)| *dx = E::rounded((*dx).into() + dy.into()));
         }
     });
 }

@@ -1,18 +1,19 @@
 //! Pooling on NHWC: maxima of floats here, means in `mean`, both of bytes in `quantized`.
 
 use crate::extents::{elements, is_product, travel};
-use crate::isa::{Element, ElementKernel, ElementProduct, Isa, Kernel, Simd};
+use crate::isa::{Element, ElementKernel, ElementProduct, Isa, Sealed, Simd};
 use crate::raw::SharedMut;
+use half::bf16;
 use residual_threads::Pool;
 
 mod mean;
 mod quantized;
 
-pub(crate) use mean::global_avg_pool_of;
 pub use mean::{
     AdaptiveShape, adaptive_avg_pool, adaptive_avg_pool_backward, avg_pool, avg_pool_backward, global_avg_pool,
     global_avg_pool_backward,
 };
+pub(crate) use mean::{global_avg_pool_backward_of, global_avg_pool_of};
 pub use quantized::{TOO_MANY_PIXELS, global_avg_pool_bytes, max_pool_bytes};
 
 /// Most pixels of a window whose places fit a byte.
@@ -74,6 +75,12 @@ impl PoolShape {
         let start = index * self.stride[axis];
         start.saturating_sub(self.padding[axis])
             ..(start + self.kernel[axis]).saturating_sub(self.padding[axis]).min(self.input[axis])
+    }
+
+    /// The windows, of `count` along `axis`, that input pixel `index` lies in.
+    fn windows_of(&self, axis: usize, index: usize, count: usize) -> std::ops::Range<usize> {
+        let (at, stride) = (index + self.padding[axis], self.stride[axis]);
+        (at + 1).saturating_sub(self.kernel[axis]).div_ceil(stride)..(at / stride + 1).min(count)
     }
 
     /// The place in window `at` of an input pixel: row by row from the window's first, be it in the padding.
@@ -153,25 +160,37 @@ pub(crate) fn max_pool_of<E: Element>(isa: Isa, pool: &Pool, shape: &PoolShape, 
 ///
 /// # Panics
 /// As [`max_pool`], or if an index does not fit a byte.
-pub fn max_pool_with_index(
+pub fn max_pool_with_index<E: Element>(
     isa: Isa,
     pool: &Pool,
     shape: &PoolShape,
     images: usize,
-    x: &[f32],
-    y: &mut [f32],
+    x: &[E],
+    y: &mut [E],
     index: &mut [u8],
 ) {
     assert!(is_product(x.len(), &[images, shape.input_len()]), "x of {}", x.len());
     assert!(is_product(y.len(), &[images, shape.output_len()]), "y of {}", y.len());
     assert!(shape.has_index() && is_product(index.len(), &[images, shape.index_len()]), "index of {}", index.len());
+    E::max_pool_with_index(isa, pool, shape, x, y, index);
+}
+
+/// [`max_pool_with_index`] of slices that have been checked.
+pub(crate) fn max_pool_with_index_of<E: Element>(
+    isa: Isa,
+    pool: &Pool,
+    shape: &PoolShape,
+    x: &[E],
+    y: &mut [E],
+    index: &mut [u8],
+) {
     let index = SharedMut::new(index);
     for_output_rows(pool, shape.output(), shape.channels, y, |image, i, y| {
         let start = image * shape.index_len() + i * y.len();
         // SAFETY: every task has its own row.
         let index = unsafe { index.part(start..start + y.len()) };
         let x = &x[image * shape.input_len()..][..shape.input_len()];
-        isa.run(IndexedMaxRow { shape, x, i, y, index });
+        E::run(isa, IndexedMaxRow { shape, x, i, y, index });
     });
 }
 
@@ -213,19 +232,20 @@ impl<E: Element> ElementKernel<E> for MaxRow<'_, E> {
 }
 
 /// One row of maxima and their places in the windows.
-struct IndexedMaxRow<'a> {
+struct IndexedMaxRow<'a, E> {
     shape: &'a PoolShape,
-    x: &'a [f32],
+    x: &'a [E],
     i: usize,
-    y: &'a mut [f32],
+    y: &'a mut [E],
     index: &'a mut [u8],
 }
 
-impl Kernel for IndexedMaxRow<'_> {
+impl<E: Element> ElementKernel<E> for IndexedMaxRow<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<P: ElementProduct<Element = E>>(self, product: P) {
+        let s = product.simd();
         let shape = self.shape;
         let channels = shape.channels;
         let rows = shape.window(0, self.i);
@@ -242,17 +262,17 @@ impl Kernel for IndexedMaxRow<'_> {
                     for (column, place) in columns.clone().zip(places) {
                         let at = (row * shape.input[1] + column) * channels + c;
                         // SAFETY: the window was clipped to the image, so the pixel has `n` channels from `c` on.
-                        let x = unsafe { s.load_up_to(self.x.as_ptr().add(at), n) };
+                        let x = unsafe { product.load_up_to(self.x.as_ptr().add(at), n) };
                         winner = s.where_above(x, value, s.splat(place as f32), winner);
                         value = s.where_above(x, value, x, value);
                     }
                 }
                 // SAFETY: `y` and `index` are one pixel with `n` channels from `c` on; places are below 256.
                 unsafe {
-                    s.store_up_to(y.as_mut_ptr().add(c), n, value);
+                    product.store_up_to(y.as_mut_ptr().add(c), n, value);
                     s.store_bytes(index.as_mut_ptr().add(c), n, winner);
                 }
-                c += S::LANES;
+                c += P::Simd::LANES;
             }
         }
     }
@@ -322,4 +342,75 @@ pub fn max_pool_backward(
             }
         }
     });
+}
+
+/// As [`max_pool_backward`] for values of bf16: each pixel sums up in floats what its windows give it, and is rounded once. A place
+/// that is no pixel of its window counts for none.
+///
+/// # Panics
+/// If a slice has not the length stated.
+pub fn max_pool_backward_bf16(
+    isa: Isa,
+    pool: &Pool,
+    shape: &PoolShape,
+    images: usize,
+    index: &[u8],
+    dy: &[bf16],
+    accumulate: bool,
+    dx: &mut [bf16],
+) {
+    assert!(is_product(dx.len(), &[images, shape.input_len()]), "dx of {}", dx.len());
+    assert!(is_product(dy.len(), &[images, shape.output_len()]), "dy of {}", dy.len());
+    assert!(shape.has_index() && is_product(index.len(), &[images, shape.index_len()]), "index of {}", index.len());
+    for_output_rows(pool, shape.input, shape.channels, dx, |image, row, dx| {
+        let (index, dy) = (&index[image * shape.index_len()..], &dy[image * shape.output_len()..]);
+        bf16::run(isa, MaxRowBackward { shape, index, dy, row, accumulate, dx });
+    });
+}
+
+/// One row of the input's gradient.
+struct MaxRowBackward<'a> {
+    shape: &'a PoolShape,
+    /// Those of an image.
+    index: &'a [u8],
+    dy: &'a [bf16],
+    row: usize,
+    accumulate: bool,
+    dx: &'a mut [bf16],
+}
+
+impl ElementKernel<bf16> for MaxRowBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<P: ElementProduct<Element = bf16>>(self, product: P) {
+        let s = product.simd();
+        let shape = self.shape;
+        let (channels, output) = (shape.channels, shape.output());
+        let rows = shape.windows_of(0, self.row, output[0]);
+        for (column, dx) in self.dx.chunks_exact_mut(channels).enumerate() {
+            let columns = shape.windows_of(1, column, output[1]);
+            for c in (0..channels).step_by(P::Simd::LANES) {
+                let n = channels - c;
+                let to = dx.as_mut_ptr().wrapping_add(c);
+                // SAFETY: the pixel has `n` channels from `c` on.
+                let mut sum = if self.accumulate { unsafe { product.load_up_to(to, n) } } else { s.zero() };
+                for i in rows.clone() {
+                    for j in columns.clone() {
+                        let place = s.splat(shape.place([i, j], [self.row, column]) as f32);
+                        let at = (i * output[1] + j) * channels + c;
+                        // SAFETY: window (i, j) is one of the image's, and has `n` channels from `c` on.
+                        unsafe {
+                            let distance = s.sub(s.load_bytes(self.index.as_ptr().add(at), n), place);
+                            let is_here = s.sub(s.splat(0.5), s.mul(distance, distance));
+                            let dy = product.load_up_to(self.dy.as_ptr().add(at), n);
+                            sum = s.add(sum, s.where_positive(is_here, dy));
+                        }
+                    }
+                }
+                // SAFETY: as above.
+                unsafe { product.store_up_to(to, n, sum) };
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Matrices of rows (pixels) and channels: the partition of their rows into blocks, sums over rows, and the reduction
 //! of the blocks' partial sums.
 
-use crate::isa::{Isa, Kernel, Simd};
+use crate::isa::{Element, ElementKernel, ElementProduct, Isa, Reg, Simd};
 use crate::raw::SharedMut;
 use residual_threads::Pool;
 use std::ops::Range;
@@ -47,7 +47,12 @@ pub(crate) fn for_blocks<'a>(
 }
 
 /// Calls `body` with ranges of whole rows of `y` that together cover it.
-pub(crate) fn for_rows(pool: &Pool, channels: usize, y: &mut [f32], body: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+pub(crate) fn for_rows<E: Element>(
+    pool: &Pool,
+    channels: usize,
+    y: &mut [E],
+    body: impl Fn(Range<usize>, &mut [E]) + Sync,
+) {
     let step = (BLOCK / 2).div_ceil(channels) * channels;
     let len = y.len();
     let y = SharedMut::new(y);
@@ -64,35 +69,39 @@ pub(crate) fn for_rows(pool: &Pool, channels: usize, y: &mut [f32], body: impl F
 ///
 /// # Panics
 /// If a slice has not the length stated.
-pub fn column_sums(isa: Isa, pool: &Pool, x: &[f32], sums: &mut [f32], workspace: &mut [f32]) {
+pub fn column_sums<E: Element>(isa: Isa, pool: &Pool, x: &[E], sums: &mut [f32], workspace: &mut [f32]) {
+    E::column_sums(isa, pool, x, sums, workspace);
+}
+
+pub(crate) fn column_sums_of<E: Element>(isa: Isa, pool: &Pool, x: &[E], sums: &mut [f32], workspace: &mut [f32]) {
     let channels = sums.len();
     assert!(x.len().is_multiple_of(channels));
     let partial = for_blocks(pool, x.len(), channels, 1, workspace, |range, sums| {
-        isa.run(ColumnSums { x: &x[range], sums });
+        E::run(isa, ColumnSums { x: &x[range], sums });
     });
     join(pool, partial, false, [sums]);
 }
 
-struct ColumnSums<'a> {
-    x: &'a [f32],
+struct ColumnSums<'a, E> {
+    x: &'a [E],
     sums: &'a mut [f32],
 }
 
-impl Kernel for ColumnSums<'_> {
+impl<E: Element> ElementKernel<E> for ColumnSums<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<P: ElementProduct<Element = E>>(self, product: P) {
         let channels = self.sums.len();
         let mut c = 0;
         while c < channels {
             let n = channels - c;
             // SAFETY: each row of `x` has `n` channels from `c` on, and so have the sums.
             unsafe {
-                let sum = column_sum(s, self.x.as_ptr().add(c), self.x.len() / channels, channels, n, |x| x);
-                s.store_up_to(self.sums.as_mut_ptr().add(c), n, sum);
+                let sum = column_sum(product, self.x.as_ptr().add(c), self.x.len() / channels, channels, n, |x| x);
+                product.simd().store_up_to(self.sums.as_mut_ptr().add(c), n, sum);
             }
-            c += S::LANES;
+            c += P::Simd::LANES;
         }
     }
 }
@@ -109,29 +118,30 @@ pub(crate) const WIDE: usize = 4;
 /// Σ over rows of `map` of the vector at `x + row · stride`, or of its first `n` lanes.
 ///
 /// # Safety
-/// `min(n, LANES)` floats can be read at `x + row · stride` for every row.
+/// `min(n, LANES)` elements can be read at `x + row · stride` for every row.
 #[inline(always)]
-pub(crate) unsafe fn column_sum<S: Simd>(
-    s: S,
-    x: *const f32,
+pub(crate) unsafe fn column_sum<P: ElementProduct>(
+    product: P,
+    x: *const P::Element,
     rows: usize,
     stride: usize,
     n: usize,
-    map: impl Fn(S::Reg) -> S::Reg,
-) -> S::Reg {
+    map: impl Fn(Reg<P>) -> Reg<P>,
+) -> Reg<P> {
+    let s = product.simd();
     // Four sums hide the latency of an addition.
     let mut sums = [s.zero(); 4];
     let mut row = 0;
     while row + 4 <= rows {
         for (lane, sum) in sums.iter_mut().enumerate() {
             // SAFETY: row + lane < rows.
-            *sum = s.add(*sum, map(unsafe { s.load_up_to(x.add((row + lane) * stride), n) }));
+            *sum = s.add(*sum, map(unsafe { product.load_up_to(x.add((row + lane) * stride), n) }));
         }
         row += 4;
     }
     while row < rows {
         // SAFETY: row < rows.
-        sums[0] = s.add(sums[0], map(unsafe { s.load_up_to(x.add(row * stride), n) }));
+        sums[0] = s.add(sums[0], map(unsafe { product.load_up_to(x.add(row * stride), n) }));
         row += 1;
     }
     s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]))

@@ -4,7 +4,7 @@
 use crate::slice::Slice;
 use crate::supernet::Supernet;
 use crate::{Candidate, NetworkSpace};
-use residual_engine::{Engine, GradientOptions, Mode, Options};
+use residual_engine::{Elements, Engine, GradientOptions, Mode, Options};
 use residual_kernels::loss::{Targets, cross_entropy, softmax};
 use residual_model::Model;
 use residual_preprocess::Preprocessing;
@@ -63,7 +63,11 @@ pub(crate) fn companion<'a>(
 
 impl<'a> Sandwich<'a> {
     fn new(space: &'a NetworkSpace, supernet: &'a Supernet, job: &Job, options: &Options) -> Self {
-        let gradients = GradientOptions { checkpointing: job.recipe.grad_checkpointing, ..GradientOptions::default() };
+        let gradients = GradientOptions {
+            checkpointing: job.recipe.grad_checkpointing,
+            elements: if job.recipe.amp { Elements::Bf16 } else { Elements::F32 },
+            ..GradientOptions::default()
+        };
         Self {
             space,
             supernet,

@@ -94,6 +94,8 @@ pub struct RunInfo {
     pub isa: &'static str,
     /// Peak memory of the run in bytes, without a dataset in memory.
     pub memory: u64,
+    /// What it would be in f32, of a run in mixed precision.
+    pub memory_in_floats: Option<u64>,
 }
 
 /// A replaced head.
@@ -241,6 +243,7 @@ impl RunInfo {
             threads: options.pool.threads(),
             isa: options.isa.name(),
             memory,
+            memory_in_floats: None,
         }
     }
 }

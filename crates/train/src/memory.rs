@@ -16,12 +16,37 @@ use residual_model::Model;
 /// # Errors
 /// If a plan cannot be compiled.
 pub(crate) fn forecast(job: &Job, options: &Options, epoch: u64, cached: [usize; 2]) -> Result<u64, TrainError> {
-    let Job { recipe, model, transfer, .. } = job;
+    forecast_with(job, &job.recipe, options, epoch, cached)
+}
+
+/// What a run with `amp` would need in f32; `None` of others.
+///
+/// # Errors
+/// As [`forecast`].
+pub(crate) fn forecast_in_floats(
+    job: &Job,
+    options: &Options,
+    epoch: u64,
+    cached: [usize; 2],
+) -> Result<Option<u64>, TrainError> {
+    let floats = Recipe { amp: false, ..job.recipe.clone() };
+    job.recipe.amp.then(|| forecast_with(job, &floats, options, epoch, cached)).transpose()
+}
+
+/// The forecast for a job with the numbers of `recipe`.
+fn forecast_with(
+    job: &Job,
+    recipe: &Recipe,
+    options: &Options,
+    epoch: u64,
+    cached: [usize; 2],
+) -> Result<u64, TrainError> {
+    let Job { model, transfer, .. } = job;
     let (train_mode, train_batch) = job.train_plan();
     let size = model.preprocessing.size;
     let kept = job.kept_nodes()?;
     let plan = |epoch: u64| {
-        let options = training_options(job, options, transfer.frozen(epoch));
+        let options = training_options(recipe, options, transfer.frozen(epoch));
         Engine::required_memory(model, train_mode, train_batch, job.train_size(epoch), &kept, &options)
     };
     let now = plan(epoch)?;

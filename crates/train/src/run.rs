@@ -4,7 +4,7 @@ use crate::companion::{Companion, Pass};
 use crate::distill::{self, Distillation};
 use crate::event::{EpochRow, Event, EventLine, RawMetrics, RunInfo, Step};
 use crate::gradients::GradientRow;
-use crate::memory::forecast;
+use crate::memory::{forecast, forecast_in_floats};
 use crate::prepare::Job;
 use crate::recipe::EvalMetric;
 use crate::run_folder::Lines;
@@ -194,9 +194,14 @@ impl<'a> Run<'a> {
 
     /// Reports the start of the run.
     fn start(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<(), TrainError> {
-        let memory = forecast(self.job, self.options, self.progress.epoch, self.cached_bytes)?;
+        let (epoch, cached) = (self.progress.epoch, self.cached_bytes);
+        let memory = forecast(self.job, self.options, epoch, cached)?;
+        let in_floats = forecast_in_floats(self.job, self.options, epoch, cached)?;
         let model = self.whole.unwrap_or(&self.job.model);
-        let info = RunInfo::new(self.job, model, &self.folder, &self.schedule, &self.progress, self.options, memory);
+        let info = RunInfo {
+            memory_in_floats: in_floats,
+            ..RunInfo::new(self.job, model, &self.folder, &self.schedule, &self.progress, self.options, memory)
+        };
         on_event(&Event::Started(Box::new(info)));
         if let (0, Some(head)) = (self.progress.step, &self.job.new_head) {
             on_event(&Event::NewHead(head.clone()));

@@ -9,8 +9,8 @@ use crate::probe::{Cached, Probe};
 use crate::run::Run;
 use crate::state::State;
 use crate::step::TrainStep;
-use crate::{Event, Outcome, RunFolder, Summary, TrainError};
-use residual_engine::{Engine, Frozen, GradientOptions, Options};
+use crate::{Event, Outcome, Recipe, RunFolder, Summary, TrainError};
+use residual_engine::{Elements, Engine, Frozen, GradientOptions, Options};
 use residual_files::atomic_write;
 use residual_infer::{read_tuning, write_tuning};
 use residual_model::Model;
@@ -180,7 +180,8 @@ pub(crate) fn train_step(
     size: [usize; 2],
 ) -> Result<TrainStep, TrainError> {
     let (mode, batch) = job.train_plan();
-    let engine = Engine::new(model, mode, batch, size, &job.kept_nodes()?, &training_options(job, options, frozen))?;
+    let engine =
+        Engine::new(model, mode, batch, size, &job.kept_nodes()?, &training_options(&job.recipe, options, frozen))?;
     let classes = model.graph.output_channels()?;
     let objective = Objective::new(&job.recipe, class_weights(&job.recipe, &*job.train, classes));
     TrainStep::with_multipliers(&job.recipe, objective, engine, options, |entry| {
@@ -188,7 +189,11 @@ pub(crate) fn train_step(
     })
 }
 
-pub(crate) fn training_options(job: &Job, options: &Options, frozen: Frozen) -> Options {
-    let gradients = GradientOptions { checkpointing: job.recipe.grad_checkpointing, frozen: Arc::new(frozen) };
+pub(crate) fn training_options(recipe: &Recipe, options: &Options, frozen: Frozen) -> Options {
+    let gradients = GradientOptions {
+        checkpointing: recipe.grad_checkpointing,
+        frozen: Arc::new(frozen),
+        elements: if recipe.amp { Elements::Bf16 } else { Elements::F32 },
+    };
     Options { gradients, ..options.clone() }
 }

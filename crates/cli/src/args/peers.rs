@@ -15,11 +15,7 @@ const SAME: [(&str, &str); 2] = [("--no-aug", "--augment=none"), ("--freeze-back
 /// Flags of `train` in other programs that change nothing here: they are accepted, with a line that says what happens
 /// instead. Those of the second list are followed by a value.
 const ACCEPTED: &[(&[&str], &[&str], &str)] = &[
-    (
-        &["--amp", "--native-amp", "--apex-amp", "--half", "--fp16", "--bf16"],
-        &["--amp-dtype", "--amp-impl"],
-        "training is in f32",
-    ),
+    (&["--half", "--fp16"], &["--amp-dtype", "--amp-impl"], "training is in f32, or with --amp in bf16"),
     (&["--channels-last"], &[], "every network runs channels last"),
     (&["--torchcompile", "--torchscript", "--compile"], &[], "every network is compiled"),
     (
@@ -92,7 +88,8 @@ pub(crate) fn value_hint(setting: &str, value: &str) -> Option<&'static str> {
 const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["checkpoint", "ckpt"], "write --weights"),
     (&["topk", "top-k"], "write --top"),
-    (&["amp", "amp-dtype", "fp16", "half", "device", "gpu", "cuda"], "everything runs in f32 on the CPU"),
+    (&["amp", "amp-dtype", "fp16", "half"], "write --precision bf16 where a command has it; --amp is of train"),
+    (&["device", "gpu", "cuda"], "everything runs on the CPU"),
 ];
 
 /// `arguments`, those of a training run in our spelling: lists of numbers that were typed with spaces have commas, and flags that
@@ -293,9 +290,9 @@ mod tests {
             let parsed = parsed.unwrap_or_else(|error| panic!("{flags}: {error}"));
             let super::super::Command::Train(train) = parsed.command else { panic!("{flags}") };
             let settings = train.settings.layer().unwrap_or_else(|error| panic!("{flags}: {error}"));
-            let is_ignored = ["--amp", "--channels-last", "--pin-mem", "--worker-seeding"]
+            let is_ignored = ["--amp-dtype", "--channels-last", "--pin-mem", "--worker-seeding"]
                 .iter()
-                .any(|flag| flags.starts_with(flag));
+                .any(|flag| flags.contains(flag));
             assert_eq!(!notes.is_empty(), is_ignored, "{flags}");
             if !is_ignored && *flags != "--pretrained" && *flags != "--no-aug" {
                 let recipe = residual::train::Recipe::resolve(&[Layer::preset("folder-quick").unwrap(), settings]);

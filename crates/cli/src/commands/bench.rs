@@ -5,14 +5,14 @@ mod picture;
 mod serve;
 mod subject;
 
-use crate::args::{Bench, BenchMode, Compute};
+use crate::args::{Bench, Compute};
 use crate::drawing;
 use crate::failure::Failure;
 use crate::output::{bytes, print, print_json, table};
 use crate::weights::Named;
 use crate::{Done, machine, weights};
 use layers::{Layer, Layers};
-use residual::engine::{Elements, Options};
+use residual::engine::Options;
 use residual::graph::Graph;
 use residual::infer::{self, Latency, Repeats, Turns};
 use residual::kernels::peak_gflops;
@@ -131,15 +131,10 @@ fn serve_one(arguments: &Bench) -> Result<Done, Failure> {
 }
 
 fn options(arguments: &Bench, compute: Compute) -> Result<Options, Failure> {
-    let elements = arguments.precision.precision;
-    if arguments.mode == BenchMode::Train && elements != Elements::F32 {
-        return Err(Failure::usage(format!(
-            "--precision {}: expected --mode infer; training computes with f32",
-            elements.name()
-        )));
-    }
     let mut options = machine::compute_options(compute)?;
-    options.inference.elements = elements;
+    // Each is of the plans of its mode alone.
+    options.inference.elements = arguments.precision.precision;
+    options.gradients.elements = arguments.precision.precision;
     Ok(options)
 }
 

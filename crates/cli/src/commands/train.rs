@@ -63,6 +63,11 @@ pub(super) fn run_checked(
             Some(run) => residual::train::resume(&job, run.clone(), &options, stop.listen(), &mut show),
             None => {
                 arguments.settings.check_model(&job.recipe.model)?;
+                if arguments.autotune && recipe.amp {
+                    return Err(Failure::usage(
+                        "--autotune: expected training in f32, whose algorithms it measures, got amp = true; leave one out",
+                    ));
+                }
                 if arguments.autotune {
                     options = tune(options, &job.model, &job.plans(), job.train_size(0))?;
                 }

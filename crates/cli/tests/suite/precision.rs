@@ -1,8 +1,9 @@
-//! `--precision bf16`: in every command of inference, beside floats, and refused where it does not apply.
+//! `--precision bf16` in every command of inference, beside floats, and in training (`--amp`).
 
 use crate::support::{Place, json, small_model};
 use residual::model::Model;
 use residual::weights::save;
+use serde_json::Value;
 
 #[test]
 fn every_command_of_inference_computes_with_bf16() {
@@ -51,13 +52,38 @@ fn every_command_of_inference_computes_with_bf16() {
 }
 
 #[test]
-fn precision_is_refused_where_it_does_not_apply() {
+fn training_computes_with_bf16() {
     let place = Place::new();
+    let measure = ["bench", "resnet20", "--mode", "train", "-b", "2", "--repeats", "2", "--warmup", "0", "--json"];
+    let row = |precision| json(&place.done(&[&measure[..], &["--precision", precision]].concat()));
+    let (floats, halves) = (row("f32"), row("bf16"));
+    assert_eq!(halves["precision"], "bf16");
+    let bytes = |row: &Value| row["results"][0]["memory_bytes"].as_u64().unwrap();
+    assert!(bytes(&halves) < bytes(&floats), "{halves} {floats}");
+
+    let data = place.photos();
+    let train = ["train", data, "--max-steps", "2", "-b", "4", "--img-size", "32", "--checkpoint-every", "1"];
+    let ran = place.done(&[&train[..], &["--amp", "--output", "runs"]].concat());
+    assert!(ran.stderr.contains(", bf16; peak memory about ") && ran.stderr.contains(" in f32\n"), "{}", ran.stderr);
+    let run = std::fs::read_dir(place.path("runs")).unwrap().next().unwrap().unwrap().path();
+    let config = std::fs::read_to_string(run.join("config.toml")).unwrap();
+    assert!(config.contains("\namp = true\n"), "{config}");
+    let shown = place.done(&["train", "--show-config", "--amp"]).stdout;
+    assert!(shown.contains("amp = true") && shown.lines().any(|line| line.contains("amp") && line.contains("--amp")));
     place.refused(
-        &["bench", "resnet20", "--mode", "train", "--precision", "bf16"],
+        &[&train[..], &["--amp", "--autotune"]].concat(),
         2,
-        "error: --precision bf16: expected --mode infer; training computes with f32",
+        "error: --autotune: expected training in f32, whose algorithms it measures, got amp = true; leave one out",
     );
+    // A run is resumed in its own precision.
+    let refused = place.run(&["train", "--resume", run.to_str().unwrap(), "--amp=false"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("amp: expected true, as the run began, got false"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_precision_that_does_not_exist_is_refused() {
+    let place = Place::new();
     let ran = place.run(&["bench", "resnet20", "--precision", "f16"]);
     assert_eq!(ran.code, Some(2));
     assert!(ran.stderr.contains("expected f32 or bf16"), "{}", ran.stderr);

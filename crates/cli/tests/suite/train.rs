@@ -334,10 +334,10 @@ fn messages_can_be_turned_off_and_flags_without_a_meaning_here_are_told() {
     let place = Place::new();
     let data = place.photos();
     let short = ["train", data, "--max-steps", "1", "-b", "4", "--img-size", "32"];
-    let loud = place.run(&[&short[..], &["--amp", "--channels-last"]].concat());
-    assert!(loud.stderr.contains("--amp is ignored: training is in f32\n"), "{}", loud.stderr);
+    let loud = place.run(&[&short[..], &["--half", "--channels-last"]].concat());
+    assert!(loud.stderr.contains("--half is ignored: training is in f32, or with --amp in bf16\n"), "{}", loud.stderr);
     assert!(loud.stderr.contains("--channels-last is ignored: every network runs channels last\n"));
-    let quiet = place.run(&[&["-q"], &short[..], &["--amp"]].concat());
+    let quiet = place.run(&[&["-q"], &short[..], &["--half"]].concat());
     assert!(quiet.stderr.is_empty() && quiet.stdout.contains("\nNext:\n"), "{}", quiet.stderr);
     let coloured = place.run(&["--color", "always", "eval", "--weights", "nowhere"]);
     assert!(coloured.stderr.starts_with("\u{1b}[1;31merror:\u{1b}[0m nowhere"), "{}", coloured.stderr);

@@ -17,11 +17,14 @@ pub(crate) fn choose(
     let plan = |&node: &NodeId| {
         let shape = conv_shape(graph, node, shapes);
         if layers.bf16[node.0] {
-            let algorithms = match options.low_memory || options.inference.pack_on_use {
+            let algorithms = match options.low_memory || mode == Mode::Infer && options.inference.pack_on_use {
                 true => Algorithms::DIRECT,
                 false => Algorithms::choose_bf16(options.isa, &shape, batch),
             };
-            let algorithms = Algorithms { forward: algorithms.forward, ..Algorithms::DIRECT };
+            let algorithms = match mode {
+                Mode::Infer => Algorithms { forward: algorithms.forward, ..Algorithms::DIRECT },
+                Mode::Train | Mode::Eval => algorithms,
+            };
             return Conv::of_elements(options.isa, shape, algorithms, Elements::Bf16);
         }
         let expected = expected(options, mode, &shape, batch);

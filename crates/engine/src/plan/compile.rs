@@ -6,7 +6,7 @@ use super::checkpoint;
 use super::depth_first::{self, DepthFirst};
 use super::fuse::fuse;
 use super::planned::{Packing, PlannedLayers};
-use super::schedule::{Layers, Schedule, schedule};
+use super::schedule::{Layers, Schedule, can_be_bf16, schedule};
 use super::{Instruction, Scheduled};
 use crate::arena::{BufferId, Places};
 use crate::parameters::{ParameterLayout, Scales};
@@ -112,7 +112,14 @@ impl Plan {
         let fused = fuse(graph, mode, &kept);
         let shapes = shapes_in_memory(graph, &logical);
         check_addressable(&shapes, batch)?;
-        let layers = Layers::of(graph, mode == Mode::Infer && options.inference.elements == Elements::Bf16);
+        let layers = Layers::of(graph, |node| match mode {
+            Mode::Infer => options.inference.elements == Elements::Bf16 && can_be_bf16(&node.op, false),
+            Mode::Train | Mode::Eval => {
+                let reads_images = node.inputs.iter().all(|input| input.0 == 0);
+                let has_gradient = !reads_images || kept.contains(&NodeId(0));
+                options.gradients.elements == Elements::Bf16 && can_be_bf16(&node.op, has_gradient)
+            }
+        });
         check_padded(graph, &layers, &shapes)?;
         let convs = choose(graph, &layers, &shapes, mode, batch, options);
         let stored = match options.gradients.checkpointing && mode != Mode::Infer {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::arena::{Buffer, BufferId};
 use crate::{Frozen, Mode};
-use residual_graph::{Graph, NodeId, Op, Shape};
+use residual_graph::{Graph, Node, NodeId, Op, Shape};
 use residual_kernels::bf16;
 use residual_kernels::conv::{Elements, QuantizedConv};
 use residual_kernels::pool::{AdaptiveShape, TOO_MANY_PIXELS};
@@ -46,8 +46,8 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    /// Those of `graph`; with `bf16`, convolutions compute with bf16 where they can.
-    pub(crate) fn of(graph: &Graph, bf16: bool) -> Self {
+    /// Those of `graph`, of which convolutions `in_bf16` compute with bf16.
+    pub(crate) fn of(graph: &Graph, in_bf16: impl Fn(&Node) -> bool) -> Self {
         let mut places = vec![0; graph.nodes.len()];
         let mut all = |wanted: fn(&Op) -> bool| -> Vec<NodeId> {
             let list: Vec<NodeId> =
@@ -63,7 +63,7 @@ impl Layers {
             layer_norms: all(|op| matches!(op, Op::LayerNorm { .. })),
             scales: all(|op| matches!(op, Op::LayerScale { .. })),
             gates: all(|op| matches!(op, Op::Gate)),
-            bf16: graph.nodes.iter().map(|node| bf16 && can_be_bf16(&node.op)).collect(),
+            bf16: graph.nodes.iter().map(in_bf16).collect(),
             places,
         }
     }
@@ -85,8 +85,10 @@ impl Layers {
 }
 
 /// Whether an op has a kernel of bf16 that computes its sums: dense convolutions with an even number of outputs, as two share a lane.
-fn can_be_bf16(op: &Op) -> bool {
+/// Its gradient with respect to its input needs an even number of inputs, too.
+pub(crate) fn can_be_bf16(op: &Op, with_gradient: bool) -> bool {
     match op {
+        Op::Conv2d(conv) if with_gradient && !conv.in_channels.is_multiple_of(2) => false,
         Op::Conv2d(conv) => !op.is_quantized() && conv.groups == 1 && conv.out_channels.is_multiple_of(2),
         _ => false,
     }
@@ -109,9 +111,12 @@ pub(crate) fn schedule(
     for step in &fused.steps {
         scheduler.forward(step);
     }
+    // What the caller reads is floats.
+    let values: Vec<BufferId> = kept.iter().map(|&node| scheduler.floats(node)).collect();
     let mut seeds = vec![None; kept.len()];
     if mode != Mode::Infer {
         scheduler.find_gradients(fused, kept);
+        scheduler.begin_backward(kept);
         for (seed, &node) in seeds.iter_mut().zip(kept) {
             *seed = Some(scheduler.seed(node));
         }
@@ -119,8 +124,8 @@ pub(crate) fn schedule(
             scheduler.backward(step);
         }
     }
-    let kept_buffers = kept.iter().zip(seeds).map(|(&node, seed)| (node, scheduler.floats(node), seed)).collect();
-    scheduler.finish(kept_buffers)
+    let kept = kept.iter().zip(values).zip(seeds).map(|((&node, value), seed)| (node, value, seed)).collect();
+    scheduler.finish(kept)
 }
 
 struct Scheduler<'a> {
@@ -137,6 +142,8 @@ struct Scheduler<'a> {
     frozen: &'a Frozen,
     forward: Vec<Scheduled>,
     backward: Vec<Scheduled>,
+    /// The pass that is being scheduled.
+    pass: Pass,
     /// The node whose step is being scheduled.
     current: NodeId,
     /// Bytes per image of each buffer.
@@ -190,6 +197,7 @@ impl<'a> Scheduler<'a> {
             frozen,
             forward: Vec::new(),
             backward: Vec::new(),
+            pass: Pass::Forward,
             current: NodeId(0),
             lens: Vec::new(),
             values: vec![None; count],
@@ -202,25 +210,24 @@ impl<'a> Scheduler<'a> {
             seeded: vec![false; count],
             stored,
         };
-        scheduler.values[0] = Some(scheduler.allocate_floats(NodeId(0)));
+        scheduler.values[0] = Some(scheduler.allocate(NodeId(0)));
         scheduler
     }
 
     /// A buffer for the value of `node`, in its form.
     fn allocate(&mut self, node: NodeId) -> BufferId {
-        let Shape { height, width, channels } = self.shapes[node.0];
-        let pixel = match self.forms[node.0] {
-            Form::Bytes => QuantizedConv::pixel(channels),
-            Form::BF16 => Elements::Bf16.pixel(channels) * size_of::<bf16>(),
-            Form::FLOATS => return self.allocate_floats(node),
-        };
-        self.lens.push(height * width * pixel);
-        BufferId(self.lens.len() - 1)
+        self.allocate_in(node, self.forms[node.0])
     }
 
-    /// A buffer for the value of `node` in floats, or its gradient.
-    fn allocate_floats(&mut self, node: NodeId) -> BufferId {
-        self.lens.push(self.shapes[node.0].len() * size_of::<f32>());
+    /// A buffer for the value of `node` in a form, or its gradient.
+    fn allocate_in(&mut self, node: NodeId, form: Form) -> BufferId {
+        let Shape { height, width, channels } = self.shapes[node.0];
+        let pixel = match form {
+            Form::Bytes => QuantizedConv::pixel(channels),
+            Form::BF16 => Elements::Bf16.pixel(channels) * size_of::<bf16>(),
+            Form::FLOATS => channels * size_of::<f32>(),
+        };
+        self.lens.push(height * width * pixel);
         BufferId(self.lens.len() - 1)
     }
 
@@ -249,26 +256,26 @@ impl<'a> Scheduler<'a> {
             return value;
         }
         let channels = self.shapes[node.0].channels;
-        let (y, instruction) = match form {
-            Form::FLOATS => {
-                let (x, y) = (self.value(node), self.allocate_floats(node));
-                self.in_floats[node.0] = Some(y);
-                match self.quantization_of(node) {
-                    Some(quantization) => (y, Instruction::Dequantize { quantization, channels, x, y }),
-                    None => (y, Instruction::Widen { channels, x, y }),
-                }
-            }
-            Form::BF16 => {
-                let x = self.read(node, Form::FLOATS);
-                let Shape { height, width, channels } = self.shapes[node.0];
-                self.lens.push(height * width * Elements::Bf16.pixel(channels) * size_of::<bf16>());
-                let y = BufferId(self.lens.len() - 1);
-                self.in_bf16[node.0] = Some(y);
-                (y, Instruction::Round { channels, x, y })
-            }
-            Form::Bytes => unreachable!("values become bytes by a node of their own"),
+        let x = match form {
+            Form::BF16 => self.read(node, Form::FLOATS),
+            _ => self.value(node),
         };
-        self.forward.push(Scheduled::new(node, Pass::Forward, instruction));
+        let y = self.allocate_in(node, form);
+        let instruction = match (form, self.quantization_of(node)) {
+            (Form::BF16, _) => Instruction::Round { channels, x, accumulate: false, y },
+            (Form::FLOATS, Some(quantization)) => Instruction::Dequantize { quantization, channels, x, y },
+            (Form::FLOATS, None) => Instruction::Widen { channels, x, accumulate: false, y },
+            (Form::Bytes, _) => unreachable!("values become bytes by a node of their own"),
+        };
+        match form {
+            Form::BF16 => self.in_bf16[node.0] = Some(y),
+            _ => self.in_floats[node.0] = Some(y),
+        }
+        let scheduled = Scheduled::new(node, self.pass, instruction);
+        match self.pass {
+            Pass::Forward => self.forward.push(scheduled),
+            Pass::Backward => self.backward.push(scheduled),
+        }
         y
     }
 
@@ -290,18 +297,26 @@ impl<'a> Scheduler<'a> {
 
     /// The form in which a step reads its inputs.
     fn reads(&self, step: &Step) -> Form {
-        let Head::Node(node) = step.head else { return Form::FLOATS };
+        let form_of = |id: &NodeId| self.forms[self.source[id.0].0];
+        let any_is_bf16 = || self.mode != Mode::Infer && step.inputs.iter().any(|id| form_of(id) == Form::BF16);
+        let Head::Node(node) = step.head else {
+            return if any_is_bf16() { Form::BF16 } else { Form::FLOATS };
+        };
         let op = &self.graph.node(node).op;
-        let Some(&input) = self.graph.node(node).inputs.first() else { return Form::FLOATS };
-        let form = self.forms[self.source[input.0].0];
-        match (op, form) {
+        let Some(input) = self.graph.node(node).inputs.first() else { return Form::FLOATS };
+        // Values of bf16 have an even number of channels, which the ops that follow the form of their input must keep.
+        let is_even = |id: &NodeId| self.shapes[id.0].channels.is_multiple_of(2);
+        match (op, form_of(input)) {
             _ if op.is_quantized() => Form::Bytes,
             _ if self.layers.bf16[node.0] => Form::BF16,
             (Op::MaxPool2d(_) | Op::PadShortcut { .. }, Form::Bytes) => Form::Bytes,
             (Op::GlobalAvgPool, Form::Bytes) if self.pixels(node).0 < TOO_MANY_PIXELS => Form::Bytes,
-            // Values of bf16 have an even number of channels, which these ops must keep.
             (Op::MaxPool2d(_) | Op::GlobalAvgPool, Form::BF16) => Form::BF16,
-            (Op::PadShortcut { out_channels, .. }, Form::BF16) if out_channels.is_multiple_of(2) => Form::BF16,
+            (Op::PadShortcut { .. }, Form::BF16) if is_even(&node) => Form::BF16,
+            (Op::BatchNorm2d { .. } | Op::Relu | Op::Gelu | Op::Sigmoid, Form::BF16) if self.mode != Mode::Infer => {
+                Form::BF16
+            }
+            (Op::Concat, _) if any_is_bf16() && step.inputs.iter().all(is_even) => Form::BF16,
             _ => Form::FLOATS,
         }
     }
@@ -321,8 +336,21 @@ impl<'a> Scheduler<'a> {
         self.known(node, form).expect("inputs are converted before the step")
     }
 
-    /// The value of `node` for the backward pass, recomputed if it was not stored.
-    fn again(&mut self, node: NodeId) -> BufferId {
+    /// Begins the backward pass. Floats of values that are bf16 are computed again where it reads them: they would take twice
+    /// the memory until then. So is the bf16 of values that are.
+    fn begin_backward(&mut self, kept: &[NodeId]) {
+        self.pass = Pass::Backward;
+        let kept: Vec<NodeId> = kept.iter().map(|id| self.source[id.0]).collect();
+        for id in (0..self.graph.nodes.len()).map(NodeId).filter(|id| !kept.contains(id)) {
+            self.in_floats[id.0] = None;
+            if !self.stored[id.0] {
+                self.in_bf16[id.0] = None;
+            }
+        }
+    }
+
+    /// The value of `node` in a form for the backward pass, recomputed if it was not stored.
+    fn again(&mut self, node: NodeId, form: Form) -> BufferId {
         let node = self.source[node.0];
         if !self.stored[node.0] {
             // Missing inputs are recomputed first, in dependency order; iteratively, as recursion would overflow the stack
@@ -338,7 +366,7 @@ impl<'a> Scheduler<'a> {
                 self.compute_again(step, node);
             }
         }
-        self.value(node)
+        self.read(node, form)
     }
 
     /// The step that computes the value of `node`.
@@ -348,6 +376,8 @@ impl<'a> Scheduler<'a> {
 
     fn compute_again(&mut self, step: &Step, node: NodeId) {
         self.stored[node.0] = true;
+        let form = self.reads(step);
+        step.inputs.iter().for_each(|&input| _ = self.read(input, form));
         let y = self.allocate(node);
         self.values[node.0] = Some(y);
         self.allocate_index(step);
@@ -427,15 +457,18 @@ impl<'a> Scheduler<'a> {
         let node = match &step.head {
             Head::Sum(values) => {
                 let (last, rest) = values.split_last().expect("shape inference wants two inputs");
-                let x = self.operand(*last, Form::FLOATS);
+                let form = self.reads(step);
+                let Form::Values(elements) = form else { unreachable!("sums of bytes are fused") };
+                let x = self.operand(*last, form);
                 let add = |(index, &id): (usize, &NodeId)| Instruction::Copy {
-                    x: self.operand(id, Form::FLOATS),
+                    elements,
+                    x: self.operand(id, form),
                     accumulate: index > 0,
                     y,
                 };
                 let end = match step.relu {
-                    true => Instruction::AccumulateRelu { x, y },
-                    false => Instruction::Copy { x, accumulate: true, y },
+                    true => Instruction::AccumulateRelu { elements, x, y },
+                    false => Instruction::Copy { elements, x, accumulate: true, y },
                 };
                 return rest.iter().enumerate().map(add).chain([end]).collect();
             }
@@ -463,13 +496,13 @@ impl<'a> Scheduler<'a> {
                 let norm = self.norm(node);
                 let known = again || self.norm_after(self.input(node)) == Some(norm);
                 let takes_statistics = self.mode == Mode::Train && !known && !self.keeps_statistics(node);
-                Instruction::BatchNorm { norm, takes_statistics, x, add, relu, y }
+                Instruction::BatchNorm { norm, elements, takes_statistics, x, add, relu, y }
             }
             Op::LayerNorm { .. } => Instruction::LayerNorm { norm: self.layer_norm(node), x, y },
             Op::LayerScale { .. } | Op::Gate => Instruction::Scale { factors: self.factors(node), x, add, relu, y },
-            Op::Gelu => Instruction::Activate { activation: Activation::Gelu, x, y },
-            Op::Sigmoid => Instruction::Activate { activation: Activation::Sigmoid, x, y },
-            Op::Relu => Instruction::Relu { x, y },
+            Op::Gelu => Instruction::Activate { activation: Activation::Gelu, elements, x, y },
+            Op::Sigmoid => Instruction::Activate { activation: Activation::Sigmoid, elements, x, y },
+            Op::Relu => Instruction::Relu { elements, x, y },
             Op::MaxPool2d(_) => {
                 Instruction::MaxPool { pool: self.pooling(node), elements, x, index: self.indices[node.0], y }
             }
@@ -571,6 +604,11 @@ impl<'a> Scheduler<'a> {
         }
     }
 
+    /// The form of the gradient of `node`: that of its value, or floats if the caller reads and seeds it.
+    fn gradient_form(&self, node: NodeId) -> Form {
+        if self.seeded[node.0] { Form::FLOATS } else { self.forms[node.0] }
+    }
+
     /// The buffer for the caller's gradient of `node`.
     fn seed(&mut self, node: NodeId) -> BufferId {
         let node = self.source[node.0];
@@ -578,29 +616,55 @@ impl<'a> Scheduler<'a> {
         if let Some(buffer) = self.gradients[node.0] {
             return buffer;
         }
-        let buffer = self.allocate(node);
+        let buffer = self.allocate_in(node, Form::FLOATS);
         self.gradients[node.0] = Some(buffer);
         buffer
     }
 
-    /// The buffer for the gradient of `node`, and whether to accumulate into it.
-    fn gradient(&mut self, node: NodeId) -> (BufferId, bool) {
+    /// A buffer for the gradient of `node` in a form, and whether to accumulate into it. Once it is written, it has to be
+    /// [delivered](Self::deliver).
+    fn gradient(&mut self, node: NodeId, form: Form) -> (BufferId, bool) {
+        if self.gradient_form(node) != form {
+            return (self.allocate_in(node, form), false);
+        }
         match self.gradients[node.0] {
             Some(buffer) => (buffer, true),
             None => {
-                let buffer = self.allocate(node);
+                let buffer = self.allocate_in(node, form);
                 self.gradients[node.0] = Some(buffer);
                 (buffer, false)
             }
         }
     }
 
+    /// Adds what was written to a buffer of [`gradient`](Self::gradient) to that of `node`, if it is not in the form of that.
+    fn deliver(&mut self, buffer: BufferId, form: Form, node: NodeId) {
+        let own = self.gradient_form(node);
+        if own != form {
+            let (y, accumulate) = self.gradient(node, own);
+            self.emit_converted(buffer, form, node, accumulate, y);
+        }
+    }
+
+    /// Converts a gradient of `node` from a form to the other.
+    fn emit_converted(&mut self, x: BufferId, form: Form, node: NodeId, accumulate: bool, y: BufferId) {
+        let channels = self.shapes[node.0].channels;
+        self.emit_backward(match form {
+            Form::BF16 => Instruction::Widen { channels, x, accumulate, y },
+            _ => Instruction::Round { channels, x, accumulate, y },
+        });
+    }
+
     /// Adds the gradient in `buffer`, which has no other use, to that of `node`: the node takes over the buffer if it has
-    /// none.
-    fn hand_over(&mut self, buffer: BufferId, node: NodeId) -> bool {
+    /// none and its gradient has this form.
+    fn hand_over(&mut self, buffer: BufferId, form: Form, node: NodeId) -> bool {
+        if self.gradient_form(node) != form {
+            self.deliver(buffer, form, node);
+            return false;
+        }
         match self.gradients[node.0] {
             Some(y) => {
-                self.emit_backward(Instruction::Copy { x: buffer, accumulate: true, y });
+                self.emit_backward(Instruction::Copy { elements: form.elements(), x: buffer, accumulate: true, y });
                 false
             }
             None => {
@@ -617,33 +681,42 @@ impl<'a> Scheduler<'a> {
         }
         let Some(mut dy) = self.gradients[step.output.0] else {
             // No gradient reaches this step.
-            let dy = self.allocate(step.output);
+            let dy = self.allocate_in(step.output, self.gradient_form(step.output));
             self.emit_backward(Instruction::Zero { y: dy });
             self.gradients[step.output.0] = Some(dy);
             return self.backward(step);
         };
         let changes_dy =
             step.relu || step.add.is_some() || matches!(step.head, Head::Sum(_)) || self.runs_in_place(step);
-        if self.seeded[step.output.0] && changes_dy {
-            let copy = self.allocate(step.output);
-            self.emit_backward(Instruction::Copy { x: dy, accumulate: false, y: copy });
+        // The forms of what the step reads and of its value: of their gradients, too, while it is differentiated.
+        let (form, form_of_value) = (self.reads(step), self.forms[step.output.0]);
+        let own = self.gradient_form(step.output);
+        if own != form_of_value {
+            let converted = self.allocate_in(step.output, form_of_value);
+            self.emit_converted(dy, own, step.output, false, converted);
+            dy = converted;
+        } else if self.seeded[step.output.0] && changes_dy {
+            let copy = self.allocate_in(step.output, own);
+            self.emit_backward(Instruction::Copy { elements: own.elements(), x: dy, accumulate: false, y: copy });
             dy = copy;
         }
+        let elements = form.elements();
         let node = match &step.head {
             Head::Sum(inputs) => {
                 if step.relu {
-                    let y = self.again(step.output);
-                    self.emit_backward(Instruction::ReluBackward { y, dy });
+                    let y = self.again(step.output, form_of_value);
+                    self.emit_backward(Instruction::ReluBackward { elements, y, dy });
                 }
                 let mut inputs: Vec<NodeId> = inputs.iter().copied().filter(|id| self.wanted[id.0]).collect();
                 // The last one takes over the buffer.
                 let last = inputs.pop();
                 for input in inputs {
-                    let (dx, accumulate) = self.gradient(input);
-                    self.emit_backward(Instruction::Copy { x: dy, accumulate, y: dx });
+                    let (dx, accumulate) = self.gradient(input, form);
+                    self.emit_backward(Instruction::Copy { elements, x: dy, accumulate, y: dx });
+                    self.deliver(dx, form, input);
                 }
                 if let Some(last) = last {
-                    self.hand_over(dy, last);
+                    self.hand_over(dy, form, last);
                 }
                 return;
             }
@@ -656,116 +729,128 @@ impl<'a> Scheduler<'a> {
                 let mask = match (step.relu, step.add) {
                     (false, _) => Mask::None,
                     (true, None) => Mask::Again,
-                    (true, Some(_)) => Mask::Value(self.again(step.output)),
+                    (true, Some(_)) => Mask::Value(self.again(step.output, form)),
                 };
-                let x = self.again(input);
+                let x = self.again(input, form);
                 let masked = mask == Mask::Again;
-                self.emit_backward(Instruction::BatchNormSums { norm, x, mask, dy });
-                let given = self.add_gradient(step, dy);
+                self.emit_backward(Instruction::BatchNormSums { norm, elements, x, mask, dy });
+                let given = self.add_gradient(step, dy, form);
                 if self.wanted[input.0] {
-                    if !given && self.gradients[input.0].is_none() {
+                    let in_place = !given && self.gradients[input.0].is_none() && self.gradient_form(input) == form;
+                    if in_place {
                         self.gradients[input.0] = Some(dy);
-                        self.emit_backward(Instruction::BatchNormData {
-                            norm,
-                            masked,
-                            x,
-                            dy,
-                            accumulate: false,
-                            dx: dy,
-                        });
-                    } else {
-                        let (dx, accumulate) = self.gradient(input);
-                        self.emit_backward(Instruction::BatchNormData { norm, masked, x, dy, accumulate, dx });
                     }
+                    let (dx, accumulate) = if in_place { (dy, false) } else { self.gradient(input, form) };
+                    self.emit_backward(Instruction::BatchNormData { norm, elements, masked, x, dy, accumulate, dx });
+                    self.deliver(dx, form, input);
                 }
             }
             Op::Conv2d(_) | Op::Linear { .. } => {
                 let conv = self.conv(node);
                 if step.relu {
-                    let y = self.again(step.output);
-                    self.emit_backward(Instruction::ReluBackward { y, dy });
+                    let y = self.again(step.output, form_of_value);
+                    self.emit_backward(Instruction::ReluBackward { elements, y, dy });
                 }
                 if self.is_trained(node) {
-                    let x = self.again(input);
+                    let x = self.again(input, form);
                     self.emit_backward(Instruction::ConvWeights { conv, x, dy });
                 }
                 if self.wanted[input.0] {
-                    let (dx, accumulate) = self.gradient(input);
+                    let (dx, accumulate) = self.gradient(input, form);
                     self.emit_backward(Instruction::ConvData { conv, dy, accumulate, dx });
+                    self.deliver(dx, form, input);
                 }
-                self.add_gradient(step, dy);
+                self.add_gradient(step, dy, form);
             }
             Op::LayerNorm { .. } => {
                 if !self.is_trained(node) && !self.wanted[input.0] {
                     return;
                 }
                 let norm = self.layer_norm(node);
-                let x = self.again(input);
+                let x = self.again(input, form);
                 // The kernel always writes dx while computing the parameters' gradients.
                 let (dx, accumulate) = match self.wanted[input.0] {
-                    true => self.gradient(input),
-                    false => (self.allocate(input), false),
+                    true => self.gradient(input, form),
+                    false => (self.allocate_in(input, form), false),
                 };
                 self.emit_backward(Instruction::LayerNormBackward { norm, x, dy, accumulate, dx });
+                if self.wanted[input.0] {
+                    self.deliver(dx, form, input);
+                }
             }
             Op::LayerScale { .. } | Op::Gate => {
                 if step.relu {
-                    let y = self.again(step.output);
-                    self.emit_backward(Instruction::ReluBackward { y, dy });
+                    let y = self.again(step.output, form_of_value);
+                    self.emit_backward(Instruction::ReluBackward { elements, y, dy });
                 }
                 self.factors_backward(node, dy);
                 if self.wanted[input.0] {
                     if let Op::Gate = self.graph.node(node).op {
-                        self.again(self.graph.node(node).inputs[1]);
+                        self.again(self.graph.node(node).inputs[1], Form::FLOATS);
                     }
                     let factors = self.factors(node);
-                    let (dx, accumulate) = self.gradient(input);
+                    let (dx, accumulate) = self.gradient(input, form);
                     self.emit_backward(Instruction::ScaleData { factors, dy, accumulate, dx });
+                    self.deliver(dx, form, input);
                 }
-                self.add_gradient(step, dy);
+                self.add_gradient(step, dy, form);
             }
             _ if !self.wanted[input.0] && !matches!(self.graph.node(node).op, Op::Concat) => {}
-            Op::Gelu => self.activate_backward(Activation::Gelu, input, dy, input),
-            Op::Sigmoid => self.activate_backward(Activation::Sigmoid, step.output, dy, input),
+            Op::Gelu => self.activate_backward(Activation::Gelu, input, dy, form, input),
+            Op::Sigmoid => self.activate_backward(Activation::Sigmoid, step.output, dy, form, input),
             Op::Relu => {
-                let y = self.again(step.output);
-                self.emit_backward(Instruction::ReluBackward { y, dy });
-                self.hand_over(dy, input);
+                let y = self.again(step.output, form);
+                self.emit_backward(Instruction::ReluBackward { elements, y, dy });
+                self.hand_over(dy, form, input);
             }
             Op::MaxPool2d(_) => {
-                self.again(step.output);
+                self.again(step.output, form);
                 let index = self.indices[node.0].expect("noted when the value was computed");
-                let (pool, (dx, accumulate)) = (self.pooling(node), self.gradient(input));
-                self.emit_backward(Instruction::MaxPoolBackward { pool, index, dy, accumulate, dx });
+                let (pool, (dx, accumulate)) = (self.pooling(node), self.gradient(input, form));
+                self.emit_backward(Instruction::MaxPoolBackward { pool, elements, index, dy, accumulate, dx });
+                self.deliver(dx, form, input);
             }
             Op::AdaptiveAvgPool2d { .. } => {
-                let (pool, (dx, accumulate)) = (self.adaptive(node), self.gradient(input));
+                let (pool, (dx, accumulate)) = (self.adaptive(node), self.gradient(input, form));
                 self.emit_backward(Instruction::AdaptiveAvgPoolBackward { pool, dy, accumulate, dx });
+                self.deliver(dx, form, input);
             }
             Op::AvgPool2d { count_include_pad, .. } => {
-                let (pool, (dx, accumulate)) = (self.pooling(node), self.gradient(input));
+                let (pool, (dx, accumulate)) = (self.pooling(node), self.gradient(input, form));
                 self.emit_backward(Instruction::AvgPoolBackward { pool, count_include_pad, dy, accumulate, dx });
+                self.deliver(dx, form, input);
             }
             Op::GlobalAvgPool => {
-                let ((pixels, channels), (dx, accumulate)) = (self.pixels(node), self.gradient(input));
-                self.emit_backward(Instruction::GlobalAvgPoolBackward { pixels, channels, dy, accumulate, dx });
+                let ((pixels, channels), (dx, accumulate)) = (self.pixels(node), self.gradient(input, form));
+                self.emit_backward(Instruction::GlobalAvgPoolBackward {
+                    elements,
+                    pixels,
+                    channels,
+                    dy,
+                    accumulate,
+                    dx,
+                });
+                self.deliver(dx, form, input);
             }
             Op::Dropout { p } => {
-                let (y, accumulate) = self.gradient(input);
+                let (y, accumulate) = self.gradient(input, form);
                 self.emit_backward(Instruction::Dropout { node: node.0, p, x: dy, accumulate, y });
+                self.deliver(y, form, input);
             }
             Op::DropPath { p } => {
-                let (y, accumulate) = self.gradient(input);
+                let (y, accumulate) = self.gradient(input, form);
                 self.emit_backward(Instruction::DropPath { node: node.0, p, x: dy, accumulate, y });
+                self.deliver(y, form, input);
             }
             Op::Concat | Op::PadShortcut { .. } => {
                 for (input, slice) in self.slices(node) {
                     if self.wanted[input.0] {
-                        let (dx, accumulate) = self.gradient(input);
+                        let (dx, accumulate) = self.gradient(input, form);
                         if !accumulate {
                             self.emit_backward(Instruction::Zero { y: dx });
                         }
-                        self.emit_backward(Instruction::CopyChannelsBackward { dy, slice, dx });
+                        self.emit_backward(Instruction::CopyChannelsBackward { elements, dy, slice, dx });
+                        self.deliver(dx, form, input);
                     }
                 }
             }
@@ -779,24 +864,25 @@ impl<'a> Scheduler<'a> {
         let input = self.input(node);
         if let Op::LayerScale { .. } = self.graph.node(node).op {
             if self.is_trained(node) {
-                let (scale, x) = (self.layer_scale(node), self.again(input));
+                let (scale, x) = (self.layer_scale(node), self.again(input, Form::FLOATS));
                 self.emit_backward(Instruction::LayerScaleSums { scale, x, dy });
             }
             return;
         }
         let gate = self.source[self.graph.node(node).inputs[1].0];
         if self.wanted[gate.0] {
-            let (channels, x) = (self.shapes[node.0].channels, self.again(input));
-            let (dgate, accumulate) = self.gradient(gate);
+            let (channels, x) = (self.shapes[node.0].channels, self.again(input, Form::FLOATS));
+            let (dgate, accumulate) = self.gradient(gate, Form::FLOATS);
             self.emit_backward(Instruction::GateSums { channels, x, dy, accumulate, dgate });
+            self.deliver(dgate, Form::FLOATS, gate);
         }
     }
 
     /// Turns dy into the gradient of `input`, where that of an activation is a function of the value of `of`.
-    fn activate_backward(&mut self, activation: Activation, of: NodeId, dy: BufferId, input: NodeId) {
-        let value = self.again(of);
-        self.emit_backward(Instruction::ActivateBackward { activation, value, dy });
-        self.hand_over(dy, input);
+    fn activate_backward(&mut self, activation: Activation, of: NodeId, dy: BufferId, form: Form, input: NodeId) {
+        let value = self.again(of, form);
+        self.emit_backward(Instruction::ActivateBackward { activation, elements: form.elements(), value, dy });
+        self.hand_over(dy, form, input);
     }
 
     /// Whether the backward pass of a step's main operation overwrites its dy.
@@ -810,9 +896,9 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Propagates dy to the addend; true if the addend took over the buffer.
-    fn add_gradient(&mut self, step: &Step, dy: BufferId) -> bool {
+    fn add_gradient(&mut self, step: &Step, dy: BufferId, form: Form) -> bool {
         match step.add {
-            Some(add) if self.wanted[add.0] => self.hand_over(dy, add),
+            Some(add) if self.wanted[add.0] => self.hand_over(dy, form, add),
             _ => false,
         }
     }

@@ -41,7 +41,8 @@ fn trained(model: &Model, is_frozen: fn(&str) -> bool, statistics: bool, again: 
         matches!(model.graph.node(model.graph.find(name).unwrap()).op, Op::BatchNorm2d { .. }) && statistics
     };
     let statistics = parameters.iter().filter(is_norm).cloned().collect();
-    let gradients = GradientOptions { checkpointing: again, frozen: Arc::new(Frozen { parameters, statistics }) };
+    let frozen = Arc::new(Frozen { parameters, statistics });
+    let gradients = GradientOptions { checkpointing: again, frozen, ..GradientOptions::default() };
     let options = Options { gradients, ..Options::threads(2) };
     let mut engine = Engine::new(model, Mode::Train, BATCH, [32, 32], &[], &options).unwrap();
     let mut stream = Stream::new(3, &[]);

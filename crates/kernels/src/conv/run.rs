@@ -1,6 +1,6 @@
 //! One run of a pass of a convolution, by its algorithm.
 
-use super::{Epilogue, Pass, Statistics, forward, grouped, pack};
+use super::{Conv, Epilogue, Pass, Statistics, WeightsPass, forward, grouped, pack, weights};
 use crate::isa::{Element, Isa};
 use residual_threads::Pool;
 
@@ -41,6 +41,31 @@ impl<E: Element> Run<'_, E> {
                 }
             }
             Pass::Winograd(winograd) => winograd.run(isa, pool, images, x, packed, epilogue, statistics, y, workspace),
+        }
+    }
+}
+
+/// One run of the pass that computes the gradient of the weights.
+pub struct WeightsRun<'a, E> {
+    pub(super) conv: &'a Conv,
+    pub(super) pool: &'a Pool,
+    pub(super) images: usize,
+    pub(super) x: &'a [E],
+    pub(super) dy: &'a [E],
+    pub(super) dw: &'a mut [f32],
+    pub(super) workspace: &'a mut [f32],
+}
+
+impl<E: Element> WeightsRun<'_, E> {
+    pub(crate) fn run(self) {
+        let Self { conv, pool, images, x, dy, dw, workspace } = self;
+        match &conv.weights {
+            WeightsPass::Direct => weights::backward_weights(conv, pool, images, x, dy, dw, workspace),
+            WeightsPass::Grouped => {
+                let (shape, im2col, x, dy) = (&conv.shape, &conv.im2col, E::only_floats(x), E::only_floats(dy));
+                grouped::backward_weights(conv.isa, pool, shape, im2col, images, x, dy, dw, workspace);
+            }
+            WeightsPass::Winograd(winograd) => winograd.run(conv.isa, pool, images, x, dy, dw, workspace),
         }
     }
 }

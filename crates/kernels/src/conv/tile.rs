@@ -137,21 +137,22 @@ pub(super) unsafe fn multiply_blocks<P: Product, const MR: usize, const NV: usiz
     }
 }
 
-/// acc[r][v] += Σ over rows m of a[m][r] · d[m][v]: a tile of the weights' gradient.
+/// acc[r][v] += Σ over rows m of a[m][r] · d[m][v]: a tile of the weights' gradient, in lanes of 32 bits.
 ///
 /// # Safety
 /// For every m below `rows` and v below `NV`: `MR` floats can be read at `a + m·a_stride`, and at
 /// `d + m·d_stride + v·d_next` a vector, or what is left of `n` floats, where `(NV − 1) · LANES < n`.
 #[inline(always)]
-pub(super) unsafe fn outer<S: Simd, const MR: usize, const NV: usize>(
-    s: S,
+pub(super) unsafe fn outer<P: Product, const MR: usize, const NV: usize>(
+    product: P,
     rows: usize,
     (a, a_stride): (*const f32, usize),
     (d, d_stride, d_next): (*const f32, usize, usize),
     n: usize,
-    acc: &mut [[S::Reg; NV]; MR],
+    acc: &mut [[<P::Simd as Simd>::Reg; NV]; MR],
 ) {
-    let full = n >= NV * S::LANES;
+    let (s, lanes) = (product.simd(), P::Simd::LANES);
+    let full = n >= NV * lanes;
     for m in 0..rows {
         // SAFETY: m < rows; a vector that is not whole is read only as far as n.
         unsafe {
@@ -159,12 +160,12 @@ pub(super) unsafe fn outer<S: Simd, const MR: usize, const NV: usize>(
             let mut columns = [s.zero(); NV];
             for v in 0..NV {
                 let at = d.add(v * d_next);
-                columns[v] = if full { s.load(at) } else { s.load_up_to(at, n - v * S::LANES) };
+                columns[v] = if full { s.load(at) } else { s.load_up_to(at, n - v * lanes) };
             }
             for r in 0..MR {
                 let a = s.splat(*a.add(r));
                 for v in 0..NV {
-                    acc[r][v] = s.mul_add(a, columns[v], acc[r][v]);
+                    acc[r][v] = product.multiply_add(a, columns[v], acc[r][v]);
                 }
             }
         }

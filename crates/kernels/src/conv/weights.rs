@@ -2,16 +2,19 @@
 //!
 //! The sum over all pixels is cut into a few fixed parts, each summed in order and the parts added in order, so that
 //! the result does not depend on the number of threads.
+//!
+//! Products of bf16 sum two rows: those of pairs of rows are zipped into lanes of 32 bits, for x as for dy.
 
 use super::forward::panel_stride;
 use super::im2col::{CopyLanes, MAX_ROWS, Position};
 use super::tile::{outer, outer_tile};
 use super::{Conv, Im2col};
-use crate::isa::{Isa, Kernel, Simd};
+use crate::isa::{Element, ElementKernel, ElementProduct, Isa, Kernel, Sealed, Simd};
 use crate::raw::SharedMut;
 use residual_threads::{Pool, split};
+use std::ops::Range;
 
-/// Rows gathered at a time.
+/// Lanes of rows, each one row or of bf16 two, gathered at a time.
 const ROWS: usize = 128;
 /// Most and fewest columns of the matrix that one task gathers.
 const DEPTH: usize = 512;
@@ -24,8 +27,10 @@ const SUM_LEN: usize = 128 << 10;
 const TASKS: usize = 16;
 /// Fewer tasks leave threads idle: columns are then partitioned further.
 const MIN_TASKS: usize = 8;
-/// Floats of a thread's panel.
-const PANEL_LEN: usize = ROWS * (DEPTH + 16);
+/// Rows that are gathered before they are zipped.
+const ZIPPED: usize = 16;
+/// Floats of a thread's panel, and of the rows that are zipped into it.
+const PANEL_LEN: usize = ROWS * (DEPTH + 16) + ZIPPED * (DEPTH + 16);
 /// Most parts of the sum.
 const MAX_PARTS: usize = 8;
 /// Fewest rows that make a part worth its addition.
@@ -40,7 +45,7 @@ const _: () = assert!(ROWS <= MAX_ROWS);
 /// How the gradient is cut: parts of the sum over rows, runs of columns, runs of outputs.
 fn cuts(conv: &Conv, images: usize) -> [usize; 3] {
     let im2col = &conv.im2col;
-    let (rows, depth) = (images * im2col.rows_per_image(), im2col.depth());
+    let (rows, depth) = (images * im2col.rows_per_image(), im2col.depth() * conv.elements.group());
     let wide = im2col.outputs.div_ceil(OUTPUTS);
     let deep = depth.div_ceil((SUM_LEN / im2col.outputs.min(OUTPUTS)).min(DEPTH));
     let fitting = (MAX_PARTIAL / conv.shape.weight_len()).clamp(1, MAX_PARTS);
@@ -54,18 +59,18 @@ pub(super) fn workspace_len(conv: &Conv, images: usize, threads: usize) -> usize
     threads * PANEL_LEN + if parts > 1 { parts * conv.shape.weight_len() } else { 0 }
 }
 
-pub(super) fn backward_weights(
+pub(super) fn backward_weights<E: Element>(
     conv: &Conv,
     pool: &Pool,
     images: usize,
-    x: &[f32],
-    dy: &[f32],
+    x: &[E],
+    dy: &[E],
     dw: &mut [f32],
     workspace: &mut [f32],
 ) {
     assert!(workspace.len() >= workspace_len(conv, images, pool.threads()), "workspace of {}", workspace.len());
     let im2col = &conv.im2col;
-    let (rows, depth) = (images * im2col.rows_per_image(), im2col.depth());
+    let (rows, depth) = (images * im2col.rows_per_image(), im2col.depth() * E::GROUP);
     let [parts, deep, wide] = cuts(conv, images);
     let (panels, partial) = workspace.split_at_mut(pool.threads() * PANEL_LEN);
     let panels = SharedMut::new(panels);
@@ -76,12 +81,13 @@ pub(super) fn backward_weights(
             let (block, outputs) = (task / wide, split(im2col.outputs, wide, MAX_WIDTH, task % wide));
             let (rest, columns) = (block / deep, split(depth, deep, TILE_ROWS, block % deep));
             let (part, group) = (rest / im2col.groups, rest % im2col.groups);
-            let sum = sums.offset(part * len + (group * depth + columns.start) * im2col.outputs);
+            let channels = conv.shape.in_channels / im2col.groups;
+            let sum = sums.offset(part * len + group * im2col.taps.len() * channels * im2col.outputs);
             let (rows, panel) = (split(rows, parts, 1, part), panels.at(worker * PANEL_LEN));
             if columns.is_empty() || outputs.is_empty() {
                 return;
             }
-            conv.isa.run(PartialSums { im2col, group, columns, outputs, rows, x, dy, sum, panel });
+            E::run(conv.isa, PartialSums { im2col, channels, group, columns, outputs, rows, x, dy, sum, panel });
         });
     }
     if parts > 1 {
@@ -89,67 +95,62 @@ pub(super) fn backward_weights(
     }
 }
 
-struct PartialSums<'a> {
+struct PartialSums<'a, E> {
     im2col: &'a Im2col,
+    /// Input channels of a group.
+    channels: usize,
     group: usize,
-    columns: std::ops::Range<usize>,
-    outputs: std::ops::Range<usize>,
-    rows: std::ops::Range<usize>,
-    x: &'a [f32],
-    dy: &'a [f32],
-    /// The first of the columns' rows of the gradient, which have all outputs of the group.
+    /// Columns of the matrix, in elements.
+    columns: Range<usize>,
+    outputs: Range<usize>,
+    rows: Range<usize>,
+    x: &'a [E],
+    dy: &'a [E],
+    /// The gradient of the group: `[tap][input channel][output channel]`.
     sum: SharedMut<'a>,
     panel: *mut f32,
 }
 
-impl Kernel for PartialSums<'_> {
+impl<E: Element> ElementKernel<E> for PartialSums<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        match outer_tile(S::LANES, S::REGISTERS, self.im2col.outputs) {
-            [8, 2] => self.blocks::<S, 8, 2>(s),
-            [4, 2] => self.blocks::<S, 4, 2>(s),
-            [8, 1] => self.blocks::<S, 8, 1>(s),
+    fn run<P: ElementProduct<Element = E>>(mut self, product: P) {
+        match outer_tile(P::Simd::LANES, P::Simd::REGISTERS, self.im2col.outputs) {
+            [8, 2] => self.blocks::<P, 8, 2>(product),
+            [4, 2] => self.blocks::<P, 4, 2>(product),
+            [8, 1] => self.blocks::<P, 8, 1>(product),
             other => unreachable!("no tile of {other:?}"),
         }
     }
 }
 
-impl PartialSums<'_> {
+impl<E: Element> PartialSums<'_, E> {
     #[inline(always)]
-    fn blocks<S: Simd, const MR: usize, const NV: usize>(&mut self, s: S) {
-        let im2col = self.im2col;
+    fn blocks<P: ElementProduct<Element = E>, const MR: usize, const NV: usize>(&mut self, product: P) {
+        let (im2col, lanes) = (self.im2col, P::Simd::LANES);
         // Rows a multiple of half a page apart fall into few sets of the L1 cache: those are copied.
-        let direct =
-            im2col.is_direct() && self.columns.len().is_multiple_of(MR) && !im2col.source_channels.is_multiple_of(512);
+        let direct = E::GROUP == 1
+            && im2col.is_direct()
+            && self.columns.len().is_multiple_of(MR)
+            && !im2col.source_channels.is_multiple_of(512);
         let depth = self.columns.len();
-        let mut table = [Position::default(); ROWS];
         let mut columns = Columns([0.0; ROWS * MAX_WIDTH]);
         let mut row = self.rows.start;
         while row < self.rows.end {
-            let count = (self.rows.end - row).min(ROWS);
+            let rows = row..self.rows.end.min(row + E::GROUP * ROWS);
+            let count = rows.len().div_ceil(E::GROUP);
             let (a, a_stride) = if direct {
                 let offset = row * im2col.source_channels + self.group * im2col.channels + self.columns.start;
-                (self.x.as_ptr().wrapping_add(offset), im2col.source_channels)
+                (self.x.as_ptr().cast::<f32>().wrapping_add(offset), im2col.source_channels)
             } else {
-                let positions = &mut table[..count];
-                im2col.positions(row, positions);
                 let stride = panel_stride(depth);
-                // SAFETY: `x` was checked to be a tensor of the source with all images; the panel has ROWS rows of
-                // this stride and belongs to this thread.
+                // SAFETY: the panel has ROWS rows of this stride, which belong to this thread.
                 unsafe {
-                    let columns = self.columns.clone();
-                    im2col.fill(
-                        s,
-                        CopyLanes::FLOATS,
-                        self.x.as_ptr(),
-                        self.group,
-                        positions,
-                        columns,
-                        self.panel,
-                        stride,
-                    );
+                    match E::GROUP {
+                        1 => self.gather(product.simd(), rows.clone(), self.panel, stride),
+                        _ => self.gather_zipped(product, rows.clone(), stride),
+                    }
                     // Columns up to a whole tile are multiplied too; their products are not stored.
                     for row in 0..count {
                         for column in depth..depth.next_multiple_of(TILE_ROWS).min(stride) {
@@ -161,21 +162,22 @@ impl PartialSums<'_> {
             };
             let d = self.dy.as_ptr().wrapping_add(row * im2col.target_channels + self.group * im2col.outputs);
             let first = row == self.rows.start;
-            for output in self.outputs.clone().step_by(NV * S::LANES) {
+            for output in self.outputs.clone().step_by(NV * lanes) {
                 let left = self.outputs.end - output;
-                let mut d = (d.wrapping_add(output), im2col.target_channels);
+                let from = d.wrapping_add(output);
+                let mut d = (from.cast::<f32>(), im2col.target_channels);
                 // Rows a multiple of a page apart map to the same cache sets: they evict each other unless copied.
                 let conflicts = im2col.target_channels.is_multiple_of(256) && depth >= MIN_SHARED;
-                if conflicts || left < NV * S::LANES {
+                if E::GROUP > 1 || conflicts || left < NV * lanes {
                     // SAFETY: dy has `left` channels from here in each of the rows.
-                    unsafe { columns.fill::<S, NV>(s, count, d, left) };
-                    d = (columns.0.as_ptr(), NV * S::LANES);
+                    unsafe { columns.fill::<P, NV>(product, rows.len(), (from, im2col.target_channels), left) };
+                    d = (columns.0.as_ptr(), NV * lanes);
                 }
                 // The next columns of dy are in other pages: they are prefetched while this product is computed.
-                let (next, ahead) = if left > NV * S::LANES {
-                    (output + NV * S::LANES, row..row + count)
+                let (next, ahead) = if left > NV * lanes {
+                    (output + NV * lanes, rows.clone())
                 } else {
-                    (self.outputs.start, row + count..self.rows.end.min(row + count + ROWS))
+                    (self.outputs.start, rows.end..self.rows.end.min(rows.end + E::GROUP * ROWS))
                 };
                 let share = ahead.len().div_ceil(depth.div_ceil(MR));
                 for column in (0..depth).step_by(MR) {
@@ -184,59 +186,142 @@ impl PartialSums<'_> {
                     let ahead = (next, from..(from + share).min(ahead.end));
                     // SAFETY: the panel's stride is a multiple of 16 and so of MR: a tile's columns exist, and are
                     // real or zero (a direct matrix has a multiple of MR columns). So do the vectors of d.
-                    unsafe { self.tile::<S, MR, NV>(s, count, a, d, (column, output, left), first, ahead) };
+                    unsafe { self.tile::<P, MR, NV>(product, count, a, d, (column, output, left), first, ahead) };
                 }
             }
-            row += count;
+            row = rows.end;
         }
     }
 
-    /// Multiplies `rows` rows, and before every sixteen of them prefetches some of the vectors of dy from output `next`
+    /// Gathers the columns of some rows in lanes, `stride` apart from `to` on.
+    ///
+    /// # Safety
+    /// There is room for them.
+    #[inline(always)]
+    unsafe fn gather<S: Simd>(&self, s: S, rows: Range<usize>, to: *mut f32, stride: usize) {
+        let mut table = [Position::default(); ROWS];
+        let positions = &mut table[..rows.len()];
+        self.im2col.positions(rows.start, positions);
+        let columns = self.columns.start / E::GROUP..self.columns.end / E::GROUP;
+        let (x, group) = (self.x.as_ptr().cast(), self.group);
+        // SAFETY: `x` was checked to be a tensor of the source with all images; the caller's promise.
+        unsafe { self.im2col.fill(s, CopyLanes::FLOATS, x, group, positions, columns, to, stride) };
+    }
+
+    /// Gathers the columns of some rows, and zips those of each pair into a row of the panel.
+    ///
+    /// # Safety
+    /// The panel has half as many rows of this stride, and after ROWS of them room for ZIPPED rows that are not zipped.
+    #[inline(always)]
+    unsafe fn gather_zipped<P: ElementProduct<Element = E>>(&self, product: P, rows: Range<usize>, stride: usize) {
+        let depth = self.columns.len();
+        let scratch = self.panel.wrapping_add(ROWS * (DEPTH + 16));
+        let narrow = panel_stride(depth.div_ceil(E::GROUP));
+        let is_direct = self.im2col.is_direct();
+        for first in rows.clone().step_by(ZIPPED) {
+            let part = first..(first + ZIPPED).min(rows.end);
+            let (from, next) = if is_direct {
+                let pixel = self.im2col.source_channels * E::GROUP;
+                (self.x.as_ptr().wrapping_add(first * pixel + self.columns.start), pixel)
+            } else {
+                // SAFETY: the caller's promise.
+                unsafe { self.gather(product.simd(), part.clone(), scratch, narrow) };
+                (scratch.cast_const().cast::<E>(), narrow * E::GROUP)
+            };
+            for pair in (0..part.len()).step_by(2) {
+                let to = self.panel.wrapping_add((first - rows.start + pair) / 2 * stride);
+                // SAFETY: both rows have `depth` elements, or there is no second one, which counts as zeros.
+                unsafe { zip(product, from.wrapping_add(pair * next), next, part.len() - pair, depth, to) };
+            }
+        }
+    }
+
+    /// Multiplies `rows` lanes of rows, and before every sixteen of them prefetches some of the vectors of dy from output `next`
     /// on in the rows `ahead`.
     ///
     /// # Safety
-    /// MR floats can be read at `a` in each of the rows, and NV vectors at `d`.
+    /// MR lanes can be read at `a` in each of the rows, and NV vectors at `d`.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(
+    unsafe fn tile<P: ElementProduct<Element = E>, const MR: usize, const NV: usize>(
         &mut self,
-        s: S,
+        product: P,
         rows: usize,
         a: (*const f32, usize),
         d: (*const f32, usize),
         (column, output, left): (usize, usize, usize),
         first: bool,
-        (next, ahead): (usize, std::ops::Range<usize>),
+        (next, ahead): (usize, Range<usize>),
     ) {
+        let (s, lanes) = (product.simd(), P::Simd::LANES);
         let mut acc = [[s.zero(); NV]; MR];
         let im2col = self.im2col;
         let next = self.dy.as_ptr().wrapping_add(self.group * im2col.outputs + next);
         let share = ahead.len().div_ceil(rows.div_ceil(16));
         for m in (0..rows).step_by(16) {
             for row in (ahead.start + m / 16 * share..ahead.end).take(share) {
-                for v in 0..NV {
-                    s.prefetch(next.wrapping_add(row * im2col.target_channels + v * S::LANES));
+                for element in (0..NV * lanes).step_by(lanes * E::GROUP) {
+                    s.prefetch(next.wrapping_add(row * im2col.target_channels + element).cast());
                 }
             }
             let a = (a.0.wrapping_add(m * a.1), a.1);
-            let d = (d.0.wrapping_add(m * d.1), d.1, S::LANES);
+            let d = (d.0.wrapping_add(m * d.1), d.1, lanes);
             // SAFETY: the caller's promise.
-            unsafe { outer(s, (rows - m).min(16), a, d, NV * S::LANES, &mut acc) };
+            unsafe { outer(product, (rows - m).min(16), a, d, NV * lanes, &mut acc) };
         }
         let valid = (self.columns.len() - column).min(MR);
         for (r, sums) in acc.iter().enumerate().take(valid) {
+            let Some(row) = self.row_of_sum(self.columns.start + column + r) else { continue };
             for (v, &value) in sums.iter().enumerate() {
-                if v * S::LANES >= left {
+                if v * lanes >= left {
                     break;
                 }
-                let n = left - v * S::LANES;
-                let at = (column + r) * self.im2col.outputs + output + v * S::LANES;
-                // SAFETY: row `column + r` of the sum has `n` channels from here on, which are this task's.
+                let n = left - v * lanes;
+                let at = row * self.im2col.outputs + output + v * lanes;
+                // SAFETY: this row of the sum has `n` channels from here on, which are this task's.
                 unsafe {
                     let to = self.sum.at(at);
                     let value = if first { value } else { s.add(value, s.load_up_to(to, n)) };
                     s.store_up_to(to, n, value);
                 }
             }
+        }
+    }
+
+    /// The row of the gradient for a column of the matrix, whose pixels may have more elements than channels.
+    #[inline(always)]
+    fn row_of_sum(&self, column: usize) -> Option<usize> {
+        let pixel = self.im2col.channels * E::GROUP;
+        if pixel == self.channels {
+            return Some(column);
+        }
+        let (tap, channel) = (column / pixel, column % pixel);
+        (channel < self.channels).then_some(tap * self.channels + channel)
+    }
+}
+
+/// Zips `n` elements of two rows, `next` elements apart from `from` on, or of one if only one is `left` and zeros.
+///
+/// # Safety
+/// `n` elements can be read at each, and as many lanes written at `to`.
+#[inline(always)]
+unsafe fn zip<P: ElementProduct>(
+    product: P,
+    from: *const P::Element,
+    next: usize,
+    left: usize,
+    n: usize,
+    to: *mut f32,
+) {
+    let s = product.simd();
+    for i in (0..n).step_by(P::Simd::LANES) {
+        // SAFETY: the caller's promise; n − i elements are left.
+        unsafe {
+            let first = from.add(i);
+            let lanes = match left {
+                1 => product.zip([product.load_up_to(first, n - i), s.zero()]),
+                _ => product.load_zipped([first, first.add(next)], n - i),
+            };
+            s.store_up_to(to.add(i), n - i, lanes);
         }
     }
 }
@@ -252,21 +337,35 @@ const MIN_SHARED: usize = 128;
 const MAX_WIDTH: usize = 32;
 
 impl Columns {
-    /// Copies NV vectors of each row, or what is left of `n` floats and zeros.
+    /// Copies NV vectors of each row, or what is left of `n` elements and zeros; rows of elements that are smaller than lanes are
+    /// zipped.
     ///
     /// # Safety
-    /// In each of `rows` rows, at most ROWS and `stride` floats apart, `n` floats can be read at `d`, at most NV vectors.
+    /// In each of `rows` rows, `stride` elements apart, `n` elements can be read at `d`, at most NV vectors.
     #[inline(always)]
-    unsafe fn fill<S: Simd, const NV: usize>(&mut self, s: S, rows: usize, (d, stride): (*const f32, usize), n: usize) {
-        const { assert!(NV * S::LANES <= MAX_WIDTH) };
-        assert!(rows <= ROWS);
-        for row in 0..rows {
+    unsafe fn fill<P: ElementProduct, const NV: usize>(
+        &mut self,
+        product: P,
+        rows: usize,
+        (d, stride): (*const P::Element, usize),
+        n: usize,
+    ) {
+        let (s, lanes, group) = (product.simd(), P::Simd::LANES, P::Element::GROUP);
+        const { assert!(NV * P::Simd::LANES <= MAX_WIDTH) };
+        assert!(rows.div_ceil(group) <= ROWS);
+        for row in (0..rows).step_by(group) {
             for v in 0..NV {
-                let at = v * S::LANES;
+                let at = v * lanes;
                 // SAFETY: the caller's promise; the buffer has ROWS rows of NV vectors.
                 unsafe {
-                    let value = if at < n { s.load_up_to(d.add(row * stride + at), n - at) } else { s.zero() };
-                    s.store(self.0.as_mut_ptr().add(row * NV * S::LANES + at), value);
+                    let from = d.wrapping_add(row * stride + at);
+                    let value = match group {
+                        _ if at >= n => s.zero(),
+                        1 => product.load_zipped([from; 2], n - at),
+                        _ if row + 1 == rows => product.zip([product.load_up_to(from, n - at), s.zero()]),
+                        _ => product.load_zipped([from, from.wrapping_add(stride)], n - at),
+                    };
+                    s.store(self.0.as_mut_ptr().add((row / group * NV + v) * lanes), value);
                 }
             }
         }

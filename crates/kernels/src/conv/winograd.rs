@@ -18,6 +18,7 @@ use crate::extents::is_batch;
 use crate::isa::{Element, ElementKernel, ElementProduct, Floats, Isa, Reg, Sealed, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
 use crate::rows::join_moments;
+use half::bf16;
 use residual_threads::{Pool, split};
 use std::ops::Range;
 
@@ -115,12 +116,22 @@ pub(super) fn choose(target: [usize; 2], images: usize) -> Algorithm {
 }
 
 /// As [`choose`], where products of bf16 are faster than those of floats: the small tile wherever its operands may be bf16.
-pub(super) fn choose_bf16(isa: Isa, shape: &ConvShape, images: usize) -> Algorithm {
+pub(super) fn choose_bf16(isa: Isa, shape: &ConvShape, target: [usize; 2], images: usize) -> Algorithm {
     let small = WinogradTile::F2x3;
-    let tiles = images * shape.output().map(|side| side.div_ceil(small.outputs())).iter().product::<usize>();
+    let tiles = images * target.map(|side| side.div_ceil(small.outputs())).iter().product::<usize>();
     match fits(isa, shape, small.group(2)) && shape.in_channels >= 64 && tiles >= TILE_GRAIN {
         true => Algorithm::Winograd(small),
-        false => choose(shape.output(), images),
+        false => choose(target, images),
+    }
+}
+
+/// As [`choose_weights`], where products of bf16 are faster than those of floats: the small tile where channels are many.
+pub(super) fn choose_weights_bf16(shape: &ConvShape, images: usize) -> Algorithm {
+    match choose_weights(shape, images) {
+        Algorithm::Winograd(_) if shape.in_channels.min(shape.out_channels) >= 64 => {
+            Algorithm::Winograd(WinogradTile::F2x3)
+        }
+        choice => choice,
     }
 }
 
@@ -204,7 +215,11 @@ impl Winograd {
         let panels = self.outputs.div_ceil(width);
         let packed = SharedMut::new(packed);
         pool.run(self.channels.div_ceil(isa.lanes()), |block, _| {
-            isa.run(Pack { winograd: self, weights, packed, first: block * isa.lanes(), width, panels });
+            let pack = Pack { winograd: self, weights, packed, first: block * isa.lanes(), width, panels };
+            match self.group {
+                1 => f32::run(isa, pack),
+                _ => bf16::run(isa, pack),
+            }
         });
     }
 

@@ -345,6 +345,21 @@ impl Product for Bf16 {
     }
 }
 
+/// The places of the halves of two vectors, in turns.
+#[repr(align(64))]
+struct Places([u16; 32]);
+
+static ZIPPED: Places = Places({
+    let mut places = [0; 32];
+    let mut lane = 0;
+    while lane < 16 {
+        places[2 * lane] = lane as u16;
+        places[2 * lane + 1] = lane as u16 + 16;
+        lane += 1;
+    }
+    places
+});
+
 impl ElementProduct for Bf16 {
     type Element = bf16;
 
@@ -364,6 +379,34 @@ impl ElementProduct for Bf16 {
     fn group(self, [first, second]: [__m512; 2]) -> __m512 {
         // SAFETY: `self` exists, so the machine has BF16; vectors of 64 bytes are of any type.
         unsafe { std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first)) }
+    }
+
+    #[inline(always)]
+    fn zip(self, [first, second]: [__m512; 2]) -> __m512 {
+        // SAFETY: `self` exists, so the machine has BF16; vectors of 64 bytes are of any type.
+        unsafe {
+            let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_loadu_si512(ZIPPED.0.as_ptr().cast()), halves))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_zipped(self, places: [*const bf16; 2], n: usize) -> __m512 {
+        // SAFETY: the caller's promise; masked halves are not read.
+        unsafe {
+            let [first, second] = places.map(|p| {
+                let halves =
+                    if n >= 16 { _mm256_loadu_si256(p.cast()) } else { _mm256_maskz_loadu_epi16(mask(n), p.cast()) };
+                _mm512_cvtepu16_epi32(halves)
+            });
+            _mm512_castsi512_ps(_mm512_or_si512(first, _mm512_slli_epi32::<16>(second)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_non_temporal(self, p: *mut bf16, x: __m512) {
+        // SAFETY: `self` exists, so the machine has BF16; the caller promises alignment, and to call `store_fence`.
+        unsafe { _mm256_stream_si256(p.cast(), std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x))) }
     }
 }
 

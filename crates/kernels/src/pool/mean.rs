@@ -215,15 +215,27 @@ pub(crate) fn global_avg_pool_of<E: Element>(pool: &Pool, pixels: usize, channel
 ///
 /// # Panics
 /// If a slice has not the length stated.
-pub fn global_avg_pool_backward(
+pub fn global_avg_pool_backward<E: Element>(
     pool: &Pool,
     pixels: usize,
     channels: usize,
     dy: &[f32],
     accumulate: bool,
-    dx: &mut [f32],
+    dx: &mut [E],
 ) {
     assert!(dy.len().is_multiple_of(channels) && is_product(dx.len(), &[dy.len(), pixels]));
+    E::global_avg_pool_backward(pool, pixels, channels, dy, accumulate, dx);
+}
+
+/// [`global_avg_pool_backward`] of slices that have been checked.
+pub(crate) fn global_avg_pool_backward_of<E: Element>(
+    pool: &Pool,
+    pixels: usize,
+    channels: usize,
+    dy: &[f32],
+    accumulate: bool,
+    dx: &mut [E],
+) {
     let images = dy.len() / channels;
     let dx = SharedMut::new(dx);
     let scale = 1.0 / pixels as f32;
@@ -233,7 +245,8 @@ pub fn global_avg_pool_backward(
         let dx = unsafe { dx.part(image * pixels * channels..(image + 1) * pixels * channels) };
         for dx in dx.chunks_exact_mut(channels) {
             for (dx, dy) in dx.iter_mut().zip(dy) {
-                *dx = if accumulate { *dx + dy * scale } else { dy * scale };
+                let value = dy * scale;
+                *dx = E::rounded(if accumulate { (*dx).into() + value } else { value });
             }
         }
     });

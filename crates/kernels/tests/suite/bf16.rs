@@ -17,7 +17,7 @@ stamp!(
     pooling_is_that_of_floats,
 );
 
-fn square(input: usize, channels: [usize; 2], kernel: usize, stride: usize, padding: usize) -> ConvShape {
+pub(crate) fn square(input: usize, channels: [usize; 2], kernel: usize, stride: usize, padding: usize) -> ConvShape {
     ConvShape {
         input: [input; 2],
         in_channels: channels[0],
@@ -31,18 +31,18 @@ fn square(input: usize, channels: [usize; 2], kernel: usize, stride: usize, padd
 }
 
 /// Values that bf16 holds exactly.
-fn rounded(seed: u64, len: usize) -> Vec<f32> {
+pub(crate) fn rounded(seed: u64, len: usize) -> Vec<f32> {
     uniform(seed, len).into_iter().map(|x| bf16::from_f32(x).to_f32()).collect()
 }
 
 /// Pixels of bf16 with an even number of channels, zero where one is missing, aligned as the engine's are.
-struct Pixels {
+pub(crate) struct Pixels {
     memory: AlignedBuffer,
     len: usize,
 }
 
 impl Pixels {
-    fn new(values: &[f32], channels: usize) -> Self {
+    pub(crate) fn new(values: &[f32], channels: usize) -> Self {
         let pixel = Elements::Bf16.pixel(channels);
         let len = values.len() / channels * pixel;
         let mut pixels = Self { memory: AlignedBuffer::zeros(len.div_ceil(2)), len };
@@ -52,18 +52,18 @@ impl Pixels {
         pixels
     }
 
-    fn values(&self) -> &[bf16] {
+    pub(crate) fn values(&self) -> &[bf16] {
         &bytemuck::cast_slice(&self.memory)[..self.len]
     }
 
-    fn values_mut(&mut self) -> &mut [bf16] {
+    pub(crate) fn values_mut(&mut self) -> &mut [bf16] {
         &mut bytemuck::cast_slice_mut(&mut self.memory)[..self.len]
     }
 }
 
 /// Checks one rounding to bf16, 2⁻⁹ of a value, and errors of the sum, `error` times the magnitude of its terms.
 #[track_caller]
-fn close(got: &[bf16], expected: &[f32], terms: &[f32], error: f32, what: &str) {
+pub(crate) fn close(got: &[bf16], expected: &[f32], terms: &[f32], error: f32, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (index, ((got, expected), terms)) in got.iter().zip(expected).zip(terms).enumerate() {
         let allowed = expected.abs() / 256.0 + error * terms + 1e-6;
@@ -238,19 +238,19 @@ fn rounding_is_to_the_nearest_even(isa: Isa) {
         let values = &values[..values.len() / channels * channels];
         let pixel = Elements::Bf16.pixel(channels);
         let mut y = vec![bf16::NAN; values.len() / channels * pixel];
-        convert::round_to_bf16(isa, &Pool::new(2), values, channels, &mut y);
+        convert::round_to_bf16(isa, &Pool::new(2), values, channels, false, &mut y);
         for (y, x) in y.chunks_exact(pixel).zip(values.chunks_exact(channels)) {
             let expected = x.iter().map(|&x| bf16::from_f32(x));
             assert!(y.iter().copied().take(channels).eq(expected), "{channels} channels");
             assert!(y[channels..].iter().all(|&y| y == bf16::ZERO), "padding is zero");
         }
         let mut back = vec![f32::NAN; values.len()];
-        convert::widen_bf16(isa, &Pool::new(2), &y, channels, &mut back);
+        convert::widen_bf16(isa, &Pool::new(2), &y, channels, false, &mut back);
         assert!(back.iter().zip(values).all(|(back, &x)| *back == bf16::from_f32(x).to_f32()));
     }
     let mut y = [bf16::ZERO; 34];
     let nan = [f32::from_bits(0x7f80_0001); 34];
-    convert::round_to_bf16(isa, &Pool::new(1), &nan, 34, &mut y);
+    convert::round_to_bf16(isa, &Pool::new(1), &nan, 34, false, &mut y);
     assert!(y.iter().all(|y| y.is_nan()), "a NaN stays one");
 }
 

@@ -115,7 +115,7 @@ fn no_images_give_zero_gradients(isa: Isa) {
     for algorithms in [DIRECT, winograd, GROUPED] {
         let conv = Conv::with_algorithms(isa, square(8, [32, 32], 3, 1, 1), algorithms);
         let (mut dw, mut workspace) = (vec![f32::NAN; 9 * 32 * 32], vec![f32::NAN; conv.workspace_len(1)]);
-        conv.backward_weights(&Pool::new(1), 0, &[], &[], &mut dw, &mut workspace);
+        conv.backward_weights(&Pool::new(1), 0, &[0.0f32; 0], &[], &mut dw, &mut workspace);
         assert!(dw.iter().all(|&value| value == 0.0), "{algorithms:?}");
     }
 }

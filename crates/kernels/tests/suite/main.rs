@@ -4,6 +4,7 @@
 mod activation;
 mod batch_norm;
 mod bf16;
+mod bf16_gradients;
 mod conv;
 mod distillation;
 mod elementwise;

@@ -392,6 +392,10 @@ settings! {
         aliases: &["gradient_checkpointing", "activation_checkpointing"], resume: Resume::Free,
     }
 
+    /// Mixed precision: activations and their gradients are bf16, about half the memory, and faster on processors that multiply bf16
+    /// (AVX512_BF16); sums, statistics, weights, their gradients and their updates stay f32. Evaluations are in f32
+    amp: bool = false => { aliases: &["bf16", "native_amp", "apex_amp"] }
+
     /// Keep an exponential moving average of the weights; it is what evaluations judge and what the run's weights files
     /// hold
     model_ema: bool = false => { aliases: &["ema"] }

@@ -1,5 +1,6 @@
 //! All tests of the crate but those of single modules, in one binary: they are linked once, and run beside each other.
 
+mod amp;
 mod companion;
 mod distillation;
 mod epochs;

@@ -327,8 +327,10 @@ fn summary(analysis: &Analysis, fully_connected: &Layers<'_>, memory: Result<Pea
         rows.push(("fully connected", text));
     }
     match memory {
-        Ok(PeakMemory { batch, inference_bytes, training_bytes }) => {
-            let training = training_bytes.map(|training| format!(", {} training with SGD", bytes(training)));
+        Ok(PeakMemory { batch, inference_bytes, training_bytes, training_amp_bytes }) => {
+            let training = training_bytes
+                .zip(training_amp_bytes)
+                .map(|(training, amp)| format!(", {} training with SGD, {} with --amp", bytes(training), bytes(amp)));
             let inference = bytes(inference_bytes);
             let text = format!("{inference} inference{}, at batch size {batch}", training.unwrap_or_default());
             rows.push(("peak memory", text));

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::output::bytes;
-use residual::engine::{Engine, Mode, Options};
+use residual::engine::{Elements, Engine, GradientOptions, Mode, Options};
 use residual::graph::{Graph, Role};
 use residual::infer;
 use residual::model::Model;
@@ -20,6 +20,8 @@ pub(super) struct PeakMemory {
     /// Values, gradients, parameters, workspace and the state of SGD with momentum; `None` of a quantised network, which is not
     /// trained.
     pub(super) training_bytes: Option<u64>,
+    /// The same in mixed precision (`train --amp`).
+    pub(super) training_amp_bytes: Option<u64>,
 }
 
 impl PeakMemory {
@@ -27,11 +29,21 @@ impl PeakMemory {
     pub(super) fn of(graph: &Graph, batch: usize, size: [usize; 2], options: &Options) -> Result<Self, Failure> {
         let model = without_values(graph)?;
         let inference = Engine::required_memory(&model, Mode::Infer, batch, size, &[], options)?;
-        let training_bytes = match graph.is_quantized() {
-            true => None,
-            false => Some(TrainStep::required_memory(&Recipe::default(), &model, batch, size, options)? as u64),
+        let training = |elements: Elements| match graph.is_quantized() {
+            true => Ok(None),
+            false => {
+                let gradients = GradientOptions { elements, ..GradientOptions::default() };
+                let options = Options { gradients, ..options.clone() };
+                TrainStep::required_memory(&Recipe::default(), &model, batch, size, &options)
+                    .map(|bytes| Some(bytes as u64))
+            }
         };
-        Ok(Self { batch, inference_bytes: inference.total() as u64, training_bytes })
+        Ok(Self {
+            batch,
+            inference_bytes: inference.total() as u64,
+            training_bytes: training(Elements::F32)?,
+            training_amp_bytes: training(Elements::Bf16)?,
+        })
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn packed_on_use(pack_on_use: bool, options: Options) -> Options {
 }
 
 pub(crate) fn checkpointed(checkpointing: bool, options: Options) -> Options {
-    Options { gradients: GradientOptions { checkpointing, ..GradientOptions::default() }, ..options }
+    Options { gradients: GradientOptions { checkpointing, ..options.gradients }, ..options }
 }
 
 /// A model with random biases and statistics, so that nothing is zero or one by chance.

@@ -2,9 +2,8 @@
 
 use super::transform::{F2, F4, Transform};
 use super::{Winograd, WinogradTile};
-use crate::isa::{Kernel, MAX_LANES, Simd};
+use crate::isa::{Element, ElementKernel, ElementProduct, Reg, Sealed, Simd};
 use crate::raw::SharedMut;
-use half::bf16;
 
 /// Transforms the weights of a vector of channels of the source.
 pub(super) struct Pack<'a> {
@@ -17,14 +16,16 @@ pub(super) struct Pack<'a> {
     pub(super) panels: usize,
 }
 
-impl Kernel for Pack<'_> {
+/// Of elements of which a lane has as many as the plan says.
+impl<E: Element> ElementKernel<E> for Pack<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<P: ElementProduct<Element = E>>(self, product: P) {
+        debug_assert_eq!(self.winograd.group, E::GROUP);
         match self.winograd.tile {
-            WinogradTile::F2x3 => self.transform::<S, F2>(s),
-            WinogradTile::F4x3 => self.transform::<S, F4>(s),
+            WinogradTile::F2x3 => self.transform::<P, F2>(product),
+            WinogradTile::F4x3 => self.transform::<P, F4>(product),
         }
     }
 }
@@ -34,20 +35,18 @@ type Square = [[[f32; 16]; 16]; 9];
 
 impl Pack<'_> {
     #[inline(always)]
-    fn transform<S: Simd, T: Transform>(&self, s: S) {
+    fn transform<P: ElementProduct, T: Transform>(&self, product: P) {
+        let (s, lanes, group) = (product.simd(), P::Simd::LANES, P::Element::GROUP);
         let mut square: Square = [[[0.0; 16]; 16]; 9];
-        for output in (0..self.winograd.outputs).step_by(S::LANES) {
-            self.read::<S>(output, &mut square);
-            for lane in 0..S::LANES {
-                let mut filter = [[s.zero(); 3]; 3];
-                for (value, tap) in filter.as_flattened_mut().iter_mut().zip(&square) {
-                    // SAFETY: a vector has at most sixteen lanes.
-                    *value = unsafe { s.load(tap[lane].as_ptr()) };
-                }
-                self.filter::<S, T>(s, filter, self.first + lane, output);
+        for output in (0..self.winograd.outputs).step_by(lanes) {
+            self.read::<P::Simd>(output, &mut square);
+            for lane in (0..lanes).step_by(group) {
+                let first = filter::<P::Simd, T>(s, &square, lane);
+                let second = if group == 1 { first } else { filter::<P::Simd, T>(s, &square, lane + 1) };
+                self.write::<P, T>(product, [first, second], self.first + lane, output);
             }
         }
-        (self.first..self.first + S::LANES).for_each(|channel| self.clear_tail(channel));
+        (self.first..self.first + lanes).step_by(group).for_each(|channel| self.clear_tail(channel));
     }
 
     /// Reads a vector of outputs from `output` on of a vector of channels, in the order of memory.
@@ -70,36 +69,23 @@ impl Pack<'_> {
         }
     }
 
-    /// Transforms the filters from one channel to a vector of outputs.
+    /// Writes the transformed filters from the channels of a lane to a vector of outputs.
     #[inline(always)]
-    fn filter<S: Simd, T: Transform>(&self, s: S, filter: [[S::Reg; 3]; 3], channel: usize, output: usize) {
-        let mut half = [[s.zero(); 3]; 6];
-        for column in 0..3 {
-            let rows = T::filter(s, [filter[0][column], filter[1][column], filter[2][column]]);
-            for row in 0..T::N {
-                half[row][column] = rows[row];
-            }
-        }
+    fn write<P: ElementProduct, T: Transform>(
+        &self,
+        product: P,
+        [first, second]: [[[Reg<P>; 6]; 6]; 2],
+        channel: usize,
+        output: usize,
+    ) {
         let (panel, within) = (output / self.width, output % self.width);
         for row in 0..T::N {
-            let points = T::filter(s, half[row]);
             for column in 0..T::N {
-                let (point, group) = (row * T::N + column, self.winograd.group);
-                let lane = (point * self.panels + panel) * self.winograd.lanes() + channel / group;
+                let point = row * T::N + column;
+                let lane = (point * self.panels + panel) * self.winograd.lanes() + channel / P::Element::GROUP;
                 let to = self.packed.at(lane * self.width + within);
-                // SAFETY: a whole vector of this channel's row of the panel, which only this task writes; of pairs the halves
-                // of this channel.
-                unsafe {
-                    if group == 1 {
-                        s.store(to, points[column]);
-                    } else {
-                        let mut rounded = [bf16::ZERO; MAX_LANES];
-                        s.store_halves(rounded.as_mut_ptr(), S::LANES, points[column]);
-                        for (output, &weight) in rounded.iter().enumerate().take(S::LANES) {
-                            to.cast::<bf16>().add(2 * output + channel % 2).write(weight);
-                        }
-                    }
-                }
+                // SAFETY: a whole vector of these channels' row of the panel, which only this task writes.
+                unsafe { product.simd().store(to, product.zip([first[row][column], second[row][column]])) };
             }
         }
     }
@@ -115,4 +101,26 @@ impl Pack<'_> {
             unsafe { self.packed.part(row + used..row + self.width) }.fill(0.0);
         }
     }
+}
+
+/// The points of the filters from one channel of the square to a vector of outputs.
+#[inline(always)]
+fn filter<S: Simd, T: Transform>(s: S, square: &Square, lane: usize) -> [[S::Reg; 6]; 6] {
+    let mut taps = [[s.zero(); 3]; 3];
+    for (value, tap) in taps.as_flattened_mut().iter_mut().zip(square) {
+        // SAFETY: a vector has at most sixteen lanes.
+        *value = unsafe { s.load(tap[lane].as_ptr()) };
+    }
+    let mut half = [[s.zero(); 3]; 6];
+    for column in 0..3 {
+        let rows = T::filter(s, [taps[0][column], taps[1][column], taps[2][column]]);
+        for row in 0..T::N {
+            half[row][column] = rows[row];
+        }
+    }
+    let mut points = [[s.zero(); 6]; 6];
+    for row in 0..T::N {
+        points[row] = T::filter(s, half[row]);
+    }
+    points
 }

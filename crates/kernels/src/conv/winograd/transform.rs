@@ -16,6 +16,10 @@ pub(in crate::conv) trait Transform {
     fn filter<S: Simd>(s: S, g: [S::Reg; 3]) -> [S::Reg; 6];
     /// Aᵀ m.
     fn output<S: Simd>(s: S, m: [S::Reg; 6]) -> [S::Reg; 6];
+    /// A y: the transform of dy when the gradient of the weights is computed.
+    fn gradient_input<S: Simd>(s: S, y: [S::Reg; 6]) -> [S::Reg; 6];
+    /// Gᵀ m: from summed products to the gradient of the weights.
+    fn gradient_output<S: Simd>(s: S, m: [S::Reg; 6]) -> [S::Reg; 3];
 }
 
 /// F(2, 3).
@@ -41,6 +45,19 @@ impl Transform for F2 {
     fn output<S: Simd>(s: S, m: [S::Reg; 6]) -> [S::Reg; 6] {
         let zero = s.zero();
         [s.add(m[0], s.add(m[1], m[2])), s.sub(s.sub(m[1], m[2]), m[3]), zero, zero, zero, zero]
+    }
+
+    #[inline(always)]
+    fn gradient_input<S: Simd>(s: S, y: [S::Reg; 6]) -> [S::Reg; 6] {
+        let zero = s.zero();
+        [y[0], s.add(y[0], y[1]), s.sub(y[0], y[1]), s.sub(zero, y[1]), zero, zero]
+    }
+
+    #[inline(always)]
+    fn gradient_output<S: Simd>(s: S, m: [S::Reg; 6]) -> [S::Reg; 3] {
+        let half = s.splat(0.5);
+        let even = s.mul(half, s.add(m[1], m[2]));
+        [s.add(m[0], even), s.mul(half, s.sub(m[1], m[2])), s.add(even, m[3])]
     }
 }
 
@@ -90,27 +107,25 @@ impl Transform for F4 {
             s.zero(),
         ]
     }
-}
 
-/// A y for F(4, 3): the transform of dy when the gradient of the weights is computed.
-#[inline(always)]
-pub(in crate::conv) fn gradient_input<S: Simd>(s: S, y: [S::Reg; 6]) -> [S::Reg; 6] {
-    let (even, odd) = (s.add(y[0], y[2]), s.add(y[1], y[3]));
-    let (two, four, eight) = (s.splat(2.0), s.splat(4.0), s.splat(8.0));
-    let (outer, inner) = (s.mul_add(four, y[2], y[0]), s.mul_add(eight, y[3], s.mul(two, y[1])));
-    [y[0], s.add(even, odd), s.sub(even, odd), s.add(outer, inner), s.sub(outer, inner), y[3]]
-}
+    #[inline(always)]
+    fn gradient_input<S: Simd>(s: S, y: [S::Reg; 6]) -> [S::Reg; 6] {
+        let (even, odd) = (s.add(y[0], y[2]), s.add(y[1], y[3]));
+        let (two, four, eight) = (s.splat(2.0), s.splat(4.0), s.splat(8.0));
+        let (outer, inner) = (s.mul_add(four, y[2], y[0]), s.mul_add(eight, y[3], s.mul(two, y[1])));
+        [y[0], s.add(even, odd), s.sub(even, odd), s.add(outer, inner), s.sub(outer, inner), y[3]]
+    }
 
-/// Gᵀ m for F(4, 3): from summed products to the gradient of the weights.
-#[inline(always)]
-pub(in crate::conv) fn gradient_output<S: Simd>(s: S, m: [S::Reg; 6]) -> [S::Reg; 3] {
-    let (sixth, twelfth) = (s.splat(1.0 / 6.0), s.splat(1.0 / 12.0));
-    let (a, b) = (s.add(m[1], m[2]), s.sub(m[2], m[1]));
-    let (c, d) = (s.add(m[3], m[4]), s.sub(m[3], m[4]));
-    let minus_sixth = s.splat(-1.0 / 6.0);
-    [
-        s.mul_add(s.splat(0.25), m[0], s.mul_add(minus_sixth, a, s.mul(s.splat(1.0 / 24.0), c))),
-        s.mul_add(sixth, b, s.mul(twelfth, d)),
-        s.mul_add(minus_sixth, a, s.mul_add(sixth, c, m[5])),
-    ]
+    #[inline(always)]
+    fn gradient_output<S: Simd>(s: S, m: [S::Reg; 6]) -> [S::Reg; 3] {
+        let (sixth, twelfth) = (s.splat(1.0 / 6.0), s.splat(1.0 / 12.0));
+        let (a, b) = (s.add(m[1], m[2]), s.sub(m[2], m[1]));
+        let (c, d) = (s.add(m[3], m[4]), s.sub(m[3], m[4]));
+        let minus_sixth = s.splat(-1.0 / 6.0);
+        [
+            s.mul_add(s.splat(0.25), m[0], s.mul_add(minus_sixth, a, s.mul(s.splat(1.0 / 24.0), c))),
+            s.mul_add(sixth, b, s.mul(twelfth, d)),
+            s.mul_add(minus_sixth, a, s.mul_add(sixth, c, m[5])),
+        ]
+    }
 }
