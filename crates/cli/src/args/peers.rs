@@ -35,6 +35,7 @@ const ANSWERS: &[(&[&str], &str)] = &[
         &["local-rank", "distributed", "dist-backend", "world-size", "sync-bn", "dist-bn", "no-ddp-bb"],
         "a run is one process on one machine",
     ),
+    (&["precision", "mixed-precision", "dtype"], "write --amp: activations and their gradients are in bf16 then"),
     (&["ra-magnitude"], "write it behind the name: --aa ra-m9"),
     (&["augmix-severity"], "write timm's form: --aa augmix-m3"),
     (&["aug-splits"], "every version of an image is augmented"),
