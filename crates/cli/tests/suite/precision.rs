@@ -70,7 +70,8 @@ fn training_computes_with_bf16() {
     let config = std::fs::read_to_string(run.join("config.toml")).unwrap();
     assert!(config.contains("\namp = true\n"), "{config}");
     let shown = place.done(&["train", "--show-config", "--amp"]);
-    assert!(shown.contains("amp = true") && shown.lines().any(|line| line.contains("amp") && line.contains("--amp")));
+    let set = |line: &str| line.starts_with("amp = true") && line.ends_with("# command line");
+    assert!(shown.lines().any(set), "{shown}");
     place.refused(
         &[&train[..], &["--amp", "--autotune"]].concat(),
         2,
