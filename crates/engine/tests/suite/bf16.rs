@@ -142,6 +142,25 @@ fn gradients_are_those_of_floats_within_the_rounding() {
 }
 
 #[test]
+fn every_instruction_set_has_these_gradients() {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let wrn = residual_zoo::build("wrn16_4", 10).unwrap();
+    for model in [model(every_op()), model(wide()), model(wrn)] {
+        for isa in Isa::available() {
+            let on = |threads: usize| Options::new(isa, Arc::new(Pool::new(threads)));
+            let floats = gradients(&model, Mode::Eval, 2, &[], &on(2));
+            let halves = gradients(&model, Mode::Eval, 2, &[], &trained_in_bf16(on(2)));
+            let error: Vec<f32> = floats.iter().zip(&halves).map(|(a, b)| a - b).collect();
+            let relative = (dot(&error, &error) / dot(&floats, &floats)).sqrt();
+            let name = &model.graph.name;
+            assert!(relative > 0.0 && relative < 0.04, "{name} on {}: {relative}", isa.name());
+            let one = gradients(&model, Mode::Eval, 2, &[], &trained_in_bf16(on(1)));
+            assert!(halves == one, "{name} on {}: two threads against one", isa.name());
+        }
+    }
+}
+
+#[test]
 fn gradients_are_the_same_bits_on_any_number_of_threads_and_with_recomputation() {
     let mut models = families(32);
     models.extend([model(every_op()), model(wide())]);

@@ -6,7 +6,7 @@ use residual_kernels::batch_norm::{self, Mask};
 use residual_kernels::conv::{Algorithm, Algorithms, Conv, ConvShape, Elements, WinogradTile};
 use residual_kernels::elementwise::{self, ChannelSlice, Subsample};
 use residual_kernels::pool::PoolShape;
-use residual_kernels::{Isa, activation, bf16, convert, pool, reference, rows};
+use residual_kernels::{Element, Isa, activation, bf16, convert, pool, reference, rows};
 use residual_tensor::AlignedBuffer;
 use residual_threads::Pool;
 
@@ -194,26 +194,23 @@ fn non_temporal_stores_change_no_bit(isa: Isa) {
     assert!(y.values().chunks_exact(channels).all(|row| row == one));
 }
 
+/// Mean, variance and sum of each channel.
+fn statistics<E: Element>(isa: Isa, x: &[E], channels: usize) -> [Vec<f32>; 3] {
+    on_any_pool("statistics", |pool| {
+        let [mut mean, mut variance, mut sums] = [(); 3].map(|()| vec![f32::NAN; channels]);
+        let mut workspace = vec![f32::NAN; rows::workspace_len(channels)];
+        batch_norm::statistics(isa, pool, x, &mut mean, &mut variance, &mut workspace);
+        rows::column_sums(isa, pool, x, &mut sums, &mut workspace);
+        [mean, variance, sums]
+    })
+}
+
+/// Values are widened, and all else is the same.
 fn statistics_and_sums_are_those_of_floats(isa: Isa) {
     for (rows, channels) in MATRICES {
         let x = rounded(20, rows * channels);
-        let of = |x: &dyn Fn(&Pool, [&mut [f32]; 3], &mut [f32])| {
-            on_any_pool("statistics", |pool| {
-                let mut all = [vec![f32::NAN; channels], vec![f32::NAN; channels], vec![f32::NAN; channels]];
-                let mut workspace = vec![f32::NAN; rows::workspace_len(channels)];
-                x(pool, all.each_mut().map(Vec::as_mut_slice), &mut workspace);
-                all
-            })
-        };
-        let floats = of(&|pool, [mean, variance, sums], workspace| {
-            batch_norm::statistics(isa, pool, &x, mean, variance, workspace);
-            rows::column_sums(isa, pool, &x, sums, workspace);
-        });
-        let halves = of(&|pool, [mean, variance, sums], workspace| {
-            batch_norm::statistics(isa, pool, &halves(&x), mean, variance, workspace);
-            rows::column_sums(isa, pool, &halves(&x), sums, workspace);
-        });
-        assert!(floats == halves, "{rows} × {channels}: values are widened, and all else is the same");
+        let of_pairs = statistics(isa, &halves(&x), channels);
+        assert!(statistics(isa, &x, channels) == of_pairs, "{rows} × {channels}");
     }
 }
 

@@ -88,14 +88,27 @@ fn what_is_not_finite_ends_the_run() {
 #[test]
 fn a_short_training_reaches_what_f32_reaches() {
     let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("resnet8.toml");
+    std::fs::write(&model, "family = \"cifar_resnet\"\ndepths = [1, 1, 1]\nnum_classes = 10\nimage_size = 32\n")
+        .unwrap();
     let top1 = |amp| {
-        let recipe =
-            Recipe { amp, batch_size: 32, max_steps: Some(100), lr: 0.1, sched: Sched::Cosine, ..Recipe::default() };
+        let recipe = Recipe {
+            model: model.display().to_string(),
+            amp,
+            batch_size: 64,
+            max_steps: Some(100),
+            lr: 0.1,
+            warmup_steps: Some(10),
+            sched: Sched::Cosine,
+            bn_recalibration: 8,
+            ..Recipe::default()
+        };
         let job = Job::prepare(recipe).unwrap();
         let outcome = train(&job, &folder.path().join("runs"), &options(2), &never(), &mut |_| {}).unwrap();
         let Outcome::Finished(trained) = outcome else { panic!("nothing stopped it") };
         trained.summary.top1.unwrap()
     };
     let (floats, halves) = (top1(false), top1(true));
-    assert!(floats > 50.0 && (floats - halves).abs() < 10.0, "{floats} in f32, {halves}");
+    // By chance one in ten.
+    assert!(floats > 25.0 && halves > 25.0 && (floats - halves).abs() < 8.0, "{floats} in f32, {halves}");
 }
