@@ -18,11 +18,11 @@ pub const PRECISION: u32 = 32 - 8 - 2;
 /// The chroma of grey.
 pub(crate) const CHROMA: i32 = 128;
 
-/// Runs the AVX2 version of a kernel where the set has AVX2, else the other one.
+/// Runs the AVX2 version of a kernel where the set has AVX2 and FMA, else the other one.
 macro_rules! dispatch {
     ($isa:expr, $kernel:ident($($argument:expr),*), $other:expr) => {
         match $isa.has_avx2() {
-            // SAFETY: `Isa` was made by detection, so the machine has AVX2.
+            // SAFETY: `Isa` was made by detection, so the machine has AVX2 and FMA.
             #[cfg(target_arch = "x86_64")]
             true => unsafe { avx2::$kernel($($argument),*) },
             _ => $other,

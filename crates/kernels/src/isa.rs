@@ -87,7 +87,7 @@ impl Isa {
         }
     }
 
-    /// Whether the set has AVX2.
+    /// Whether the set has AVX2 and FMA.
     pub(crate) fn has_avx2(self) -> bool {
         self.0 != Kind::Portable
     }
