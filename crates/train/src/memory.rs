@@ -9,8 +9,8 @@ use crate::train::training_options;
 use residual_engine::{Engine, Memory, Options};
 use residual_model::Model;
 
-/// The peak memory of a run from `epoch` on in bytes, without the dataset: the maximum of training steps and evaluation,
-/// which needs a second engine in addition to the training engine. `cached` is the size of cached features and of the plan
+/// The peak memory of a run from `epoch` on in bytes, without the dataset but for decoded images that are kept: the maximum of training
+/// steps and evaluation, which needs a second engine in addition to the training engine. `cached` is the size of cached features and of the plan
 /// that computes them.
 ///
 /// # Errors
@@ -86,7 +86,8 @@ fn forecast_with(
         teachers = teachers.max(Distillation::required_memory(job, options, job.train_size(epoch))?);
     }
     let [features, backbone] = cached;
-    Ok((features + (training + teachers).max(backbone)) as u64)
+    let images = job.recipe.cache_mb.saturating_mul(1_000_000);
+    Ok(images.saturating_add((features + (training + teachers).max(backbone)) as u64))
 }
 
 /// The memory of a training step beside its engine, in bytes.

@@ -7,7 +7,8 @@ use crate::transfer::Transfer;
 use crate::zeros;
 use crate::{Layer, NewHead, RunFolder, Schedule, TrainError};
 use residual_data::{
-    DataError, Dataset, Format, Loader, LoaderOptions, Sampler, Source, Split, Transform, are_names, match_classes,
+    DataError, Dataset, DecodedImages, Format, ImageMemory, Loader, LoaderOptions, Sampler, Source, Split, Transform,
+    are_names, match_classes,
 };
 use residual_engine::{Mode, Options};
 use residual_graph::Graph;
@@ -50,6 +51,8 @@ pub struct Job {
     pub(crate) weights_notes: Vec<String>,
     /// The teachers, once they are read.
     pub(crate) teachers: Teachers,
+    /// The memory of decoded images, if they are kept.
+    pub(crate) image_memory: Option<Arc<ImageMemory>>,
 }
 
 impl Job {
@@ -94,6 +97,12 @@ impl Job {
             recipe.val_split = Some(HELD_OUT);
         }
         let (train, held_out) = source.training(recipe.val_split.map(|share| share as f32), recipe.seed)?;
+        let image_memory = (recipe.cache_mb > 0).then(|| ImageMemory::new(recipe.cache_mb * 1_000_000));
+        let kept = |images: Arc<dyn Dataset>| match &image_memory {
+            Some(memory) => Arc::new(DecodedImages::new(images, memory.clone())) as Arc<dyn Dataset>,
+            None => images,
+        };
+        let (train, held_out) = (kept(train), held_out.map(kept));
         let names = train.class_names();
         let classes = *recipe.num_classes.get_or_insert(names.len());
         check_labels(&*train, classes)?;
@@ -145,8 +154,19 @@ impl Job {
         recipe.make_paths_absolute();
         let transfer = Transfer::new(&recipe, &model.graph).map_err(|error| error.located(&origins))?;
         let teachers = Teachers::default();
-        let job =
-            Self { recipe, model, train, held_out, test, new_head, transfer, origins, weights_notes: notes, teachers };
+        let job = Self {
+            recipe,
+            model,
+            train,
+            held_out,
+            test,
+            new_head,
+            transfer,
+            origins,
+            weights_notes: notes,
+            teachers,
+            image_memory,
+        };
         job.transform()?.check(&*job.train)?;
         for &side in job.recipe.train_img_sizes.iter().flatten() {
             job.transform()?.with_size([side as usize; 2])?.check(&*job.train)?;
@@ -351,6 +371,9 @@ impl Job {
         if self.recipe.keep_zeros {
             let [zeros, all] = zeros::count(&self.model);
             notes.push(format!("keep_zeros: {zeros} of {all} weights are zero and stay zero"));
+        }
+        if self.image_memory.is_some() && !self.train.is_empty() && self.train.encoded(0)?.is_none() {
+            notes.push("cache_mb: has no effect, as the dataset's pixels are in memory".into());
         }
         notes.extend_from_slice(self.train.notes());
         for note in self.held_out.iter().flat_map(|images| images.notes()) {

@@ -284,6 +284,10 @@ impl<'a> Run<'a> {
         self.progress.epoch_step = 0;
         self.progress.train_metrics = Metrics::default();
         on_event(&Event::Epoch(row));
+        let shortage = self.job.image_memory.as_ref().and_then(|memory| memory.shortage());
+        if let (Some(shortage), 0) = (shortage, before) {
+            on_event(&Event::Note(format!("cache_mb: {shortage}")));
+        }
         self.checkpoint(&trained, snapshots, on_event)?;
         self.remove_other_epochs()?;
         Ok(true)

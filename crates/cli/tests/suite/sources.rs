@@ -84,10 +84,33 @@ fn shards_and_lists_train_as_the_folder_that_they_were_made_from() {
     for list in ["list.csv", "list.jsonl"] {
         assert_same(&trained(&place, list, &flags), &expected, list);
     }
+    // Decoded images in memory.
+    assert_same(&trained(&place, folder, &[&flags[..], &["--cache-mb", "1"]].concat()), &expected, "--cache-mb");
     // Metadata beside the images, with other labels than the folders: the folders' are not used.
     let csv: String = rows.iter().map(|(path, label)| format!("{path},{label}\n")).collect();
     place.write("noise/metadata.csv", format!("file_name,label\n{csv}"));
     assert_same(&trained(&place, folder, &flags), &expected, "metadata.csv");
+}
+
+/// Twelve images of 1,728 bytes in a million fit; two of 750,000 do not.
+#[test]
+fn decoded_images_that_do_not_fit_in_memory_are_told() {
+    let place = Place::new();
+    for (class, grey) in [("ants", 0), ("bees", 200)] {
+        place.write(&format!("large/{class}/1.bmp"), bmp(500, 500, grey));
+    }
+    let train =
+        ["train", "--data", "large", "--model", "resnet20", "--img-size", "32", "--epochs", "2", "--val-split", "0"];
+    let shortage = "cache_mb: 1 of 2 images that were read fit decoded in 1 MB; the others are decoded every time";
+    for (megabytes, told) in [("1", 1), ("2", 0)] {
+        let ran = place.run(&[&train[..], &["-b", "2", "--no-report", "--cache-mb", megabytes]].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(ran.stderr.matches(shortage).count(), told, "{}", ran.stderr);
+    }
+    place.tiny_data();
+    let train = ["train", "--data", "tiny.safetensors", "--model", "resnet20", "--max-steps", "1", "--no-report"];
+    let ran = place.run(&[&train[..], &["--cache-mb", "1"]].concat());
+    assert!(ran.stderr.contains("cache_mb: has no effect, as the dataset's pixels are in memory"), "{}", ran.stderr);
 }
 
 #[test]

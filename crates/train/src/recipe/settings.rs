@@ -96,6 +96,9 @@ settings! {
         range: whole(0, 256), short: Some('j'), aliases: &["num_workers"], resume: Resume::Free,
     }
 
+    /// Keep decoded images in memory, up to this many megabytes of pixels; 0 keeps none. Changes no result
+    cache_mb: u64 = 0 => { range: whole(0, 1 << 24), value_name: "MB", resume: Resume::Free }
+
     "Augmentation":
 
     /// Augmentation of training images: a random crop of the padded image, or a random part of it resized (torchvision's
