@@ -3,7 +3,7 @@
 //! Inference that packs on use is the documented exception ([`InferenceOptions::pack_on_use`](residual_engine::InferenceOptions)): it makes a list of packing tasks for
 //! each convolution.
 
-use residual_engine::{CompiledModel, Engine, GradientOptions, Mode, Options};
+use residual_engine::{CompiledModel, Elements, Engine, GradientOptions, Mode, Options};
 use residual_kernels::loss::{Targets, cross_entropy};
 use residual_kernels::optim::{Sgd, sgd};
 use residual_model::{Initialisation, Model, initialise};
@@ -106,9 +106,9 @@ fn nothing_is_allocated_per_step_and_sessions_share_their_weights() {
             // A thread allocates while it starts: all of them have a task before anything is counted.
             let started = Barrier::new(threads);
             options.pool.run(threads, |_, _| _ = started.wait());
-            let engine = |mode, checkpointing| {
+            let engine = |mode, checkpointing, elements| {
                 let options = Options {
-                    gradients: GradientOptions { checkpointing, ..GradientOptions::default() },
+                    gradients: GradientOptions { checkpointing, elements, ..GradientOptions::default() },
                     ..options.clone()
                 };
                 Engine::new(model, mode, BATCH, [32, 32], &[], &options).unwrap()
@@ -116,13 +116,19 @@ fn nothing_is_allocated_per_step_and_sessions_share_their_weights() {
             let mut stream = Stream::new(1, &[]);
             let images: Vec<f32> = (0..BATCH * 32 * 32 * 3).map(|_| stream.normal()).collect();
 
-            let mut infer = engine(Mode::Infer, false);
+            let mut infer = engine(Mode::Infer, false, Elements::F32);
             infer.forward(&images).unwrap();
             let count = allocations(|| infer.forward(&images).unwrap());
             assert_eq!(count, 0, "inference on {threads} threads: {name}");
 
-            for (mode, checkpointing) in [(Mode::Train, false), (Mode::Train, true), (Mode::Eval, false)] {
-                let mut engine = engine(mode, checkpointing);
+            for (mode, checkpointing, elements) in [
+                (Mode::Train, false, Elements::F32),
+                (Mode::Train, true, Elements::F32),
+                (Mode::Eval, false, Elements::F32),
+                (Mode::Train, false, Elements::Bf16),
+                (Mode::Train, true, Elements::Bf16),
+            ] {
+                let mut engine = engine(mode, checkpointing, elements);
                 let mut momentum = vec![0.0; engine.parameter_len()];
                 let mut gradient = vec![0.0; BATCH * CLASSES];
                 let rule = Sgd { lr: 1e-4, momentum: 0.9, weight_decay: 1e-4, nesterov: true };
@@ -136,7 +142,10 @@ fn nothing_is_allocated_per_step_and_sessions_share_their_weights() {
                 };
                 step(0);
                 let count = allocations(|| (1..3).for_each(&mut step));
-                assert_eq!(count, 0, "{mode:?}, checkpointing {checkpointing}, on {threads} threads: {name}");
+                assert_eq!(
+                    count, 0,
+                    "{mode:?}, {elements:?}, checkpointing {checkpointing}, on {threads} threads: {name}"
+                );
             }
         }
     }

@@ -110,5 +110,5 @@ fn a_short_training_reaches_what_f32_reaches() {
     };
     let (floats, halves) = (top1(false), top1(true));
     // By chance one in ten.
-    assert!(floats > 25.0 && halves > 25.0 && (floats - halves).abs() < 8.0, "{floats} in f32, {halves}");
+    assert!(floats > 20.0 && halves > 20.0 && (floats - halves).abs() < 8.0, "{floats} in f32, {halves}");
 }
