@@ -108,7 +108,7 @@ fn decoded_images_that_do_not_fit_in_memory_are_told() {
         assert_eq!(ran.stderr.matches(shortage).count(), told, "{}", ran.stderr);
     }
     place.tiny_data();
-    let train = ["train", "--data", "tiny.safetensors", "--model", "resnet20", "--max-steps", "1", "--no-report"];
+    let train = ["train", "--data", "tiny.safetensors", "--augment", "none", "--max-steps", "1", "--no-report"];
     let ran = place.run(&[&train[..], &["--cache-mb", "1"]].concat());
     assert!(ran.stderr.contains("cache_mb: has no effect, as the dataset's pixels are in memory"), "{}", ran.stderr);
 }
