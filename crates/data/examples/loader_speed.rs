@@ -5,7 +5,7 @@
 //!     [--batch 64] [--aa rand-m9-mstd0.5-inc1] [--limit 500] [--rounds 5 | --serve]
 //! ```
 //!
-//! `loader` is a training epoch of timm's and torchvision's usual augmentation (random resized crop to 224×224, horizontal flip, `--aa`,
+//! `loader` times one training epoch with timm's and torchvision's usual augmentation (random resized crop to 224×224, horizontal flip, `--aa`,
 //! normalisation), `eval` the evaluation's resize to 256 and centre crop; both read the files. The decoders have the files in memory.
 //! `list` is the start: the files of a folder are found, and the memory of the process is told.
 //! `--serve` answers `bench/compare.py`, whose iteration is one pass over `--limit` images.

@@ -102,7 +102,7 @@ pub(super) fn fine_tuning(
                        --val-split holds some out";
         return Err(Failure::usage(message));
     }
-    // Which images are held out a training's seed decides.
+    // The seed of a training determines the held-out images.
     let typed_seed = seed;
     let HeldOut { share, seed } = found.held_out.unwrap_or(HeldOut { share: 0.0, seed });
     if typed_seed != seed && typed_seed != 0 {

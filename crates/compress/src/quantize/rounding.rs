@@ -34,7 +34,7 @@ const WARM_UP: f32 = 0.2;
 const BETA: [f32; 2] = [20.0, 2.0];
 /// The weight of the regulariser's mean beside the squared error in units of nearest rounding's.
 const REGULARISER: f32 = 8.0;
-/// The step size of Adam.
+/// The learning rate of Adam.
 const RATE: f32 = 0.01;
 /// The range of the sigmoid before it is cut off at 0 and 1.
 const STRETCH: [f32; 2] = [-0.1, 1.1];

@@ -8,12 +8,12 @@
 #![allow(clippy::needless_range_loop, reason = "tiles are addressed by row and column")]
 #![allow(clippy::manual_memcpy, reason = "values stay in registers")]
 
+use super::ConvShape;
 use super::blocks::{Partition, Workload};
 use super::forward::Epilogue;
 use super::moments::{self, Moments, Statistics};
 use super::pack::panel_width;
 use super::tile::{multiply_blocks, tile_rows, tile_vectors, with_tile};
-use super::{Algorithm, ConvShape};
 use crate::extents::is_batch;
 use crate::isa::{Element, ElementKernel, ElementProduct, Floats, Isa, Reg, Sealed, Simd};
 use crate::raw::{SharedMut, is_non_temporal};
@@ -22,10 +22,12 @@ use half::bf16;
 use residual_threads::{Pool, split};
 use std::ops::Range;
 
+mod choose;
 mod pack;
 mod transform;
 mod weights;
 
+pub(super) use choose::{choose, choose_bf16, choose_weights, choose_weights_bf16, fits};
 use pack::Pack;
 use transform::{F2, F4, Transform};
 pub(super) use weights::WinogradWeights;
@@ -91,54 +93,6 @@ pub(super) struct Winograd {
     rotated: bool,
     /// Elements of a lane of the transformed input and weights: floats, or with the small tile, whose errors allow it, two bf16.
     group: usize,
-}
-
-/// Whether a convolution is one that these algorithms compute: 3×3, stride 1, dense, in whole vectors of channels, each of lanes of
-/// `group` elements.
-pub(super) fn fits(isa: Isa, shape: &ConvShape, group: usize) -> bool {
-    let whole = |channels: usize| channels.is_multiple_of(isa.lanes() * group);
-    shape.kernel == [3; 2]
-        && shape.stride == [1; 2]
-        && shape.dilation == [1; 2]
-        && shape.groups == 1
-        && shape.padding.iter().all(|&padding| padding <= 2)
-        && whole(shape.in_channels)
-        && whole(shape.out_channels)
-}
-
-/// The algorithm for one pass that writes images of height and width `target`: the large tile wherever its tiles fill
-/// the rows of a micro-kernel. A few small images fill them with the small tile, whose weights take half the memory.
-pub(super) fn choose(target: [usize; 2], images: usize) -> Algorithm {
-    let tiles =
-        |tile: WinogradTile| images * target.iter().map(|side| side.div_ceil(tile.outputs())).product::<usize>();
-    let fills = |tile: &WinogradTile| tiles(*tile) >= TILE_GRAIN;
-    [WinogradTile::F4x3, WinogradTile::F2x3].into_iter().find(fills).map_or(Algorithm::Direct, Algorithm::Winograd)
-}
-
-/// As [`choose`], where products of bf16 are faster than those of floats: the small tile wherever its operands may be bf16.
-pub(super) fn choose_bf16(isa: Isa, shape: &ConvShape, target: [usize; 2], images: usize) -> Algorithm {
-    let small = WinogradTile::F2x3;
-    let tiles = images * target.map(|side| side.div_ceil(small.outputs())).iter().product::<usize>();
-    match fits(isa, shape, small.group(2)) && shape.in_channels >= 64 && tiles >= TILE_GRAIN {
-        true => Algorithm::Winograd(small),
-        false => choose(target, images),
-    }
-}
-
-/// As [`choose_weights`], where products of bf16 are faster than those of floats: the small tile where channels are many.
-pub(super) fn choose_weights_bf16(shape: &ConvShape, images: usize) -> Algorithm {
-    match choose_weights(shape, images) {
-        Algorithm::Winograd(_) if shape.in_channels.min(shape.out_channels) >= 64 => {
-            Algorithm::Winograd(WinogradTile::F2x3)
-        }
-        choice => choice,
-    }
-}
-
-/// The algorithm for the gradient of the weights: with few tiles the transform of the sums costs more than Winograd saves.
-pub(super) fn choose_weights(shape: &ConvShape, images: usize) -> Algorithm {
-    let tiles = images * shape.output().map(|side| side.div_ceil(F4::M)).iter().product::<usize>();
-    if tiles >= WinogradWeights::FEWEST_TILES { Algorithm::Winograd(WinogradTile::F4x3) } else { Algorithm::Direct }
 }
 
 impl Winograd {
